@@ -1,0 +1,85 @@
+# One target per stage, in the order in which they run. Each is one plain command: `make -n TARGET` shows it.
+
+RECIPE ?= recipes/llama3-8b-wrpo.yaml
+SOURCE ?= all
+ARM    ?= wrpo
+MODEL  ?= all
+SEEDS  ?= 1 2 3 4 5
+JOBS   ?= 2
+SET    ?=
+ARGS   ?=
+
+SHELL  := /usr/bin/env bash
+PY     := .venv/bin/python
+STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
+
+.DEFAULT_GOAL := help
+.SILENT:
+.PHONY: help setup demo demo-full test check plan run prompts sample score build peek sft reference \
+	wrpo eval report clean
+
+help:
+	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [TABLE=sft|triples|pairs] [ARM=name]'
+	echo
+	grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /|/' \
+		| while IFS='|' read -r target text; do printf '  %-10s %s\n' "$$target" "$$text"; done
+
+setup: ## make .venv with the tested versions; instant when nothing changed (ENV=cpu|cuda)
+	tools/setup
+
+demo: setup ## fuse three tiny models into a fourth, from nothing, and print the report
+	$(PY) -m tiny_world.demo --seeds 1
+
+demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
+	$(PY) -m tiny_world.demo --seeds $(SEEDS)
+
+test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recipe")
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
+		$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+
+check: setup ## format, lint and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+plan: setup ## list the stages of RECIPE, their state and their commands
+	$(PY) -m wrpo plan $(STAGE)
+
+run: setup ## every missing stage of RECIPE, in order
+	$(PY) -m wrpo run $(STAGE)
+
+prompts: setup ## 1  collect, normalise, de-duplicate and split the prompts
+	$(PY) -m data_construction.prompts $(STAGE)
+
+sample: setup ## 2  draw answers (SOURCE=name; SOURCE=target after sft)
+	$(PY) -m data_construction.sample --source $(SOURCE) $(STAGE)
+
+score: setup ## 3  score answers (SOURCE=name; SOURCE=target after sft)
+	$(PY) -m data_construction.score --source $(SOURCE) $(STAGE)
+
+build: TABLE = sft
+build: setup ## 4  build training rows (TABLE=sft; TABLE=triples once the target is scored)
+	$(PY) -m data_construction.build --table $(TABLE) $(STAGE)
+
+sft: setup ## 5  fine-tune the target on the best source answers
+	$(PY) -m wrpo.train_sft $(STAGE)
+
+reference: TABLE = triples
+reference: setup ## 6  log-probabilities under the SFT model
+	$(PY) -m wrpo.reference --table $(TABLE) $(STAGE)
+
+wrpo: setup ## 7  preference training (ARM=name trains another arm of the recipe)
+	$(PY) -m wrpo.train --arm $(ARM) $(STAGE)
+
+eval: setup ## 8  lm-eval runs (MODEL=all)
+	$(PY) -m eval.run --model $(MODEL) $(STAGE)
+
+report: setup ## 9  the table of all models
+	$(PY) -m eval.report $(STAGE)
+
+peek: setup ## look at prompts, answers, scores and training rows
+	$(PY) -m data_construction.peek $(STAGE)
+
+clean: ## remove caches; runs and .venv stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,152 @@
+"""vLLM inside this process: requests are fed while others run, so that no chunk waits for its
+longest answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from data_construction.engines.base import Completion, Request
+from wrpo.errors import ModelError
+from wrpo.recipe.schema import Engine, Model
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput
+
+logger = logging.getLogger(__name__)
+
+_QUEUE_FACTOR = 4
+
+
+class VLLMEngine:
+    """An offline vLLM engine for one model.
+
+    Args:
+        model: path or hub id of the weights.
+        entry: the recipe's entry of that model (revision, dtype, quantisation).
+        engine: speed settings.
+        sampling: resolved sampling fields; the only source of sampling parameters.
+        stop_token_ids: ids that end an answer.
+        max_model_len: prompt plus answer, in tokens.
+
+    Raises:
+        ModelError: vLLM cannot load the model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        entry: Model,
+        engine: Engine,
+        sampling: dict[str, Any],
+        stop_token_ids: list[int],
+        max_model_len: int,
+    ) -> None:
+        _set_environment()
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise ModelError(f"vLLM does not import ({error}); install it: make setup") from error
+
+        self._sampling = sampling
+        self._stop_token_ids = stop_token_ids
+        self._window = engine.max_num_seqs * _QUEUE_FACTOR
+        arguments: dict[str, Any] = {
+            "model": model,
+            "revision": entry.revision,
+            "dtype": entry.dtype,
+            "quantization": entry.quantization,
+            "trust_remote_code": entry.trust_remote_code,
+            "tensor_parallel_size": engine.tensor_parallel_size,
+            "pipeline_parallel_size": engine.pipeline_parallel_size,
+            "gpu_memory_utilization": engine.gpu_memory_utilization,
+            "max_num_seqs": engine.max_num_seqs,
+            "enforce_eager": engine.enforce_eager,
+            "enable_prefix_caching": engine.prefix_caching,
+            "max_model_len": max_model_len,
+            "generation_config": "vllm",
+            "disable_log_stats": True,
+        }
+        if engine.kv_cache_mib is not None:
+            arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
+        try:
+            self._engine = LLM(**arguments).llm_engine
+        except (ValueError, OSError, RuntimeError) as error:
+            raise ModelError(f"vLLM cannot load {model}: {error}") from error
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yields every completion as it finishes."""
+        waiting = iter(requests)
+        running: dict[str, Request] = {}
+        counter = 0
+        exhausted = False
+        while running or not exhausted:
+            while not exhausted and len(running) < self._window:
+                request = next(waiting, None)
+                if request is None:
+                    exhausted = True
+                    break
+                name, counter = str(counter), counter + 1
+                running[name] = request
+                self._add(name, request)
+            for output in self._engine.step() if running else []:
+                if output.finished:
+                    yield _completion(running.pop(output.request_id), output)
+
+    def _add(self, name: str, request: Request) -> None:
+        from vllm.inputs import TokensPrompt
+
+        self._engine.add_request(
+            name, TokensPrompt(prompt_token_ids=request.prompt_ids), self._parameters(request.seed)
+        )
+
+    def _parameters(self, seed: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        s = self._sampling
+        return SamplingParams(
+            n=1,
+            temperature=s["temperature"],
+            top_p=s["top_p"],
+            top_k=s["top_k"],
+            min_p=s["min_p"],
+            repetition_penalty=s["repetition_penalty"],
+            presence_penalty=s["presence_penalty"],
+            frequency_penalty=s["frequency_penalty"],
+            max_tokens=s["max_tokens"],
+            seed=seed if s["temperature"] > 0 else None,
+            stop_token_ids=self._stop_token_ids,
+            logprobs=0 if s["keep_logprobs"] else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+def _completion(request: Request, output: RequestOutput) -> Completion:
+    answer = output.outputs[0]
+    return Completion(
+        row=request.row,
+        text=answer.text,
+        token_ids=list(answer.token_ids),
+        finish_reason=answer.finish_reason or "unknown",
+        logprob=answer.cumulative_logprob if answer.logprobs is not None else None,
+    )
+
+
+def _set_environment() -> None:
+    """Fast and quiet on CPU; vLLM reads these when it is imported."""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if not _has_gpu():
+        # Idle OpenMP threads spin and starve a small machine.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,42 @@
+"""What scoring asks of a reward, and the choice of one by the recipe's `type`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wrpo.recipe.schema import AnswerReward, ClassifierReward
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One answer to score."""
+
+    messages: list[dict[str, str]]
+    answer: str
+    gold: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a candidate got no score: it is dropped with this reason."""
+
+    reason: str
+    detail: str
+
+
+class RewardModel(Protocol):
+    """Scores candidates; the result has one entry per candidate, in order."""
+
+    def score(self, candidates: list[Candidate]) -> list[float | Refusal]: ...
+
+
+def load_reward(settings: ClassifierReward | AnswerReward) -> RewardModel:
+    """The reward that a recipe entry describes."""
+    if isinstance(settings, AnswerReward):
+        from data_construction.rewards.answer import AnswerVerifier
+
+        return AnswerVerifier(settings)
+    from data_construction.rewards.classifier import Classifier
+
+    return Classifier(settings)

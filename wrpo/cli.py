@@ -1,0 +1,83 @@
+"""What every command line shares: recipe and overrides, logging, errors as messages.
+
+Flags choose what to run; `key=value` changes the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from wrpo.errors import WRPOError
+from wrpo.recipe import Recipe, load_recipe
+
+DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
+USER_ERROR = 2
+
+
+def stage_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with `--recipe` and `key=value`; `doc` is the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        default=Path(os.environ.get("WRPO_RECIPE", DEFAULT_RECIPE)),
+        help="recipe file (default: $WRPO_RECIPE, else %(default)s)",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="changes one recipe field, e.g. sample.responses=8; the value is YAML",
+    )
+    return parser
+
+
+def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Recipe]:
+    """Parses the command line (flags and key=value in any order) and loads the recipe."""
+    args = parser.parse_intermixed_args()
+    return args, load_recipe(args.recipe, args.overrides)
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs a command; what the user can mend ends as one message and exit code 2."""
+    configure_logging()
+    try:
+        main()
+    except WRPOError as error:
+        _stop(f"error: {error}", USER_ERROR)
+    except KeyboardInterrupt:
+        _stop("stopped; run the same command again to go on where it was", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        _stop(
+            f"error: cannot write{where}: {error.strerror}; finished parts are kept: "
+            "make room or allow writing, then run the same command again",
+            USER_ERROR,
+        )
+
+
+def configure_logging() -> None:
+    """Time, level and message on stderr; rank zero only, the level from $WRPO_LOG."""
+    level = os.environ.get("WRPO_LOG", "INFO") if os.environ.get("RANK", "0") == "0" else "ERROR"
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    for noisy in ("httpx", "urllib3", "filelock", "fsspec", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _stop(message: str, code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+    sys.exit(code)

@@ -1,0 +1,165 @@
+"""Batches of triples: token-id rows -> the tensors one forward pass needs.
+
+Every layout emits the same contract, so that loss and metrics do not depend on it:
+
+lengths          (n, 3) tokens of each response; first, so that its length counts prompts
+input_ids        (rows, tokens), with whatever else the model takes (attention_mask, ...)
+labels           (rows, tokens) the token itself inside a response, -100 elsewhere
+response_index   (rows, tokens - 1) slot of each predicted token: 3 * prompt + response in the order
+                 source_chosen, chosen, rejected; 3 * n where nothing is scored
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from wrpo.losses import sum_by_response
+from wrpo.preference_data import (
+    RESPONSES,
+    SCORE_COLUMNS,
+    has_reference,
+    reference_column,
+    scored_responses,
+)
+
+IGNORED_LABEL = -100
+
+Example = Mapping[str, Any]
+
+# Entries of a batch that the trainer reads itself; all others go to the model.
+_TRAINER_KEYS = frozenset({"lengths", "response_index", "reference_bits", "source_is_better"})
+
+
+class Layout(Protocol):
+    """Arranges prompts and responses in rows; returns the layout part of the contract above."""
+
+    def __call__(
+        self,
+        examples: Sequence[Example],
+        *,
+        responses: Sequence[str],
+        pad_token_id: int,
+        pad_to_multiple_of: int | None,
+    ) -> dict[str, Tensor]: ...
+
+
+def padded_layout(
+    examples: Sequence[Example],
+    *,
+    responses: Sequence[str],
+    pad_token_id: int,
+    pad_to_multiple_of: int | None = None,
+) -> dict[str, Tensor]:
+    """One right-padded row per response: all of the first response, then all of the next."""
+    prompts = len(examples)
+    sequences = [(row["prompt_ids"], row[f"{name}_ids"]) for name in responses for row in examples]
+    slots = [3 * i + RESPONSES.index(name) for name in responses for i in range(prompts)]
+    width = max(len(prompt) + len(answer) for prompt, answer in sequences)
+    if pad_to_multiple_of:
+        width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+    shape = (len(sequences), width)
+    input_ids = torch.full(shape, pad_token_id)
+    attention_mask = torch.zeros(shape, dtype=torch.long)
+    response_index = torch.full(shape, 3 * prompts)
+    for row, (prompt, answer) in enumerate(sequences):
+        start, end = len(prompt), len(prompt) + len(answer)
+        input_ids[row, :end] = torch.tensor([*prompt, *answer])
+        attention_mask[row, :end] = 1
+        response_index[row, start:end] = slots[row]
+    labels = input_ids.masked_fill(response_index == 3 * prompts, IGNORED_LABEL)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "labels": labels,
+        "response_index": response_index[:, 1:].contiguous(),
+    }
+
+
+@dataclass
+class DataCollatorForWRPO:
+    """Collate token-id rows into one batch; the module docstring lists its tensors.
+
+    responses: the responses to forward; the others have length 0 and no row.
+    objective: decides which reference columns are read.
+    needs_scores: compare source_chosen_score with chosen_score, into `source_is_better` (n,).
+    layout: how tokens are arranged.
+
+    Reference log-probabilities in the rows come out as `reference_bits` (n, 3); read them with
+    `reference_logps`.
+
+    >>> collator = DataCollatorForWRPO(pad_token_id=0)
+    >>> row = {
+    ...     "prompt_ids": [1, 2],
+    ...     "source_chosen_ids": [3],
+    ...     "chosen_ids": [4, 5],
+    ...     "rejected_ids": [6],
+    ... }
+    >>> batch = collator([row])
+    >>> batch["input_ids"].tolist()
+    [[1, 2, 3, 0], [1, 2, 4, 5], [1, 2, 6, 0]]
+    >>> batch["labels"].tolist()
+    [[-100, -100, 3, -100], [-100, -100, 4, 5], [-100, -100, 6, -100]]
+    >>> batch["response_index"].tolist()
+    [[3, 0, 3], [3, 1, 1], [3, 2, 3]]
+    """
+
+    pad_token_id: int
+    responses: Sequence[str] = RESPONSES
+    objective: str = "wrpo"
+    needs_scores: bool = False
+    pad_to_multiple_of: int | None = None
+    layout: Layout = padded_layout
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        batch = {"lengths": self._lengths(examples)}
+        batch |= self.layout(
+            examples,
+            responses=self.responses,
+            pad_token_id=self.pad_token_id,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+        )
+        scored = scored_responses(self.objective)
+        if has_reference(examples[0], scored):
+            batch["reference_bits"] = _reference_bits(examples, scored)
+        if self.needs_scores:
+            source, chosen = SCORE_COLUMNS
+            batch["source_is_better"] = torch.tensor(
+                [row[source] > row[chosen] for row in examples]
+            )
+        return batch
+
+    def _lengths(self, examples: Sequence[Example]) -> Tensor:
+        return torch.tensor(
+            [
+                [len(row[f"{name}_ids"]) if name in self.responses else 0 for name in RESPONSES]
+                for row in examples
+            ]
+        )
+
+
+def _reference_bits(examples: Sequence[Example], scored: Sequence[str]) -> Tensor:
+    # Integers, because under DeepSpeed the Trainer casts every floating-point entry of a batch to
+    # the training precision: bfloat16 would round a sum of 400 nats by up to one nat.
+    rows = [
+        [row[reference_column(name)] if name in scored else 0.0 for name in RESPONSES]
+        for row in examples
+    ]
+    return torch.tensor(rows, dtype=torch.float32).view(torch.int32)
+
+
+def reference_logps(batch: Mapping[str, Tensor]) -> Tensor:
+    """Summed reference log-probabilities (n, 3) of a batch in float32; 0 where not scored."""
+    return batch["reference_bits"].view(torch.float32)
+
+
+def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a batch that goes to the model, labels included."""
+    return {name: value for name, value in batch.items() if name not in _TRAINER_KEYS}
+
+
+def by_response(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Add the per-token values of a forward pass up to one number per response, shape (n, 3)."""
+    return sum_by_response(values, batch["response_index"], prompts=len(batch["lengths"]))

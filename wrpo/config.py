@@ -1,0 +1,151 @@
+"""Training options of WRPO: TRL's own, plus what three responses need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import DPOConfig
+
+from wrpo.alpha import SCHEDULES
+from wrpo.errors import RecipeError
+
+OBJECTIVES = ("wrpo", "dpo")
+LIKELIHOOD_TARGETS = ("source_chosen", "chosen", "better", "both")
+
+# Options of the parent class that this trainer does not honour: name, the only value let through,
+# and what to do instead.
+_UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
+    ("loss_type", ["sigmoid"], "choose the objective with objective: wrpo or objective: dpo"),
+    ("loss_weights", None, "weigh the likelihood term with likelihood_weight"),
+    ("ld_alpha", None, "use TRL's DPOTrainer for length-desensitised DPO"),
+    ("f_divergence_type", "reverse_kl", "use TRL's DPOTrainer for other divergences"),
+    ("f_alpha_divergence_coef", 0.5, "use TRL's DPOTrainer for other divergences"),
+    ("discopop_tau", 0.05, "use TRL's DPOTrainer for DiscoPOP"),
+    ("use_weighting", False, "use TRL's DPOTrainer for WPO weighting"),
+    ("padding_free", False, "leave it out: TRL pads all the same"),
+    ("truncation_mode", "keep_start", "leave it out: the tail of a too long answer is cut"),
+    ("use_liger_kernel", False, "set model_init_kwargs: {use_kernels: true}"),
+    ("sync_ref_model", False, "leave it out: the reference stays the starting point"),
+    ("pad_token", None, "set tokenizer.pad_token and pass the tokenizer as processing_class"),
+    ("label_smoothing_factor", 0.0, "set label_smoothing"),
+)
+
+
+@dataclass
+class WRPOConfig(DPOConfig):
+    """Options of `WRPOTrainer`: those of `trl.DPOConfig`, with its defaults, and the ones below.
+
+    alpha: weight of the source response in the preferred reward, in [0, 1].
+    alpha_schedule: "linear" rises from 0 to `alpha` over the optimizer steps, "constant" stays.
+        Evaluation always uses `alpha` itself, so that its losses compare over time.
+    objective: "wrpo" uses all three responses. "dpo" uses (chosen, rejected) and ignores alpha and
+        source_chosen, which is not even forwarded unless the likelihood term reads it.
+    likelihood_weight: weight of the mean negative log-likelihood per token that is added to the
+        preference loss; 0 leaves the term out.
+    likelihood_on: response the likelihood term reads. "better" is the higher scored of
+        source_chosen and chosen in each row (columns source_chosen_score and chosen_score; chosen
+        on ties); "both" is the mean of the two terms, whatever alpha is.
+    max_length: most tokens of prompt and answer together (TRL's field). A longer answer loses its
+        tail, each answer by itself; the prompt is kept.
+    max_prompt_length: most tokens of the prompt; a longer one loses tokens at its start, after the
+        BOS token. None keeps prompts whole.
+    fold_system: write a system message into the first user turn, for templates without system role.
+
+    Raises:
+        RecipeError: a value is out of range, or an option of `DPOConfig` is set that this trainer
+            does not honour.
+    """
+
+    alpha: float = field(
+        default=0.1, metadata={"help": "Weight of the source response, in [0, 1]."}
+    )
+    alpha_schedule: str = field(
+        default="linear",
+        metadata={"help": "How alpha grows over the optimizer steps.", "choices": list(SCHEDULES)},
+    )
+    objective: str = field(
+        default="wrpo",
+        metadata={
+            "help": "Preference objective; dpo ignores source_chosen.",
+            "choices": list(OBJECTIVES),
+        },
+    )
+    likelihood_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the likelihood term; 0 leaves it out."}
+    )
+    likelihood_on: str = field(
+        default="source_chosen",
+        metadata={
+            "help": "Response the likelihood term reads.",
+            "choices": list(LIKELIHOOD_TARGETS),
+        },
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of the prompt; None keeps prompts whole."}
+    )
+    fold_system: bool = field(
+        default=False, metadata={"help": "Write a system message into the first user turn."}
+    )
+
+    def __post_init__(self) -> None:
+        self._refuse_unsupported()
+        self._check_values()
+        super().__post_init__()
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """Responses each step has to forward, in batch order."""
+        if self.objective == "wrpo" or self._likelihood_reads_source:
+            return ("source_chosen", "chosen", "rejected")
+        return ("chosen", "rejected")
+
+    @property
+    def _likelihood_reads_source(self) -> bool:
+        return self.likelihood_weight > 0 and self.likelihood_on != "chosen"
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether rows must carry source_chosen_score and chosen_score."""
+        return self.likelihood_weight > 0 and self.likelihood_on == "better"
+
+    def _refuse_unsupported(self) -> None:
+        for name, honoured, way_out in _UNSUPPORTED:
+            value = getattr(self, name, honoured)
+            if name == "loss_type" and isinstance(value, str):
+                value = [value]
+            if value != honoured:
+                raise RecipeError(
+                    f"{name} is {value!r}, which WRPOTrainer does not support; {way_out}"
+                )
+
+    def _check_values(self) -> None:
+        from wrpo.losses import check_label_smoothing, check_unit_interval
+
+        _check_choice("alpha_schedule", self.alpha_schedule, SCHEDULES)
+        _check_choice("objective", self.objective, OBJECTIVES)
+        _check_choice("likelihood_on", self.likelihood_on, LIKELIHOOD_TARGETS)
+        check_unit_interval("alpha", self.alpha)
+        check_label_smoothing(self.label_smoothing)
+        if not self.beta > 0:
+            raise RecipeError(f"beta is {self.beta}; it must be positive")
+        if not self.likelihood_weight >= 0:
+            raise RecipeError(
+                f"likelihood_weight is {self.likelihood_weight}; it must be 0 or more"
+            )
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        for name in ("max_length", "max_prompt_length"):
+            value = getattr(self, name)
+            if value is not None and value < 2:
+                raise RecipeError(f"{name} is {value}; it must be 2 or more, or null for no limit")
+        if self.max_length and self.max_prompt_length and self.max_prompt_length >= self.max_length:
+            raise RecipeError(
+                f"max_prompt_length is {self.max_prompt_length} and max_length {self.max_length}, "
+                "which leaves no token for an answer; raise max_length"
+            )
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise RecipeError(f"{name} is {value!r}; choose one of {', '.join(choices)}")

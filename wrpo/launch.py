@@ -1,0 +1,23 @@
+"""Starts a training stage under `accelerate launch` when its recipe names an accelerate config."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from wrpo.errors import RecipeError
+
+
+def relaunch_under_accelerate(config: Path | None, module: str) -> None:
+    """Replaces this process by `accelerate launch -m MODULE`, unless it runs under one already.
+
+    Raises:
+        RecipeError: the config file is not there.
+    """
+    if config is None or "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return
+    if not config.is_file():
+        raise RecipeError(f"engine.accelerate: no file {config}")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    os.execv(sys.executable, [*launcher, "-m", module, *sys.argv[1:]])

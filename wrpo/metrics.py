@@ -1,0 +1,84 @@
+"""Training and evaluation metrics as sums and weights, so that unequal batches average right."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from wrpo.preference_data import RESPONSES
+
+
+class MetricSums:
+    """Weighted means of named quantities, accumulated on the device without a host sync."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, sums: Mapping[str, Tensor]) -> None:
+        """Add (weighted sum, weight) of each quantity, each of shape (2,)."""
+        for name, pair in sums.items():
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def pop_means(self) -> dict[str, float]:
+        """Mean of every quantity since the last call; forgets them."""
+        if not self._sums:
+            return {}
+        pairs = torch.stack(list(self._sums.values())).tolist()
+        means = {n: s / w for n, (s, w) in zip(self._sums, pairs, strict=True) if w > 0}
+        self._sums = {}
+        return means
+
+
+def reward_metrics(logratios: Tensor, *, alpha: float, beta: float) -> dict[str, Tensor]:
+    """Rewards beta * h of each example of the triple objective; `logratios` is (n, 3).
+
+    Returns tensors of shape (n,). Accuracies are 1.0 where the first reward is strictly higher.
+    """
+    source, target, rejected = (beta * logratios).unbind(dim=1)
+    weighted = alpha * source + (1.0 - alpha) * target
+    return {
+        "rewards/source_chosen": source,
+        "rewards/chosen": target,
+        "rewards/weighted": weighted,
+        "rewards/rejected": rejected,
+        "rewards/accuracies": (weighted > rejected).float(),
+        "rewards/source_accuracies": (source > rejected).float(),
+        "rewards/target_accuracies": (target > rejected).float(),
+        "rewards/margins": weighted - rejected,
+    }
+
+
+def pair_reward_metrics(logratios: Tensor, *, beta: float) -> dict[str, Tensor]:
+    """Rewards of the pair objective, which scores chosen and rejected only."""
+    _, target, rejected = (beta * logratios).unbind(dim=1)
+    return {
+        "rewards/chosen": target,
+        "rewards/rejected": rejected,
+        "rewards/accuracies": (target > rejected).float(),
+        "rewards/margins": target - rejected,
+    }
+
+
+def response_metrics(
+    logps: Tensor, lengths: Tensor, responses: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """Summed log-probability and token count of each forwarded response, each (n,)."""
+    metrics = {}
+    for name in responses:
+        column = RESPONSES.index(name)
+        metrics[f"logps/{name}"] = logps[:, column]
+        metrics[f"lengths/{name}"] = lengths[:, column]
+    return metrics
+
+
+def weigh(values: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    """(value * weight, weight) of each quantity and example, shape (n, quantities, 2), float32.
+
+    The weight is 1 for a quantity that `weights` does not name.
+    """
+    columns = []
+    for name, value in values.items():
+        value = value.detach().float()
+        weight = weights[name].float() if name in weights else torch.ones_like(value)
+        columns.append(torch.stack([value * weight, weight], dim=-1))
+    return torch.stack(columns, dim=1)

@@ -1,0 +1,15 @@
+"""The recipe: schema, loader, and the check of TRL's keys."""
+
+from wrpo.recipe.load import dump_recipe, load_recipe, preference, save_recipe
+from wrpo.recipe.schema import TARGET, Model, Preference, Recipe
+
+__all__ = [
+    "TARGET",
+    "Model",
+    "Preference",
+    "Recipe",
+    "dump_recipe",
+    "load_recipe",
+    "preference",
+    "save_recipe",
+]

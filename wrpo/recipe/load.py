@@ -1,0 +1,291 @@
+"""Loads a recipe: file, parent, command line, check, save.
+
+Precedence, lowest first: schema default, parent recipe (`extends:`), recipe, `key=value`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from wrpo.errors import RecipeError
+from wrpo.recipe.schema import Preference, Recipe
+from wrpo.recipe.trl_keys import config_fields, key_problem, type_problem
+from wrpo.recipe.yaml_source import Located, parse_yaml, read_yaml
+
+COMMAND_LINE = "command line"
+MAX_PROBLEMS = 10
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Reads, merges and checks one recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.path=value` items; each value is YAML.
+
+    Raises:
+        RecipeError: one message that lists every problem with its file and line.
+    """
+    located = _with_parent(path)
+    for item in overrides or []:
+        _override(located, item)
+    _expand_sources(located, path)
+    return check(located)
+
+
+def check(located: Located) -> Recipe:
+    """Validates a located tree; all problems in one RecipeError."""
+    try:
+        recipe = Recipe.model_validate(located.value)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, located)) from None
+    problems = [*_arm_problems(recipe, located), *_train_problems(recipe, located)]
+    if problems:
+        raise RecipeError("\n".join(problems[:MAX_PROBLEMS]))
+    return recipe
+
+
+def preference(recipe: Recipe, arm: str) -> Preference:
+    """The settings of one trained model: "wrpo", or a name under `arms`."""
+    if arm == "wrpo":
+        return recipe.wrpo
+    if arm not in recipe.arms:
+        known = ["wrpo", *recipe.arms]
+        raise RecipeError(f'no arm "{arm}" in recipe {recipe.run}{_did_you_mean(arm, known)}')
+    merged = merge(recipe.wrpo.model_dump(mode="json"), recipe.arms[arm])
+    return Preference.model_validate(merged)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; it loads back to an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Writes the resolved recipe and reads it back at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(dump_recipe(recipe), encoding="utf-8")
+    if check(read_yaml(partial)) != recipe:
+        raise AssertionError(f"{partial}: the resolved recipe does not load back to itself")
+    partial.replace(path)
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Mappings merge key by key; everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both_mappings = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both_mappings else value
+    return merged
+
+
+def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
+    located = read_yaml(path)
+    parent_name = located.value.pop("extends", None)
+    if parent_name is None:
+        return located
+    place = located.place(("extends",))
+    if not isinstance(parent_name, str):
+        raise RecipeError(f"{place}: extends: names one parent file, not {parent_name!r}")
+    parent_path = path.parent / parent_name
+    if parent_path.resolve() in [child.resolve() for child in (*children, path)]:
+        raise RecipeError(f"{place}: extends: {parent_name} extends itself in a circle")
+    if not parent_path.is_file():
+        raise RecipeError(f"{place}: extends: no file {parent_path}")
+    parent = _with_parent(parent_path, (*children, path))
+    return Located(merge(parent.value, located.value), {**parent.places, **located.places})
+
+
+def _override(located: Located, item: str) -> None:
+    key, equals, text = item.partition("=")
+    if item.startswith("-") or not equals or not all(key.split(".")):
+        raise RecipeError(
+            f'{COMMAND_LINE}: "{item}" is not key=value; flags choose what to run, '
+            "key=value changes the recipe, e.g. wrpo.alpha.end=0.2"
+        )
+    value = parse_yaml(text, name=f'{COMMAND_LINE} "{item}"').value if text else None
+    node = located.value
+    steps = key.split(".")
+    for step in steps[:-1]:
+        if not isinstance(node.get(step), dict):
+            node[step] = {}
+        node = node[step]
+    node[steps[-1]] = value
+    path = tuple(steps)
+    for known in [place for place in located.places if place[: len(path)] == path]:
+        del located.places[known]
+    for end in range(1, len(path) + 1):
+        located.places.setdefault(path[:end], f'{COMMAND_LINE} "{item}"')
+
+
+def _expand_sources(located: Located, recipe_path: Path) -> None:
+    """`sources:` as a list of names, or a name in place of a model, means recipes/sources/NAME.yaml."""
+    sources = located.value.get("sources")
+    if isinstance(sources, list):
+        sources = _named_sources(sources, located)
+    if not isinstance(sources, dict):
+        return
+    expanded: dict[str, Any] = {}
+    for name, given in sources.items():
+        expanded[name] = given
+        own_file = given if isinstance(given, str) else None
+        if isinstance(given, dict) and "model" not in given:
+            own_file = name
+        if own_file is None:
+            continue
+        place = located.place(("sources", name))
+        entry = read_yaml(_source_file(own_file, recipe_path, place))
+        over = given if isinstance(given, dict) else {}
+        expanded[name] = merge(entry.value, over)
+        for path, where in entry.places.items():
+            located.places.setdefault(("sources", name, *path), where)
+    located.value["sources"] = expanded
+
+
+def _named_sources(names: list[Any], located: Located) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for index, name in enumerate(names):
+        place = located.place(("sources", str(index)))
+        if not isinstance(name, str):
+            raise RecipeError(f"{place}: sources: a list holds names; write a mapping for models")
+        if name in named:
+            raise RecipeError(f'{place}: sources: "{name}" is listed twice')
+        named[name] = name
+        located.places[("sources", name)] = place
+    return named
+
+
+def _source_file(name: str, recipe_path: Path, place: str) -> Path:
+    folders = [folder / "sources" for folder in recipe_path.resolve().parents]
+    folders.append(Path("recipes") / "sources")
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise RecipeError(
+        f'{place}: unknown source "{name}"{_did_you_mean(name, known)}; '
+        f"give it a `model:` here or write recipes/sources/{name}.yaml"
+    )
+
+
+def _explain(error: ValidationError, located: Located) -> str:
+    problems = []
+    for item in error.errors():
+        path = tuple(str(step) for step in item["loc"])
+        place = located.place(path)
+        shown = ".".join(_without_tags(path, located)) or "recipe"
+        if item["type"] == "extra_forbidden":
+            hint = _did_you_mean(path[-1], sorted(_fields_at(path[:-1])))
+            problems.append(f"{place}: {shown}: unknown key{hint}")
+        elif item["type"] == "missing":
+            problems.append(f"{place}: {shown}: is required and not given")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            value = repr(item["input"])
+            seen = "" if item["type"] == "value_error" else f", not {value[:80]}"
+            problems.append(f"{place}: {shown}: {message}{seen}")
+    return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
+
+
+def _without_tags(path: tuple[str, ...], located: Located) -> list[str]:
+    """Drops the union tag that pydantic puts into the location of a reward."""
+    if len(path) > 2 and path[0] == "rewards" and path[2] in ("classifier", "answer"):
+        return [*path[:2], *path[3:]]
+    return list(path)
+
+
+def _fields_at(path: tuple[str, ...]) -> set[str]:
+    """The keys that the schema knows under a key path."""
+    kinds: list[Any] = [Recipe]
+    for step in path:
+        below: list[Any] = []
+        for kind in kinds:
+            below.extend(_below(kind, step))
+        kinds = below or kinds
+    return {name for kind in kinds for name in kind.model_fields}
+
+
+def _below(kind: type[BaseModel], step: str) -> list[type[BaseModel]]:
+    if step not in kind.model_fields:
+        return []
+    return _models_in(kind.model_fields[step].annotation)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
+        return [model for inner in get_args(annotation) for model in _models_in(inner)]
+    return []
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
+    problems: list[str] = []
+    for name in recipe.arms:
+        try:
+            preference(recipe, name)
+        except ValidationError as error:
+            moved = Located(None, _arm_places(located, name))
+            for line in _explain_arm(error, moved, name):
+                problems.append(line)
+    return problems
+
+
+def _arm_places(located: Located, name: str) -> dict[tuple[str, ...], str]:
+    prefix = ("arms", name)
+    return {
+        path[2:]: place for path, place in located.places.items() if path[:2] == prefix
+    }
+
+
+def _explain_arm(error: ValidationError, located: Located, name: str) -> list[str]:
+    lines = []
+    for item in error.errors():
+        path = tuple(str(step) for step in item["loc"])
+        shown = ".".join(("arms", name, *path))
+        hint = _did_you_mean(path[-1], sorted(_fields_at(("wrpo", *path[:-1])))) if path else ""
+        what = f"unknown key{hint}" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{located.place(path)}: {shown}: {what.removeprefix('Value error, ')}")
+    return lines
+
+
+def _train_problems(recipe: Recipe, located: Located) -> list[str]:
+    problems: list[str] = []
+    for key, value in recipe.sft.train.items():
+        problems.append(_train_problem("SFTConfig", key, value, ("sft", "train", key), located))
+    for arm in ["wrpo", *recipe.arms]:
+        settings = preference(recipe, arm)
+        config = "SFTConfig" if settings.objective == "sft" else "WRPOConfig"
+        own = recipe.arms.get(arm, {}).get("train", {})
+        for key, value in settings.train.items():
+            path = ("arms", arm, "train", key) if key in own else ("wrpo", "train", key)
+            problems.append(_train_problem(config, key, value, path, located))
+    return [problem for problem in dict.fromkeys(problems) if problem]
+
+
+def _train_problem(
+    config: str, key: str, value: Any, path: tuple[str, ...], located: Located
+) -> str:
+    fields = config_fields(config)
+    problem = key_problem(config, key)
+    if problem is None and key not in fields:
+        close = difflib.get_close_matches(key, fields, n=1)
+        problem = f"is not a key of {config}" + (f'; did you mean "{close[0]}"?' if close else "")
+    problem = problem or type_problem(config, key, value)
+    return f"{located.place(path)}: {'.'.join(path)}: {problem}" if problem else ""

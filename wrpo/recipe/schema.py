@@ -1,0 +1,340 @@
+"""The recipe: one typed schema in pipeline order.
+
+Unknown keys are refused. Fields under `engine:` only decide how fast a stage runs; all others decide
+its result and are part of the stage's key.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+
+TARGET = "target"
+"""The name under which the SFT model is sampled and scored, like one more source."""
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys refused, values checked, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+def _optional(section: type[Section], name: str) -> Any:
+    """The same fields, each of them optional: what a source or the target overrides."""
+    fields: dict[str, Any] = {}
+    for key, info in section.model_fields.items():
+        constrained: Any = info.annotation
+        for constraint in info.metadata:
+            constrained = Annotated[constrained, constraint]
+        fields[key] = (constrained | None, Field(default=None, description=info.description))
+    return create_model(name, __base__=Section, __doc__=section.__doc__, **fields)
+
+
+class Sampling(Section):
+    """How answers are drawn; nothing is taken from a model's own generation_config.json."""
+
+    responses: int = Field(5, ge=1, description="Answers per prompt.")
+    temperature: float = Field(0.8, ge=0.0, description="0 is greedy.")
+    top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus mass; 1 is off.")
+    top_k: int = Field(0, ge=0, description="Candidates kept per token; 0 is off.")
+    min_p: float = Field(0.0, ge=0.0, le=1.0, description="Floor relative to the best token.")
+    repetition_penalty: float = Field(1.0, gt=0.0, description="1 is off.")
+    presence_penalty: float = Field(0.0, description="0 is off.")
+    frequency_penalty: float = Field(0.0, description="0 is off.")
+    max_tokens: int = Field(4096, ge=1, description="Longest answer in tokens of the source.")
+    keep_logprobs: bool = Field(False, description="Keep the log-prob sum of each answer.")
+
+
+class Engine(Section):
+    """How fast sampling runs; no field here changes what is asked of the model."""
+
+    backend: Literal["vllm"] = Field("vllm", description="Inference engine.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
+    pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
+    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
+    max_num_seqs: int = Field(256, ge=1, description="Sequences decoded together.")
+    enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
+    kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
+    prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
+
+
+SamplingOverride = _optional(Sampling, "SamplingOverride")
+EngineOverride = _optional(Engine, "EngineOverride")
+
+
+class Model(Section):
+    """A language model: a source, or the target."""
+
+    model: str = Field(description="Hub id, or folder of a local checkpoint.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Precision of the weights while sampling."
+    )
+    quantization: str | None = Field(None, description="vLLM quantisation method, e.g. fp8.")
+    chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
+    fold_system: bool = Field(
+        False, description="Put the system text into the first user turn (templates without one)."
+    )
+    trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
+    parameters_b: float | None = Field(None, gt=0, description="Size in billions, for planning.")
+    sampling: SamplingOverride = Field(
+        default_factory=SamplingOverride, description="What differs from `sample` for this model."
+    )
+    engine: EngineOverride = Field(
+        default_factory=EngineOverride, description="What differs from `sample.engine`."
+    )
+
+
+class PromptDataset(Section):
+    """Where prompts come from: a hub dataset or local files, one prompt per row."""
+
+    path: str = Field(description="Hub id, or a .jsonl, .json, .parquet or .csv file.")
+    config: str | None = Field(None, description="Configuration of a hub dataset.")
+    split: str = Field("train", description="Split of a hub dataset.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
+    prompt: str = Field("prompt", description="Column: text, one message, or a list of messages.")
+    answer: str | None = Field(None, description="Column with the gold answer, for verifiers.")
+    domain: str | None = Field(None, description="Column that names the domain of a prompt.")
+    limit: int | None = Field(None, ge=1, description="Only the first rows.")
+
+
+class Prompts(Section):
+    """Which prompts the run uses and how they are divided."""
+
+    datasets: dict[str, PromptDataset] = Field(min_length=1, description="By origin name.")
+    sft_share: Share = Field(1 / 3, description="Share that goes to SFT; the rest to preferences.")
+    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+
+
+class Sample(Sampling):
+    """Sampling of every model; `target` and each source may override."""
+
+    target: SamplingOverride = Field(
+        default_factory=SamplingOverride, description="What differs for the SFT target."
+    )
+    max_prompt_tokens: int = Field(1800, ge=1, description="Longer prompts are dropped.")
+    chunk_prompts: int = Field(256, ge=1, description="Prompts per part file: the unit of resume.")
+    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+    engine: Engine = Field(default_factory=Engine, description="Speed only.")
+
+
+class ScoringEngine(Section):
+    """How fast scoring runs."""
+
+    batch_tokens: int = Field(16384, ge=1, description="Padded tokens per forward pass.")
+
+
+class ClassifierReward(Section):
+    """A sequence-classification reward model with one label; its raw logit is the score."""
+
+    type: Literal["classifier"]
+    model: str = Field(description="Hub id, or folder of a local checkpoint.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="Precision of the weights."
+    )
+    chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
+    fold_system: bool = Field(False, description="Put the system text into the first user turn.")
+    trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
+    max_tokens: int = Field(4096, ge=1, description="Longer conversations are dropped.")
+    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
+    engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
+
+
+class AnswerReward(Section):
+    """A programmatic verifier: 1 when the extracted answer equals the gold answer, else 0."""
+
+    type: Literal["answer"]
+    pattern: str = Field(
+        r"(?s)(?P<answer>.*)", description="Regular expression with a group named `answer`."
+    )
+    ignore_case: bool = Field(False, description="Compare without regard to case.")
+    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_answer_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if "answer" not in groups:
+            raise ValueError("must hold a group named answer: (?P<answer>...)")
+        return pattern
+
+
+Reward = Annotated[ClassifierReward | AnswerReward, Field(discriminator="type")]
+
+
+class PairRules(Section):
+    """Same-source preference pairs (FuseChat-3.0)."""
+
+    min_gap: float = Field(0.01, ge=0.0, description="Smallest score(chosen) - score(rejected).")
+    max_gap: float | None = Field(0.1, description="Largest gap; null: no limit.")
+
+
+class Score(Section):
+    """How scoring deals with bad rows."""
+
+    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+
+
+class Build(Section):
+    """How scored answers become training rows."""
+
+    min_gap: float = Field(
+        0.0, ge=0.0, description="Triples need score(y_wt) - score(y_l) above this; ties never pass."
+    )
+    pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+
+
+class Lora(Section):
+    """Low-rank adapters instead of full fine-tuning (PEFT's LoraConfig)."""
+
+    r: int = Field(16, ge=1, description="Rank.")
+    lora_alpha: int = Field(32, ge=1, description="Scale.")
+    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on adapter inputs.")
+    target_modules: str | list[str] = Field("all-linear", description="Modules that get adapters.")
+
+
+class TrainingEngine(Section):
+    """How fast training runs; the global batch stays what the recipe says."""
+
+    per_device_batch_size: int = Field(1, ge=1, description="Rows per device and forward pass.")
+    accelerate: Path | None = Field(
+        None, description="Accelerate config file; the stage then starts under accelerate launch."
+    )
+
+
+class Training(Section):
+    """What SFT and preference training share."""
+
+    global_batch_size: int = Field(128, ge=1, description="Prompts per optimizer step, over all.")
+    train: dict[str, Any] = Field(default_factory=dict, description="TRL's own keys.")
+    lora: Lora | None = Field(None, description="Train adapters; unset: all weights.")
+    engine: TrainingEngine = Field(default_factory=TrainingEngine, description="Speed only.")
+
+
+class SFT(Training):
+    """Supervised fine-tuning of the target on the best source answers."""
+
+
+class Alpha(Section):
+    """The fusion coefficient: the weight of the source answer in the preferred reward."""
+
+    end: Share = Field(0.1, description="Value at the end of training.")
+    schedule: Literal["linear", "constant"] = Field(
+        "linear", description="linear: 0 to end over the optimizer steps; constant: always end."
+    )
+
+
+class Likelihood(Section):
+    """Optional negative log-likelihood of a preferred answer, added to the preference loss."""
+
+    weight: float = Field(0.0, ge=0.0, description="Factor of the term; 0 is off.")
+    on: Literal["source_chosen", "chosen", "better", "both"] = Field(
+        "better", description="Which preferred answer; better: the higher scored of the two."
+    )
+
+
+class Preference(Training):
+    """The preference stage: WRPO, or a baseline on the same rows."""
+
+    objective: Literal["wrpo", "dpo", "sft"] = Field(
+        "wrpo", description="wrpo on triples; dpo on (chosen, rejected); sft on the preferred one."
+    )
+    data: Literal["triples", "pairs"] = Field("triples", description="Which table to train on.")
+    beta: float = Field(0.01, gt=0.0, description="Scale of the implicit reward.")
+    label_smoothing: float = Field(0.0, ge=0.0, lt=0.5, description="Share of flipped labels.")
+    alpha: Alpha = Field(default_factory=Alpha, description="The fusion coefficient.")
+    likelihood: Likelihood = Field(default_factory=Likelihood, description="Optional anchor.")
+    sft_on: Literal["source_chosen", "chosen", "better"] = Field(
+        "source_chosen", description="Which answer objective sft trains on."
+    )
+    reference: Literal["precomputed", "model"] = Field(
+        "precomputed", description="Read the reference table, or keep a reference model loaded."
+    )
+
+    @model_validator(mode="after")
+    def _data_fits_objective(self) -> Preference:
+        if self.data == "pairs" and self.objective != "dpo":
+            raise ValueError(f'data "pairs" fits objective "dpo", not "{self.objective}"')
+        return self
+
+
+class Reference(Section):
+    """Log-probabilities of the training answers under the SFT model."""
+
+    chunk_rows: int = Field(512, ge=1, description="Rows per part file.")
+    max_length: int = Field(2048, ge=2, description="Tokens of prompt plus answer.")
+    engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
+
+
+class EvalEngine(Section):
+    """How fast evaluation runs."""
+
+    batch_size: int = Field(64, ge=1, description="Prompts per batch.")
+
+
+class Eval(Section):
+    """lm-eval runs of every model of the run."""
+
+    tasks: list[str] = Field(default_factory=list, description="lm-eval task or group names.")
+    include_path: Path | None = Field(None, description="Folder with further lm-eval tasks.")
+    backend: Literal["hf", "vllm"] = Field("hf", description="lm-eval model type.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Precision of the weights."
+    )
+    max_length: int | None = Field(None, ge=1, description="Context length; unset: the model's.")
+    limit: int | None = Field(None, ge=1, description="Only the first documents of each task.")
+    metrics: list[str] = Field(default_factory=list, description="Shown first; empty: all.")
+    group_by: str | None = Field(None, description="Document field the report breaks down by.")
+    sources: bool = Field(True, description="Evaluate the source models too.")
+    engine: EvalEngine = Field(default_factory=EvalEngine, description="Speed only.")
+
+
+class Recipe(Section):
+    """One run, from prompts to report."""
+
+    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run.")
+    runs: Path = Field(Path("runs"), description="Folder that holds the run directories.")
+    reuse: str | None = Field(
+        None, description="Another run whose finished stages serve where their keys are equal."
+    )
+    seed: int = Field(42, ge=0, description="Seed of splits, sampling and training.")
+    sources: dict[str, Model] = Field(min_length=1, description="The teachers, by name.")
+    target: Model = Field(description="The model that learns.")
+    prompts: Prompts
+    sample: Sample = Field(default_factory=Sample)
+    rewards: dict[str, Reward] = Field(min_length=1, description="Score = weighted sum of these.")
+    score: Score = Field(default_factory=Score)
+    build: Build = Field(default_factory=Build)
+    sft: SFT = Field(default_factory=SFT)
+    reference: Reference = Field(default_factory=Reference)
+    wrpo: Preference = Field(default_factory=Preference)
+    arms: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Further trained models: what differs from `wrpo`."
+    )
+    eval: Eval = Field(default_factory=Eval)
+
+    @field_validator("sources", "arms")
+    @classmethod
+    def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise ValueError(f'"{name}" is no name: use letters, digits, dot, dash, underscore')
+            if name in (TARGET, "sft", "wrpo"):
+                raise ValueError(f'"{name}" is a name of the pipeline itself; choose another')
+        return named
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Recipe:
+        both = sorted(set(self.sources) & set(self.arms))
+        if both:
+            raise ValueError(f"{both} name both a source and an arm; rename one")
+        return self

@@ -1,0 +1,155 @@
+"""YAML in, plain values plus the file and line of every key out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wrpo.errors import RecipeError
+
+KeyPath = tuple[str, ...]
+
+
+@dataclass
+class Located:
+    """A tree of plain values and the place where each key was written.
+
+    `places` maps a key path such as ("sft", "train", "learning_rate") to "recipes/demo.yaml:14".
+    """
+
+    value: Any
+    places: dict[KeyPath, str] = field(default_factory=dict)
+
+    def place(self, path: tuple[Any, ...]) -> str:
+        """The place of the deepest known part of `path`; steps that are no keys are skipped."""
+        known: KeyPath = ()
+        for step in path:
+            if (*known, str(step)) in self.places:
+                known = (*known, str(step))
+        return self.places.get(known, "recipe")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: `5e-7` is a float, `no` and `on` are words, only true/false are booleans."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+def _resolve(tag: str, pattern: str, first: str) -> None:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+
+
+_resolve("null", r"^(?:~|null|Null|NULL|)$", "~nN\0")
+_resolve("null", r"^$", "")
+_Loader.yaml_implicit_resolvers.setdefault("", []).append(
+    ("tag:yaml.org,2002:null", re.compile(r"^$"))
+)
+_resolve("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF")
+_resolve("int", r"^[-+]?[0-9]+$", "-+0123456789")
+_resolve(
+    "float",
+    r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
+    r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
+    "-+0123456789.",
+)
+_resolve("merge", r"^<<$", "<")
+
+
+def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node).lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def read_yaml(path: Path, *, shown_as: str | None = None) -> Located:
+    """Reads one YAML mapping.
+
+    Raises:
+        RecipeError: the file is missing, unreadable, not YAML, not a mapping, or repeats a key.
+    """
+    name = shown_as or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{name}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{name}: cannot be read as UTF-8 text ({error})") from None
+    located = parse_yaml(text, name=name)
+    if not isinstance(located.value, dict):
+        kind = type(located.value).__name__
+        raise RecipeError(f"{name}:1: a recipe is a mapping of keys to values, this is a {kind}")
+    return located
+
+
+def parse_yaml(text: str, *, name: str) -> Located:
+    """Parses YAML text; `name` is how messages call the file."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        located = Located(value={})
+        if node is not None:
+            located.value = _value(loader, node, (), name, located.places)
+        return located
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{name}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RecipeError(f"{name}: not valid YAML: {first_line}") from None
+
+
+def _value(
+    loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: dict[KeyPath, str]
+) -> Any:
+    places.setdefault(path, f"{name}:{node.start_mark.line + 1}")
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(loader, node, path, name, places)
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _value(loader, item, (*path, str(index)), name, places)
+            for index, item in enumerate(node.value)
+        ]
+    return loader.construct_object(node, deep=True)
+
+
+def _mapping(
+    loader: _Loader,
+    node: yaml.MappingNode,
+    path: KeyPath,
+    name: str,
+    places: dict[KeyPath, str],
+) -> dict[str, Any]:
+    _refuse_repeated_keys(loader, node, name)
+    loader.flatten_mapping(node)
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, (str, int, float, bool)):
+            raise RecipeError(f"{name}:{line}: a key must be a word, this is {key!r}")
+        places[(*path, str(key))] = f"{name}:{line}"
+        result[str(key)] = _value(loader, value_node, (*path, str(key)), name, places)
+    return result
+
+
+def _refuse_repeated_keys(loader: _Loader, node: yaml.MappingNode, name: str) -> None:
+    seen: dict[str, int] = {}
+    for key_node, _ in node.value:
+        key = str(key_node.value)
+        line = key_node.start_mark.line + 1
+        if key in seen and key != "<<":
+            raise RecipeError(
+                f'{name}:{line}: "{key}" is written twice, first on line {seen[key]}; keep one'
+            )
+        seen[key] = line

@@ -1,0 +1,206 @@
+"""The output of one stage: a folder of parquet parts and a manifest that is complete or not.
+
+A part is written under a temporary name and renamed; the manifest's `complete` is the last write.
+So a killed stage loses at most the parts it was working on, and a second start does the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wrpo.errors import StageError
+from wrpo.ids import digest
+from wrpo.tables import DROPPED, Row, part_name, parts, read_parquet, write_parquet
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+DROPPED_FILE = "dropped.parquet"
+_PACKAGES = ("wrpo", "torch", "transformers", "trl", "vllm", "datasets", "accelerate", "lm_eval")
+
+
+class StageFolder:
+    """One stage's folder, opened for writing under a key.
+
+    Args:
+        path: the folder.
+        key: everything that decides the result, as a readable JSON-like mapping.
+    """
+
+    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        self.path = path
+        self.key: dict[str, Any] = json.loads(json.dumps(key))
+        self._started = time.time()
+
+    def open(self, *, parts: int | None = None) -> bool:
+        """Claims the folder for this key; True when the stage is complete already.
+
+        Args:
+            parts: number of part files the stage will have; None for stages without parts.
+
+        Raises:
+            StageError: the folder was made with another key.
+        """
+        manifest = read_manifest(self.path)
+        if manifest is not None:
+            self._refuse_other_key(manifest)
+            if manifest["complete"]:
+                return True
+        self.path.mkdir(parents=True, exist_ok=True)
+        if manifest is None:
+            self._write_manifest({"complete": False, "parts": parts})
+        return False
+
+    def done_parts(self) -> set[int]:
+        """Numbers of the parts that are there."""
+        return {int(path.stem.removeprefix("part-")) for path in parts(self.path)}
+
+    def write_part(
+        self, part: int, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
+    ) -> None:
+        """Writes one part; its dropped rows go first, so that the part marks both as done."""
+        dropped_path = self.path / f"dropped-{part:05d}.parquet"
+        if dropped:
+            write_parquet(dropped_path, dropped, DROPPED)
+        else:
+            dropped_path.unlink(missing_ok=True)
+        write_parquet(self.path / part_name(part), rows, schema)
+
+    def finish_parts(self, expected: int) -> bool:
+        """Completes the manifest once all parts are there; False while some are missing."""
+        if self.done_parts() != set(range(expected)):
+            return False
+        with self._finishing():
+            manifest = read_manifest(self.path)
+            if not (manifest and manifest["complete"]):
+                self._gather(expected)
+        return True
+
+    def _gather(self, expected: int) -> None:
+        dropped = [
+            row for path in sorted(self.path.glob("dropped-*.parquet")) for row in read_parquet(path)
+        ]
+        write_parquet(self.path / DROPPED_FILE, dropped, DROPPED)
+        rows = sum(pq.read_metadata(path).num_rows for path in parts(self.path))
+        self.finish(
+            rows=rows,
+            dropped=len(dropped),
+            dropped_reasons=dict(Counter(row["reason"] for row in dropped)),
+            parts=expected,
+        )
+        for path in self.path.glob("dropped-*.parquet"):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _finishing(self) -> Iterator[None]:
+        """Waits while another shard completes the manifest."""
+        with (self.path / ".lock-finish").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def finish(self, **facts: Any) -> None:
+        """Writes the complete manifest; `facts` are counts and measurements worth keeping."""
+        self._write_manifest({"complete": True, **facts})
+
+    @contextmanager
+    def lock(self, name: str = "all") -> Iterator[None]:
+        """Keeps a second process from doing the same work; a killed owner frees it by itself.
+
+        Raises:
+            StageError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / f".lock-{name}").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StageError(
+                    f"{self.path}: another process is writing this stage; wait for it, or stop it"
+                ) from None
+            yield
+
+    def _refuse_other_key(self, manifest: dict[str, Any]) -> None:
+        differences = key_differences(manifest["key"], self.key)
+        if differences:
+            state = "finished" if manifest["complete"] else "begun"
+            raise StageError(
+                f"{self.path} was {state} with other settings (there -> now):\n"
+                + "\n".join(f"  {line}" for line in differences)
+                + "\nTo keep it, give this run another name: run=NAME (with reuse=OLD-NAME to take "
+                "over the stages that stay equal).\nTo replace it, delete the folder: rm -r "
+                + shlex.quote(str(self.path))
+            )
+
+    def _write_manifest(self, facts: dict[str, Any]) -> None:
+        manifest = {
+            "stage": self.path.name,
+            **facts,
+            "key": self.key,
+            "key_digest": digest(self.key),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "versions": _versions(),
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self._started, 1),
+        }
+        partial = self.path / f".{MANIFEST}.{os.getpid()}.partial"
+        partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+        partial.replace(self.path / MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a stage folder, or None where there is none.
+
+    Raises:
+        StageError: the file is damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest["key"], manifest["complete"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageError(
+            f"{path}: damaged ({error!r}); delete the folder and run the stage again"
+        ) from None
+    return manifest
+
+
+def key_differences(
+    there: dict[str, Any], now: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """The leaves that differ between two keys, as `path: there -> now`."""
+    lines = []
+    for name in sorted(set(there) | set(now)):
+        old, new = there.get(name, "(absent)"), now.get(name, "(absent)")
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += key_differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            lines.append(f"{prefix}{name}: {old!r} -> {new!r}")
+    return lines
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

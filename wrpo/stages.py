@@ -1,0 +1,298 @@
+"""The pipeline as data: every stage of a recipe, its folder, its inputs, its key, its command.
+
+`plan`, `status` and `run` read this list; each stage module asks it for its own entry. A stage's key
+is made of the recipe fields that decide its result and of the keys of its inputs, so a change
+anywhere upstream shows.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from wrpo.errors import MissingInputError, RecipeError, StageError
+from wrpo.ids import digest
+from wrpo.model_identity import file_digest, model_identity
+from wrpo.recipe import TARGET, Model, Recipe, preference
+from wrpo.stage_folder import key_differences, read_manifest
+
+State = Literal["missing", "partial", "done", "stale"]
+
+SPEED_FIELDS = {"engine"}
+BUILD_TABLES = ("sft", "triples", "pairs")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the pipeline.
+
+    Attributes:
+        name: e.g. "sample/qwen72b"; also the folder below the run directory.
+        command: module and flags, without recipe and overrides.
+        inputs: names of the stages it reads.
+        settings: the recipe fields that decide its result.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Pipeline:
+    """The stages of one recipe in the order in which they run."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.stages: dict[str, Stage] = {stage.name: stage for stage in _stages(recipe)}
+
+    def __getitem__(self, name: str) -> Stage:
+        return self.stages[name]
+
+    def folder(self, name: str) -> Path:
+        """Where the stage writes."""
+        return self.recipe.runs / self.recipe.run / name
+
+    def key(self, name: str) -> dict[str, Any]:
+        """The readable key: own settings, and a digest of the key of each input."""
+        stage = self.stages[name]
+        inputs = {input_: digest(self.key(input_)) for input_ in stage.inputs}
+        return {**stage.settings, "inputs": inputs}
+
+    def state(self, name: str) -> State:
+        """missing, partial, done; stale: made with other settings."""
+        manifest = read_manifest(self.folder(name))
+        if manifest is None:
+            return "done" if self._reused(name) else "missing"
+        if key_differences(manifest["key"], _plain(self.key(name))):
+            return "stale"
+        return "done" if manifest["complete"] else "partial"
+
+    def finished(self, name: str) -> Path:
+        """The folder of a finished input, in this run or in the one it reuses.
+
+        Raises:
+            MissingInputError: it is not there or not complete; names the command that makes it.
+            StageError: it was made with other settings than the recipe now says.
+        """
+        state = self.state(name)
+        if state == "done":
+            return self._reused(name) or self.folder(name)
+        folder = self.folder(name)
+        if state == "stale":
+            manifest = read_manifest(folder) or {"key": {}}
+            lines = key_differences(manifest["key"], _plain(self.key(name)))
+            raise StageError(
+                f"{folder} was made with other settings (there -> now):\n"
+                + "\n".join(f"  {line}" for line in lines)
+                + f"\nDelete it and make it again: {self.shell_command(name)}\nor keep it and give "
+                "this run another name: run=NAME"
+            )
+        raise MissingInputError(
+            f"needs {folder}, which is {'not finished' if state == 'partial' else 'not there'}; "
+            f"make it with: {self.shell_command(name)}"
+        )
+
+    def shell_command(self, name: str, recipe_path: str = "RECIPE") -> str:
+        """The command line of a stage as one would type it."""
+        return shlex.join(["python", "-m", *self.stages[name].command, "--recipe", recipe_path])
+
+    def _reused(self, name: str) -> Path | None:
+        if self.recipe.reuse is None or read_manifest(self.folder(name)) is not None:
+            return None
+        folder = self.recipe.runs / self.recipe.reuse / name
+        manifest = read_manifest(folder)
+        if manifest is None or not manifest["complete"]:
+            return None
+        return folder if manifest["key"] == _plain(self.key(name)) else None
+
+
+def model_names(recipe: Recipe) -> list[str]:
+    """Every model that evaluation compares: target, sources, SFT model, trained arms."""
+    sources = list(recipe.sources) if recipe.eval.sources else []
+    return [TARGET, *sources, "sft", "wrpo", *recipe.arms]
+
+
+def training_table(recipe: Recipe, arm: str) -> str:
+    """The stage whose rows an arm trains on."""
+    return f"build/{preference(recipe, arm).data}"
+
+
+def sampling_model(recipe: Recipe, source: str) -> Model:
+    """The recipe entry of a source, or of the target.
+
+    Raises:
+        RecipeError: no source of that name.
+    """
+    if source == TARGET:
+        return recipe.target
+    if source not in recipe.sources:
+        known = ", ".join([*recipe.sources, TARGET])
+        raise RecipeError(f'no source "{source}" in recipe {recipe.run}; known: {known}')
+    return recipe.sources[source]
+
+
+def _plain(value: Any) -> Any:
+    """The value as it comes back from JSON, so that keys compare equal to stored ones."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _stages(recipe: Recipe) -> list[Stage]:
+    sources = list(recipe.sources)
+    source_scores = tuple(f"score/{name}" for name in sources)
+    arms = ["wrpo", *recipe.arms]
+    tables = list(dict.fromkeys(training_table(recipe, arm) for arm in arms))
+    stages = [_prompts(recipe)]
+    stages += [_sample(recipe, name) for name in sources]
+    stages += [_score(recipe, name) for name in sources]
+    stages += [_build(recipe, "sft", ("prompts", *source_scores)), _sft(recipe)]
+    if "build/triples" in tables:
+        stages += [_sample(recipe, TARGET), _score(recipe, TARGET)]
+        inputs = ("prompts", *source_scores, f"score/{TARGET}")
+        stages.append(_build(recipe, "triples", inputs))
+    if "build/pairs" in tables:
+        stages.append(_build(recipe, "pairs", ("prompts", *source_scores)))
+    stages += [_reference(recipe, table.removeprefix("build/")) for table in tables]
+    stages += [_train(recipe, arm) for arm in arms]
+    if recipe.eval.tasks:
+        stages += [_eval(recipe, name) for name in model_names(recipe)]
+    return [*stages, _report(recipe)]
+
+
+def _prompts(recipe: Recipe) -> Stage:
+    settings = recipe.prompts.model_dump(mode="json", exclude={"max_dropped_share"})
+    for name, dataset in recipe.prompts.datasets.items():
+        path = Path(dataset.path)
+        if path.is_file():
+            settings["datasets"][name]["path"] = f"{path.name}#{file_digest(path)}"
+    return Stage(
+        "prompts", ("data_construction.prompts",), settings={"seed": recipe.seed, **settings}
+    )
+
+
+def resolved_sampling(recipe: Recipe, source: str) -> dict[str, Any]:
+    """The sampling fields of one source after its own overrides."""
+    base = recipe.sample.model_dump(
+        mode="json", exclude={"target", "engine", "max_dropped_share"}
+    )
+    over = sampling_model(recipe, source).sampling.model_dump(exclude_none=True)
+    if source == TARGET:
+        over = {**over, **recipe.sample.target.model_dump(exclude_none=True)}
+    return {**base, **over}
+
+
+def _sample(recipe: Recipe, source: str) -> Stage:
+    entry = sampling_model(recipe, source)
+    model = entry.model_dump(mode="json", include={"dtype", "quantization", "fold_system"})
+    model["chat_template"] = _template_identity(entry.chat_template)
+    if source != TARGET:
+        model["model"] = model_identity(entry.model, entry.revision)
+    return Stage(
+        f"sample/{source}",
+        ("data_construction.sample", "--source", source),
+        ("prompts", "sft") if source == TARGET else ("prompts",),
+        {"seed": recipe.seed, "model": model, "sampling": resolved_sampling(recipe, source)},
+    )
+
+
+def _score(recipe: Recipe, source: str) -> Stage:
+    rewards = {}
+    for name, reward in recipe.rewards.items():
+        settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
+        if reward.type == "classifier":
+            settings["model"] = model_identity(reward.model, reward.revision)
+            settings["chat_template"] = _template_identity(reward.chat_template)
+        rewards[name] = settings
+    return Stage(
+        f"score/{source}",
+        ("data_construction.score", "--source", source),
+        ("prompts", f"sample/{source}"),
+        {"rewards": rewards},
+    )
+
+
+def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
+    rules = {
+        "sft": {},
+        "triples": {"min_gap": recipe.build.min_gap},
+        "pairs": recipe.build.pairs.model_dump(mode="json"),
+    }
+    return Stage(
+        f"build/{table}", ("data_construction.build", "--table", table), inputs, rules[table]
+    )
+
+
+def _target_settings(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "model": model_identity(recipe.target.model, recipe.target.revision),
+        "chat_template": _template_identity(recipe.target.chat_template),
+        "fold_system": recipe.target.fold_system,
+    }
+
+
+def _sft(recipe: Recipe) -> Stage:
+    settings = recipe.sft.model_dump(mode="json", exclude=SPEED_FIELDS)
+    settings |= {"seed": recipe.seed, "target": _target_settings(recipe)}
+    return Stage("sft", ("wrpo.train_sft",), ("build/sft",), settings)
+
+
+def _reference(recipe: Recipe, table: str) -> Stage:
+    settings = {"max_length": recipe.reference.max_length, "chunk": recipe.reference.chunk_rows}
+    return Stage(
+        f"reference/{table}",
+        ("wrpo.reference", "--table", table),
+        (f"build/{table}", "sft"),
+        settings,
+    )
+
+
+def _train(recipe: Recipe, arm: str) -> Stage:
+    settings = preference(recipe, arm)
+    table = training_table(recipe, arm)
+    inputs: tuple[str, ...] = (table, "sft")
+    if settings.objective != "sft" and settings.reference == "precomputed":
+        inputs = (*inputs, f"reference/{table.removeprefix('build/')}")
+    return Stage(
+        arm,
+        ("wrpo.train", "--arm", arm),
+        inputs,
+        {"seed": recipe.seed, **settings.model_dump(mode="json", exclude=SPEED_FIELDS)},
+    )
+
+
+def _eval(recipe: Recipe, name: str) -> Stage:
+    settings = recipe.eval.model_dump(
+        mode="json", exclude={"engine", "metrics", "group_by", "sources", "include_path"}
+    )
+    inputs: tuple[str, ...] = ()
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        settings["model"] = model_identity(entry.model, entry.revision)
+        settings["chat_template"] = _template_identity(entry.chat_template)
+    else:
+        inputs = (name,)
+    if recipe.eval.include_path is not None:
+        settings["tasks_folder"] = _task_identity(recipe.eval.include_path)
+    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings)
+
+
+def _report(recipe: Recipe) -> Stage:
+    inputs = tuple(f"eval/{name}" for name in model_names(recipe)) if recipe.eval.tasks else ()
+    return Stage("report", ("eval.report",), inputs)
+
+
+def _template_identity(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    return f"{path.name}#{file_digest(path)}" if path.is_file() else str(path)
+
+
+def _task_identity(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix in (".yaml", ".py", ".jsonl"))
+    return {str(file.relative_to(folder)): file_digest(file) for file in files}

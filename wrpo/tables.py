@@ -1,0 +1,165 @@
+"""The tables that stages hand to each other: schemas, and reading a finished folder of parts.
+
+Rows join by id: a response is (prompt_id, source, index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wrpo.errors import DataError
+
+Row = dict[str, Any]
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+PROMPTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("messages", _MESSAGES),
+        ("domain", pa.string()),
+        ("split", pa.string()),
+        ("origin", pa.string()),
+        ("answer", pa.string()),
+    ]
+)
+
+RESPONSES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("finish_reason", pa.string()),
+        ("token_count", pa.int32()),
+        ("seed", pa.int64()),
+        ("logprob", pa.float64()),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("score", pa.float64()),
+        ("heads", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
+    ]
+)
+
+SFT_ROWS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("prompt", _MESSAGES),
+        ("completion", _MESSAGES),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("score", pa.float64()),
+    ]
+)
+
+
+def _answer_columns(names: list[str]) -> list[tuple[str, pa.DataType]]:
+    columns: list[tuple[str, pa.DataType]] = [(name, _MESSAGES) for name in names]
+    for name in names:
+        columns += [
+            (f"{name}_source", pa.string()),
+            (f"{name}_index", pa.int32()),
+            (f"{name}_score", pa.float64()),
+        ]
+    return columns
+
+
+_ROW_HEAD = [("triple_id", pa.string()), ("prompt_id", pa.string()), ("prompt", _MESSAGES)]
+
+TRIPLES = pa.schema(_ROW_HEAD + _answer_columns(["source_chosen", "chosen", "rejected"]))
+PAIRS = pa.schema(_ROW_HEAD + _answer_columns(["chosen", "rejected"]))
+
+
+def reference_schema(answers: list[str]) -> pa.Schema:
+    """Log-prob sum (nats) and token count of each answer under the reference model."""
+    columns: list[tuple[str, pa.DataType]] = [("triple_id", pa.string())]
+    for name in answers:
+        columns += [(f"ref_{name}_logps", pa.float64()), (f"ref_{name}_length", pa.int32())]
+    return pa.schema(columns)
+
+
+DROPPED = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def dropped_row(
+    prompt: str, reason: str, detail: str = "", *, source: str = "", index: int = -1
+) -> Row:
+    """One row of `dropped.parquet`; `reason` is a short fixed word, `detail` the value seen."""
+    return {
+        "prompt_id": prompt,
+        "source": source,
+        "index": index,
+        "reason": reason,
+        "detail": detail[:500],
+    }
+
+
+def part_name(part: int) -> str:
+    """File name of one part."""
+    return f"part-{part:05d}.parquet"
+
+
+def parts(folder: Path) -> list[Path]:
+    """The part files of a stage folder, in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def iter_parts(folder: Path) -> Iterator[list[Row]]:
+    """The rows of each part, one part in memory at a time.
+
+    Raises:
+        DataError: a part is not readable parquet; names the file and the way out.
+    """
+    for path in parts(folder):
+        yield read_parquet(path)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """All rows of a stage folder, in order."""
+    return [row for rows in iter_parts(folder) for row in rows]
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """The rows of one parquet file.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: not readable as parquet ({error}); delete this file and run the stage again, "
+            "it makes only what is missing"
+        ) from None
+    return rows
+
+
+def write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    """Writes rows under a temporary name, then renames: a reader never sees half a file."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""Supervised fine-tuning of the target on the best source answers, with TRL's SFTTrainer.
+
+Reads:   RUN/build/sft
+Writes:  RUN/sft/model, RUN/sft/log_history.json, RUN/sft/checkpoints
+Run:     python -m wrpo.train_sft --recipe recipes/demo.yaml
+Resume:  the same command again goes on from the last checkpoint
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import DataError
+from wrpo.launch import relaunch_under_accelerate
+from wrpo.recipe import Recipe
+from wrpo.recipe.schema import Training
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
+from wrpo.tables import Row, read_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_LENGTH = 2048
+
+
+def train_sft(recipe: Recipe) -> None:
+    """Runs the stage."""
+    pipeline = Pipeline(recipe)
+    folder = StageFolder(pipeline.folder("sft"), pipeline.key("sft"))
+    if folder.open():
+        logger.info("sft: complete, nothing to do (%s)", folder.path)
+        return
+    rows = read_rows(pipeline.finished("build/sft"))
+    samples = [(row["prompt"], row["completion"][0]["content"]) for row in rows]
+    run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, folder=folder)
+
+
+def run_sft(
+    recipe: Recipe,
+    settings: Training,
+    model: str,
+    *,
+    samples: list[tuple[list[Row], str]],
+    folder: StageFolder,
+) -> None:
+    """Trains `model` on (messages, answer) samples; loss on the answers only."""
+    from trl import SFTConfig, SFTTrainer
+
+    from wrpo.training import (
+        load_policy,
+        load_target_tokenizer,
+        lora_config,
+        make_config,
+        train_and_save,
+        trl_arguments,
+    )
+
+    arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
+    arguments = {"max_length": DEFAULT_MAX_LENGTH, **arguments, "completion_only_loss": True}
+    args = make_config(SFTConfig, arguments, where=f"{folder.path.name}.train")
+    tokenizer = load_target_tokenizer(model, recipe.target)
+    dataset = tokenised(
+        samples, tokenizer, fold_system=recipe.target.fold_system, max_length=args.max_length
+    )
+    trainer = SFTTrainer(
+        model=load_policy(model, recipe.target),
+        args=args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=lora_config(settings.lora),
+    )
+    train_and_save(trainer, folder, rows=len(dataset))
+
+
+def tokenised(
+    samples: list[tuple[list[Row], str]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    fold_system: bool,
+    max_length: int | None,
+) -> Dataset:
+    """Token ids and answer masks; an answer over `max_length` loses its tail, and is counted.
+
+    Raises:
+        DataError: a prompt alone fills `max_length`.
+    """
+    from datasets import Dataset
+
+    from wrpo.chat import render_answer
+
+    rows: list[dict[str, Any]] = []
+    cut = 0
+    for messages, answer in samples:
+        prompt_ids, answer_ids = render_answer(
+            tokenizer, messages, answer, fold_system=fold_system
+        )
+        if max_length is not None and len(prompt_ids) >= max_length:
+            raise DataError(
+                f"a prompt has {len(prompt_ids)} tokens, which leaves no room for an answer within "
+                f"max_length={max_length}; raise it or lower sample.max_prompt_tokens"
+            )
+        ids = (prompt_ids + answer_ids)[:max_length]
+        cut += len(ids) < len(prompt_ids) + len(answer_ids)
+        mask = [0] * len(prompt_ids) + [1] * (len(ids) - len(prompt_ids))
+        rows.append({"input_ids": ids, "completion_mask": mask})
+    if cut:
+        logger.warning(
+            "%d of %d answers are cut at max_length=%d", cut, len(rows), max_length
+        )
+    return Dataset.from_list(rows)
+
+
+def main() -> None:
+    _, recipe = parse_stage(stage_parser(__doc__))
+    relaunch_under_accelerate(recipe.sft.engine.accelerate, "wrpo.train_sft")
+    train_sft(recipe)
+
+
+if __name__ == "__main__":
+    run_main(main)

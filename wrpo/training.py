@@ -1,0 +1,151 @@
+"""What every training stage shares: batch arithmetic, TRL arguments, models, resume, saving."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wrpo.errors import ModelError, RecipeError
+from wrpo.recipe.schema import Lora, Model, Training
+from wrpo.stage_folder import StageFolder
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+LOG_HISTORY = "log_history.json"
+
+
+def accumulation_steps(settings: Training, *, processes: int) -> int:
+    """Micro-batches per optimizer step, so that the global batch is what the recipe says.
+
+    Raises:
+        RecipeError: the numbers do not divide; shows them.
+    """
+    per_step = settings.engine.per_device_batch_size * processes
+    steps, rest = divmod(settings.global_batch_size, per_step)
+    if rest or not steps:
+        raise RecipeError(
+            f"global_batch_size={settings.global_batch_size} is not a multiple of "
+            f"engine.per_device_batch_size={settings.engine.per_device_batch_size} x "
+            f"{processes} processes = {per_step}; change one of them"
+        )
+    return steps
+
+
+def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, Any]:
+    """Keyword arguments of a TRL config: the recipe's own keys and what the toolkit derives."""
+    import torch
+
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    arguments: dict[str, Any] = {
+        "save_total_limit": 2,
+        "report_to": "none",
+        **settings.train,
+        "output_dir": str(output / CHECKPOINTS),
+        "seed": seed,
+        "per_device_train_batch_size": settings.engine.per_device_batch_size,
+        "gradient_accumulation_steps": accumulation_steps(settings, processes=processes),
+    }
+    if not torch.cuda.is_available():
+        arguments.setdefault("use_cpu", True)
+        arguments.setdefault("bf16", False)
+    logger.info(
+        "batch: %d prompts = %d per device x %d processes x %d accumulation steps",
+        settings.global_batch_size,
+        settings.engine.per_device_batch_size,
+        processes,
+        arguments["gradient_accumulation_steps"],
+    )
+    return arguments
+
+
+def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where: str) -> Any:
+    """Builds a TRL config; a value it refuses is a recipe error."""
+    try:
+        return config(**arguments)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
+    """The target's tokenizer with the recipe's template, which is saved with every checkpoint."""
+    from wrpo.chat import load_tokenizer
+
+    return load_tokenizer(
+        model,
+        revision=entry.revision if model == entry.model else None,
+        chat_template=entry.chat_template.read_text("utf-8") if entry.chat_template else None,
+        trust_remote_code=entry.trust_remote_code,
+    )
+
+
+def load_policy(model: str, entry: Model) -> Any:
+    """A causal language model in float32 for training; only safetensors are read.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            model,
+            revision=entry.revision if model == entry.model else None,
+            dtype=torch.float32,
+            trust_remote_code=entry.trust_remote_code,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load model {model}: {error}") from error
+
+
+def lora_config(lora: Lora | None) -> LoraConfig | None:
+    """PEFT's config, or None for full fine-tuning."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(task_type="CAUSAL_LM", **lora.model_dump())
+
+
+def train_and_save(trainer: Trainer, folder: StageFolder, *, rows: int) -> None:
+    """Trains, resuming from the last checkpoint if there is one, then saves model and history.
+
+    The model folder holds merged weights, so that samplers and evaluation need no adapter.
+    """
+    from transformers.trainer_utils import get_last_checkpoint
+
+    checkpoints = folder.path / CHECKPOINTS
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if last:
+        logger.info("resuming from %s", last)
+    result = trainer.train(resume_from_checkpoint=last)
+    _save_model(trainer, folder.path / MODEL)
+    if trainer.is_world_process_zero():
+        history = json.dumps(trainer.state.log_history, indent=1)
+        (folder.path / LOG_HISTORY).write_text(history, encoding="utf-8")
+        folder.finish(
+            rows=rows, steps=trainer.state.global_step, train_loss=round(result.training_loss, 6)
+        )
+    trainer.accelerator.wait_for_everyone()
+
+
+def _save_model(trainer: Trainer, path: Path) -> None:
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        if trainer.is_world_process_zero():
+            model.merge_and_unload().save_pretrained(path)
+    else:
+        trainer.save_model(str(path))
+    if trainer.is_world_process_zero():
+        trainer.processing_class.save_pretrained(path)
