@@ -29,7 +29,7 @@ def plan(recipe: Recipe, args: argparse.Namespace) -> None:
     lines = [f"run {recipe.run}: {len(pipeline.stages)} stages in {recipe.runs / recipe.run}", ""]
     overrides = [f" {item}" for item in args.overrides]
     for name in pipeline.stages:
-        command = pipeline.shell_command(name, str(args.recipe)) + "".join(overrides)
+        command = pipeline.shell_command(name) + "".join(overrides)
         lines.append(f"{pipeline.state(name):8} {name:20} {command}")
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -43,6 +43,7 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
 def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Recipe]:
     """Parses the command line (flags and key=value in any order) and loads the recipe."""
     args = parser.parse_intermixed_args()
+    os.environ["WRPO_RECIPE"] = str(args.recipe)  # messages name commands with this recipe
     return args, load_recipe(args.recipe, args.overrides)
 
 

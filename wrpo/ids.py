@@ -33,7 +33,7 @@ def response_seed(run_seed: int, prompt: str, source: str, index: int) -> int:
 
 def unit_hash(seed: int, prompt: str) -> float:
     """A number in [0, 1) fixed by seed and prompt: the split does not move when data is added."""
-    return int(digest([seed, prompt]), 16) / 16**16
+    return int(digest([seed, prompt], length=13), 16) / 16**13
 
 
 def triple_id(prompt: str, answers: Sequence[tuple[str, int]]) -> str:

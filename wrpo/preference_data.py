@@ -110,15 +110,18 @@ def scored_responses(objective: str) -> tuple[str, ...]:
     return ("chosen", "rejected") if objective == "dpo" else RESPONSES
 
 
-def split_preferred(dataset: "Dataset") -> "Dataset":
-    """Reference columns out of the ones TRL's precomputing pass writes.
+def split_preferred(dataset: "Dataset", scored: Sequence[str]) -> "Dataset":
+    """Reference columns of the `scored` responses out of the ones TRL's precomputing pass writes.
 
     That pass knows two columns; `ref_chosen_logps` holds (source_chosen, chosen) of each row.
     """
     column = reference_column("chosen")
-    source, chosen = dataset.with_format("numpy")[column][:].T
-    dataset = dataset.remove_columns(column).add_column(column, chosen)
-    return dataset.add_column(reference_column("source_chosen"), source)
+    pairs = dataset.with_format("numpy")[column][:]
+    dataset = dataset.remove_columns(column)
+    for i, response in enumerate(RESPONSES[:2]):
+        if response in scored:
+            dataset = dataset.add_column(reference_column(response), pairs[:, i])
+    return dataset
 
 
 def prepare_row(
@@ -219,13 +222,18 @@ def _conversation_ids(
 
 def _answer_texts(row: Row, responses: Sequence[str]) -> dict[str, str]:
     columns = {name: row.get(name) for name in responses}
-    published = row.get("source_chosen") is None and len(row["chosen"]) == 2
-    if published:
+    if row.get("source_chosen") is None and _is_published(row["chosen"]):
         source, target = row["chosen"]
         columns["chosen"] = [target]
         if "source_chosen" in columns:
             columns["source_chosen"] = [source]
     return {name: _answer_text(row, name, value) for name, value in columns.items()}
+
+
+def _is_published(chosen: Any) -> bool:
+    """Whether `chosen` is [y_ws, y_wt] rather than one answer or a conversation."""
+    pair = not isinstance(chosen, str | Mapping) and len(chosen) == 2
+    return pair and all(message["role"] == "assistant" for message in chosen)
 
 
 def _answer_text(row: Row, name: str, messages: Any) -> str:

@@ -94,7 +94,9 @@ class StageFolder:
 
     def _gather(self, expected: int) -> None:
         dropped = [
-            row for path in sorted(self.path.glob("dropped-*.parquet")) for row in read_parquet(path)
+            row
+            for path in sorted(self.path.glob("dropped-*.parquet"))
+            for row in read_parquet(path)
         ]
         write_parquet(self.path / DROPPED_FILE, dropped, DROPPED)
         rows = sum(pq.read_metadata(path).num_rows for path in parts(self.path))
@@ -182,9 +184,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def key_differences(
-    there: dict[str, Any], now: dict[str, Any], prefix: str = ""
-) -> list[str]:
+def key_differences(there: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
     """The leaves that differ between two keys, as `path: there -> now`."""
     lines = []
     for name in sorted(set(there) | set(now)):

@@ -1,12 +1,13 @@
 """The pipeline as data: every stage of a recipe, its folder, its inputs, its key, its command.
 
-`plan`, `status` and `run` read this list; each stage module asks it for its own entry. A stage's key
-is made of the recipe fields that decide its result and of the keys of its inputs, so a change
+`plan`, `status` and `run` read this list; each stage module asks it for its own entry. A stage's
+key is made of the recipe fields that decide its result and of the keys of its inputs, so a change
 anywhere upstream shows.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,11 @@ from wrpo.stage_folder import key_differences, read_manifest
 State = Literal["missing", "partial", "done", "stale"]
 
 SPEED_FIELDS = {"engine"}
+UNUSED_FIELDS = {
+    "wrpo": {"sft_on"},
+    "dpo": {"sft_on", "alpha"},
+    "sft": {"alpha", "beta", "label_smoothing", "likelihood", "reference"},
+}
 BUILD_TABLES = ("sft", "triples", "pairs")
 
 
@@ -95,8 +101,9 @@ class Pipeline:
             f"make it with: {self.shell_command(name)}"
         )
 
-    def shell_command(self, name: str, recipe_path: str = "RECIPE") -> str:
+    def shell_command(self, name: str) -> str:
         """The command line of a stage as one would type it."""
+        recipe_path = os.environ.get("WRPO_RECIPE", "RECIPE")
         return shlex.join(["python", "-m", *self.stages[name].command, "--recipe", recipe_path])
 
     def _reused(self, name: str) -> Path | None:
@@ -178,9 +185,7 @@ def _prompts(recipe: Recipe) -> Stage:
 
 def resolved_sampling(recipe: Recipe, source: str) -> dict[str, Any]:
     """The sampling fields of one source after its own overrides."""
-    base = recipe.sample.model_dump(
-        mode="json", exclude={"target", "engine", "max_dropped_share"}
-    )
+    base = recipe.sample.model_dump(mode="json", exclude={"target", "engine", "max_dropped_share"})
     over = sampling_model(recipe, source).sampling.model_dump(exclude_none=True)
     if source == TARGET:
         over = {**over, **recipe.sample.target.model_dump(exclude_none=True)}
@@ -254,6 +259,7 @@ def _reference(recipe: Recipe, table: str) -> Stage:
 
 def _train(recipe: Recipe, arm: str) -> Stage:
     settings = preference(recipe, arm)
+    unused = SPEED_FIELDS | UNUSED_FIELDS[settings.objective]
     table = training_table(recipe, arm)
     inputs: tuple[str, ...] = (table, "sft")
     if settings.objective != "sft" and settings.reference == "precomputed":
@@ -262,7 +268,7 @@ def _train(recipe: Recipe, arm: str) -> Stage:
         arm,
         ("wrpo.train", "--arm", arm),
         inputs,
-        {"seed": recipe.seed, **settings.model_dump(mode="json", exclude=SPEED_FIELDS)},
+        {"seed": recipe.seed, **settings.model_dump(mode="json", exclude=unused)},
     )
 
 

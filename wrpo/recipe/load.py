@@ -11,13 +11,12 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from wrpo.errors import RecipeError
 from wrpo.recipe.schema import Preference, Recipe
 from wrpo.recipe.trl_keys import config_fields, key_problem, type_problem
-from wrpo.recipe.yaml_source import Located, parse_yaml, read_yaml
+from wrpo.recipe.yaml_source import Located, dump_yaml, parse_yaml, read_yaml
 
 COMMAND_LINE = "command line"
 MAX_PROBLEMS = 10
@@ -34,8 +33,10 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         RecipeError: one message that lists every problem with its file and line.
     """
     located = _with_parent(path)
+    _name_sources(located)
     for item in overrides or []:
         _override(located, item)
+    _name_sources(located)
     _expand_sources(located, path)
     return check(located)
 
@@ -46,26 +47,38 @@ def check(located: Located) -> Recipe:
         recipe = Recipe.model_validate(located.value)
     except ValidationError as error:
         raise RecipeError(_explain(error, located)) from None
-    problems = [*_arm_problems(recipe, located), *_train_problems(recipe, located)]
+    problems = _arm_problems(recipe, located) or _train_problems(recipe, located)
     if problems:
         raise RecipeError("\n".join(problems[:MAX_PROBLEMS]))
     return recipe
 
 
 def preference(recipe: Recipe, arm: str) -> Preference:
-    """The settings of one trained model: "wrpo", or a name under `arms`."""
+    """The settings of one trained model: "wrpo", or a name under `arms`.
+
+    An arm is `wrpo` with its own differences; of the TRL keys under `wrpo.train` it inherits those
+    that the config of its objective knows.
+    """
     if arm == "wrpo":
         return recipe.wrpo
     if arm not in recipe.arms:
-        known = ["wrpo", *recipe.arms]
-        raise RecipeError(f'no arm "{arm}" in recipe {recipe.run}{_did_you_mean(arm, known)}')
-    merged = merge(recipe.wrpo.model_dump(mode="json"), recipe.arms[arm])
-    return Preference.model_validate(merged)
+        hint = _did_you_mean(arm, ["wrpo", *recipe.arms])
+        raise RecipeError(f'no arm "{arm}" in recipe {recipe.run}{hint}')
+    inherited = recipe.wrpo.model_dump(mode="json")
+    known = config_fields(_config_name(recipe.arms[arm].get("objective", recipe.wrpo.objective)))
+    inherited["train"] = {
+        key: inherited["train"][key] for key in inherited["train"] if key in known
+    }
+    return Preference.model_validate(merge(inherited, recipe.arms[arm]))
+
+
+def _config_name(objective: Any) -> str:
+    return "SFTConfig" if objective == "sft" else "WRPOConfig"
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML; it loads back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(recipe.model_dump(mode="json"))
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -101,6 +114,7 @@ def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
     if not parent_path.is_file():
         raise RecipeError(f"{place}: extends: no file {parent_path}")
     parent = _with_parent(parent_path, (*children, path))
+    _name_sources(parent)
     return Located(merge(parent.value, located.value), {**parent.places, **located.places})
 
 
@@ -126,18 +140,33 @@ def _override(located: Located, item: str) -> None:
         located.places.setdefault(path[:end], f'{COMMAND_LINE} "{item}"')
 
 
+def _name_sources(located: Located) -> None:
+    """`sources: [a, b]` becomes `sources: {a: , b: }`, which merges and takes overrides."""
+    names = located.value.get("sources")
+    if not isinstance(names, list):
+        return
+    named: dict[str, Any] = {}
+    for index, name in enumerate(names):
+        place = located.place(("sources", str(index)))
+        if not isinstance(name, str):
+            raise RecipeError(f"{place}: sources: a list holds names; write a mapping for models")
+        if name in named:
+            raise RecipeError(f'{place}: sources: "{name}" is listed twice')
+        named[name] = None
+        located.places[("sources", name)] = place
+    located.value["sources"] = named
+
+
 def _expand_sources(located: Located, recipe_path: Path) -> None:
-    """`sources:` as a list of names, or a name in place of a model, means recipes/sources/NAME.yaml."""
+    """A source that is nothing, a name, or has no model is read from recipes/sources/NAME.yaml."""
     sources = located.value.get("sources")
-    if isinstance(sources, list):
-        sources = _named_sources(sources, located)
     if not isinstance(sources, dict):
         return
     expanded: dict[str, Any] = {}
     for name, given in sources.items():
         expanded[name] = given
         own_file = given if isinstance(given, str) else None
-        if isinstance(given, dict) and "model" not in given:
+        if given is None or (isinstance(given, dict) and "model" not in given):
             own_file = name
         if own_file is None:
             continue
@@ -148,19 +177,6 @@ def _expand_sources(located: Located, recipe_path: Path) -> None:
         for path, where in entry.places.items():
             located.places.setdefault(("sources", name, *path), where)
     located.value["sources"] = expanded
-
-
-def _named_sources(names: list[Any], located: Located) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    for index, name in enumerate(names):
-        place = located.place(("sources", str(index)))
-        if not isinstance(name, str):
-            raise RecipeError(f"{place}: sources: a list holds names; write a mapping for models")
-        if name in named:
-            raise RecipeError(f'{place}: sources: "{name}" is listed twice')
-        named[name] = name
-        located.places[("sources", name)] = place
-    return named
 
 
 def _source_file(name: str, recipe_path: Path, place: str) -> Path:
@@ -249,9 +265,7 @@ def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
 
 def _arm_places(located: Located, name: str) -> dict[tuple[str, ...], str]:
     prefix = ("arms", name)
-    return {
-        path[2:]: place for path, place in located.places.items() if path[:2] == prefix
-    }
+    return {path[2:]: place for path, place in located.places.items() if path[:2] == prefix}
 
 
 def _explain_arm(error: ValidationError, located: Located, name: str) -> list[str]:
@@ -271,7 +285,7 @@ def _train_problems(recipe: Recipe, located: Located) -> list[str]:
         problems.append(_train_problem("SFTConfig", key, value, ("sft", "train", key), located))
     for arm in ["wrpo", *recipe.arms]:
         settings = preference(recipe, arm)
-        config = "SFTConfig" if settings.objective == "sft" else "WRPOConfig"
+        config = _config_name(settings.objective)
         own = recipe.arms.get(arm, {}).get("train", {})
         for key, value in settings.train.items():
             path = ("arms", arm, "train", key) if key in own else ("wrpo", "train", key)

@@ -1,14 +1,14 @@
 """The recipe: one typed schema in pipeline order.
 
-Unknown keys are refused. Fields under `engine:` only decide how fast a stage runs; all others decide
-its result and are part of the stage's key.
+Unknown keys are refused. Fields under `engine:` only decide how fast a stage runs; all others
+decide its result and are part of the stage's key.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
@@ -63,8 +63,12 @@ class Engine(Section):
     prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
 
 
-SamplingOverride = _optional(Sampling, "SamplingOverride")
-EngineOverride = _optional(Engine, "EngineOverride")
+if TYPE_CHECKING:  # type checkers see the fields; at run time each of them may be unset
+    SamplingOverride = Sampling
+    EngineOverride = Engine
+else:
+    SamplingOverride = _optional(Sampling, "SamplingOverride")
+    EngineOverride = _optional(Engine, "EngineOverride")
 
 
 class Model(Section):
@@ -188,7 +192,9 @@ class Build(Section):
     """How scored answers become training rows."""
 
     min_gap: float = Field(
-        0.0, ge=0.0, description="Triples need score(y_wt) - score(y_l) above this; ties never pass."
+        0.0,
+        ge=0.0,
+        description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
     )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
 

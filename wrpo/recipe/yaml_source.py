@@ -13,6 +13,8 @@ from wrpo.errors import RecipeError
 
 KeyPath = tuple[str, ...]
 
+_TAGS = {"map", "seq", "str", "int", "float", "bool", "null", "merge"}
+
 
 @dataclass
 class Located:
@@ -34,7 +36,7 @@ class Located:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `5e-7` is a float, `no` and `on` are words, only true/false are booleans."""
+    """YAML 1.2 scalars: `5e-7` is a float, `no` is a word, only true and false are booleans."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
@@ -44,7 +46,6 @@ def _resolve(tag: str, pattern: str, first: str) -> None:
 
 
 _resolve("null", r"^(?:~|null|Null|NULL|)$", "~nN\0")
-_resolve("null", r"^$", "")
 _Loader.yaml_implicit_resolvers.setdefault("", []).append(
     ("tag:yaml.org,2002:null", re.compile(r"^$"))
 )
@@ -70,6 +71,23 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that YAML 1.1 or 1.2 would read as something else."""
+
+    yaml_implicit_resolvers = {
+        first: [
+            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+            *_Loader.yaml_implicit_resolvers.get(first, []),
+        ]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+    }
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values as YAML text that this loader, and any other, reads back the same."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path: Path, *, shown_as: str | None = None) -> Located:
@@ -113,6 +131,9 @@ def _value(
     loader: _Loader, node: yaml.Node, path: KeyPath, name: str, places: dict[KeyPath, str]
 ) -> Any:
     places.setdefault(path, f"{name}:{node.start_mark.line + 1}")
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in _TAGS:
+        line = node.start_mark.line + 1
+        raise RecipeError(f"{name}:{line}: the YAML tag {node.tag} is not allowed in a recipe")
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, path, name, places)
     if isinstance(node, yaml.SequenceNode):

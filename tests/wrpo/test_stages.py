@@ -1,0 +1,389 @@
+"""The pipeline as data: order, keys, states, and the commands that messages name."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.recipe_files import tiny_recipe
+from wrpo.errors import MissingInputError, RecipeError, StageError
+from wrpo.model_identity import file_digest, model_identity
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import StageFolder, read_manifest
+from wrpo.stages import Pipeline, model_names, resolved_sampling, sampling_model
+
+ARMS = """\
+    arms:
+      dpo: {objective: dpo}
+      offline: {objective: dpo, data: pairs}
+      more-sft: {objective: sft}
+    eval:
+      tasks: [gsm8k]
+    """
+
+
+def keys(recipe: Recipe) -> dict[str, object]:
+    pipeline = Pipeline(recipe)
+    return {name: pipeline.key(name) for name in pipeline.stages}
+
+
+def changed(folder: Path, *overrides: str, extra: str = ARMS) -> set[str]:
+    """The stages whose key differs once the overrides are given."""
+    before = keys(tiny_recipe(folder, extra=extra))
+    after = keys(tiny_recipe(folder, *overrides, extra=extra))
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+def finish(pipeline: Pipeline, name: str) -> Path:
+    folder = StageFolder(pipeline.folder(name), pipeline.key(name))
+    folder.open()
+    folder.finish()
+    return folder.path
+
+
+# --- order ---
+
+
+def test_every_input_comes_before_the_stage_that_reads_it(tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path, extra=ARMS))
+    seen: set[str] = set()
+    for name, stage in pipeline.stages.items():
+        assert set(stage.inputs) <= seen, name
+        seen.add(name)
+
+
+def test_the_pipeline_of_the_minimal_recipe(tmp_path: Path) -> None:
+    assert list(Pipeline(tiny_recipe(tmp_path)).stages) == [
+        "prompts",
+        "sample/letters",
+        "sample/numbers",
+        "score/letters",
+        "score/numbers",
+        "build/sft",
+        "sft",
+        "sample/target",
+        "score/target",
+        "build/triples",
+        "reference/triples",
+        "wrpo",
+        "report",
+    ]
+
+
+def test_pairs_need_no_answers_of_the_target(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "wrpo.data=pairs", "wrpo.objective=dpo")
+    names = Pipeline(recipe).stages
+    assert "build/pairs" in names
+    assert not {"sample/target", "build/triples"} & set(names)
+
+
+def test_every_arm_is_trained_and_evaluated(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, extra=ARMS)
+    stages = Pipeline(recipe).stages
+    assert {"wrpo", "dpo", "offline", "more-sft"} <= set(stages)
+    assert {f"eval/{name}" for name in model_names(recipe)} <= set(stages)
+    assert stages["report"].inputs == tuple(f"eval/{name}" for name in model_names(recipe))
+
+
+def test_more_sft_reads_no_reference(tmp_path: Path) -> None:
+    stages = Pipeline(tiny_recipe(tmp_path, extra=ARMS)).stages
+    assert "reference/triples" not in stages["more-sft"].inputs
+    assert "reference/triples" in stages["dpo"].inputs
+    assert "reference/pairs" in stages["offline"].inputs
+
+
+def test_a_loaded_reference_model_needs_no_table(tmp_path: Path) -> None:
+    stages = Pipeline(tiny_recipe(tmp_path, "wrpo.reference=model")).stages
+    assert "reference/triples" not in stages["wrpo"].inputs
+
+
+# --- keys ---
+
+
+def test_equal_recipes_have_equal_keys(tmp_path: Path) -> None:
+    assert changed(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sample.engine.max_num_seqs=3",
+        "sample.engine.tensor_parallel_size=2",
+        "sources.letters.engine.gpu_memory_utilization=0.5",
+        "rewards.rm.engine.batch_tokens=77",
+        "sft.engine.per_device_batch_size=4",
+        "wrpo.engine.per_device_batch_size=4",
+        "reference.engine.batch_tokens=77",
+        "eval.engine.batch_size=3",
+        "sample.max_dropped_share=0.9",
+        "prompts.max_dropped_share=0.9",
+        "run=other",
+        "target.parameters_b=8",
+    ],
+)
+def test_what_only_decides_the_speed_changes_no_key(tmp_path: Path, override: str) -> None:
+    assert changed(tmp_path, override) == set()
+
+
+def test_the_model_of_one_source_changes_all_that_follows_from_it(tmp_path: Path) -> None:
+    stages = changed(tmp_path, "sources.letters.model=hub/other")
+    assert {"sample/letters", "score/letters", "build/sft", "sft", "wrpo", "report"} <= stages
+    assert not stages & {"prompts", "sample/numbers", "score/numbers", "eval/numbers"}
+
+
+def test_the_revision_of_a_source_is_part_of_its_key(tmp_path: Path) -> None:
+    assert "sample/letters" in changed(tmp_path, "sources.letters.revision=abc")
+
+
+def test_the_reward_leaves_the_answers_alone(tmp_path: Path) -> None:
+    stages = changed(tmp_path, "rewards.rm.weight=2")
+    assert {"score/letters", "score/numbers", "score/target", "build/sft"} <= stages
+    assert not stages & {"prompts", "sample/letters", "sample/numbers"}
+
+
+def test_a_setting_of_preference_training_changes_only_trained_arms(tmp_path: Path) -> None:
+    stages = changed(tmp_path, "wrpo.train.learning_rate=1e-3")
+    trained = {"wrpo", "dpo", "offline", "more-sft"}
+    assert stages == trained | {f"eval/{arm}" for arm in trained} | {"report"}
+
+
+def test_a_setting_of_one_arm_changes_only_that_arm(tmp_path: Path) -> None:
+    assert changed(tmp_path, "arms.dpo.beta=2") == {"dpo", "eval/dpo", "report"}
+
+
+def test_alpha_changes_only_arms_that_use_it(tmp_path: Path) -> None:
+    assert changed(tmp_path, "wrpo.alpha.end=0.5") == {"wrpo", "eval/wrpo", "report"}
+
+
+def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:
+    stages = changed(tmp_path, "seed=43")
+    assert {"prompts", "sample/letters", "sft", "wrpo"} <= stages
+    assert "eval/letters" not in stages
+
+
+@pytest.mark.parametrize(
+    ("override", "stage"),
+    [
+        ("sample.temperature=0.3", "sample/letters"),
+        ("sample.target.temperature=0.3", "sample/target"),
+        ("sample.chunk_prompts=3", "sample/letters"),
+        ("sources.letters.sampling.top_k=3", "sample/letters"),
+        ("sources.letters.fold_system=true", "sample/letters"),
+        ("prompts.sft_share=0.5", "prompts"),
+        ("rewards.rm.max_tokens=9", "score/letters"),
+        ("build.min_gap=0.1", "build/triples"),
+        ("build.pairs.max_gap=null", "build/pairs"),
+        ("sft.train.max_length=9", "sft"),
+        ("sft.global_batch_size=9", "sft"),
+        ("target.model=hub/other", "sft"),
+        ("reference.max_length=9", "reference/triples"),
+        ("wrpo.beta=1", "wrpo"),
+        ("wrpo.likelihood.weight=1", "wrpo"),
+        ("eval.tasks=[ifeval]", "eval/sft"),
+        ("eval.limit=3", "eval/sft"),
+    ],
+)
+def test_what_decides_the_result_is_in_the_key(tmp_path: Path, override: str, stage: str) -> None:
+    assert stage in changed(tmp_path, override)
+
+
+def test_files_count_by_content_not_by_name(tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("one")
+    before = keys(tiny_recipe(tmp_path, f"target.chat_template={template}"))
+    template.write_text("two")
+    after = keys(tiny_recipe(tmp_path, f"target.chat_template={template}"))
+    assert before["sft"] != after["sft"]
+
+
+def test_an_edited_prompt_file_changes_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    override = f"prompts.datasets.world.path={path}"
+    path.write_text('{"prompt": "a"}\n')
+    before = keys(tiny_recipe(tmp_path, override))
+    path.write_text('{"prompt": "b"}\n')
+    assert keys(tiny_recipe(tmp_path, override))["prompts"] != before["prompts"]
+
+
+# --- states ---
+
+
+def test_states_follow_the_work(tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path))
+    assert pipeline.state("prompts") == "missing"
+    StageFolder(pipeline.folder("prompts"), pipeline.key("prompts")).open()
+    assert pipeline.state("prompts") == "partial"
+    finish(pipeline, "prompts")
+    assert pipeline.state("prompts") == "done"
+
+
+def test_a_stage_of_other_settings_is_stale(tmp_path: Path) -> None:
+    finish(Pipeline(tiny_recipe(tmp_path)), "prompts")
+    assert Pipeline(tiny_recipe(tmp_path, "seed=1")).state("prompts") == "stale"
+
+
+def test_a_change_upstream_makes_finished_work_below_stale(tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path))
+    for name in pipeline.stages:
+        finish(pipeline, name)
+    later = Pipeline(tiny_recipe(tmp_path, "sources.letters.model=hub/other"))
+    assert later.state("sample/numbers") == "done"
+    assert later.state("wrpo") == "stale"
+
+
+def test_finished_gives_the_folder(tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path))
+    path = finish(pipeline, "prompts")
+    assert pipeline.finished("prompts") == path == tmp_path / "runs" / "tiny" / "prompts"
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("prompts", "python -m data_construction.prompts --recipe"),
+        ("sample/letters", "python -m data_construction.sample --source letters --recipe"),
+        ("score/target", "python -m data_construction.score --source target --recipe"),
+        ("build/triples", "python -m data_construction.build --table triples --recipe"),
+        ("sft", "python -m wrpo.train_sft --recipe"),
+        ("reference/triples", "python -m wrpo.reference --table triples --recipe"),
+        ("wrpo", "python -m wrpo.train --arm wrpo --recipe"),
+    ],
+)
+def test_a_missing_input_names_the_command_that_makes_it(
+    tmp_path: Path, name: str, command: str
+) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path))
+    with pytest.raises(MissingInputError, match="which is not there") as caught:
+        pipeline.finished(name)
+    assert command in str(caught.value)
+
+
+def test_a_partial_input_is_not_read(tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path))
+    StageFolder(pipeline.folder("prompts"), pipeline.key("prompts")).open()
+    with pytest.raises(MissingInputError, match="which is not finished"):
+        pipeline.finished("prompts")
+
+
+def test_a_stale_input_is_refused_with_the_difference(tmp_path: Path) -> None:
+    finish(Pipeline(tiny_recipe(tmp_path)), "prompts")
+    with pytest.raises(StageError, match="seed: 42 -> 1"):
+        Pipeline(tiny_recipe(tmp_path, "seed=1")).finished("prompts")
+
+
+# --- reuse ---
+
+
+def test_another_runs_finished_stage_of_the_same_key_is_reused(tmp_path: Path) -> None:
+    path = finish(Pipeline(tiny_recipe(tmp_path)), "prompts")
+    later = Pipeline(tiny_recipe(tmp_path, "run=second", "reuse=tiny", "wrpo.beta=1"))
+    assert later.state("prompts") == "done"
+    assert later.finished("prompts") == path
+    assert read_manifest(later.folder("prompts")) is None
+
+
+@pytest.mark.parametrize("other", ["seed=1", "reuse=nowhere"])
+def test_nothing_else_is_reused(tmp_path: Path, other: str) -> None:
+    finish(Pipeline(tiny_recipe(tmp_path)), "prompts")
+    later = Pipeline(tiny_recipe(tmp_path, "run=second", "reuse=tiny", other))
+    assert later.state("prompts") == "missing"
+
+
+def test_an_unfinished_stage_is_not_reused(tmp_path: Path) -> None:
+    first = Pipeline(tiny_recipe(tmp_path))
+    StageFolder(first.folder("prompts"), first.key("prompts")).open()
+    assert Pipeline(tiny_recipe(tmp_path, "run=second", "reuse=tiny")).state("prompts") == "missing"
+
+
+# --- sampling of one source ---
+
+
+def test_a_sources_sampling_wins_over_the_common_one(tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        tmp_path, "sources.letters.sampling.top_p=0.5", "sample.target.temperature=0.3"
+    )
+    assert resolved_sampling(recipe, "letters")["top_p"] == 0.5
+    assert resolved_sampling(recipe, "numbers")["top_p"] == 0.95
+    assert resolved_sampling(recipe, "target")["temperature"] == 0.3
+    assert resolved_sampling(recipe, "letters")["temperature"] == 0.8
+
+
+def test_greedy_sampling_of_one_source_survives(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "sources.letters.sampling.temperature=0")
+    assert resolved_sampling(recipe, "letters")["temperature"] == 0.0
+
+
+def test_an_unknown_source_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="known: letters, numbers, target"):
+        sampling_model(tiny_recipe(tmp_path), "words")
+
+
+# --- identity of models and files ---
+
+
+def folder_of(path: Path, content: bytes = b"weights") -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text("{}")
+    (path / "model.safetensors").write_bytes(content)
+    return path
+
+
+def test_a_hub_model_is_its_name_and_revision() -> None:
+    assert model_identity("org/name") == "org/name@main"
+    assert model_identity("org/name", "abc") == "org/name@abc"
+
+
+def test_a_copied_folder_is_the_same_model(tmp_path: Path) -> None:
+    first = model_identity(str(folder_of(tmp_path / "a" / "model")))
+    assert first == model_identity(str(folder_of(tmp_path / "b" / "model")))
+    assert first != model_identity(str(folder_of(tmp_path / "c" / "model", b"others!")))
+
+
+def write_zeros(path: Path, size: int) -> None:
+    with path.open("wb") as handle:
+        handle.truncate(size)
+
+
+def flip(path: Path, at: int, length: int) -> None:
+    with path.open("r+b") as handle:
+        handle.seek(at)
+        handle.write(b"\x01" * length)
+
+
+@pytest.mark.parametrize("at", [0, 2_000_000, 2_999_999])
+def test_one_byte_anywhere_in_a_small_file_shows(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "prompts.jsonl"
+    write_zeros(path, 3_000_000)
+    before = file_digest(path)
+    flip(path, at, 1)
+    assert file_digest(path) != before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.37, 0.995])
+def test_one_changed_tensor_in_a_large_file_shows(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "model.safetensors"
+    size = 1 << 30
+    write_zeros(path, size)
+    before = file_digest(path)
+    flip(path, int(size * share), size // 250)
+    assert file_digest(path) != before
+
+
+def test_a_longer_file_is_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    write_zeros(path, 1000)
+    before = file_digest(path)
+    write_zeros(path, 1001)
+    assert file_digest(path) != before
+
+
+def test_planning_a_large_recipe_is_quick(tmp_path: Path) -> None:
+    arms = "\n".join(f"  arm{number}: {{objective: dpo}}" for number in range(10))
+    recipe = tiny_recipe(tmp_path, extra=f"arms:\n{arms}\neval:\n  tasks: [gsm8k]\n")
+    pipeline = Pipeline(recipe)
+    began = time.process_time()
+    assert {pipeline.state(name) for name in pipeline.stages} == {"missing"}
+    assert time.process_time() - began < 2.0

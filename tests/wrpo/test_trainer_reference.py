@@ -1,0 +1,87 @@
+"""Where reference log-probabilities come from."""
+
+import math
+
+import pytest
+import torch
+
+from tests.wrpo.training import logged, parameters_after, policy, whole_batch
+from wrpo.errors import DataError, RecipeError
+
+
+def reference_columns(trainer) -> dict[str, list[float]]:
+    logps = trainer._reference_pass(trainer.ref_model, whole_batch(trainer))
+    names = ("ref_source_chosen_logps", "ref_chosen_logps", "ref_rejected_logps")
+    return dict(zip(names, logps.T.tolist(), strict=True))
+
+
+@pytest.fixture
+def with_reference(make_trainer, triples):
+    columns = reference_columns(make_trainer(ref_model=policy(seed=1)))
+    for name, values in columns.items():
+        triples = triples.add_column(name, values)
+    return triples
+
+
+def test_supplied_columns_equal_the_reference_model_without_loading_one(
+    make_trainer, with_reference
+):
+    common = {"num_train_epochs": 2, "alpha": 0.4}
+    supplied = make_trainer(train_dataset=with_reference, **common)
+    on_the_fly = make_trainer(ref_model=policy(seed=1), **common)
+    assert supplied.ref_model is None
+    for left, right in zip(parameters_after(supplied), parameters_after(on_the_fly), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-7)
+    assert logged(supplied, "loss") == pytest.approx(logged(on_the_fly, "loss"), rel=1e-5)
+    assert logged(supplied, "loss")[0] != pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_supplied_columns_serve_pairs_too(make_trainer, with_reference):
+    trainer = make_trainer(train_dataset=with_reference, objective="dpo", max_steps=1)
+    reference = make_trainer(ref_model=policy(seed=1), objective="dpo", max_steps=1)
+    trainer.train()
+    reference.train()
+    assert logged(trainer, "loss") == pytest.approx(logged(reference, "loss"), rel=1e-5)
+
+
+def test_precomputed_reference_equals_the_reference_model(make_trainer, triples):
+    common = {"num_train_epochs": 2, "alpha": 0.4, "eval_dataset": triples}
+    precomputed = make_trainer(precompute_ref_log_probs=True, **common)
+    on_the_fly = make_trainer(**common)
+    assert precomputed.ref_model is None
+    precomputed.train()
+    on_the_fly.train()
+    assert logged(precomputed, "loss") == pytest.approx(logged(on_the_fly, "loss"), rel=1e-5)
+    assert precomputed.evaluate()["eval_loss"] == pytest.approx(
+        on_the_fly.evaluate()["eval_loss"], rel=1e-5
+    )
+
+
+def test_precomputed_pairs_leave_no_source_column_behind(make_trainer):
+    trainer = make_trainer(precompute_ref_log_probs=True, objective="dpo", max_steps=1)
+    assert "ref_source_chosen_logps" not in trainer.train_dataset.column_names
+    trainer.train()
+    assert logged(trainer, "loss")[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_incomplete_reference_columns_are_refused(make_trainer, with_reference):
+    with pytest.raises(DataError, match="ref_source_chosen_logps"):
+        make_trainer(train_dataset=with_reference.remove_columns("ref_source_chosen_logps"))
+
+
+def test_reference_model_beside_reference_columns_is_refused(make_trainer, with_reference):
+    with pytest.raises(RecipeError, match="ref_model"):
+        make_trainer(train_dataset=with_reference, ref_model=policy(seed=1))
+
+
+def test_evaluation_set_must_bring_the_reference_too(make_trainer, with_reference, triples):
+    with pytest.raises(DataError, match="eval"):
+        make_trainer(train_dataset=with_reference, eval_dataset=triples)
+    trainer = make_trainer(train_dataset=with_reference, eval_dataset=with_reference)
+    assert "eval_rewards/margins" in trainer.evaluate()
+
+
+def test_new_evaluation_set_with_columns_works_after_training(make_trainer, with_reference):
+    trainer = make_trainer(train_dataset=with_reference, max_steps=1)
+    trainer.train()
+    assert "eval_rewards/margins" in trainer.evaluate(with_reference.select(range(3)))

@@ -1,0 +1,373 @@
+"""Chats become token ids here, and nowhere else, so that every stage sees the same ids.
+
+The rules, for any chat template:
+
+* An answer is never rendered alone. The conversation is rendered up to the generation prompt and
+  again with the answer; the answer is what the second rendering adds to the first.
+* One BOS at the start if the template writes one or the tokenizer adds one by default, else none.
+* The answer ends in exactly one end-of-turn token: the first token that the template writes after
+  the answer (``<|eot_id|>``, ``<|im_end|>``, ``</s>``, ...), or EOS if it writes none.
+* Text is never a control token. A message that spells ``<|im_end|>`` is encoded as those letters.
+  Added tokens that are not special (``<think>``) are ordinary text and keep their own ids.
+* Templates that write today's date get a fixed one, so that ids do not depend on the day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wrpo.chat_tokens import (
+    END_OF_ANSWER,
+    added_tokens,
+    adds_bos,
+    encode,
+    encode_chat,
+    guard,
+    unguard,
+)
+from wrpo.errors import ModelError, TemplateError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = Sequence[Mapping[str, str]]
+Chat = list[dict[str, str]]
+
+# The date in Llama-3.1's own template, which Llama-3.2 uses where it cannot ask for today's.
+_TODAY = datetime(2024, 7, 26)
+
+
+def load_tokenizer(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    chat_template: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that can pad and, with ``chat_template``, render chats in another format.
+
+    A tokenizer without a pad token pads with EOS; what is padding is told by the attention mask.
+
+    Args:
+        model: Folder or hub name.
+        revision: Branch, tag or commit on the hub.
+        chat_template: Jinja text, or the path of a file that holds it, instead of the model's own.
+        trust_remote_code: Run tokenizer code that comes with the model.
+
+    Raises:
+        ModelError: The tokenizer cannot be loaded, or has neither pad nor EOS token.
+        TemplateError: The chat template file cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    name = str(Path(model).expanduser()) if _looks_local(model) else str(model)
+    if _looks_local(model) and not Path(name).exists():
+        raise ModelError(f"Tokenizer of {name}: no such file or folder. Correct the model path.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # tokenizers raises bare Exception for a damaged file
+        raise ModelError(_load_failure(name, revision, error)) from error
+    if chat_template is not None:
+        tokenizer.chat_template = _template_text(chat_template)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(f"Tokenizer of {name}: no pad and no EOS token. Set one and save it.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """16 hex digits that change when the same chat could be rendered differently.
+
+    Covers the template text, the special tokens it may insert (padding is not one of them) and
+    whether a BOS is added. The same on every machine and in every process.
+
+    Raises:
+        TemplateError: The tokenizer has no chat template.
+    """
+    tokens = {k: v for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}
+    identity = {
+        "template": _template_of(tokenizer),
+        "special_tokens": tokens,
+        "adds_bos": adds_bos(tokenizer),
+    }
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def render_prompt(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, fold_system: bool = False
+) -> list[int]:
+    """Token ids of a conversation up to and with the generation prompt.
+
+    Args:
+        messages: Turns with ``role`` and ``content``; the last one is the user's.
+        fold_system: Put the system text at the top of the first user turn.
+
+    Raises:
+        TemplateError: No template, or the template cannot render these messages.
+    """
+    chat = _guarded(tokenizer, messages, fold_system=fold_system)
+    return encode_chat(tokenizer, _prompt_text(tokenizer, chat))
+
+
+def render_answer(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Messages,
+    answer: str,
+    *,
+    fold_system: bool = False,
+) -> tuple[list[int], list[int]]:
+    """Token ids of a conversation and of the answer that follows it.
+
+    The answer is what the template adds to the prompt: it has what the template puts before an
+    answer (an empty think block, a space) and lacks what the template trims. Where the template
+    rewrites the answer, or takes back a part of the generation prompt once there is an answer, it
+    is the answer's own text and the template's end of turn: what the model has to generate.
+
+    Args:
+        messages: Turns with ``role`` and ``content``; the last one is the user's.
+        answer: What the assistant says.
+        fold_system: Put the system text at the top of the first user turn.
+
+    Returns:
+        ``(prompt_ids, answer_ids)``: the first equals ``render_prompt`` of the same messages, the
+        second ends in the only end-of-turn token it has.
+
+    Raises:
+        TemplateError: No template, or the template cannot render this conversation.
+    """
+    chat = _guarded(tokenizer, messages, fold_system=fold_system)
+    prompt_text = _prompt_text(tokenizer, chat)
+    completion, end = _completion(tokenizer, chat, guard(tokenizer, answer, "The answer"))
+    prompt_ids = encode_chat(tokenizer, prompt_text)
+    full_ids = encode_chat(tokenizer, prompt_text + completion)
+    if full_ids[: len(prompt_ids)] == prompt_ids:
+        answer_ids = full_ids[len(prompt_ids) :]
+    else:  # the last letters of the prompt and the first of the answer share a token
+        answer_ids = encode(tokenizer, completion, continues=True)
+    if answer_ids.count(end) != 1 or answer_ids[-1] != end:
+        raise TemplateError(
+            f"{tokenizer.convert_ids_to_tokens(end)!r} ends a turn but this tokenizer does not "
+            "mark it as special, so an answer that spells it cannot be kept. Drop the row. "
+            f"Answer: {_short(answer)}"
+        )
+    return prompt_ids, answer_ids
+
+
+def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that end an assistant turn, read off a rendered conversation.
+
+    Raises:
+        TemplateError: No template, or nothing ends a turn (no token, no EOS).
+    """
+    _, tail = _rendered_answer(tokenizer, [{"role": "user", "content": "question"}], "answer")
+    _, end = _up_to_end_of_turn(tokenizer, tail)
+    return [end]
+
+
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids at which an engine stops generating: the end of a turn, and EOS.
+
+    Raises:
+        TemplateError: As ``end_of_turn_ids``.
+    """
+    ids = end_of_turn_ids(tokenizer)
+    eos = tokenizer.eos_token_id
+    return ids if eos is None or eos in ids else [*ids, eos]
+
+
+def fold_system_message(messages: Messages) -> Chat:
+    """Move the leading system text to the top of the first user turn, a blank line between them.
+
+    Raises:
+        TemplateError: A system message is not followed by a user turn.
+    """
+    chat = [dict(message) for message in messages]
+    system = []
+    while chat and chat[0].get("role") == "system":
+        system.append(chat.pop(0)["content"])
+    if not system:
+        return chat
+    if not chat or chat[0].get("role") != "user":
+        raise TemplateError("fold_system: no user turn follows the system message. Drop the row.")
+    chat[0]["content"] = "\n\n".join([*filter(str.strip, system), chat[0]["content"]])
+    return chat
+
+
+def _looks_local(model: str | Path) -> bool:
+    text = str(model)
+    return isinstance(model, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1
+
+
+def _load_failure(name: str, revision: str | None, error: Exception) -> str:
+    where = f"{name} (revision {revision})" if revision else name
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "trust_remote_code" in str(error):
+        way_out = "It brings its own code; set trust_remote_code: true if you trust it."
+    elif Path(name).exists():
+        way_out = "The folder needs a tokenizer.json and a tokenizer_config.json; copy them there."
+    else:
+        way_out = "Check the name, the network and the hub login, or give a local folder."
+    return f"Tokenizer of {where} cannot be loaded: {reason} {way_out}"
+
+
+def _template_text(chat_template: str) -> str:
+    if "{" in chat_template:
+        return chat_template
+    path = Path(chat_template).expanduser()
+    if not path.is_file():
+        raise TemplateError(
+            f"chat_template: {chat_template!r} is neither Jinja text nor a file. Correct the path."
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _guarded(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, fold_system: bool) -> Chat:
+    """Checked copies of the messages in which no content can turn into a control token."""
+    if not messages:
+        raise TemplateError("The conversation is empty. It needs at least one user turn.")
+    for message in messages:
+        if not all(isinstance(message.get(key), str) for key in ("role", "content")):
+            raise TemplateError(
+                f"A message needs 'role' and 'content', both text, and is {_short(message)}. "
+                "Correct or drop the row."
+            )
+    if messages[-1]["role"] != "user":
+        raise TemplateError(
+            f"The last turn is {messages[-1]['role']!r}; an answer can only follow a 'user' turn. "
+            "Cut the conversation after its last user turn."
+        )
+    chat = fold_system_message(messages) if fold_system else messages
+    return [
+        {"role": m["role"], "content": guard(tokenizer, m["content"], f"A {m['role']} turn")}
+        for m in chat
+    ]
+
+
+def _prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    text = _render(tokenizer, chat, generation_prompt=True)
+    for message in chat:
+        if message["role"] == "system" and message["content"].strip() not in text:
+            raise TemplateError(
+                "The chat template leaves out the system message. Set fold_system: true to put it "
+                f"into the first user turn. System message: {_short(message['content'])}"
+            )
+    return text
+
+
+def _completion(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str) -> tuple[str, int]:
+    """What follows the prompt, end of turn included, and the id of that end of turn."""
+    # Some templates render earlier turns differently once an answer follows (Mistral v0.3 leaves
+    # out the system text); the last exchange alone still shows how they write an answer.
+    for context in [chat] if len(chat) == 1 else [chat, chat[-1:]]:
+        prompt = _render(tokenizer, context, generation_prompt=True)
+        head, tail = _rendered_answer(tokenizer, context, answer)
+        body = head[len(prompt) :]
+        end_text, end = _up_to_end_of_turn(tokenizer, tail)
+        if head.startswith(prompt) and body.endswith(answer.strip()):
+            _refuse_missing_header(tokenizer, context, prompt, body)
+            return body + end_text, end
+    return _after_open_block(prompt, answer).rstrip() + end_text, end
+
+
+def _rendered_answer(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str
+) -> tuple[str, str]:
+    """The rendered conversation up to the last letter of the answer, and what follows that."""
+    letters = answer.rstrip() or answer
+    marked = letters + END_OF_ANSWER + answer[len(letters) :]
+    text = _render(tokenizer, [*chat, {"role": "assistant", "content": marked}])
+    head, mark, tail = text.rpartition(END_OF_ANSWER)
+    if not mark:
+        raise TemplateError(
+            "The chat template leaves out the assistant's answer. Set chat_template to one that "
+            f"renders it. Answer: {_short(answer)}"
+        )
+    return head, tail
+
+
+def _up_to_end_of_turn(tokenizer: PreTrainedTokenizerBase, tail: str) -> tuple[str, int]:
+    """The text after an answer up to and with its end-of-turn token, and that token's id."""
+    added = added_tokens(tokenizer)
+    if found := added.visible.search(tail):
+        return tail[: found.end()], added.ids[found[0]]
+    if tokenizer.eos_token is None:
+        raise TemplateError(
+            f"Nothing ends an assistant turn: the chat template writes {tail!r} after it and the "
+            "tokenizer has no EOS token. Set chat_template to one that ends turns."
+        )
+    return tail.rstrip() + tokenizer.eos_token, tokenizer.eos_token_id
+
+
+def _after_open_block(prompt: str, answer: str) -> str:
+    """The answer as it continues a generation prompt that may have opened a block (``<think>``)."""
+    opened = re.search(r"<(\w+)>\s*\Z", prompt)
+    if opened and f"</{opened[1]}>" not in answer:
+        raise TemplateError(
+            f"The generation prompt opens <{opened[1]}> and the answer does not close it, so this "
+            "model could not give it. Set chat_template to one that does not open it, or drop the "
+            f"row. Answer: {_short(answer)}"
+        )
+    return answer.removeprefix(opened[0]) if opened else answer
+
+
+def _refuse_missing_header(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, prompt: str, body: str
+) -> None:
+    header = added_tokens(tokenizer).special.search(body)
+    if header and prompt == _render(tokenizer, chat):
+        raise TemplateError(
+            "The chat template ignores add_generation_prompt: the answer would start with "
+            f"{body[: header.end()]!r}. Set chat_template to one with a generation prompt."
+        )
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, *, generation_prompt: bool = False
+) -> str:
+    try:
+        text = tokenizer.apply_chat_template(
+            chat,
+            chat_template=_template_of(tokenizer),
+            tokenize=False,
+            add_generation_prompt=generation_prompt,
+            strftime_now=_TODAY.strftime,
+        )
+    except TemplateError:
+        raise
+    except Exception as error:  # a template is foreign code and may fail in any way
+        roles = [message["role"] for message in chat]
+        way_out = (
+            "If it is the system role, set fold_system: true to put the system text into the "
+            "first user turn."
+            if "system" in roles
+            else "Drop the row or change its turns."
+        )
+        raise TemplateError(
+            f"The chat template refuses turns {roles}: {error or type(error).__name__}. {way_out}"
+        ) from error
+    return str(text)
+
+
+def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise TemplateError(
+            f"The tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template. Use "
+            "an instruction-tuned model or set chat_template."
+        ) from error
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = unguard(value) if isinstance(value, str) else str(value)
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")

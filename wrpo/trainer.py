@@ -1,0 +1,400 @@
+"""Trainer of the weighted-reward preference objective, on top of TRL's DPOTrainer.
+
+The parent loads and prepares the models, the reference, PEFT and the optimizer; this module
+replaces what knows about pairs: the rows, the batch, the loss and the metrics.
+"""
+
+import contextlib
+import textwrap
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import DPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import global_then_local_main_first, use_adapter
+
+from wrpo.alpha import alpha_at
+from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
+from wrpo.config import WRPOConfig
+from wrpo.errors import DataError, RecipeError
+from wrpo.losses import dpo_loss, likelihood_term, wrpo_loss
+from wrpo.metrics import (
+    MetricSums,
+    pair_reward_metrics,
+    response_metrics,
+    reward_metrics,
+    weigh,
+)
+from wrpo.preference_data import (
+    SCORE_COLUMNS,
+    CutCounts,
+    RowSettings,
+    has_reference,
+    prepare_dataset,
+    reference_column,
+    scored_responses,
+    split_preferred,
+)
+from wrpo.trainer_setup import (
+    check_arguments,
+    column_names,
+    frozen_copy,
+    model_name,
+    refuse_sharded_sequences,
+    refuse_two_references,
+    tokenizer_of,
+)
+
+logger = get_logger(__name__)
+
+
+class WRPOTrainer(DPOTrainer):
+    """Train a policy on triples (source_chosen, chosen, rejected); used like TRL's trainers.
+
+        trainer = WRPOTrainer(model="path/or/id", args=WRPOConfig(...), train_dataset=triples)
+        trainer.train()
+
+    Arguments are those of `trl.DPOTrainer`, except that `processing_class` must be a tokenizer and
+    `compute_metrics` is not supported (no logits are kept). `wrpo.preference_data` lists the row
+    layouts that are accepted. `trainer.cut_counts` says, per data set, how many rows were cut.
+
+    Reference log-probabilities come from, in this order:
+
+    1. the columns ref_source_chosen_logps, ref_chosen_logps, ref_rejected_logps (nats, summed over
+       the response), when the data sets have them. No reference model is loaded. (Under FSDP, TRL
+       loads one for the length of the constructor.) Columns ref_*_length are checked if present;
+    2. `ref_model`;
+    3. the adapter switched off, when the policy is a PEFT model;
+    4. one pass before training, with precompute_ref_log_probs;
+    5. a frozen copy of the policy as it was handed over.
+
+    The loss of an optimizer step is the mean over its prompts, over all micro-batches and ranks,
+    also when micro-batches differ in size. Evaluation uses the final alpha.
+
+    Metrics are means over the prompts of all ranks since the last log (reward: beta * log-ratio):
+
+    * alpha: weight of the source in the most recent update (the final one in evaluation);
+    * rewards/source_chosen, rewards/chosen (target), rewards/rejected, and rewards/weighted =
+      alpha * source + (1 - alpha) * target;
+    * rewards/margins = weighted - rejected; rewards/accuracies: share with weighted > rejected;
+      rewards/source_accuracies and rewards/target_accuracies: source or target > rejected;
+    * logps/* (nats per response) and lengths/* (tokens) of source_chosen, chosen, rejected;
+    * preference_loss and likelihood_loss, when likelihood_weight is set;
+    * entropy (nats per response token), num_tokens (so far, without padding), aux_loss (experts).
+
+    With objective "dpo", rewards/* are chosen, rejected, accuracies and margins of the pair.
+
+    Source: WRPO (arXiv 2412.03187).
+    """
+
+    loss_is_scaled_for_ga = True
+    _tag_names: ClassVar[list[str]] = ["trl", "wrpo"]
+    _name = "WRPO"
+    _signature_columns: list[str] | None
+    _paper: ClassVar[dict[str, str]] = {
+        "title": "Weighted-Reward Preference Optimization for Implicit Model Fusion",
+        "id": "2412.03187",
+        "citation": textwrap.dedent("""\
+            @inproceedings{yang2025wrpo,
+                title     = {{Weighted-Reward Preference Optimization for Implicit Model Fusion}},
+                author    = {Ziyi Yang and Fanqi Wan and Longguang Zhong and
+                             Tianyuan Shi and Xiaojun Quan},
+                year      = 2025,
+                booktitle = {International Conference on Learning Representations},
+                url       = {https://arxiv.org/abs/2412.03187},
+            }"""),
+    }
+
+    def __init__(
+        self,
+        model: Any,
+        ref_model: PreTrainedModel | None = None,
+        args: WRPOConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: None = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: Any = None,
+        peft_config: Any = None,
+    ) -> None:
+        args = args if args is not None else WRPOConfig(f"{model_name(model)}-WRPO")
+        check_arguments(args, train_dataset, processing_class, compute_metrics)
+        tokenizer = processing_class or tokenizer_of(model, args)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self._row_settings = RowSettings(
+            responses=args.responses,
+            max_length=args.max_length,
+            max_prompt_length=args.max_prompt_length,
+            fold_system=args.fold_system,
+            needs_scores=args.needs_scores,
+            cache_key=f"{args.mixed_precision}",
+        )
+        self._scored = scored_responses(args.objective)
+        self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
+        self.cut_counts: dict[str, CutCounts] = {}
+        if self._reference_supplied:
+            refuse_two_references(ref_model)
+        elif ref_model is None and peft_config is None and not args.precompute_ref_log_probs:
+            ref_model = frozen_copy(model)
+        precompute = args.precompute_ref_log_probs
+        # Told that log-probabilities are precomputed, the parent loads no reference model.
+        args.precompute_ref_log_probs = precompute or self._reference_supplied
+        try:
+            super().__init__(
+                model=model,
+                ref_model=ref_model,
+                args=args,
+                data_collator=data_collator or self._collator(args, tokenizer),
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=tokenizer,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                quantization_config=quantization_config,
+                peft_config=peft_config,
+            )
+        finally:
+            args.precompute_ref_log_probs = precompute
+        self.precompute_ref_logps = precompute and not self._reference_supplied
+        refuse_sharded_sequences(self.accelerator.parallelism_config)
+        self._sums = {"train": MetricSums(), "eval": MetricSums()}
+        self._alpha: dict[str, float] = {}
+
+    @staticmethod
+    def _collator(args: WRPOConfig, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForWRPO:
+        return DataCollatorForWRPO(
+            pad_token_id=tokenizer.pad_token_id,
+            responses=args.responses,
+            objective=args.objective,
+            needs_scores=args.needs_scores,
+            pad_to_multiple_of=args.pad_to_multiple_of,
+        )
+
+    # ---- data -----------------------------------------------------------------------------------
+
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: WRPOConfig, dataset_name: str
+    ) -> Any:
+        if self._reference_supplied and not has_reference(column_names(dataset), self._scored):
+            raise DataError(
+                f"{dataset_name} dataset: no {', '.join(map(reference_column, self._scored))}, "
+                "which the training set has; compute them with the same reference model, or drop "
+                "them from the training set"
+            )
+        with global_then_local_main_first():
+            dataset, counts = prepare_dataset(
+                dataset,
+                tokenizer=processing_class,
+                settings=self._row_settings,
+                name=dataset_name,
+                num_proc=args.dataset_num_proc,
+            )
+        if counts is not None:
+            self.cut_counts[dataset_name] = counts
+            for line in counts.describe(dataset_name, self._row_settings):
+                logger.warning(line)
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            self._signature_columns = [
+                "prompt_ids",
+                *(f"{name}_ids" for name in self._row_settings.responses),
+                *(reference_column(name) for name in self._scored),
+                *SCORE_COLUMNS,
+                "length",
+            ]
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[Any], device: torch.device
+    ) -> Tensor | None:
+        """Prompts of one optimizer step, over its micro-batches and all ranks."""
+        if not batch_samples:
+            return None
+        prompts = sum(batch["lengths"].shape[0] for batch in batch_samples)
+        return self.accelerator.gather(torch.tensor([prompts], device=device)).sum()
+
+    # ---- reference ------------------------------------------------------------------------------
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        if has_reference(column_names(dataset), self._scored):
+            return dataset
+        dataset = super()._precompute_ref_logps(dataset, name, batch_size)
+        return split_preferred(dataset, self._scored)
+
+    def compute_ref_log_probs(
+        self, model: nn.Module, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Reference log-probabilities as TRL's precomputing pass takes them.
+
+        Returns (source_chosen, chosen) of shape (n, 2) and rejected of shape (n,).
+        """
+        logps = self._reference_pass(model, inputs)
+        return logps[:, :2], logps[:, 2]
+
+    def _reference_pass(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        with (
+            torch.no_grad(),
+            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
+            self._reference_adapter(),
+            self.accelerator.autocast(),
+        ):
+            outputs = model(**model_inputs(inputs), use_cache=False, fused_lm_head=True)
+        return by_response(outputs.log_probs, inputs)
+
+    def _reference_adapter(self) -> contextlib.AbstractContextManager[None]:
+        if self.ref_model is not None or not is_peft_model(self.model):
+            return contextlib.nullcontext()
+        policy = self.accelerator.unwrap_model(self.model)
+        return use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
+
+    def _reference_logps(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        if "reference_bits" in inputs:
+            return reference_logps(inputs)
+        if self.ref_model is None and not is_peft_model(self.model):
+            raise DataError(
+                f"a batch has no {', '.join(map(reference_column, self._scored))} and there is no "
+                "reference model to compute them; add the columns to this data set"
+            )
+        return self._reference_pass(self.ref_model or self.model, inputs)
+
+    # ---- loss -----------------------------------------------------------------------------------
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the source response in the current optimizer step."""
+        if self.args.objective == "dpo":
+            return 0.0
+        if not self.model.training:
+            return self.args.alpha
+        return alpha_at(
+            self.args.alpha_schedule,
+            alpha=self.args.alpha,
+            step=self.state.global_step,
+            max_steps=self.state.max_steps,
+        )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Loss of one micro-batch, a scalar.
+
+        With `num_items_in_batch` (prompts of the optimizer step on all ranks) the losses of all
+        micro-batches and ranks add up to the mean over those prompts, once the ranks are averaged.
+        Without it, the loss is the mean over this batch.
+        """
+        if return_outputs:
+            raise RecipeError("return_outputs is True, but WRPOTrainer keeps no logits to return")
+        extra = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**model_inputs(inputs), **extra, use_cache=False, fused_lm_head=True)
+        logps = by_response(outputs.log_probs, inputs)
+        logratios = logps - self._reference_logps(inputs)
+        losses, metrics = self._losses(logps, logratios, inputs)
+        scale = 1.0
+        if num_items_in_batch is not None:
+            scale = len(losses) * self.accelerator.num_processes / num_items_in_batch
+        loss = losses.mean() * scale
+        if self.aux_loss_enabled:
+            balancing = self.router_aux_loss_coef * outputs.aux_loss
+            loss = loss + balancing * scale
+            metrics["loss"] = losses + balancing
+            metrics["aux_loss"] = outputs.aux_loss.expand(len(losses))
+        entropy = by_response(outputs.entropy.detach(), inputs).sum(dim=1)
+        self._record({**metrics, "entropy": entropy}, inputs)
+        return loss
+
+    def _losses(
+        self, logps: Tensor, logratios: Tensor, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and metrics of each prompt, all (n,), from log-probabilities (n, 3)."""
+        args, alpha = self.args, self.alpha
+        source, target, rejected = logratios.unbind(dim=1)
+        options = {"beta": self.beta, "label_smoothing": self.label_smoothing}
+        if args.objective == "dpo":
+            losses = dpo_loss(target, rejected, **options)
+            metrics = pair_reward_metrics(logratios, beta=self.beta)
+        else:
+            losses = wrpo_loss(source, target, rejected, alpha=alpha, **options)
+            metrics = reward_metrics(logratios, alpha=alpha, beta=self.beta)
+            self._alpha[self._mode] = alpha
+        metrics |= response_metrics(logps, inputs["lengths"], args.responses)
+        if args.likelihood_weight > 0:
+            likelihood = likelihood_term(
+                logps,
+                inputs["lengths"],
+                on=args.likelihood_on,
+                source_is_better=inputs.get("source_is_better"),
+            )
+            metrics |= {"preference_loss": losses, "likelihood_loss": likelihood}
+            losses = losses + args.likelihood_weight * likelihood
+        return losses, {"loss": losses, **metrics}
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor, None, None]:
+        """Evaluation loss of one batch; there are no logits to return."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs).detach(), None, None
+
+    # ---- metrics --------------------------------------------------------------------------------
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    def _record(self, metrics: dict[str, Tensor], inputs: Mapping[str, Tensor]) -> None:
+        """Add (n,) metrics of this batch, of all ranks; every rank must call it."""
+        weights = {"entropy": inputs["lengths"].sum(dim=1)}
+        metrics["entropy"] = metrics["entropy"] / weights["entropy"]
+        pairs = weigh(metrics, weights)
+        if self._mode == "train":
+            self._count_tokens(inputs)
+            totals = self.accelerator.reduce(pairs.sum(dim=0), "sum")
+        else:  # drops the rows that fill up the last batch of the evaluation set
+            totals = self.accelerator.gather_for_metrics(pairs).sum(dim=0)
+        self._sums[self._mode].add(dict(zip(metrics, totals, strict=True)))
+
+    def _count_tokens(self, inputs: Mapping[str, Tensor]) -> None:
+        real = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum()
+        self._total_train_tokens += self.accelerator.reduce(real, "sum")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics gathered since the last call to `logs` and report them."""
+        mode = self._mode
+        metrics = self._sums[mode].pop_means()
+        if metrics and mode in self._alpha:
+            metrics["alpha"] = self._alpha[mode]
+        if mode == "train":
+            metrics.pop("loss", None)
+            if metrics:
+                metrics["num_tokens"] = int(self._total_train_tokens)
+        else:
+            prefix = _evaluation_prefix(logs)
+            metrics = {f"{prefix}{name}": value for name, value in metrics.items()}
+        logs.update(metrics)
+        # Not the parent's log, which averages batch means and knows one evaluation prefix only.
+        super(DPOTrainer, self).log(logs, start_time)
+
+
+def _evaluation_prefix(logs: Mapping[str, float]) -> str:
+    """Prefix of an evaluation's own entries: "eval_", or "eval_NAME_" for one of several sets."""
+    names = (name for name in logs if name.endswith("_loss"))
+    return next(names, "eval_loss").removesuffix("loss")
