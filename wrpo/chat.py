@@ -42,6 +42,9 @@ Chat = list[dict[str, str]]
 # The date in Llama-3.1's own template, which Llama-3.2 uses where it cannot ask for today's.
 _TODAY = datetime(2024, 7, 26)
 
+# A block that a generation prompt opens for the model to fill and close (``<think>``).
+_OPEN_BLOCK = re.compile(r"<(\w+)>\s*\Z")
+
 
 def load_tokenizer(
     model: str | Path,
@@ -130,8 +133,9 @@ def render_answer(
 
     The answer is what the template adds to the prompt: it has what the template puts before an
     answer (an empty think block, a space) and lacks what the template trims. Where the template
-    rewrites the answer, or takes back a part of the generation prompt once there is an answer, it
-    is the answer's own text and the template's end of turn: what the model has to generate.
+    rewrites the answer, takes back a part of the generation prompt once there is an answer, or
+    opens a think block that the answer closes, it is the answer's own text and the template's end
+    of turn: what the model has to generate.
 
     Args:
         messages: Turns with ``role`` and ``content``; the last one is the user's.
@@ -273,10 +277,19 @@ def _completion(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str) -> 
         head, tail = _rendered_answer(tokenizer, context, answer)
         body = head[len(prompt) :]
         end_text, end = _up_to_end_of_turn(tokenizer, tail)
+        opened = _OPEN_BLOCK.search(prompt)
+        if opened and f"</{opened[1]}>" in answer:
+            return answer.removeprefix(opened[0]).rstrip() + end_text, end
         if head.startswith(prompt) and body.endswith(answer.strip()):
             _refuse_missing_header(tokenizer, context, prompt, body)
             return body + end_text, end
-    return _after_open_block(prompt, answer).rstrip() + end_text, end
+    if opened:
+        raise TemplateError(
+            f"The generation prompt opens <{opened[1]}> and the answer does not close it, so this "
+            "model could not give it. Set chat_template to one that does not open it, or drop the "
+            f"row. Answer: {_short(answer)}"
+        )
+    return answer.rstrip() + end_text, end
 
 
 def _rendered_answer(
@@ -306,18 +319,6 @@ def _up_to_end_of_turn(tokenizer: PreTrainedTokenizerBase, tail: str) -> tuple[s
             "tokenizer has no EOS token. Set chat_template to one that ends turns."
         )
     return tail.rstrip() + tokenizer.eos_token, tokenizer.eos_token_id
-
-
-def _after_open_block(prompt: str, answer: str) -> str:
-    """The answer as it continues a generation prompt that may have opened a block (``<think>``)."""
-    opened = re.search(r"<(\w+)>\s*\Z", prompt)
-    if opened and f"</{opened[1]}>" not in answer:
-        raise TemplateError(
-            f"The generation prompt opens <{opened[1]}> and the answer does not close it, so this "
-            "model could not give it. Set chat_template to one that does not open it, or drop the "
-            f"row. Answer: {_short(answer)}"
-        )
-    return answer.removeprefix(opened[0]) if opened else answer
 
 
 def _refuse_missing_header(

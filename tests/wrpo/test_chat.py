@@ -317,6 +317,16 @@ def test_a_thinking_answer_keeps_its_thoughts() -> None:
         assert text.count("<think>") == 1
 
 
+def test_thoughts_are_not_doubled_by_a_template_that_writes_its_own_block() -> None:
+    template = """{%- for m in messages -%}<|im_start|>{{ m.role }}
+{{ '<think>\n\n</think>\n\n' if m.role == 'assistant' }}{{ m.content }}<|im_end|>
+{% endfor %}{{ '<|im_start|>assistant\n<think>\n' if add_generation_prompt }}"""
+    tokenizer = with_template("qwen3", template)
+    for answer in ("a thought</think>yes", "<think>\na thought</think>yes"):
+        _, answer_ids = render_answer(tokenizer, chat_of(["hi"]), answer)
+        assert tokenizer.decode(answer_ids) == "a thought</think>yes<|im_end|>"
+
+
 def test_an_answer_the_template_would_rewrite_is_kept_as_generated() -> None:
     tokenizer = tokenizer_of("qwen3")
     answer = "<think>a thought</think>yes"
