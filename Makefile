@@ -6,6 +6,8 @@ ARM    ?= wrpo
 MODEL  ?= all
 SEEDS  ?= 1 2 3 4 5
 JOBS   ?= 2
+TABLE  ?=
+FOLDER ?=
 SET    ?=
 ARGS   ?=
 
@@ -19,7 +21,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 	wrpo eval report clean
 
 help:
-	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [TABLE=sft|triples|pairs] [ARM=name]'
+	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [ARM=name] [ARGS="--flag ..."]'
 	echo
 	grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /|/' \
 		| while IFS='|' read -r target text; do printf '  %-10s %s\n' "$$target" "$$text"; done
@@ -28,10 +30,10 @@ setup: ## make .venv with the tested versions; instant when nothing changed (ENV
 	tools/setup
 
 demo: setup ## fuse three tiny models into a fourth, from nothing, and print the report
-	$(PY) -m tiny_world.demo --seeds 1
+	$(PY) -m tiny_world.demo --seeds 1 $(if $(SET),--set $(SET))
 
 demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
-	$(PY) -m tiny_world.demo --seeds $(SEEDS)
+	$(PY) -m tiny_world.demo --seeds $(SEEDS) $(if $(SET),--set $(SET))
 
 test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recipe")
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
@@ -57,16 +59,14 @@ sample: setup ## 2  draw answers (SOURCE=name; SOURCE=target after sft)
 score: setup ## 3  score answers (SOURCE=name; SOURCE=target after sft)
 	$(PY) -m data_construction.score --source $(SOURCE) $(STAGE)
 
-build: TABLE = sft
-build: setup ## 4  build training rows (TABLE=sft; TABLE=triples once the target is scored)
-	$(PY) -m data_construction.build --table $(TABLE) $(STAGE)
+build: setup ## 4  build every table whose inputs are there (TABLE=sft, triples or pairs: that one)
+	$(PY) -m data_construction.build $(if $(TABLE),--table $(TABLE)) $(STAGE)
 
 sft: setup ## 5  fine-tune the target on the best source answers
 	$(PY) -m wrpo.train_sft $(STAGE)
 
-reference: TABLE = triples
-reference: setup ## 6  log-probabilities under the SFT model
-	$(PY) -m wrpo.reference --table $(TABLE) $(STAGE)
+reference: setup ## 6  log-probabilities of the training rows under the SFT model
+	$(PY) -m wrpo.reference $(if $(TABLE),--table $(TABLE)) $(STAGE)
 
 wrpo: setup ## 7  preference training (ARM=name trains another arm of the recipe)
 	$(PY) -m wrpo.train --arm $(ARM) $(STAGE)
@@ -77,8 +77,8 @@ eval: setup ## 8  lm-eval runs (MODEL=all)
 report: setup ## 9  the table of all models
 	$(PY) -m eval.report $(STAGE)
 
-peek: setup ## look at prompts, answers, scores and training rows
-	$(PY) -m data_construction.peek $(STAGE)
+peek: setup ## show rows of any table (FOLDER=runs/demo/build/triples)
+	$(PY) -m data_construction.peek $(FOLDER) $(ARGS)
 
 clean: ## remove caches; runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info

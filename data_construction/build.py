@@ -63,9 +63,7 @@ def build_table(recipe: Recipe, table: str) -> None:
             )
         chunks = [rows[at : at + ROWS_PER_PART] for at in range(0, len(rows), ROWS_PER_PART)]
         for number, chunk in enumerate(chunks):
-            folder.write_part(
-                number, chunk, SCHEMAS[table], dropped=[] if number else dropped
-            )
+            folder.write_part(number, chunk, SCHEMAS[table], dropped=[] if number else dropped)
         folder.finish_parts(len(chunks))
     logger.info("%s: %d rows, %d prompts dropped", stage, len(rows), len(dropped))
 

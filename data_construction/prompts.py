@@ -196,7 +196,6 @@ def _hub(dataset: PromptDataset) -> Iterable[Any]:
         ) from None
 
 
-
 def main() -> None:
     _, recipe = parse_stage(stage_parser(__doc__))
     make_prompts(recipe)

@@ -79,6 +79,9 @@ class Sampler:
 
     def run(self, shard: Shard) -> None:
         """Samples the missing parts of this shard and completes the stage when all are there."""
+        from data_construction.engines.vllm_offline import prepare_environment
+
+        prepare_environment()
         model = self.model_path()
         prompts = self.prompts()
         size = self.sampling["chunk_prompts"]
@@ -90,7 +93,9 @@ class Sampler:
             done = self.folder.done_parts()
             todo = [part for part in shard.of(len(chunks)) if part not in done]
             if done:
-                logger.info("%s: resuming, %d parts of %d to do", self.stage, len(todo), len(chunks))
+                logger.info(
+                    "%s: resuming, %d parts of %d to do", self.stage, len(todo), len(chunks)
+                )
             if todo:
                 _Run(self, model, chunks).parts(todo)
             if not self.folder.finish_parts(len(chunks)):
@@ -151,8 +156,9 @@ class _Run:
         from data_construction.engines import Request
 
         for part in todo:
-            rendered = [(position, self._render(part, position)) for position in range(len(self.chunks[part]))]
-            usable = [(position, ids) for position, ids in rendered if ids is not None]
+            places = range(len(self.chunks[part]))
+            rendered = [(place, self._render(part, place)) for place in places]
+            usable = [(place, ids) for place, ids in rendered if ids is not None]
             self.open[part] = {}
             self.missing[part] = len(usable) * self.responses
             bar.update((len(rendered) - len(usable)) * self.responses)

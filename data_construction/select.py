@@ -104,8 +104,8 @@ def same_source_pair(
 
 def _gap_problem(chosen: Answer, rejected: Answer, min_gap: float) -> Rejection | None:
     gap = chosen.score - rejected.score
-    if chosen.text == rejected.text:
-        return Rejection("equal_answers", "best and worst target answer have the same text")
     if gap <= min_gap:
         return Rejection("gap_too_small", f"{gap:.4f}, must be above {min_gap}")
+    if chosen.text == rejected.text:
+        return Rejection("equal_answers", "best and worst target answer have the same text")
     return None

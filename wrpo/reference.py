@@ -133,7 +133,9 @@ class ReferenceModel:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = stage_parser(__doc__)
-    parser.add_argument("--table", choices=sorted(ANSWERS), help="default: all that the recipe uses")
+    parser.add_argument(
+        "--table", choices=sorted(ANSWERS), help="default: all that the recipe uses"
+    )
     return parser
 
 

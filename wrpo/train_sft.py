@@ -97,9 +97,7 @@ def tokenised(
     rows: list[dict[str, Any]] = []
     cut = 0
     for messages, answer in samples:
-        prompt_ids, answer_ids = render_answer(
-            tokenizer, messages, answer, fold_system=fold_system
-        )
+        prompt_ids, answer_ids = render_answer(tokenizer, messages, answer, fold_system=fold_system)
         if max_length is not None and len(prompt_ids) >= max_length:
             raise DataError(
                 f"a prompt has {len(prompt_ids)} tokens, which leaves no room for an answer within "
@@ -110,9 +108,7 @@ def tokenised(
         mask = [0] * len(prompt_ids) + [1] * (len(ids) - len(prompt_ids))
         rows.append({"input_ids": ids, "completion_mask": mask})
     if cut:
-        logger.warning(
-            "%d of %d answers are cut at max_length=%d", cut, len(rows), max_length
-        )
+        logger.warning("%d of %d answers are cut at max_length=%d", cut, len(rows), max_length)
     return Dataset.from_list(rows)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from data_construction.engines.base import Completion, Request
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _QUEUE_FACTOR = 4
+_CPU_BATCHED_TOKENS = 8192
 
 
 class VLLMEngine:
@@ -45,7 +47,7 @@ class VLLMEngine:
         stop_token_ids: list[int],
         max_model_len: int,
     ) -> None:
-        _set_environment()
+        prepare_environment()
         try:
             from vllm import LLM
         except ImportError as error:
@@ -72,6 +74,11 @@ class VLLMEngine:
         }
         if engine.kv_cache_mib is not None:
             arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
+        if on_cpu():
+            # A seeded request that is prefilled in pieces rewinds its generator, which CPU
+            # generators cannot do ("CPU Generator does not use offset").
+            arguments["enable_chunked_prefill"] = False
+            arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, max_model_len)
         try:
             self._engine = LLM(**arguments).llm_engine
         except (ValueError, OSError, RuntimeError) as error:
@@ -136,17 +143,23 @@ def _completion(request: Request, output: RequestOutput) -> Completion:
     )
 
 
-def _set_environment() -> None:
-    """Fast and quiet on CPU; vLLM reads these when it is imported."""
+def prepare_environment() -> None:
+    """Makes vLLM quiet, and fast on CPU; call it before torch or vllm is imported."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if not _has_gpu():
+    if on_cpu():
         # Idle OpenMP threads spin and starve a small machine.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
-def _has_gpu() -> bool:
-    import torch
+def on_cpu() -> bool:
+    """Whether the installed vLLM is a CPU build; asks its version, as vLLM itself does.
 
-    return torch.cuda.is_available()
+    Raises:
+        ModelError: vLLM is not installed.
+    """
+    try:
+        return "cpu" in version("vllm")
+    except PackageNotFoundError:
+        raise ModelError("vLLM is not installed; install it with: make setup") from None

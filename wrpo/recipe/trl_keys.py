@@ -28,6 +28,7 @@ STATED_ELSEWHERE = {
     "precompute_ref_log_probs": "write `wrpo.reference`",
     "model_init_kwargs": "write `target.dtype` and its neighbours",
     "resume_from_checkpoint": "a stage resumes by itself",
+    "completion_only_loss": "the loss always counts answer tokens only",
     "push_to_hub": "publish the finished model folder yourself",
 }
 

@@ -1,0 +1,105 @@
+"""A small fusion run in a temporary folder: two sources, a target, a reward model, real recipes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+WORDS = ["sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf"]
+
+
+@pytest.fixture(scope="session")
+def tiny_models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `one`, `two`, `target` (causal) and `reward` (one label)."""
+    import torch
+    from transformers import LlamaForSequenceClassification
+
+    from tests.tiny_models import save_tiny, tiny_model, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("models")
+    save_tiny(folder / "one", "llama", seed=1)
+    save_tiny(folder / "two", "qwen2", seed=2)
+    save_tiny(folder / "target", "llama", seed=3)
+    config = tiny_model("llama").config
+    config.num_labels = 1
+    torch.manual_seed(4)
+    LlamaForSequenceClassification(config).save_pretrained(folder / "reward")
+    tiny_tokenizer().save_pretrained(folder / "reward")
+    return folder
+
+
+@pytest.fixture
+def write_recipe(tmp_path: Path, tiny_models_folder: Path) -> Callable[..., Path]:
+    """Writes prompts and a recipe into tmp_path; keyword arguments replace top-level sections."""
+
+    def write(prompts: int = 12, **sections: object) -> Path:
+        lines = [
+            {"text": f"Say {WORDS[n % 8]} {n}.", "gold": WORDS[n % 8], "kind": f"k{n % 2}"}
+            for n in range(prompts)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / "prompts.jsonl").write_text(text)
+        recipe = {
+            "run": "test",
+            "runs": str(tmp_path / "runs"),
+            "seed": 7,
+            "sources": {
+                name: {"model": str(tiny_models_folder / name), "dtype": "float32"}
+                for name in ("one", "two")
+            },
+            "target": {"model": str(tiny_models_folder / "target")},
+            "prompts": {
+                "datasets": {
+                    "words": {
+                        "path": str(tmp_path / "prompts.jsonl"),
+                        "prompt": "text",
+                        "answer": "gold",
+                        "domain": "kind",
+                    }
+                }
+            },
+            "sample": {
+                "responses": 2,
+                "max_tokens": 8,
+                "max_prompt_tokens": 120,
+                "chunk_prompts": 4,
+                "engine": {"enforce_eager": True, "kv_cache_mib": 64},
+            },
+            "rewards": {
+                "style": {
+                    "type": "classifier",
+                    "model": str(tiny_models_folder / "reward"),
+                    "dtype": "float32",
+                }
+            },
+            **sections,
+        }
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run_module() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m MODULE ARGUMENTS` from the repository and returns the finished process."""
+
+    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

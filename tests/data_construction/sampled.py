@@ -1,0 +1,55 @@
+"""Writes finished sampling stages by hand, for tests of the stages after them."""
+
+from collections.abc import Mapping, Sequence
+
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
+from wrpo.tables import RESPONSES, SCORES, Row, read_rows
+
+
+def prompt_ids(recipe: Recipe, split: str | None = None) -> list[str]:
+    """Ids of the run's prompts, in order; only one split where it is named."""
+    rows = read_rows(Pipeline(recipe).finished("prompts"))
+    return [row["prompt_id"] for row in rows if split in (None, row["split"])]
+
+
+def write_answers(recipe: Recipe, source: str, answers: Mapping[str, Sequence[str]]) -> None:
+    """Makes `sample/SOURCE` hold the given texts, two prompts per part."""
+    rows = [
+        {
+            "prompt_id": prompt,
+            "source": source,
+            "index": index,
+            "text": text,
+            "token_ids": [1],
+            "finish_reason": "stop",
+            "token_count": 1,
+            "seed": 0,
+            "logprob": None,
+        }
+        for prompt, texts in answers.items()
+        for index, text in enumerate(texts)
+    ]
+    _write(recipe, f"sample/{source}", rows, RESPONSES)
+
+
+def write_scores(recipe: Recipe, source: str, scores: Mapping[str, Sequence[float]]) -> None:
+    """Makes `score/SOURCE` hold the given numbers."""
+    rows = [
+        {"prompt_id": prompt, "source": source, "index": index, "score": score, "heads": []}
+        for prompt, values in scores.items()
+        for index, score in enumerate(values)
+    ]
+    _write(recipe, f"score/{source}", rows, SCORES)
+
+
+def _write(recipe: Recipe, stage: str, rows: list[Row], schema: object) -> None:
+    pipeline = Pipeline(recipe)
+    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
+    folder.open()
+    prompts = sorted({row["prompt_id"] for row in rows})
+    chunks = [prompts[at : at + 2] for at in range(0, len(prompts), 2)]
+    for part, chunk in enumerate(chunks):
+        folder.write_part(part, [row for row in rows if row["prompt_id"] in chunk], schema)
+    folder.finish_parts(len(chunks))

@@ -1,0 +1,120 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_construction.prompts import collect, make_prompts
+from wrpo.errors import DataError, MissingInputError
+from wrpo.recipe import Recipe, load_recipe
+from wrpo.stages import Pipeline
+from wrpo.tables import read_parquet, read_rows
+
+
+def dataset(path: Path, **columns: str) -> dict[str, object]:
+    return {"datasets": {"d": {"path": str(path), "prompt": "text", **columns}}}
+
+
+def recipe_for(write_recipe: Callable[..., Path], prompts: dict[str, object]) -> Recipe:
+    return load_recipe(write_recipe(prompts=4) if not prompts else _with(write_recipe, prompts))
+
+
+def _with(write_recipe: Callable[..., Path], prompts: dict[str, object]) -> Path:
+    import yaml
+
+    path = write_recipe()
+    recipe = yaml.safe_load(path.read_text())
+    recipe["prompts"] = prompts
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_prompts_carry_messages_gold_answer_domain_and_origin(write_recipe) -> None:
+    rows, dropped = collect(load_recipe(write_recipe(prompts=3)))
+    assert not dropped
+    row = next(row for row in rows if row["messages"][0]["content"] == "Say hill 1.")
+    assert (row["answer"], row["domain"], row["origin"]) == ("hill", "k1", "words")
+
+
+def test_split_does_not_move_when_data_is_added(write_recipe) -> None:
+    few = {r["prompt_id"]: r["split"] for r in collect(load_recipe(write_recipe(prompts=50)))[0]}
+    many = {r["prompt_id"]: r["split"] for r in collect(load_recipe(write_recipe(prompts=200)))[0]}
+    assert {key: many[key] for key in few} == few
+    assert 0.2 < list(many.values()).count("sft") / 200 < 0.47
+
+
+def test_bad_rows_are_dropped_with_reason_and_place(write_recipe, tmp_path: Path) -> None:
+    file = tmp_path / "mixed.jsonl"
+    good = [json.dumps({"text": f"good {n}"}).encode() for n in range(12)]
+    bad = [b'{"text": "\xff"}', b"not json", b'{"other": 1}', b'{"text": "  "}', b"[1]"]
+    repeated = b'{"text": " good 0 "}'
+    file.write_bytes(b"\n".join([*good, *bad, repeated]))
+    rows, dropped = collect(recipe_for(write_recipe, dataset(file)))
+    assert len(rows) == 12
+    assert [row["reason"] for row in dropped] == ["unusable"] * 5 + ["duplicate"]
+    assert "row 13" in dropped[0]["detail"] and "UTF-8" in dropped[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "hello",
+        {"role": "user", "content": "hello"},
+        [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"}],
+    ],
+)
+def test_a_prompt_column_is_text_one_message_or_messages(write_recipe, tmp_path, prompt) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(json.dumps({"text": prompt}))
+    rows, _ = collect(recipe_for(write_recipe, dataset(file)))
+    assert rows[0]["messages"][-1] == {"role": "user", "content": "hello"}
+
+
+def test_parquet_csv_and_json_give_the_same_prompts_as_jsonl(write_recipe, tmp_path) -> None:
+    import csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    records = [{"text": f"question {n}"} for n in range(5)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    with (tmp_path / "a.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, ["text"])
+        writer.writeheader()
+        writer.writerows(records)
+    ids = [
+        [row["prompt_id"] for row in collect(recipe_for(write_recipe, dataset(file)))[0]]
+        for file in sorted(tmp_path.glob("a.*"))
+    ]
+    assert len(ids) == 4 and all(found == ids[0] for found in ids)
+
+
+def test_a_missing_file_and_a_file_without_prompts_are_clear_errors(write_recipe, tmp_path) -> None:
+    with pytest.raises(MissingInputError, match="no file"):
+        collect(recipe_for(write_recipe, dataset(tmp_path / "none.jsonl")))
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="no usable prompt"):
+        collect(recipe_for(write_recipe, dataset(tmp_path / "empty.jsonl")))
+
+
+def test_too_many_dropped_rows_stop_the_stage_and_keep_the_reasons(write_recipe, tmp_path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"text": "ok"}\n' + '{"text": ""}\n' * 3)
+    recipe = recipe_for(write_recipe, dataset(file))
+    with pytest.raises(DataError, match="max_dropped_share"):
+        make_prompts(recipe)
+    folder = Pipeline(recipe).folder("prompts")
+    assert len(read_parquet(folder / "dropped.parquet")) == 3
+    assert Pipeline(recipe).state("prompts") == "partial"
+
+
+def test_a_second_start_leaves_a_complete_stage_alone(write_recipe) -> None:
+    recipe = load_recipe(write_recipe())
+    make_prompts(recipe)
+    folder = Pipeline(recipe).folder("prompts")
+    before = (folder / "manifest.json").stat().st_mtime_ns
+    make_prompts(recipe)
+    assert (folder / "manifest.json").stat().st_mtime_ns == before
+    assert len(read_rows(folder)) == 12

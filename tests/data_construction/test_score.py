@@ -1,0 +1,96 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_construction.prompts import make_prompts
+from data_construction.score import Scorer
+from data_construction.shard import Shard
+from tests.data_construction.sampled import prompt_ids, write_answers
+from wrpo.errors import DataError, MissingInputError
+from wrpo.recipe import Recipe, load_recipe
+from wrpo.stages import Pipeline
+from wrpo.tables import read_parquet, read_rows
+
+ANSWER = {"type": "answer", "pattern": r"(?s).*?(?P<answer>\w+).*", "weight": 2.0}
+WHOLE = Shard(1, 1)
+
+
+@pytest.fixture
+def scored_recipe(write_recipe: Callable[..., Path]) -> Recipe:
+    recipe = load_recipe(
+        write_recipe(
+            prompts=8,
+            rewards={"first": ANSWER, "second": {"type": "answer", "weight": 1.0}},
+            score={"max_dropped_share": 0.5},
+        )
+    )
+    make_prompts(recipe)
+    return recipe
+
+
+def gold(recipe: Recipe) -> dict[str, str]:
+    rows = read_rows(Pipeline(recipe).finished("prompts"))
+    return {row["prompt_id"]: row["answer"] for row in rows}
+
+
+def test_score_is_the_weighted_sum_and_keeps_each_reward(scored_recipe) -> None:
+    right = gold(scored_recipe)
+    write_answers(scored_recipe, "one", {key: [right[key], f"{right[key]} !"] for key in right})
+    Scorer(scored_recipe).run("one", WHOLE)
+    rows = read_rows(Pipeline(scored_recipe).finished("score/one"))
+    assert len(rows) == 16
+    assert {row["index"]: row["score"] for row in rows} == {0: 3.0, 1: 2.0}
+    heads = {row["index"]: {h["name"]: h["value"] for h in row["heads"]} for row in rows}
+    assert heads == {0: {"first": 1.0, "second": 1.0}, 1: {"first": 1.0, "second": 0.0}}
+
+
+def test_empty_answers_are_dropped_with_reason(scored_recipe) -> None:
+    write_answers(scored_recipe, "one", {key: ["sea", " \n"] for key in prompt_ids(scored_recipe)})
+    Scorer(scored_recipe).run("one", WHOLE)
+    folder = Pipeline(scored_recipe).finished("score/one")
+    assert len(read_rows(folder)) == 8
+    dropped = read_parquet(folder / "dropped.parquet")
+    assert {(row["reason"], row["source"], row["index"]) for row in dropped} == {
+        ("empty_answer", "one", 1)
+    }
+
+
+def test_a_score_that_is_not_finite_is_dropped(scored_recipe, monkeypatch) -> None:
+    write_answers(scored_recipe, "one", {key: ["a", "b", "c"] for key in prompt_ids(scored_recipe)})
+    scorer = Scorer(scored_recipe)
+
+    class Broken:
+        def score(self, candidates):
+            return [math.nan if item.answer == "b" else 1.0 for item in candidates]
+
+    scorer.rewards()["second"] = Broken()
+    scorer.run("one", WHOLE)
+    folder = Pipeline(scored_recipe).finished("score/one")
+    assert {row["index"] for row in read_rows(folder)} == {0, 2}
+    assert {row["reason"] for row in read_parquet(folder / "dropped.parquet")} == {
+        "score_not_finite"
+    }
+
+
+def test_losing_too_many_answers_stops_the_stage(scored_recipe) -> None:
+    answers = {key: ["", "", "sea"] for key in prompt_ids(scored_recipe)}
+    write_answers(scored_recipe, "one", answers)
+    with pytest.raises(DataError, match="max_dropped_share=50%"):
+        Scorer(scored_recipe).run("one", WHOLE)
+    assert Pipeline(scored_recipe).state("score/one") == "partial"
+
+
+def test_shards_together_give_what_one_process_gives(scored_recipe) -> None:
+    write_answers(scored_recipe, "one", {key: ["sea"] for key in prompt_ids(scored_recipe)})
+    for number in (1, 2, 3):
+        assert Pipeline(scored_recipe).state("score/one") != "done"
+        Scorer(scored_recipe).run("one", Shard(number, 3))
+    rows = read_rows(Pipeline(scored_recipe).finished("score/one"))
+    assert sorted(row["prompt_id"] for row in rows) == sorted(prompt_ids(scored_recipe))
+
+
+def test_scoring_before_sampling_names_the_command(scored_recipe) -> None:
+    with pytest.raises(MissingInputError, match=r"data_construction.sample --source one"):
+        Scorer(scored_recipe).run("one", WHOLE)

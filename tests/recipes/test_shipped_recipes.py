@@ -1,0 +1,189 @@
+"""The files under recipes/: all of them load, and the paper's run has the paper's numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.recipe_files import MINIMAL, write_recipe
+from wrpo.recipe import Recipe, dump_recipe, load_recipe, preference
+from wrpo.recipe.load import check
+from wrpo.recipe.schema import Model
+from wrpo.recipe.yaml_source import parse_yaml, read_yaml
+from wrpo.stages import Pipeline, resolved_sampling
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+RUNS = sorted(RECIPES.glob("*.yaml"))
+SOURCES = sorted((RECIPES / "sources").glob("*.yaml"))
+ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+@pytest.fixture(scope="module")
+def paper() -> Recipe:
+    return load_recipe(RECIPES / "llama3-8b-wrpo.yaml")
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_every_recipe_loads_plans_and_survives_a_round_trip(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.run == path.stem
+    assert Pipeline(recipe).stages
+    assert check(parse_yaml(dump_recipe(recipe), name="resolved")) == recipe
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_every_file_that_a_recipe_names_is_there(path: Path) -> None:
+    recipe = load_recipe(path)
+    arms = [preference(recipe, arm) for arm in ("wrpo", *recipe.arms)]
+    for engine in (recipe.sft.engine, *(arm.engine for arm in arms)):
+        if engine.accelerate is not None:
+            assert (RECIPES.parent / engine.accelerate).is_file()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_source_is_a_model_of_the_hub(path: Path) -> None:
+    model = Model.model_validate(read_yaml(path).value)
+    assert model.model.count("/") == 1
+    assert model.parameters_b is not None
+
+
+def test_a_recipe_elsewhere_can_name_every_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(RECIPES.parent)
+    names = [path.stem for path in SOURCES]
+    head, tail = MINIMAL.split("sources:")[0], "target:" + MINIMAL.split("target:")[1]
+    text = f"{head}sources: [{', '.join(names)}]\n{tail}"
+    assert list(load_recipe(write_recipe(tmp_path, text)).sources) == names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_weights_fit_their_gpus(path: Path) -> None:
+    model = Model.model_validate(read_yaml(path).value)
+    gpus = model.engine.tensor_parallel_size or 1
+    assert gpus in (1, 2, 4, 8)
+    assert model.parameters_b is not None
+    assert 2 * model.parameters_b / gpus < 0.8 * 80, "bf16 weights leave too little of 80 GB"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_remote_code_runs_only_where_nothing_else_works(path: Path) -> None:
+    trusted = Model.model_validate(read_yaml(path).value).trust_remote_code
+    assert trusted == (path.stem == "internlm25-20b")
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=name_of)
+def test_accelerate_reads_every_config(path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16"
+    assert config.num_processes == 8
+
+
+def test_zero_and_fsdp_configs_say_what_their_names_say() -> None:
+    configs = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in ACCELERATE}
+    assert configs["zero2"]["deepspeed_config"]["zero_stage"] == 2
+    assert configs["zero3"]["deepspeed_config"]["zero_stage"] == 3
+    assert configs["zero3"]["deepspeed_config"]["zero3_save_16bit_model"] is True
+    assert configs["fsdp2"]["fsdp_config"]["fsdp_version"] == 2
+    assert configs["ddp"]["distributed_type"] == "MULTI_GPU"
+
+
+# --- llama3-8b-wrpo: numbers of the authors' README and training configuration ---
+
+
+def test_the_papers_models(paper: Recipe) -> None:
+    assert paper.target.model == "meta-llama/Meta-Llama-3-8B-Instruct"
+    assert {source.model: source.parameters_b for source in paper.sources.values()} == {
+        "mistralai/Mistral-Large-Instruct-2407": 123,
+        "google/gemma-2-27b-it": 27,
+        "Qwen/Qwen2-72B-Instruct": 72,
+        "meta-llama/Meta-Llama-3-70B-Instruct": 70,
+        "google/gemma-2-9b-it": 9,
+        "internlm/internlm2_5-20b-chat": 20,
+        "deepseek-ai/DeepSeek-V2-Chat-0628": 236,
+        "deepseek-ai/DeepSeek-Coder-V2-Instruct-0724": 236,
+        "01-ai/Yi-1.5-34B-Chat": 34,
+        "microsoft/Phi-3-medium-4k-instruct": 14,
+    }
+    assert sum(source.parameters_b or 0 for source in paper.sources.values()) == 841
+
+
+def test_the_papers_data(paper: Recipe) -> None:
+    [dataset] = paper.prompts.datasets.values()
+    assert dataset.path == "princeton-nlp/llama3-ultrafeedback-armorm"
+    assert paper.prompts.sft_share == 1 / 3
+    assert paper.build.min_gap == 0
+
+
+def test_the_papers_sampling(paper: Recipe) -> None:
+    for name in (*paper.sources, "target"):
+        sampling = resolved_sampling(paper, name)
+        assert (sampling["responses"], sampling["temperature"], sampling["top_p"]) == (5, 0.8, 0.95)
+        assert (sampling["top_k"], sampling["repetition_penalty"]) == (0, 1.0)
+
+
+def test_answers_are_as_long_as_the_paper_or_the_context_allows(paper: Recipe) -> None:
+    for name in (*paper.sources, "target"):
+        room = resolved_sampling(paper, name)["max_tokens"]
+        short_context = name in ("yi15-34b", "phi3-medium")
+        assert room == (4096 - paper.sample.max_prompt_tokens if short_context else 4096), name
+
+
+def test_the_papers_sft(paper: Recipe) -> None:
+    train = paper.sft.train
+    assert paper.sft.global_batch_size == 8 * 2 * 8
+    assert paper.sft.engine.per_device_batch_size == 8
+    assert (train["learning_rate"], train["num_train_epochs"]) == (7e-6, 1)
+    assert (train["lr_scheduler_type"], train["warmup_steps"]) == ("cosine", 0.1)
+    assert (train["max_length"], train["packing"], train["bf16"]) == (2048, True, True)
+
+
+def test_the_papers_wrpo(paper: Recipe) -> None:
+    wrpo = paper.wrpo
+    assert (wrpo.objective, wrpo.data) == ("wrpo", "triples")
+    assert (wrpo.beta, wrpo.label_smoothing, wrpo.likelihood.weight) == (0.01, 0, 0)
+    assert (wrpo.alpha.end, wrpo.alpha.schedule) == (0.1, "linear")
+    assert wrpo.global_batch_size == 2 * 8 * 8
+    assert wrpo.engine.per_device_batch_size == 2
+    assert (wrpo.train["learning_rate"], wrpo.train["num_train_epochs"]) == (3e-7, 1)
+    assert (wrpo.train["lr_scheduler_type"], wrpo.train["warmup_steps"]) == ("cosine", 0.1)
+    assert (wrpo.train["max_length"], wrpo.train["max_prompt_length"]) == (2048, 1800)
+    assert wrpo.train["optim"] == "adamw_torch"
+    assert paper.reference.max_length == wrpo.train["max_length"]
+    assert paper.seed == 42
+
+
+def test_the_papers_number_of_steps_follows_from_its_data(paper: Recipe) -> None:
+    rows = round(59_876 * (1 - paper.prompts.sft_share))
+    assert rows // paper.wrpo.global_batch_size == 311
+
+
+def test_the_dpo_baseline_differs_in_the_objective_only(paper: Recipe) -> None:
+    dpo = preference(paper, "dpo")
+    assert dpo.model_copy(update={"objective": "wrpo"}) == paper.wrpo
+
+
+# --- sources of FuseChat-3.0 ---
+
+
+@pytest.mark.parametrize("name", ["qwen25-72b", "qwen25-math-72b"])
+def test_qwen_of_fusechat3_has_its_own_sampling(name: str) -> None:
+    sampling = Model.model_validate(read_yaml(RECIPES / "sources" / f"{name}.yaml").value).sampling
+    assert (sampling.temperature, sampling.top_p) == (0.7, 0.8)
+    assert sampling.repetition_penalty == 1.05
+
+
+def test_all_sources_of_both_papers_are_there() -> None:
+    assert {path.stem for path in SOURCES} >= {
+        *("mistral-large", "gemma2-27b", "gemma2-9b", "qwen72b", "llama3-70b", "internlm25-20b"),
+        *("deepseek-v2-chat", "deepseek-coder-v2", "yi15-34b", "phi3-medium"),
+        *("qwen25-72b", "qwen25-math-72b", "llama31-70b"),
+    }

@@ -1,0 +1,83 @@
+"""The demo: makes the tiny world of each seed, runs the whole pipeline on it, and reports.
+
+Run:     python -m tiny_world.demo --seeds 1
+         python -m tiny_world.demo --seeds 1 2 3 4 5   also compares the seeds
+Resume:  the same command again; finished worlds and stages stay
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from wrpo.cli import run_main
+from wrpo.errors import StageError
+
+logger = logging.getLogger(__name__)
+
+RECIPE = "recipes/demo.yaml"
+_MODELS = {
+    "sources.letters.model": "letters",
+    "sources.numbers.model": "numbers",
+    "sources.words.model": "words",
+    "target.model": "target",
+    "rewards.manner.model": "reward",
+    "prompts.datasets.fusion.path": "prompts.jsonl",
+    "eval.include_path": "tasks",
+}
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def demo_overrides(seed: int, world: Path) -> list[str]:
+    """The recipe changes that point the demo at the world of a seed."""
+    run = "demo" if seed == 1 else f"demo-seed-{seed}"
+    paths = [f"{key}={world / name}" for key, name in _MODELS.items()]
+    return [f"run={run}", f"seed={seed}", *paths]
+
+
+def run_seed(seed: int, overrides: list[str]) -> Path:
+    """World and pipeline of one seed; returns its run directory.
+
+    Raises:
+        StageError: a part of it failed.
+    """
+    world = Path("runs") / "tiny-world" / f"seed-{seed}"
+    _call("tiny_world", "--seed", str(seed), "--out", str(world))
+    changes = [*demo_overrides(seed, world), *overrides]
+    _call("wrpo", "run", "--recipe", RECIPE, *changes)
+    return Path("runs") / changes[0].removeprefix("run=")
+
+
+def _call(module: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", module, *arguments]
+    code = subprocess.run(command, env={**_ENVIRONMENT, **os.environ}).returncode
+    if code:
+        raise StageError(f"python -m {module} failed (exit code {code}); see the message above")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="worlds to run")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="recipe changes")
+    args = parser.parse_args()
+    started = time.monotonic()
+    runs = [run_seed(seed, args.set) for seed in args.seeds]
+    for run in runs:
+        logger.info("report: %s", run / "report" / "report.html")
+    if len(runs) > 1:
+        out = Path("runs") / "demo-seeds"
+        arguments = ["--runs", *map(str, runs), "--out", str(out)]
+        _call("eval.report", "--recipe", RECIPE, *arguments)
+        logger.info("all seeds: %s", out / "report.html")
+    logger.info("demo: %.0f s", time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    run_main(main)
