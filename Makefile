@@ -5,7 +5,8 @@ SOURCE ?= all
 ARM    ?= wrpo
 MODEL  ?= all
 SEEDS  ?= 1 2 3 4 5
-JOBS   ?= 2
+JOBS   ?= 1
+TEST_JOBS ?= 2
 TABLE  ?=
 FOLDER ?=
 SET    ?=
@@ -17,8 +18,8 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo demo-full test check plan run prompts sample score build peek sft reference \
-	wrpo eval report clean
+.PHONY: help setup demo demo-full test check prompts sample score build sft reference wrpo eval \
+	report plan run peek clean
 
 help:
 	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [ARM=name] [ARGS="--flag ..."]'
@@ -37,18 +38,12 @@ demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
 
 test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recipe")
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
-		$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 check: setup ## format, lint and types
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-
-plan: setup ## list the stages of RECIPE, their state and their commands
-	$(PY) -m wrpo plan $(STAGE)
-
-run: setup ## every missing stage of RECIPE, in order
-	$(PY) -m wrpo run $(STAGE)
 
 prompts: setup ## 1  collect, normalise, de-duplicate and split the prompts
 	$(PY) -m data_construction.prompts $(STAGE)
@@ -76,6 +71,12 @@ eval: setup ## 8  lm-eval runs (MODEL=all)
 
 report: setup ## 9  the table of all models
 	$(PY) -m eval.report $(STAGE)
+
+plan: setup ## list the stages of RECIPE, their state and their commands
+	$(PY) -m wrpo plan $(STAGE)
+
+run: setup ## every missing stage of RECIPE (JOBS=2: two at once)
+	$(PY) -m wrpo run --jobs $(JOBS) $(STAGE)
 
 peek: setup ## show rows of any table (FOLDER=runs/demo/build/triples)
 	$(PY) -m data_construction.peek $(FOLDER) $(ARGS)

@@ -21,6 +21,7 @@ from wrpo.errors import StageError
 logger = logging.getLogger(__name__)
 
 RECIPE = "recipes/demo.yaml"
+MAX_JOBS = 4
 _MODELS = {
     "sources.letters.model": "letters",
     "sources.numbers.model": "numbers",
@@ -30,7 +31,12 @@ _MODELS = {
     "prompts.datasets.fusion.path": "prompts.jsonl",
     "eval.include_path": "tasks",
 }
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "DS_ACCELERATOR": "cpu",
+}
 
 
 def demo_overrides(seed: int, world: Path) -> list[str]:
@@ -49,7 +55,7 @@ def run_seed(seed: int, overrides: list[str]) -> Path:
     world = Path("runs") / "tiny-world" / f"seed-{seed}"
     _call("tiny_world", "--seed", str(seed), "--out", str(world))
     changes = [*demo_overrides(seed, world), *overrides]
-    _call("wrpo", "run", "--recipe", RECIPE, *changes)
+    _call("wrpo", "run", "--jobs", str(min(MAX_JOBS, os.cpu_count() or 1)), "--recipe", RECIPE, *changes)
     return Path("runs") / changes[0].removeprefix("run=")
 
 

@@ -2,34 +2,29 @@
 
 python -m wrpo plan   --recipe R   every stage with its state and its command
 python -m wrpo status --recipe R   how far each stage is
-python -m wrpo run    --recipe R   runs what is missing, in order; stops at the first failure
+python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import subprocess
 import sys
-import time
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
-from wrpo.errors import StageError
-from wrpo.recipe import Recipe, save_recipe
+from wrpo.recipe import Recipe
+from wrpo.run import run_pipeline
 from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline
 from wrpo.tables import parts
 
-logger = logging.getLogger(__name__)
+COMMANDS = ("plan", "status", "run")
 
 
-def plan(recipe: Recipe, args: argparse.Namespace) -> None:
+def plan(recipe: Recipe) -> None:
     """Prints every stage in order: state, folder, command."""
     pipeline = Pipeline(recipe)
     lines = [f"run {recipe.run}: {len(pipeline.stages)} stages in {recipe.runs / recipe.run}", ""]
-    overrides = [f" {item}" for item in args.overrides]
     for name in pipeline.stages:
-        command = pipeline.shell_command(name) + "".join(overrides)
+        command = pipeline.shell_command(name)
         lines.append(f"{pipeline.state(name):8} {name:20} {command}")
     sys.stdout.write("\n".join(lines) + "\n")
 
@@ -50,66 +45,27 @@ def status(recipe: Recipe) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def run(recipe: Recipe, args: argparse.Namespace) -> None:
-    """Runs each stage that is not done as its own process, in order.
-
-    Raises:
-        StageError: a finished stage was made with other settings, or a stage failed.
-    """
-    pipeline = Pipeline(recipe)
-    save_recipe(recipe, recipe.runs / recipe.run / "recipe.yaml")
-    missing = [name for name in pipeline.stages if pipeline.state(name) not in ("done", "stale")]
-    stale = [name for name in pipeline.stages if pipeline.state(name) == "stale"]
-    for name in stale:
-        if name != "report":
-            pipeline.finished(name)
-    started = time.monotonic()
-    for group in _groups(missing + [name for name in stale if name == "report"]):
-        logger.info("--- %s (%.0f s)", ", ".join(group), time.monotonic() - started)
-        command = [sys.executable, "-m", *_group_command(pipeline, group)]
-        command += ["--recipe", str(args.recipe), *args.overrides]
-        code = subprocess.run(command).returncode
-        if code:
-            raise StageError(f"{group[0]} failed (exit code {code}); mend it and run this again")
-    logger.info("run %s: done after %.0f s", recipe.run, time.monotonic() - started)
-
-
-def _groups(names: list[str]) -> list[list[str]]:
-    """Neighbouring stages that one process does together, because start-up costs more than work."""
-    groups: list[list[str]] = []
-    for name in names:
-        kind = name.split("/")[0]
-        together = kind in ("score", "eval") and groups and groups[-1][0].split("/")[0] == kind
-        if together:
-            groups[-1].append(name)
-        else:
-            groups.append([name])
-    return groups
-
-
-def _group_command(pipeline: Pipeline, group: list[str]) -> list[str]:
-    if len(group) == 1:
-        return list(pipeline[group[0]].command)
-    module, flag, _ = pipeline[group[0]].command
-    return [module, flag, "all"]
-
-
 def console() -> None:
     """Entry point of the `wrpo` command."""
     run_main(main)
 
 
 def main() -> None:
-    commands = ("plan", "status", "run")
-    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         sys.stdout.write(f"{__doc__}\n")
         wants_help = len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help")
         sys.exit(0 if wants_help else USER_ERROR)
     command = sys.argv.pop(1)
-    args, recipe = parse_stage(stage_parser(__doc__))
-    {"plan": lambda: plan(recipe, args), "status": lambda: status(recipe)}.get(
-        command, lambda: run(recipe, args)
-    )()
+    parser = stage_parser(__doc__)
+    if command == "run":
+        parser.add_argument("--jobs", type=int, default=1, help="stages that may run at once")
+    args, recipe = parse_stage(parser)
+    if command == "plan":
+        plan(recipe)
+    elif command == "status":
+        status(recipe)
+    else:
+        run_pipeline(recipe, ["--recipe", str(args.recipe), *args.overrides], jobs=args.jobs)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wrpo.errors import WRPOError
 from wrpo.recipe import Recipe, load_recipe
+from wrpo.stages import remember_command_line
 
 DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2
@@ -43,7 +44,7 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
 def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Recipe]:
     """Parses the command line (flags and key=value in any order) and loads the recipe."""
     args = parser.parse_intermixed_args()
-    os.environ["WRPO_RECIPE"] = str(args.recipe)  # messages name commands with this recipe
+    remember_command_line(str(args.recipe), args.overrides)
     return args, load_recipe(args.recipe, args.overrides)
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from wrpo.errors import RecipeError
+from wrpo.recipe.schema import TrainingEngine
 
 
-def relaunch_under_accelerate(config: Path | None, module: str) -> None:
+def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:
     """Replaces this process by `accelerate launch -m MODULE`, unless it runs under one already.
 
     Raises:
         RecipeError: the config file is not there.
     """
+    config = engine.accelerate
     if config is None or "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
         return
     if not config.is_file():
         raise RecipeError(f"engine.accelerate: no file {config}")
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    if engine.processes is not None:
+        launcher += ["--num_processes", str(engine.processes)]
     os.execv(sys.executable, [*launcher, "-m", module, *sys.argv[1:]])

@@ -70,6 +70,7 @@ class ReferenceModel:
         self._settings = RowSettings(
             responses=answers,
             max_length=recipe.reference.max_length,
+            max_prompt_length=recipe.reference.max_prompt_length,
             fold_system=recipe.target.fold_system,
         )
 

@@ -7,7 +7,6 @@ anywhere upstream shows.
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,15 @@ UNUSED_FIELDS = {
     "sft": {"alpha", "beta", "label_smoothing", "likelihood", "reference"},
 }
 BUILD_TABLES = ("sft", "triples", "pairs")
+
+
+_command_line: tuple[list[str], list[str]] = (["--recipe", "RECIPE"], [])
+
+
+def remember_command_line(recipe: str, overrides: list[str]) -> None:
+    """Lets the commands that messages name carry this recipe and these `key=value`."""
+    global _command_line
+    _command_line = (["--recipe", recipe], list(overrides))
 
 
 @dataclass(frozen=True)
@@ -102,9 +110,9 @@ class Pipeline:
         )
 
     def shell_command(self, name: str) -> str:
-        """The command line of a stage as one would type it."""
-        recipe_path = os.environ.get("WRPO_RECIPE", "RECIPE")
-        return shlex.join(["python", "-m", *self.stages[name].command, "--recipe", recipe_path])
+        """The command line of a stage as one would type it, for the recipe and overrides in use."""
+        recipe, overrides = _command_line
+        return shlex.join(["python", "-m", *self.stages[name].command, *recipe, *overrides])
 
     def _reused(self, name: str) -> Path | None:
         if self.recipe.reuse is None or read_manifest(self.folder(name)) is not None:
@@ -248,7 +256,7 @@ def _sft(recipe: Recipe) -> Stage:
 
 
 def _reference(recipe: Recipe, table: str) -> Stage:
-    settings = {"max_length": recipe.reference.max_length, "chunk": recipe.reference.chunk_rows}
+    settings = recipe.reference.model_dump(mode="json", exclude=SPEED_FIELDS)
     return Stage(
         f"reference/{table}",
         ("wrpo.reference", "--table", table),
@@ -268,7 +276,12 @@ def _train(recipe: Recipe, arm: str) -> Stage:
         arm,
         ("wrpo.train", "--arm", arm),
         inputs,
-        {"seed": recipe.seed, **settings.model_dump(mode="json", exclude=unused)},
+        {
+            "seed": recipe.seed,
+            "max_length": recipe.reference.max_length,
+            "max_prompt_length": recipe.reference.max_prompt_length,
+            **settings.model_dump(mode="json", exclude=unused),
+        },
     )
 
 

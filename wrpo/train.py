@@ -95,11 +95,13 @@ def _train_preference(
     )
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
-    arguments = {"max_length": recipe.reference.max_length, **arguments, **_objective(settings)}
+    arguments |= _objective(settings)
+    arguments["max_length"] = recipe.reference.max_length
+    arguments["max_prompt_length"] = recipe.reference.max_prompt_length
     arguments["fold_system"] = recipe.target.fold_system
     args = make_config(WRPOConfig, arguments, where=f"{folder.path.name}.train")
     trainer = WRPOTrainer(
-        model=load_policy(model, recipe.target),
+        model=load_policy(model, recipe.target, attention=settings.engine.attention),
         args=args,
         train_dataset=Dataset.from_list(rows),
         processing_class=load_target_tokenizer(model, recipe.target),
@@ -125,7 +127,7 @@ def main() -> None:
     parser = stage_parser(__doc__)
     parser.add_argument("--arm", default="wrpo", help="wrpo, or a name under `arms:`")
     args, recipe = parse_stage(parser)
-    relaunch_under_accelerate(preference(recipe, args.arm).engine.accelerate, "wrpo.train")
+    relaunch_under_accelerate(preference(recipe, args.arm).engine, "wrpo.train")
     train_arm(recipe, args.arm)
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MAX_LENGTH = 2048
-
 
 def train_sft(recipe: Recipe) -> None:
     """Runs the stage."""
@@ -62,14 +60,15 @@ def run_sft(
     )
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
-    arguments = {"max_length": DEFAULT_MAX_LENGTH, **arguments, "completion_only_loss": True}
+    arguments = {"max_length": recipe.reference.max_length, **arguments}
+    arguments["completion_only_loss"] = True
     args = make_config(SFTConfig, arguments, where=f"{folder.path.name}.train")
     tokenizer = load_target_tokenizer(model, recipe.target)
     dataset = tokenised(
         samples, tokenizer, fold_system=recipe.target.fold_system, max_length=args.max_length
     )
     trainer = SFTTrainer(
-        model=load_policy(model, recipe.target),
+        model=load_policy(model, recipe.target, attention=settings.engine.attention),
         args=args,
         train_dataset=dataset,
         processing_class=tokenizer,
@@ -114,7 +113,7 @@ def tokenised(
 
 def main() -> None:
     _, recipe = parse_stage(stage_parser(__doc__))
-    relaunch_under_accelerate(recipe.sft.engine.accelerate, "wrpo.train_sft")
+    relaunch_under_accelerate(recipe.sft.engine, "wrpo.train_sft")
     train_sft(recipe)
 
 

@@ -88,7 +88,7 @@ def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
     )
 
 
-def load_policy(model: str, entry: Model) -> Any:
+def load_policy(model: str, entry: Model, *, attention: str | None = None) -> Any:
     """A causal language model in float32 for training; only safetensors are read.
 
     Raises:
@@ -104,8 +104,9 @@ def load_policy(model: str, entry: Model) -> Any:
             dtype=torch.float32,
             trust_remote_code=entry.trust_remote_code,
             use_safetensors=True,
+            attn_implementation=attention,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelError(f"cannot load model {model}: {error}") from error
 
 

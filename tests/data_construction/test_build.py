@@ -39,8 +39,8 @@ def finish_target(recipe: Recipe, scores: list[float]) -> None:
     folder.finish()
     ids = prompt_ids(recipe, "preference")
     texts = [f"target {n}" for n in range(len(scores))]
-    write_answers(recipe, "target", {key: texts for key in ids})
-    write_scores(recipe, "target", {key: scores for key in ids})
+    write_answers(recipe, "target", dict.fromkeys(ids, texts))
+    write_scores(recipe, "target", dict.fromkeys(ids, scores))
 
 
 def test_sft_rows_are_the_best_answers_of_the_sft_split(built_recipe) -> None:

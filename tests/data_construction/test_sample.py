@@ -13,7 +13,7 @@ import pytest
 
 from data_construction.sample import Sampler
 from data_construction.shard import Shard
-from tests.data_construction.conftest import REPOSITORY
+from tests.conftest import REPOSITORY
 from wrpo.ids import response_seed
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
@@ -67,7 +67,8 @@ def test_each_source_overrides_sampling_and_engine(write_recipe, tiny_models_fol
 
 def test_dry_run_answers_without_torch_and_without_writing(write_recipe, tmp_path: Path) -> None:
     code = (
-        "import sys; sys.argv = ['sample', '--recipe', sys.argv[1], '--source', 'one', '--dry-run']\n"
+        "import sys\n"
+        "sys.argv = ['sample', '--recipe', sys.argv[1], '--source', 'one', '--dry-run']\n"
         "from data_construction.sample import main\n"
         "main()\n"
         "heavy = {'torch', 'transformers', 'vllm', 'trl', 'datasets'} & set(sys.modules)\n"

@@ -34,8 +34,12 @@ def log_prob(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> Te
 def log_ratios(models: tuple[torch.nn.Module, torch.nn.Module], answers: list[list[int]]) -> Tensor:
     policy, reference = models
     with torch.no_grad():
-        base = torch.stack([log_prob(reference, p, a) for p, a in zip(PROMPTS, answers)])
-    return torch.stack([log_prob(policy, p, a) for p, a in zip(PROMPTS, answers)]) - base
+        base = torch.stack(
+            [log_prob(reference, p, a) for p, a in zip(PROMPTS, answers, strict=True)]
+        )
+    return (
+        torch.stack([log_prob(policy, p, a) for p, a in zip(PROMPTS, answers, strict=True)]) - base
+    )
 
 
 def gradients(model: torch.nn.Module, loss: Tensor) -> list[Tensor]:
@@ -58,7 +62,7 @@ def test_the_extremes_of_alpha_are_dpo_in_loss_and_gradients(models, alpha, pref
     ours, theirs = wrpo(models, alpha), dpo(models, preferred)
     assert ours.dtype == torch.float64
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-14)
-    for left, right in zip(gradients(models[0], ours), gradients(models[0], theirs)):
+    for left, right in zip(gradients(models[0], ours), gradients(models[0], theirs), strict=True):
         assert torch.allclose(left, right, rtol=1e-10, atol=1e-13)
 
 

@@ -241,14 +241,14 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
         sft:
           train: &shared
             learning_rate: 1e-5
-            max_length: 64
+            logging_steps: 64
         wrpo:
           train:
             <<: *shared
-            max_length: 32
+            logging_steps: 32
         """
     recipe = load(tmp_path, extra)
-    assert recipe.wrpo.train == {"learning_rate": 1e-5, "max_length": 32}
+    assert recipe.wrpo.train == {"learning_rate": 1e-5, "logging_steps": 32}
 
 
 # --- overrides ---
@@ -492,11 +492,11 @@ def test_key_of_older_releases_names_its_successor(tmp_path: Path, key: str, hin
     [
         "wrpo.train.learning_rate=fast",
         "wrpo.train.learning_rate=true",
-        "wrpo.train.max_length=12.5",
+        "sft.train.max_length=12.5",
         "wrpo.train.bf16=1",
         "wrpo.train.num_train_epochs=[1]",
         "sft.train.packing='yes'",
-        "wrpo.train.max_length=true",
+        "wrpo.train.max_steps=true",
     ],
 )
 def test_training_value_of_a_wrong_type_is_refused(tmp_path: Path, override: str) -> None:
@@ -511,8 +511,8 @@ def test_training_values_of_right_types_pass(tmp_path: Path) -> None:
             learning_rate: 3e-7
             warmup_steps: 0.1
             num_train_epochs: 1
-            max_length: null
-            max_prompt_length: 1800
+            max_grad_norm: 1
+            hub_token: null
             bf16: true
             save_strategy: "no"
             gradient_checkpointing_kwargs: {use_reentrant: false}
@@ -549,7 +549,7 @@ def test_fields_read_from_source_are_those_of_the_real_configs() -> None:
 ARMS = """\
 wrpo:
   beta: 0.5
-  train: {learning_rate: 1e-6, max_length: 64}
+  train: {learning_rate: 1e-6, logging_steps: 64}
 arms:
   dpo: {objective: dpo}
   slow: {train: {learning_rate: 1e-7}}
@@ -560,7 +560,7 @@ arms:
 def test_arm_is_wrpo_with_its_differences(tmp_path: Path) -> None:
     recipe = load(tmp_path, ARMS)
     slow = preference(recipe, "slow")
-    assert slow.train == {"learning_rate": 1e-7, "max_length": 64}
+    assert slow.train == {"learning_rate": 1e-7, "logging_steps": 64}
     assert (slow.objective, slow.beta) == ("wrpo", 0.5)
     assert preference(recipe, "dpo").objective == "dpo"
 
@@ -596,7 +596,7 @@ def test_arm_of_objective_sft_takes_sft_keys(tmp_path: Path) -> None:
 
 def test_arm_of_objective_sft_leaves_keys_of_wrpo_behind(tmp_path: Path) -> None:
     extra = """\
-        wrpo: {train: {max_prompt_length: 9, learning_rate: 1e-6}}
+        wrpo: {train: {disable_dropout: true, learning_rate: 1e-6}}
         arms: {more-sft: {objective: sft}}
         """
     assert preference(load(tmp_path, extra), "more-sft").train == {"learning_rate": 1e-6}
@@ -643,3 +643,10 @@ def test_any_recipe_survives_dump_and_load(
     }
     recipe = check(Located(merge(tree, changes)))
     assert check(parse_yaml(dump_recipe(recipe), name="dumped")) == recipe
+
+
+@pytest.mark.parametrize("key", ["max_length", "max_prompt_length"])
+def test_lengths_that_the_reference_shares_are_refused_under_train(
+    tmp_path: Path, key: str
+) -> None:
+    assert f"reference.{key}" in refusal(tmp_path, "", f"wrpo.train.{key}=64")

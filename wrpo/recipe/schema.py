@@ -212,8 +212,14 @@ class TrainingEngine(Section):
     """How fast training runs; the global batch stays what the recipe says."""
 
     per_device_batch_size: int = Field(1, ge=1, description="Rows per device and forward pass.")
+    attention: str | None = Field(
+        None, description="Attention kernel, e.g. flash_attention_2; unset: transformers' choice."
+    )
     accelerate: Path | None = Field(
         None, description="Accelerate config file; the stage then starts under accelerate launch."
+    )
+    processes: int | None = Field(
+        None, ge=1, description="Processes to launch; unset: what the accelerate config says."
     )
 
 
@@ -277,7 +283,12 @@ class Reference(Section):
     """Log-probabilities of the training answers under the SFT model."""
 
     chunk_rows: int = Field(512, ge=1, description="Rows per part file.")
-    max_length: int = Field(2048, ge=2, description="Tokens of prompt plus answer.")
+    max_length: int = Field(
+        2048, ge=2, description="Tokens of prompt plus answer, here and in preference training."
+    )
+    max_prompt_length: int | None = Field(
+        None, ge=2, description="Tokens of the prompt; a longer one loses its start. Unset: whole."
+    )
     engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
 
 

@@ -32,6 +32,11 @@ STATED_ELSEWHERE = {
     "push_to_hub": "publish the finished model folder yourself",
 }
 
+SHARED_WITH_REFERENCE = {
+    "max_length": "write `reference.max_length`, which the reference log-probs share",
+    "max_prompt_length": "write `reference.max_prompt_length`, which the reference log-probs share",
+}
+
 RENAMED = {
     "torch_dtype": "the weights' precision is `target.dtype`",
     "evaluation_strategy": "its name is now eval_strategy",
@@ -80,8 +85,9 @@ def config_fields(config: str) -> dict[str, str]:
 
 def key_problem(config: str, key: str) -> str | None:
     """Why `key` cannot stand under `train:`, or None; unknown keys are the caller's to report."""
-    if key in STATED_ELSEWHERE:
-        return f"does not belong here: {STATED_ELSEWHERE[key]}"
+    elsewhere = STATED_ELSEWHERE | (SHARED_WITH_REFERENCE if config == "WRPOConfig" else {})
+    if key in elsewhere:
+        return f"does not belong here: {elsewhere[key]}"
     if key in RENAMED and key not in config_fields(config):
         return f"is not a key of {config}: {RENAMED[key]}"
     return None

@@ -1,0 +1,89 @@
+"""The comparisons that a fusion run is made for: WRPO against everything it should beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from eval.board import Board
+from eval.statistics import Estimate, PairedBootstrap, holm
+from wrpo.recipe import TARGET, Recipe, preference
+
+FUSED = "wrpo"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """WRPO minus another model on one metric.
+
+    Attributes:
+        label: the other model in words.
+        direction: 1 where more is better, else -1.
+        holm_p: p-value adjusted for all comparisons on this metric.
+    """
+
+    task: str
+    metric: str
+    other: str
+    label: str
+    estimate: Estimate
+    direction: int = 1
+    holm_p: float = float("nan")
+
+    @property
+    def outcome(self) -> int:
+        """1: WRPO is better, -1: worse, 0: no difference shown."""
+        return self.direction * self.estimate.sign
+
+
+def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
+    """Models to compare with and their names in words; the best single source comes first."""
+    sources = [name for name in recipe.sources if name in board.models]
+    named = {}
+    if sources:
+        best = board.best(sources, metric)
+        named[best] = f"the best single source ({best})"
+    arms = sorted(
+        recipe.arms, key=lambda arm: ("dpo", "sft", "wrpo").index(_objective(recipe, arm))
+    )
+    for name in [*arms, "sft", TARGET]:
+        if name in board.models:
+            named[name] = _in_words(recipe, name)
+    return named
+
+
+def compare(recipe: Recipe, board: Board, metric: str) -> list[Comparison]:
+    """All comparisons on one metric; empty when WRPO is not evaluated."""
+    if FUSED not in board.models:
+        return []
+    bootstrap: PairedBootstrap = board.bootstrap(metric)
+    fused = board.models.index(FUSED)
+    found = [
+        Comparison(
+            task=board.task,
+            metric=metric,
+            other=name,
+            label=label,
+            estimate=bootstrap.difference(fused, board.models.index(name)),
+            direction=board.direction(metric),
+        )
+        for name, label in opponents(recipe, board, metric).items()
+    ]
+    return with_holm(found)
+
+
+def with_holm(comparisons: list[Comparison]) -> list[Comparison]:
+    """The same comparisons with p-values adjusted for their number."""
+    adjusted = holm([comparison.estimate.p for comparison in comparisons])
+    return [replace(c, holm_p=p) for c, p in zip(comparisons, adjusted, strict=True)]
+
+
+def _objective(recipe: Recipe, arm: str) -> str:
+    return preference(recipe, arm).objective
+
+
+def _in_words(recipe: Recipe, name: str) -> str:
+    if name not in recipe.arms:
+        return {"sft": "SFT alone", TARGET: "the target before"}[name]
+    objective = _objective(recipe, name)
+    kind = {"dpo": "DPO", "sft": "more SFT", "wrpo": "the WRPO variant"}[objective]
+    return f"{kind} ({name})"

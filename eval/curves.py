@@ -1,0 +1,84 @@
+"""Training curves from the logs that the trainers leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.svg import Point, line_chart
+
+PANELS: dict[str, dict[str, str]] = {
+    "loss": {
+        "loss": "loss",
+        "preference_loss": "preference part",
+        "likelihood_loss": "likelihood part",
+        "eval_loss": "held out",
+    },
+    "alpha": {"alpha": "alpha"},
+    "rewards (beta x log-ratio)": {
+        "rewards/source_chosen": "source y_ws",
+        "rewards/chosen": "target y_wt",
+        "rewards/rejected": "rejected y_l",
+        "rewards/weighted": "weighted",
+    },
+    "reward accuracies": {
+        "rewards/accuracies": "preferred > rejected",
+        "rewards/source_accuracies": "source > rejected",
+        "rewards/target_accuracies": "target > rejected",
+    },
+    "log-probabilities (nats)": {
+        "logps/source_chosen": "source y_ws",
+        "logps/chosen": "target y_wt",
+        "logps/rejected": "rejected y_l",
+    },
+    "lengths (tokens)": {
+        "lengths/source_chosen": "source y_ws",
+        "lengths/chosen": "target y_wt",
+        "lengths/rejected": "rejected y_l",
+    },
+    "token accuracy": {"mean_token_accuracy": "token accuracy"},
+    "entropy (nats per token)": {"entropy": "entropy"},
+    "gradient norm": {"grad_norm": "gradient norm"},
+    "learning rate": {"learning_rate": "learning rate"},
+}
+"""Chart title to metric to its name in the legend."""
+
+
+def curve(history: Sequence[Mapping[str, Any]], metric: str) -> list[Point]:
+    """(step, value) wherever the metric was logged as a number."""
+    points = []
+    for entry in history:
+        value = entry.get(metric)
+        if isinstance(value, (int, float)) and "step" in entry:
+            points.append((float(entry["step"]), float(value)))
+    return points
+
+
+def panels(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Point]]]:
+    """The curves of each chart; metrics that were not logged are left out."""
+    found = {}
+    for title, metrics in PANELS.items():
+        series = {label: curve(history, metric) for metric, label in metrics.items()}
+        series = {label: points for label, points in series.items() if points}
+        if series:
+            found[title] = series
+    return found
+
+
+def charts(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One chart per panel."""
+    return [
+        line_chart(series, title=title, x_label="optimizer step")
+        for title, series in panels(history).items()
+    ]
+
+
+def endpoints(history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """First and last logged value of each metric of the panels."""
+    found = {}
+    for metrics in PANELS.values():
+        for metric in metrics:
+            points = curve(history, metric)
+            if points:
+                found[metric] = (points[0][1], points[-1][1])
+    return found

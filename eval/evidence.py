@@ -1,0 +1,140 @@
+"""Everything a report is made from, read from the folders of one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eval.results import Sample, read_results, read_samples
+from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.recipe import Recipe, load_recipe, preference
+from wrpo.stage_folder import read_manifest
+from wrpo.stages import Pipeline, model_names
+
+LOG_HISTORY = "log_history.json"
+RECIPE = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one run has to show.
+
+    Attributes:
+        folders: the folder of every finished stage, by stage name.
+        states: missing, partial, stale or done, by stage name.
+        results: results.json of every evaluated model.
+        samples: the samples of every evaluated model.
+        histories: the training log of every trained model, as `trainer.state.log_history`.
+    """
+
+    recipe: Recipe
+    pipeline: Pipeline
+    folders: dict[str, Path]
+    states: dict[str, str]
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def models(self) -> list[str]:
+        """Evaluated models, in pipeline order."""
+        return list(self.samples)
+
+    def manifests(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Name and manifest of every finished stage but the report."""
+        for name, folder in self.folders.items():
+            manifest = read_manifest(folder)
+            if manifest is not None and name != "report":
+                yield name, manifest
+
+    def missing(self) -> dict[str, str]:
+        """Models without a usable evaluation: state and the command that makes it."""
+        return {
+            name: f"{self.states[f'eval/{name}']}: {self.pipeline.shell_command(f'eval/{name}')}"
+            for name in model_names(self.recipe)
+            if name not in self.samples
+        }
+
+
+def read_run(recipe: Recipe) -> Evidence:
+    """The evidence of a run whose stages have the keys that the recipe says.
+
+    Raises:
+        RecipeError: the recipe has no tasks.
+        MissingInputError: nothing is evaluated yet.
+        DataError: a file is damaged.
+    """
+    if not recipe.eval.tasks:
+        raise RecipeError("eval.tasks is empty: a report needs evaluations; list lm-eval tasks")
+    pipeline = Pipeline(recipe)
+    states = {name: str(pipeline.state(name)) for name in pipeline.stages}
+    folders = {
+        name: pipeline.finished(name)
+        for name, state in states.items()
+        if state == "done" and name != "report"
+    }
+    return _with_files(Evidence(recipe, pipeline, folders, states))
+
+
+def read_run_folder(folder: Path) -> Evidence:
+    """The evidence of a finished run by its folder; the recipe is the one stored in it.
+
+    Keys are not compared, so that runs can be reported on where their models no longer are.
+
+    Raises:
+        MissingInputError: no recipe in the folder, or nothing evaluated.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        raise MissingInputError(f"{folder} is not the folder of a run: it has no {RECIPE}")
+    stored = load_recipe(path)
+    recipe = stored.model_copy(update={"runs": folder.parent, "run": folder.name})
+    pipeline = Pipeline(recipe)
+    folders = {}
+    for name in pipeline.stages:
+        places = [folder / name]
+        if recipe.reuse is not None:
+            places.append(folder.parent / recipe.reuse / name)
+        complete = [place for place in places if (read_manifest(place) or {}).get("complete")]
+        if complete:
+            folders[name] = complete[0]
+    states = {name: "done" if name in folders else "missing" for name in pipeline.stages}
+    return _with_files(Evidence(recipe, pipeline, folders, states))
+
+
+def display_name(recipe: Recipe, name: str) -> str:
+    """A model's name as the report writes it."""
+    if name in recipe.arms:
+        return f"{name} ({preference(recipe, name).objective.upper()})"
+    if name in recipe.sources:
+        return f"source {name}"
+    return {"target": "target before", "sft": "SFT", "wrpo": "WRPO"}.get(name, name)
+
+
+def _with_files(evidence: Evidence) -> Evidence:
+    for name in model_names(evidence.recipe):
+        folder = evidence.folders.get(f"eval/{name}")
+        if folder is not None:
+            evidence.results[name] = read_results(folder)
+            evidence.samples[name] = read_samples(folder)
+    if not evidence.samples:
+        commands = "\n".join(f"  {line}" for line in evidence.missing().values())
+        raise MissingInputError(
+            f"run {evidence.recipe.run}: nothing is evaluated yet; for each model:\n{commands}"
+        )
+    for name in ["sft", "wrpo", *evidence.recipe.arms]:
+        folder = evidence.folders.get(name)
+        if folder is not None and (folder / LOG_HISTORY).is_file():
+            evidence.histories[name] = _read_history(folder / LOG_HISTORY)
+    return evidence
+
+
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    try:
+        history: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not readable as JSON ({error}); train this stage again") from None
+    return history

@@ -1,0 +1,102 @@
+"""Which model a name of the run stands for, and how it is loaded for evaluation."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from wrpo.errors import MissingInputError, RecipeError
+from wrpo.recipe import TARGET, Recipe
+from wrpo.stages import Pipeline, model_names, sampling_model
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class EvalModel:
+    """One model to evaluate.
+
+    Attributes:
+        path: hub id or folder.
+        chat_template: Jinja file used instead of the model's own.
+        fold_system: put system text into the first user turn.
+    """
+
+    name: str
+    path: str
+    revision: str | None
+    chat_template: Path | None
+    fold_system: bool
+    quantization: str | None
+    trust_remote_code: bool
+
+
+def chosen_names(recipe: Recipe, name: str) -> list[str]:
+    """The models that `--model` asks for.
+
+    Raises:
+        RecipeError: no model of that name in the run, or no tasks to evaluate on.
+    """
+    if not recipe.eval.tasks:
+        raise RecipeError(
+            "eval.tasks is empty: list lm-eval task names in the recipe, or on the command line: "
+            "'eval.tasks=[gsm8k]'"
+        )
+    known = model_names(recipe)
+    if name == ALL:
+        return known
+    if name not in known:
+        close = difflib.get_close_matches(name, [*known, ALL], n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else "."
+        raise RecipeError(
+            f'no model "{name}" in run {recipe.run}{hint} Known: {", ".join(known)}, {ALL}'
+        )
+    return [name]
+
+
+def resolve_models(pipeline: Pipeline, names: list[str]) -> list[EvalModel]:
+    """The models behind the names.
+
+    Raises:
+        MissingInputError: some are not trained yet; lists the command for each.
+        StageError: one was trained with other settings than the recipe now says.
+    """
+    models, missing = [], []
+    for name in names:
+        try:
+            models.append(resolve_model(pipeline, name))
+        except MissingInputError as error:
+            missing.append(f"{name} {error}")
+    if missing:
+        raise MissingInputError("evaluation of " + "\nevaluation of ".join(missing))
+    return models
+
+
+def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
+    """The recipe entry of the target or a source; the trained model of every other name.
+
+    Raises:
+        MissingInputError: the model is not trained yet; names the command.
+    """
+    recipe = pipeline.recipe
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        return EvalModel(
+            name=name,
+            path=entry.model,
+            revision=entry.revision,
+            chat_template=entry.chat_template,
+            fold_system=entry.fold_system,
+            quantization=entry.quantization,
+            trust_remote_code=entry.trust_remote_code,
+        )
+    return EvalModel(
+        name=name,
+        path=str(pipeline.finished(name) / "model"),
+        revision=None,
+        chat_template=None,
+        fold_system=recipe.target.fold_system,
+        quantization=None,
+        trust_remote_code=recipe.target.trust_remote_code,
+    )

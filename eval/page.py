@@ -1,0 +1,134 @@
+"""A report as a list of blocks, written once and rendered as Markdown here, as HTML in `eval.html`.
+
+Text may hold `code` and **bold**, nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+class Verbatim(str):
+    """A table cell that a model or a user wrote: shown as it is."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of level 1, 2 or 3."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A bullet list."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first column names the row. `strong` are the rows to stress."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    strong: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Charts beside or below each other; Markdown leaves them out."""
+
+    charts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Preformatted text."""
+
+    text: str
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks behind a line that opens them."""
+
+    summary: str
+    blocks: Sequence[Block] = field(default_factory=list)
+
+
+Block = Heading | Paragraph | Items | Table | Figures | Code | Details
+
+
+def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
+    """A number for a table; a dash where there is none."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """The blocks as GitHub-flavoured Markdown."""
+    texts = [text for text in (_block(block) for block in blocks) if text]
+    return "\n\n".join(texts) + "\n"
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading():
+            return f"{'#' * block.level} {block.text}"
+        case Paragraph():
+            return block.text
+        case Items():
+            return "\n".join(f"- {text}" for text in block.texts)
+        case Table():
+            return _table(block)
+        case Figures():
+            return ""
+        case Code():
+            fence = _fence(block.text, shortest=3)
+            return f"{fence}{block.language}\n{block.text.rstrip()}\n{fence}"
+        case Details():
+            body = markdown(block.blocks).rstrip()
+            return f"<details><summary>{block.summary}</summary>\n\n{body}\n\n</details>"
+
+
+def _table(table: Table) -> str:
+    lines = [_line(table.header), _line(["---"] * len(table.header))]
+    for place, row in enumerate(table.rows):
+        cells = [_cell(cell) for cell in row]
+        if place in table.strong:
+            cells[0] = f"**{cells[0]}**"
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(cell: str) -> str:
+    if not isinstance(cell, Verbatim):
+        return cell.replace("|", "\\|").replace("\n", " ")
+    text = re.sub(r"\s*\n\s*", " ⏎ ", cell).replace("|", "\\|")
+    if not text.strip():
+        return "(empty)"
+    fence = _fence(text, shortest=1)
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
+
+
+def _fence(text: str, *, shortest: int) -> str:
+    runs = [len(run) for run in re.findall(r"`+", text)]
+    return "`" * max([shortest, *(run + 1 for run in runs)])

@@ -1,0 +1,155 @@
+"""Writes the report of a run: verdict in words, scores, curves, data, answers, provenance.
+
+Reads   runs/RUN: every finished stage; the evaluations of eval.run are what it needs at least.
+Writes  runs/RUN/report: report.html (one file, no network), report.md, report.json (all numbers).
+Run     python -m eval.report --recipe RECIPE [key=value ...]
+        python -m eval.report --runs runs/demo-seed-1 runs/demo-seed-2 ... --out DIR
+Resume  nothing to resume; each call writes the report anew.
+
+The second form puts runs of one recipe with different seeds together: mean and spread over seeds,
+and WRPO against each other model with an interval over seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from eval import sections
+from eval.answers import PROMPTS_SHOWN, side_by_side
+from eval.board import Board, boards
+from eval.compare import Comparison, compare
+from eval.curves import panels
+from eval.data_facts import data_facts
+from eval.evidence import Evidence, read_run
+from eval.output import write_report
+from eval.page import Block, Heading, Paragraph
+from eval.statistics import Estimate
+from wrpo.cli import run_main, stage_parser
+from wrpo.errors import RecipeError
+from wrpo.recipe import Recipe, load_recipe
+from wrpo.stage_folder import StageFolder, read_manifest
+
+STAGE = "report"
+
+
+def main() -> None:
+    """Parses the command line and writes the report."""
+    parser = stage_parser(__doc__)
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", metavar="DIR", help="run folders to put together"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where --runs writes")
+    args = parser.parse_intermixed_args()
+    if args.runs is None:
+        if args.out is not None:
+            raise RecipeError("--out goes with --runs; the report of one run goes into its folder")
+        report_run(load_recipe(args.recipe, args.overrides))
+        return
+    if args.out is None or args.overrides:
+        raise RecipeError(
+            "--runs needs --out DIR and takes no key=value: each run folder has its own recipe"
+        )
+    from eval.seeds import report_seeds
+
+    report_seeds(args.runs, args.out)
+
+
+def report_run(recipe: Recipe) -> Path:
+    """Writes the report of one run and returns its folder.
+
+    Raises:
+        RecipeError: the recipe has no tasks.
+        MissingInputError: nothing is evaluated yet.
+    """
+    evidence = read_run(recipe)
+    folder = StageFolder(evidence.pipeline.folder(STAGE), evidence.pipeline.key(STAGE))
+    if evidence.pipeline.state(STAGE) == "stale":
+        shutil.rmtree(folder.path)
+    with folder.lock():
+        folder.open()
+        numbers, blocks = build_report(evidence)
+        write_report(folder.path, f"Run {recipe.run}", numbers, blocks)
+        if not evidence.missing():
+            folder.finish(models=len(evidence.models))
+    return folder.path
+
+
+def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
+    """All numbers of the report, and the page made of them."""
+    recipe = evidence.recipe
+    numbers: dict[str, Any] = {"run": recipe.run, "seed": recipe.seed, "tasks": {}}
+    comparisons: list[list[Comparison]] = []
+    tables: list[Block] = []
+    examples: list[Block] = []
+    found = boards(evidence)
+    for board in found:
+        facts = _task_numbers(recipe, board)
+        comparisons += [found for found in facts["comparisons"].values() if found]
+        tables += sections.scores(recipe, board, facts["scores"])
+        tables += sections.by_group(recipe, board, facts["groups"])
+        shown = side_by_side(evidence, board, count=math.ceil(PROMPTS_SHOWN / len(found)))
+        examples += sections.answers(recipe, shown, board.headline)
+        numbers["tasks"][board.task] = {**facts, "answers": shown}
+    numbers["training"] = {name: panels(log) for name, log in evidence.histories.items()}
+    numbers["data"] = data_facts(evidence)
+    numbers["stages"] = stage_facts(evidence)
+    numbers["not_evaluated"] = evidence.missing()
+    blocks = [
+        Heading(f"Run {recipe.run}", 1),
+        Paragraph(_introduction(recipe)),
+        *sections.verdict(comparisons, evidence.missing()),
+        *tables,
+        *sections.training(evidence),
+        *sections.data(numbers["data"]),
+        *examples,
+        *sections.provenance(evidence, numbers["stages"]),
+    ]
+    return numbers, blocks
+
+
+def stage_facts(evidence: Evidence) -> list[dict[str, Any]]:
+    """State, time, key digest and versions of every stage, in pipeline order."""
+    facts = []
+    for name, state in evidence.states.items():
+        if name == STAGE:
+            continue
+        entry: dict[str, Any] = {"name": name, "state": state}
+        if name in evidence.folders:
+            manifest = read_manifest(evidence.folders[name]) or {}
+            wanted = ("written", "seconds", "key_digest", "versions", "command", "rows")
+            entry |= {field: manifest[field] for field in wanted if field in manifest}
+        facts.append(entry)
+    return facts
+
+
+def _task_numbers(recipe: Recipe, board: Board) -> dict[str, Any]:
+    estimates = {metric: board.estimates(metric) for metric in board.metrics}
+    groups: dict[str, dict[str, dict[str, Estimate]]] = {}
+    names = sorted(set(board.groups))
+    if len(names) > 1:
+        groups = {
+            metric: {name: board.estimates(metric, group=name) for name in names}
+            for metric in board.headline
+        }
+    return {
+        "prompts": len(board.ids),
+        "primary_metric": board.primary,
+        "scores": estimates,
+        "groups": groups,
+        "comparisons": {metric: compare(recipe, board, metric) for metric in board.headline},
+    }
+
+
+def _introduction(recipe: Recipe) -> str:
+    sources = ", ".join(recipe.sources)
+    return (
+        f"Sources {sources} teach the target. Seed {recipe.seed}. WRPO: beta {recipe.wrpo.beta:g}, "
+        f"alpha {recipe.wrpo.alpha.schedule} to {recipe.wrpo.alpha.end:g}."
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,153 @@
+"""Evaluates the models of a run with lm-eval.
+
+Reads   the target and the sources of the recipe; runs/RUN/{sft,wrpo,ARM}/model.
+Writes  runs/RUN/eval/MODEL: results.json, every sample as parquet parts, manifest.json.
+Run     python -m eval.run --recipe RECIPE [--model NAME] [key=value ...]
+Resume  a finished model is skipped; a model that was cut off starts again.
+
+Without --model, all models of the run are evaluated in one process: the target as it was, the
+sources, the SFT model, WRPO and every arm.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from eval.models import ALL, EvalModel, chosen_names, resolve_models
+from eval.results import SAMPLES, read_results, write_results
+from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import ModelError
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+    from wrpo.tables import Row
+
+logger = logging.getLogger(__name__)
+
+PART_ROWS = 10_000
+
+
+def main() -> None:
+    """Parses the command line and evaluates."""
+    parser = stage_parser(__doc__)
+    parser.add_argument(
+        "--model",
+        default=ALL,
+        metavar="NAME",
+        help="target, a source, sft, wrpo, an arm, or all (default: %(default)s)",
+    )
+    args, recipe = parse_stage(parser)
+    evaluate_models(recipe, args.model)
+
+
+def evaluate_models(recipe: Recipe, name: str = ALL) -> None:
+    """Evaluates one model of the run, or all that are not evaluated yet.
+
+    Raises:
+        RecipeError: unknown model or task, or no tasks.
+        MissingInputError: a model is not trained yet; names the command.
+        ModelError: lm-eval is not installed, or a model cannot be loaded.
+        StageError: a folder was made with other settings.
+    """
+    pipeline = Pipeline(recipe)
+    names = chosen_names(recipe, name)
+    waiting = []
+    for model in names:
+        if pipeline.state(f"eval/{model}") in ("missing", "partial"):
+            waiting.append(model)
+        else:  # done, or made with other settings, which raises here
+            logger.info("eval/%s is complete: %s", model, _headline(pipeline, model))
+    models = resolve_models(pipeline, waiting)
+    if not models:
+        return
+    manager = _task_manager(recipe)
+    for number, entry in enumerate(models, start=1):
+        logger.info("eval/%s (%d of %d): %s", entry.name, number, len(models), entry.path)
+        started = time.time()
+        _evaluate(pipeline, entry, manager)
+        line = _headline(pipeline, entry.name)
+        logger.info("eval/%s: %s (%.0f s)", entry.name, line, time.time() - started)
+
+
+def _task_manager(recipe: Recipe) -> TaskManager:
+    try:
+        from eval.harness import task_manager
+    except ImportError as error:
+        raise ModelError(
+            f"lm-eval does not import ({error}); install it: pip install 'wrpo[eval]'"
+        ) from error
+    return task_manager(recipe.eval)
+
+
+def _evaluate(pipeline: Pipeline, model: EvalModel, manager: TaskManager) -> None:
+    from eval.harness import evaluate
+
+    recipe = pipeline.recipe
+    stage = f"eval/{model.name}"
+    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
+    with folder.lock():
+        if folder.open():
+            return
+        results, rows = evaluate(
+            model, recipe.eval, manager=manager, engine=_vllm_arguments(recipe, model.name)
+        )
+        write_results(folder.path, results)
+        _write_samples(folder, rows)
+
+
+def _write_samples(folder: StageFolder, rows: list[Row]) -> None:
+    starts = range(0, len(rows), PART_ROWS)
+    for part, start in enumerate(starts):
+        folder.write_part(part, rows[start : start + PART_ROWS], SAMPLES)
+    folder.finish_parts(len(starts))
+
+
+def _vllm_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Engine settings of sampling, which serve vLLM here too."""
+    if recipe.eval.backend != "vllm":
+        return {}
+    entry = recipe.sources.get(name, recipe.target)
+    engine = recipe.sample.engine.model_dump() | entry.engine.model_dump(exclude_none=True)
+    arguments = {
+        "tensor_parallel_size": engine["tensor_parallel_size"],
+        "pipeline_parallel_size": engine["pipeline_parallel_size"],
+        "gpu_memory_utilization": engine["gpu_memory_utilization"],
+        "max_num_seqs": engine["max_num_seqs"],
+        "enforce_eager": engine["enforce_eager"],
+        "enable_prefix_caching": engine["prefix_caching"],
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+    }
+    if engine["kv_cache_mib"] is not None:
+        arguments["kv_cache_memory_bytes"] = engine["kv_cache_mib"] * 2**20
+    return arguments
+
+
+def _headline(pipeline: Pipeline, name: str) -> str:
+    """One line of the main metrics of each task."""
+    wanted = pipeline.recipe.eval.metrics
+    tasks = read_results(pipeline.finished(f"eval/{name}"))["tasks"]
+    parts = []
+    for task, facts in tasks.items():
+        values = {
+            key: metric["value"]
+            for key, metric in facts["metrics"].items()
+            if not wanted or key.partition(",")[0] in wanted
+        }
+        shown = ", ".join(
+            f"{key.removesuffix(',none')} {value:.3f}"
+            for key, value in values.items()
+            if isinstance(value, float)
+        )
+        parts.append(f"{task} {shown} on {facts['n']} prompts")
+    return "; ".join(parts)
+
+
+if __name__ == "__main__":
+    run_main(main)

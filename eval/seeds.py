@@ -1,0 +1,246 @@
+"""Puts finished runs of one recipe with different seeds together.
+
+The unit is the seed: each run gives one mean per model and one difference per comparison. A seed
+changes data, sampling and training at once, so its spread is the one that a claim has to survive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval import sections
+from eval.board import ORACLE, Board, boards
+from eval.compare import FUSED, Comparison, opponents, with_holm
+from eval.evidence import Evidence, display_name, read_run_folder
+from eval.output import write_report
+from eval.page import Block, Code, Details, Figures, Heading, Items, Paragraph, Table, number
+from eval.statistics import LEVEL, standard_deviation, t_interval
+from eval.svg import Range, range_chart
+from eval.verdict import overview, sentence
+from wrpo.errors import DataError, RecipeError
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import key_differences
+
+BEST_SOURCE = "best single source"
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """One task over several runs.
+
+    Attributes:
+        means: metric, then model, then one mean per run.
+        differences: metric, then opponent, then one value of WRPO minus opponent per run.
+        labels: opponent to its name in words.
+    """
+
+    board: Board
+    means: dict[str, dict[str, list[float]]]
+    differences: dict[str, dict[str, list[float]]]
+    labels: dict[str, str]
+
+    def comparisons(self, metric: str) -> list[Comparison]:
+        """WRPO against each opponent with Student's t interval over seeds."""
+        found = [
+            Comparison(
+                task=self.board.task,
+                metric=metric,
+                other=name,
+                label=self.labels[name],
+                estimate=t_interval(values),
+                direction=self.board.direction(metric),
+            )
+            for name, values in self.differences[metric].items()
+        ]
+        return with_holm(found)
+
+
+def report_seeds(folders: list[Path], out: Path) -> None:
+    """Writes the report over several runs into `out`.
+
+    Raises:
+        MissingInputError: a folder is not a run, or has no evaluations.
+        DataError: the runs were evaluated on different tasks, or are not of different seeds.
+    """
+    runs = [read_run_folder(folder) for folder in folders]
+    _check_same_kind(runs)
+    recipes = [run.recipe for run in runs]
+    by_task = [seed_scores(recipes, list(found)) for found in zip(*map(boards, runs), strict=True)]
+    write_report(out, f"{len(runs)} seeds", _numbers(by_task, recipes), _blocks(by_task, runs))
+
+
+def seed_scores(recipes: list[Recipe], found: list[Board]) -> SeedScores:
+    """Means and differences of the models and metrics that all runs have, run by run."""
+    first = found[0]
+    models = [name for name in first.models if all(name in board.models for board in found)]
+    metrics = [name for name in first.metrics if all(name in board.metrics for board in found)]
+    means = {
+        metric: {name: [_mean(board, name, metric) for board in found] for name in models}
+        for metric in metrics
+    }
+    labels: dict[str, str] = {}
+    differences = {}
+    for metric in [name for name in first.headline if name in metrics]:
+        per_run = [
+            _differences(recipe, board, metric)
+            for recipe, board in zip(recipes, found, strict=True)
+        ]
+        shared = [name for name in per_run[0] if all(name in values for values in per_run)]
+        differences[metric] = {name: [values[name][1] for values in per_run] for name in shared}
+        labels |= {name: per_run[0][name][0] for name in shared}
+    return SeedScores(first, means, differences, labels)
+
+
+def _differences(recipe: Recipe, board: Board, metric: str) -> dict[str, tuple[str, float]]:
+    """By opponent: its name in words, and WRPO minus it. Each run has its own best source."""
+    if FUSED not in board.models:
+        return {}
+    fused = _mean(board, FUSED, metric)
+    found = {}
+    for name, label in opponents(recipe, board, metric).items():
+        is_source = name in recipe.sources
+        key = BEST_SOURCE if is_source else name
+        words = "the best single source (of each run)" if is_source else label
+        found[key] = (words, fused - _mean(board, name, metric))
+    return found
+
+
+def _mean(board: Board, model: str, metric: str) -> float:
+    return float(board.column(model, metric).mean())
+
+
+def _check_same_kind(runs: list[Evidence]) -> None:
+    if len(runs) < 2:
+        raise RecipeError("--runs needs two run folders or more")
+    tasks = {run.recipe.run: run.recipe.eval.tasks for run in runs}
+    if len({tuple(names) for names in tasks.values()}) > 1:
+        raise DataError(f"the runs were evaluated on different tasks: {tasks}")
+    seeds = [run.recipe.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise DataError(
+            f"the runs have the seeds {seeds}; repeats need a seed each: make run RECIPE=... "
+            "SET='seed=N run=NAME'"
+        )
+
+
+def _numbers(by_task: list[SeedScores], recipes: list[Recipe]) -> dict[str, Any]:
+    return {
+        "runs": {recipe.run: recipe.seed for recipe in recipes},
+        "tasks": {
+            scores.board.task: {
+                "means": scores.means,
+                "differences": scores.differences,
+                "comparisons": {
+                    metric: scores.comparisons(metric) for metric in scores.differences
+                },
+            }
+            for scores in by_task
+        },
+        "recipe_differences": _recipe_differences(recipes),
+    }
+
+
+def _blocks(by_task: list[SeedScores], runs: list[Evidence]) -> list[Block]:
+    recipes = [run.recipe for run in runs]
+    blocks: list[Block] = [
+        Heading(f"{len(runs)} seeds of one recipe", 1),
+        Paragraph("Runs: " + ", ".join(f"{r.run} (seed {r.seed})" for r in recipes) + "."),
+        Heading("Verdict"),
+    ]
+    for scores in by_task:
+        for metric in scores.differences:
+            blocks += _verdict(scores, metric, recipes)
+    blocks.append(Paragraph(SEEDS_NOTE))
+    for scores in by_task:
+        blocks += _score_table(scores, recipes)
+    return [*blocks, *_provenance(runs)]
+
+
+SEEDS_NOTE = (
+    f"Intervals are Student's t over seeds, {LEVEL:.0%}; each seed counts once, however many "
+    "prompts it has. With few seeds they are wide; “no difference shown” then says little. sd is "
+    "the standard deviation over seeds."
+)
+
+
+def _verdict(scores: SeedScores, metric: str, recipes: list[Recipe]) -> list[Block]:
+    comparisons = scores.comparisons(metric)
+    where = f"On **{scores.board.task}**, by **{metric}**, over {len(recipes)} seeds: "
+    if not comparisons:
+        return [Paragraph(where + overview(comparisons))]
+    seeds = [f"seed {recipe.seed}" for recipe in recipes]
+    header = ["WRPO −", *seeds, "mean", "sd", "interval", "Holm p"]
+    rows = []
+    for c in comparisons:
+        values = scores.differences[metric][c.other]
+        rows.append(
+            [
+                c.label,
+                *(number(value, signed=True) for value in values),
+                number(c.estimate.value, signed=True),
+                number(standard_deviation(values)),
+                f"{number(c.estimate.low, signed=True)} to {number(c.estimate.high, signed=True)}",
+                sections.p_value(c.holm_p),
+            ]
+        )
+    return [
+        Paragraph(where + overview(comparisons)),
+        Items([sentence(comparison, unit="seeds") for comparison in comparisons]),
+        Table(header, rows),
+        Figures([sections.difference_chart(comparisons)]),
+    ]
+
+
+def _score_table(scores: SeedScores, recipes: list[Recipe]) -> list[Block]:
+    models = list(next(iter(scores.means.values())))
+    names = {m: m if m == ORACLE else display_name(recipes[0], m) for m in models}
+    rows = [
+        [names[model], *(_mean_and_spread(by_model[model]) for by_model in scores.means.values())]
+        for model in models
+    ]
+    chart_rows = {
+        metric: [_seed_range(names[model], scores.means[metric][model]) for model in models]
+        for metric in scores.differences
+    }
+    charts = [
+        range_chart(rows_, title=f"{scores.board.task}: {metric}, lowest to highest seed")
+        for metric, rows_ in chart_rows.items()
+    ]
+    strong = frozenset({models.index(FUSED)}) if FUSED in models else frozenset()
+    return [
+        Heading(f"Scores on {scores.board.task}"),
+        Paragraph("Mean over seeds, sd in brackets."),
+        Table(["model", *scores.means], rows, strong=strong),
+        Figures(charts),
+    ]
+
+
+def _seed_range(label: str, values: list[float]) -> Range:
+    return Range(label, min(values), sum(values) / len(values), max(values))
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    return f"{number(sum(values) / len(values))} ({number(standard_deviation(values))})"
+
+
+def _provenance(runs: list[Evidence]) -> list[Block]:
+    recipes = [run.recipe for run in runs]
+    blocks: list[Block] = [Heading("Provenance")]
+    for name, lines in _recipe_differences(recipes).items():
+        title = f"How the recipe of {name} differs from that of {recipes[0].run}"
+        blocks.append(Details(title, [Code("\n".join(lines) or "(it does not)")]))
+    missing = [f"{r.recipe.run}: {name}" for r in runs for name in r.missing()]
+    if missing:
+        blocks += [Paragraph("Not evaluated, and left out for all runs:"), Items(missing)]
+    return blocks
+
+
+def _recipe_differences(recipes: list[Recipe]) -> dict[str, list[str]]:
+    """By run: the recipe fields in which it differs from the first run."""
+    dumps = [recipe.model_dump(mode="json") for recipe in recipes]
+    return {
+        recipe.run: key_differences(dumps[0], dump)
+        for recipe, dump in zip(recipes[1:], dumps[1:], strict=True)
+    }

@@ -1,0 +1,68 @@
+"""Says in words what the comparisons show."""
+
+from __future__ import annotations
+
+import math
+
+from eval.compare import Comparison
+from eval.statistics import LEVEL
+
+SIGNIFICANCE = 1.0 - LEVEL
+
+
+def sentence(comparison: Comparison, *, unit: str = "prompts") -> str:
+    """One comparison as a sentence with its numbers.
+
+    Args:
+        unit: what the interval is over, prompts or seeds.
+    """
+    return f"{_claim(comparison)}: {_numbers(comparison, unit)}{_caution(comparison)}."
+
+
+def overview(comparisons: list[Comparison]) -> str:
+    """One line: what WRPO is better than, worse than, and cannot be told apart from."""
+    parts = []
+    for outcome, words in (
+        (1, "WRPO is better than"),
+        (-1, "WRPO is worse than"),
+        (0, "no difference shown between WRPO and"),
+    ):
+        labels = [c.label for c in comparisons if c.outcome == outcome]
+        if labels:
+            parts.append(f"{words} {_list(labels)}")
+    if not parts:
+        return "WRPO is not evaluated, so there is nothing to compare."
+    text = "; ".join(parts) + "."
+    return text[0].upper() + text[1:]
+
+
+def _claim(comparison: Comparison) -> str:
+    if comparison.outcome > 0:
+        return f"WRPO is better than {comparison.label}"
+    if comparison.outcome < 0:
+        return f"WRPO is worse than {comparison.label}"
+    return f"No difference shown between WRPO and {comparison.label}"
+
+
+def _numbers(comparison: Comparison, unit: str) -> str:
+    e = comparison.estimate
+    if math.isnan(e.low):
+        return f"{comparison.metric} {e.value:+.3f}, one {unit.rstrip('s')}, so no interval"
+    return (
+        f"{comparison.metric} {e.value:+.3f}, {LEVEL:.0%} interval {e.low:+.3f} to {e.high:+.3f}, "
+        f"{e.n} {unit}"
+    )
+
+
+def _caution(comparison: Comparison) -> str:
+    if comparison.outcome == 0 or math.isnan(comparison.holm_p):
+        return ""
+    if comparison.holm_p < SIGNIFICANCE:
+        return ""
+    return f" (does not survive Holm's correction, p = {comparison.holm_p:.2f})"
+
+
+def _list(words: list[str]) -> str:
+    if len(words) == 1:
+        return words[0]
+    return ", ".join(words[:-1]) + " and " + words[-1]

@@ -1,0 +1,58 @@
+"""The words for each outcome."""
+
+import math
+
+import pytest
+
+from eval.compare import Comparison
+from eval.statistics import Estimate
+from eval.verdict import overview, sentence
+
+
+def comparison(low: float, high: float, *, direction: int = 1, holm_p: float = 0.01) -> Comparison:
+    estimate = Estimate((low + high) / 2, low, high, 100, 0.01)
+    return Comparison("quiz", "reward", "dpo", "DPO", estimate, direction, holm_p)
+
+
+def test_an_interval_above_zero_is_called_better() -> None:
+    text = sentence(comparison(0.1, 0.3))
+    assert (
+        text
+        == "WRPO is better than DPO: reward +0.200, 95% interval +0.100 to +0.300, 100 prompts."
+    )
+
+
+def test_an_interval_below_zero_is_called_worse() -> None:
+    assert sentence(comparison(-0.3, -0.1)).startswith("WRPO is worse than DPO: reward -0.200")
+
+
+def test_an_interval_around_zero_is_called_no_difference_shown() -> None:
+    text = sentence(comparison(-0.1, 0.3))
+    assert text.startswith("No difference shown between WRPO and DPO: reward +0.100")
+
+
+@pytest.mark.parametrize(("low", "words"), [(0.1, "worse than"), (-0.3, "better than")])
+def test_less_is_better_turns_the_words_around(low: float, words: str) -> None:
+    assert words in sentence(comparison(low, low + 0.2, direction=-1))
+
+
+def test_a_difference_that_many_comparisons_explain_carries_a_caution() -> None:
+    assert "does not survive Holm's correction, p = 0.12" in sentence(
+        comparison(0.1, 0.3, holm_p=0.12)
+    )
+    assert "Holm" not in sentence(comparison(-0.1, 0.3, holm_p=0.12))
+
+
+def test_one_seed_gets_no_interval() -> None:
+    lone = Comparison("quiz", "acc", "sft", "SFT alone", Estimate(0.2, math.nan, math.nan, 1))
+    assert "acc +0.200, one seed, so no interval" in sentence(lone, unit="seeds")
+    assert sentence(lone, unit="seeds").startswith("No difference shown")
+
+
+def test_the_overview_sorts_opponents_by_outcome() -> None:
+    text = overview([comparison(0.1, 0.2), comparison(0.3, 0.4), comparison(-1, 1)])
+    assert text == ("WRPO is better than DPO and DPO; no difference shown between WRPO and DPO.")
+
+
+def test_the_overview_without_wrpo_says_so() -> None:
+    assert overview([]) == "WRPO is not evaluated, so there is nothing to compare."
