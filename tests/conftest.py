@@ -23,9 +23,11 @@ def tiny_models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_models import save_tiny, tiny_model, tiny_tokenizer
 
     folder = tmp_path_factory.mktemp("models")
-    save_tiny(folder / "one", "llama", seed=1)
-    save_tiny(folder / "two", "qwen2", seed=2)
-    save_tiny(folder / "target", "llama", seed=3)
+    # vLLM's attention on CPUs takes no heads smaller than 32.
+    shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+    save_tiny(folder / "one", "llama", seed=1, **shape)
+    save_tiny(folder / "two", "qwen2", seed=2, **shape)
+    save_tiny(folder / "target", "llama", seed=3, **shape)
     config = tiny_model("llama").config
     config.num_labels = 1
     torch.manual_seed(4)

@@ -26,6 +26,7 @@ EVAL_PROMPTS_PER_SKILL = 100
 MODELS = ("target", "numbers", "letters", "words", "reward")
 PROCESSES = 2
 MANIFEST = "manifest.json"
+EVAL_FILE = "tasks/data/eval.jsonl"  # beside the tasks, so that evaluation sees it change
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def build_world(settings: WorldSettings, out: Path, *, force: bool = False) -> b
         "prompts": counts,
         "models": models,
         "wall_seconds": round(time.monotonic() - started, 1),
-        "sha256": {name: _file_hash(out / name) for name in ("prompts.jsonl", "eval.jsonl")},
+        "sha256": {name: _file_hash(out / name) for name in ("prompts.jsonl", EVAL_FILE)},
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return True
@@ -88,12 +89,12 @@ def write_data(seed: int, out: Path) -> dict[str, int]:
     held_out = draw_distinct_tasks("eval", per_skill=EVAL_PROMPTS_PER_SKILL, seed=seed)
     rows = [eval_row(task, lexicon) for task in held_out]
     _write_jsonl(out / "prompts.jsonl", (prompt_row(task, lexicon) for task in fusion))
-    _write_jsonl(out / "eval.jsonl", rows)
+    _write_jsonl(out / EVAL_FILE, rows)
     tasks = out / "tasks"
     skill_files = {skill: tasks / "data" / f"{skill}.jsonl" for skill in SKILLS}
     for skill, path in skill_files.items():
         _write_jsonl(path, (row for row in rows if row["skill"] == skill))
-    write_tasks(tasks, eval_file=out / "eval.jsonl", skill_files=skill_files)
+    write_tasks(tasks, eval_file=out / EVAL_FILE, skill_files=skill_files)
     return {"fusion": len(fusion), "eval": len(rows)}
 
 

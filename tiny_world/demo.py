@@ -55,7 +55,15 @@ def run_seed(seed: int, overrides: list[str]) -> Path:
     world = Path("runs") / "tiny-world" / f"seed-{seed}"
     _call("tiny_world", "--seed", str(seed), "--out", str(world))
     changes = [*demo_overrides(seed, world), *overrides]
-    _call("wrpo", "run", "--jobs", str(min(MAX_JOBS, os.cpu_count() or 1)), "--recipe", RECIPE, *changes)
+    _call(
+        "wrpo",
+        "run",
+        "--jobs",
+        str(min(MAX_JOBS, os.cpu_count() or 1)),
+        "--recipe",
+        RECIPE,
+        *changes,
+    )
     return Path("runs") / changes[0].removeprefix("run=")
 
 

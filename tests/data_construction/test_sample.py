@@ -120,7 +120,9 @@ def test_sampled_rows_carry_text_ids_seed_and_the_log_prob_asked_for(
     for row in rows:
         assert row["seed"] == response_seed(7, row["prompt_id"], "two", row["index"])
         assert row["token_count"] == len(row["token_ids"]) <= 8
-        assert row["text"] == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
+        decoded = tokenizer.decode(row["token_ids"], skip_special_tokens=True)
+        # The engine holds back a character whose last bytes were cut off.
+        assert decoded.removeprefix(row["text"]).strip("\ufffd") == ""
         expected = _log_prob(tiny_models_folder / "two", ids[row["prompt_id"]], row["token_ids"])
         assert row["logprob"] == pytest.approx(expected, abs=2e-3)
     assert len({row["text"] for row in rows}) > 6

@@ -28,13 +28,13 @@ def test_the_folder_is_complete(world: Path) -> None:
     assert manifest["key"] == SETTINGS.key
     assert set(manifest["models"]) == set(MODELS)
     assert len(read_jsonl(world / "prompts.jsonl")) == manifest["prompts"]["fusion"] == 1200
-    assert len(read_jsonl(world / "eval.jsonl")) == manifest["prompts"]["eval"] == 600
+    assert len(read_jsonl(world / "tasks/data/eval.jsonl")) == manifest["prompts"]["eval"] == 600
 
 
 def test_fusion_and_evaluation_share_no_prompt(world: Path) -> None:
     fusion, held_out = (
         {row["messages"][0]["content"] for row in read_jsonl(world / name)}
-        for name in ("prompts.jsonl", "eval.jsonl")
+        for name in ("prompts.jsonl", "tasks/data/eval.jsonl")
     )
     assert not fusion & held_out
 
@@ -66,7 +66,7 @@ def test_text_survives_a_tokenizer_and_fits_in_64_tokens(world: Path, name: str)
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(world / name)
-    for row in read_jsonl(world / "eval.jsonl"):
+    for row in read_jsonl(world / "tasks/data/eval.jsonl"):
         text = f"* {row['answer']} Glad to help!"
         ids = tokenizer(text, add_special_tokens=False).input_ids
         assert tokenizer.decode(ids) == text
