@@ -11,6 +11,7 @@ from typing import Any
 from eval.html import html
 from eval.page import Block, markdown
 from eval.results import plain
+from wrpo.atomic import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,5 @@ def _as_dicts(value: Any) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

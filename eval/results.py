@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from wrpo.atomic import replacing
 from wrpo.errors import DataError
 from wrpo.tables import Row, read_rows
 
@@ -107,9 +108,8 @@ def read_samples(folder: Path) -> list[Sample]:
 def write_results(folder: Path, results: dict[str, Any]) -> None:
     """Writes results.json under a temporary name, then renames it."""
     text = json.dumps(plain(results), indent=1, ensure_ascii=False, allow_nan=False)
-    partial = folder / f".{RESULTS}.partial"
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / RESULTS)
+    with replacing(folder / RESULTS) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,10 @@ USER_ERROR = 2
 def stage_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser with `--recipe` and `key=value`; `doc` is the module's docstring."""
     parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=_program(),
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--recipe",
@@ -39,6 +42,12 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
         help="changes one recipe field, e.g. sample.responses=8; the value is YAML",
     )
     return parser
+
+
+def _program() -> str | None:
+    """`python -m MODULE`, as the user typed it; argparse itself says so only from Python 3.12."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None
 
 
 def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Recipe]:

@@ -10,7 +10,6 @@ import fcntl
 import importlib.metadata
 import json
 import logging
-import os
 import shlex
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wrpo.atomic import remove_partials, replacing
 from wrpo.errors import StageError
 from wrpo.ids import digest
 from wrpo.tables import DROPPED, Row, part_name, parts, read_parquet, write_parquet
@@ -108,6 +108,7 @@ class StageFolder:
         )
         for path in self.path.glob("dropped-*.parquet"):
             path.unlink(missing_ok=True)
+        remove_partials(self.path)
 
     @contextmanager
     def _finishing(self) -> Iterator[None]:
@@ -160,9 +161,9 @@ class StageFolder:
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self._started, 1),
         }
-        partial = self.path / f".{MANIFEST}.{os.getpid()}.partial"
-        partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-        partial.replace(self.path / MANIFEST)
+        with replacing(self.path / MANIFEST) as partial:
+            text = json.dumps(manifest, indent=1, ensure_ascii=False)
+            partial.write_text(text, encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -176,8 +176,8 @@ def _stages(recipe: Recipe) -> list[Stage]:
     stages += [_reference(recipe, table.removeprefix("build/")) for table in tables]
     stages += [_train(recipe, arm) for arm in arms]
     if recipe.eval.tasks:
-        stages += [_eval(recipe, name) for name in model_names(recipe)]
-    return [*stages, _report(recipe)]
+        stages += [_eval(recipe, name) for name in model_names(recipe)] + [_report(recipe)]
+    return stages
 
 
 def _prompts(recipe: Recipe) -> Stage:
@@ -302,7 +302,7 @@ def _eval(recipe: Recipe, name: str) -> Stage:
 
 
 def _report(recipe: Recipe) -> Stage:
-    inputs = tuple(f"eval/{name}" for name in model_names(recipe)) if recipe.eval.tasks else ()
+    inputs = tuple(f"eval/{name}" for name in model_names(recipe))
     return Stage("report", ("eval.report",), inputs)
 
 

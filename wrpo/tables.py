@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wrpo.atomic import replacing
 from wrpo.errors import DataError
 
 Row = dict[str, Any]
@@ -157,9 +158,5 @@ def read_parquet(path: Path) -> list[Row]:
 
 def write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:
     """Writes rows under a temporary name, then renames: a reader never sees half a file."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
     if not torch.cuda.is_available():
         arguments.setdefault("use_cpu", True)
         arguments.setdefault("bf16", False)
+    if "wandb" in arguments["report_to"]:
+        _log_offline_without_key()
     logger.info(
         "batch: %d prompts = %d per device x %d processes x %d accumulation steps",
         settings.global_batch_size,
@@ -66,6 +69,21 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
         arguments["gradient_accumulation_steps"],
     )
     return arguments
+
+
+def _log_offline_without_key() -> None:
+    """wandb stops a run that has no key; without one it shall keep its files here instead."""
+    has_key = "WANDB_API_KEY" in os.environ or (Path.home() / ".netrc").is_file()
+    if not has_key and "WANDB_MODE" not in os.environ:
+        os.environ["WANDB_MODE"] = "offline"
+        logger.info("wandb: no key found, logging offline; upload later with: wandb sync")
+
+
+@contextmanager
+def writing(folder: StageFolder) -> Iterator[None]:
+    """Keeps a second training run out of the folder; one process of a distributed run holds it."""
+    with folder.lock() if os.environ.get("RANK", "0") == "0" else nullcontext():
+        yield
 
 
 def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where: str) -> Any:
@@ -130,8 +148,9 @@ def train_and_save(trainer: Trainer, folder: StageFolder, *, rows: int) -> None:
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     if last:
         logger.info("resuming from %s", last)
-    result = trainer.train(resume_from_checkpoint=last)
-    _save_model(trainer, folder.path / MODEL)
+    with writing(folder):
+        result = trainer.train(resume_from_checkpoint=last)
+        _save_model(trainer, folder.path / MODEL)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)
         (folder.path / LOG_HISTORY).write_text(history, encoding="utf-8")

@@ -55,7 +55,7 @@ def test_every_input_comes_before_the_stage_that_reads_it(tmp_path: Path) -> Non
         seen.add(name)
 
 
-def test_the_pipeline_of_the_minimal_recipe(tmp_path: Path) -> None:
+def test_a_recipe_without_evaluation_has_no_report(tmp_path: Path) -> None:
     assert list(Pipeline(tiny_recipe(tmp_path)).stages) == [
         "prompts",
         "sample/letters",
@@ -69,8 +69,9 @@ def test_the_pipeline_of_the_minimal_recipe(tmp_path: Path) -> None:
         "build/triples",
         "reference/triples",
         "wrpo",
-        "report",
     ]
+    stages = list(Pipeline(tiny_recipe(tmp_path, "eval.tasks=[ifeval]")).stages)
+    assert stages[-1] == "report" and "eval/wrpo" in stages
 
 
 def test_pairs_need_no_answers_of_the_target(tmp_path: Path) -> None:

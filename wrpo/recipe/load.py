@@ -6,13 +6,13 @@ Precedence, lowest first: schema default, parent recipe (`extends:`), recipe, `k
 from __future__ import annotations
 
 import difflib
-import os
 import types
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
 from wrpo.recipe.schema import Preference, Recipe
 from wrpo.recipe.trl_keys import config_fields, key_problem, type_problem
@@ -84,11 +84,10 @@ def dump_recipe(recipe: Recipe) -> str:
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Writes the resolved recipe and reads it back at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(dump_recipe(recipe), encoding="utf-8")
-    if check(read_yaml(partial)) != recipe:
-        raise AssertionError(f"{partial}: the resolved recipe does not load back to itself")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(dump_recipe(recipe), encoding="utf-8")
+        if check(read_yaml(partial)) != recipe:
+            raise AssertionError(f"{partial}: the resolved recipe does not load back to itself")
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
