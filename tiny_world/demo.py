@@ -74,22 +74,32 @@ def _call(module: str, *arguments: str) -> None:
         raise StageError(f"python -m {module} failed (exit code {code}); see the message above")
 
 
+def summary(report: Path) -> str:
+    """The verdict and the scores: what a report in Markdown says before its first details."""
+    head, _, _ = report.read_text(encoding="utf-8").partition("\n## Training")
+    return head.rstrip() + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tiny_world.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="worlds to run")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="recipe changes")
     args = parser.parse_args()
     started = time.monotonic()
     runs = [run_seed(seed, args.set) for seed in args.seeds]
-    for run in runs:
-        logger.info("report: %s", run / "report" / "report.html")
+    reports = [run / "report" for run in runs]
     if len(runs) > 1:
         out = Path("runs") / "demo-seeds"
         arguments = ["--runs", *map(str, runs), "--out", str(out)]
         _call("eval.report", "--recipe", RECIPE, *arguments)
-        logger.info("all seeds: %s", out / "report.html")
+        reports.append(out)
+    sys.stdout.write(f"\n{summary(reports[-1] / 'report.md')}\n")
+    for report in reports:
+        logger.info("report: %s", report / "report.html")
     logger.info("demo: %.0f s", time.monotonic() - started)
 
 
