@@ -59,6 +59,11 @@ class PackedLayout:
         and rows are padded to the longest. A longer triple has a row to itself. None packs the
         whole batch into one row, without any padding.
 
+    scored_only: leave out what predicts no response token, for devices on which TRL's LM head
+        projects every position. Instead of `labels` the batch has `shift_labels` (1, scored) and
+        `scored_index` (scored,), the flat index of the position that predicts each of them;
+        `response_index` is (1, scored).
+
     A batch of triples with prompts of P and responses of L tokens has sum(P - 1) + sum(L + 1)
     tokens.
 
@@ -75,6 +80,7 @@ class PackedLayout:
     """
 
     row_tokens: int | None = None
+    scored_only: bool = False
 
     def __call__(
         self,
@@ -101,13 +107,15 @@ class PackedLayout:
             batch.add(row)
         input_ids = torch.tensor(batch.ids).view(len(rows), width)
         slots = torch.tensor(batch.slots).view(len(rows), width)
-        return {
+        tensors = {
             "input_ids": input_ids,
             "position_ids": torch.tensor(batch.positions).view(len(rows), width),
             "attention_mask": torch.tensor(batch.segments)[None, None],
-            "labels": input_ids.masked_fill(slots == unscored, IGNORED_LABEL),
-            "response_index": slots[:, 1:].contiguous(),
         }
+        if self.scored_only:
+            return tensors | _scored(input_ids.flatten(), slots.flatten(), unscored)
+        labels = input_ids.masked_fill(slots == unscored, IGNORED_LABEL)
+        return {**tensors, "labels": labels, "response_index": slots[:, 1:].contiguous()}
 
     def _rows(self, triples: Sequence[_Tokens]) -> list[_Tokens]:
         order: Sequence[_Tokens] = triples
@@ -123,6 +131,15 @@ class PackedLayout:
 
     def _fits(self, row: _Tokens, triple: _Tokens) -> bool:
         return self.row_tokens is None or len(row.ids) + len(triple.ids) <= self.row_tokens
+
+
+def _scored(input_ids: Tensor, slots: Tensor, unscored: int) -> dict[str, Tensor]:
+    scored = (slots != unscored).nonzero().flatten()
+    return {
+        "shift_labels": input_ids[scored][None],
+        "scored_index": scored - 1,
+        "response_index": slots[scored][None],
+    }
 
 
 def _triple(row: Example, index: int, responses: Sequence[str], unscored: int) -> _Tokens:

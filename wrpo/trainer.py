@@ -22,6 +22,7 @@ from wrpo.alpha import alpha_at
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
+from wrpo.layout_choice import settle_layout
 from wrpo.losses import dpo_loss, likelihood_term, wrpo_loss
 from wrpo.metrics import (
     MetricSums,
@@ -85,7 +86,7 @@ class WRPOTrainer(DPOTrainer):
       rewards/source_accuracies and rewards/target_accuracies: source or target > rejected;
     * logps/* (nats per response) and lengths/* (tokens) of source_chosen, chosen, rejected;
     * preference_loss and likelihood_loss, when likelihood_weight is set;
-    * entropy (nats per response token), num_tokens (so far, without padding), aux_loss (experts).
+    * entropy (nats per response token), num_tokens (so far, no padding), aux_loss (experts).
 
     With objective "dpo", rewards/* are chosen, rejected, accuracies and margins of the pair.
 
@@ -141,6 +142,8 @@ class WRPOTrainer(DPOTrainer):
         self._scored = scored_responses(args.objective)
         self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         self.cut_counts: dict[str, CutCounts] = {}
+        self._own_collator = data_collator is None
+        self._layout_settled = False
         if self._reference_supplied:
             refuse_two_references(ref_model)
         elif ref_model is None and peft_config is None and not args.precompute_ref_log_probs:
@@ -166,6 +169,7 @@ class WRPOTrainer(DPOTrainer):
             args.precompute_ref_log_probs = precompute
         self.precompute_ref_logps = precompute and not self._reference_supplied
         refuse_sharded_sequences(self.accelerator.parallelism_config)
+        self._settle_layout()
         self._sums = {"train": MetricSums(), "eval": MetricSums()}
         self._alpha: dict[str, float] = {}
 
@@ -178,6 +182,19 @@ class WRPOTrainer(DPOTrainer):
             needs_scores=args.needs_scores,
             pad_to_multiple_of=args.pad_to_multiple_of,
         )
+
+    def _settle_layout(self) -> None:
+        if self._layout_settled:
+            return
+        settle_layout(
+            [model for model in (self.model, self.ref_model) if model is not None],
+            args=self.args,
+            collator=self.data_collator,
+            own_collator=self._own_collator,
+            balances_experts=self.aux_loss_enabled,
+            accelerator=self.accelerator,
+        )
+        self._layout_settled = True
 
     # ---- data -----------------------------------------------------------------------------------
 
@@ -228,6 +245,7 @@ class WRPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         if has_reference(column_names(dataset), self._scored):
             return dataset
+        self._settle_layout()  # the parent's constructor comes here before ours is done
         dataset = super()._precompute_ref_logps(dataset, name, batch_size)
         return split_preferred(dataset, self._scored)
 
@@ -366,15 +384,11 @@ class WRPOTrainer(DPOTrainer):
         metrics["entropy"] = metrics["entropy"] / weights["entropy"]
         pairs = weigh(metrics, weights)
         if self._mode == "train":
-            self._count_tokens(inputs)
+            self._total_train_tokens += self.accelerator.reduce(inputs["tokens"].sum(), "sum")
             totals = self.accelerator.reduce(pairs.sum(dim=0), "sum")
         else:  # drops the rows that fill up the last batch of the evaluation set
             totals = self.accelerator.gather_for_metrics(pairs).sum(dim=0)
         self._sums[self._mode].add(dict(zip(metrics, totals, strict=True)))
-
-    def _count_tokens(self, inputs: Mapping[str, Tensor]) -> None:
-        real = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum()
-        self._total_train_tokens += self.accelerator.reduce(real, "sum")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last call to `logs` and report them."""
