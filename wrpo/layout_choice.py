@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_flash_attention_utils import flash_attn_supports_top_left_mask
 from transformers.modeling_utils import is_deepspeed_zero3_enabled, is_fsdp_enabled
 
@@ -35,7 +35,7 @@ _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 def settle_layout(
-    models: Sequence[nn.Module],
+    models: Sequence[Any],
     *,
     args: WRPOConfig,
     collator: Any,
@@ -71,7 +71,7 @@ def settle_layout(
         logger.warning(f"triple_layout: padded, because {reason}")
 
 
-def obstacle(model: nn.Module, *, args: WRPOConfig, balances_experts: bool) -> str | None:
+def obstacle(model: Any, *, args: WRPOConfig, balances_experts: bool) -> str | None:
     """Why a model cannot share prompts, as far as can be told without running it."""
     config = model.config
     text = config.get_text_config()
@@ -106,7 +106,7 @@ def _attention_for(implementation: str) -> str | None:
 
 
 def _try(
-    models: Sequence[nn.Module], layout: Layout, *, collator: Any, accelerator: Accelerator
+    models: Sequence[Any], layout: Layout, *, collator: Any, accelerator: Accelerator
 ) -> str | None:
     """Switch the models over and compare both layouts; switches back if they differ."""
     policy = models[0]
@@ -134,7 +134,7 @@ def _try(
 
 
 @torch.no_grad()
-def _difference(model: nn.Module, layout: Layout, *, half: bool) -> str | None:
+def _difference(model: Any, layout: Layout, *, half: bool) -> str | None:
     """What speaks against `layout` after a trial on two triples; None if it agrees with padding."""
     weight = next(model.parameters())
     half = half or weight.dtype in (torch.float16, torch.bfloat16)
@@ -153,7 +153,7 @@ def _difference(model: nn.Module, layout: Layout, *, half: bool) -> str | None:
     return f"its log-probabilities differ from the padded layout by {distance.max().item():.2g}"
 
 
-def _log_probs(model: nn.Module, layout: Layout, device: torch.device) -> Tensor:
+def _log_probs(model: Any, layout: Layout, device: torch.device) -> Tensor:
     vocabulary = model.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
 

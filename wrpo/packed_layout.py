@@ -1,4 +1,4 @@
-"""Layout that shares the prompt of a triple between its responses and packs triples without padding.
+"""Layout that shares a triple's prompt between its responses and packs triples without padding.
 
     [prompt[:-1] | last, y_ws | last, y_wt | last, y_l] [next triple] ...
 

@@ -65,7 +65,7 @@ def prefix_sdpa(
 
     `softcap` bounds the scores as in Gemma-2, also where there are no segments.
     """
-    options = {"dropout": dropout, "scaling": scaling, "softcap": softcap}
+    options: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "softcap": softcap}
     if are_segments(attention_mask):
         segments = _read(attention_mask)
         return _by_segment(segments, query, key, value, window=sliding_window, **options), None
@@ -150,7 +150,7 @@ def _visible(queries: int, keys: int, window: int | None, device: torch.device) 
 class _Gathered(NamedTuple):
     """Where the keys of all segments lie, and how flash-attn wants to be told."""
 
-    index: Tensor
+    key_index: Tensor
     cu_queries: Tensor
     cu_keys: Tensor
     longest_query: int
@@ -172,7 +172,7 @@ def gather_plan(table: Tensor) -> _Gathered:
         queries.append(queries[-1] + length)
         keys.append(keys[-1] + shared + length)
     return _Gathered(
-        index=torch.cat(index).to(table.device),
+        key_index=torch.cat(index).to(table.device),
         cu_queries=torch.tensor(queries, dtype=torch.int32, device=table.device),
         cu_keys=torch.tensor(keys, dtype=torch.int32, device=table.device),
         longest_query=max(segment.length for segment in segments),
@@ -204,7 +204,7 @@ def prefix_flash(
     value = pad(value, [0, query.shape[-1] - width])
     if are_segments(attention_mask):
         plan = gather_plan(attention_mask)
-        key, value = (states.flatten(0, 1)[plan.index][None] for states in (key, value))
+        key, value = (states.flatten(0, 1)[plan.key_index][None] for states in (key, value))
         kwargs |= {
             "cu_seq_lens_q": plan.cu_queries,
             "cu_seq_lens_k": plan.cu_keys,
@@ -230,7 +230,7 @@ def prefix_flash(
     return output[..., :width], None
 
 
-def attach_scored_only(model: nn.Module) -> RemovableHandle:
+def attach_scored_only(model: Any) -> RemovableHandle:
     """Make the model's backbone return only the hidden states that `scored_index` names.
 
     Away from GPUs, TRL's fused LM head projects every position it is given.

@@ -19,7 +19,7 @@ from wrpo.prefix_attention import FLASH, SDPA, are_segments
 
 MODELS = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3")
 WINDOWED = ("gemma2", "gemma3", "mistral", "phi3")
-LAYOUTS = (PackedLayout(), PackedLayout(scored_only=True), PackedLayout(row_tokens=160))
+LAYOUTS = (PackedLayout(scored_only=True), PackedLayout(), PackedLayout(row_tokens=160))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -30,7 +30,7 @@ def test_scores_and_gradients_equal_the_padded_layout(architecture, lora, checkp
     expected = score(model, padded_layout)
     share_prompts(model)
     assert_same_scores(expected, score(model, padded_layout))
-    for layout in LAYOUTS:
+    for layout in LAYOUTS[: 1 if lora or checkpointing else 3]:
         assert_same_scores(expected, score(model, layout))
 
 
@@ -45,7 +45,9 @@ def test_pairs_equal_the_padded_layout():
 def distance_from_padded(model, **replaced) -> float:
     expected, _ = score(model, padded_layout)
     share_prompts(model)
-    assert_same_scores((expected, {"": expected}), (score(model, PackedLayout())[0], {"": expected}))
+    assert_same_scores(
+        (expected, {"": expected}), (score(model, PackedLayout())[0], {"": expected})
+    )
     wrong, _ = score(model, PackedLayout(), **replaced)
     return (expected - wrong).abs().max().item()
 
@@ -71,7 +73,7 @@ def test_later_responses_without_the_prompt_are_noticed(architecture):
 
 
 def dense_mask(table: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
-    """What each token of one packed row sees, as a bool matrix, with the window over `positions`."""
+    """What each token of one packed row sees, with the window over `positions`."""
     rows = table[0, 0].tolist()
     starts = [sum(row[0] for row in rows[:i]) for i in range(len(rows) + 1)]
     size = starts[-1]
