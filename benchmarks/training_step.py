@@ -112,7 +112,7 @@ def compare(kind: str, batches: int) -> str:
     layouts = {"padded": padded_layout, "packed": PackedLayout(scored_only=True)}
     seconds, tokens = dict.fromkeys(layouts, 0.0), dict.fromkeys(layouts, 0)
     for seed in range(batches + 1):
-        rows = triples(kind, 2, seed)
+        rows = triples(kind, 2, seed) if seed else triples("short prompts", 1, 0)
         for name, layout in layouts.items():
             batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)
             if name == "padded":
@@ -121,7 +121,7 @@ def compare(kind: str, batches: int) -> str:
                 model.config._attn_implementation = "sdpa" if name == "padded" else SDPA
             start = time.process_time()
             step(policy, reference, batch)
-            if seed:  # the first batch warms up
+            if seed:  # before that, a small batch warms up
                 seconds[name] += time.process_time() - start
                 tokens[name] += batch["input_ids"].numel()
     time_ratio = seconds["padded"] / seconds["packed"]
@@ -133,7 +133,8 @@ def compare(kind: str, batches: int) -> str:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Imports of the training stack have set handlers of their own.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     parser = argparse.ArgumentParser(description="padded rows over shared prompts")
     parser.add_argument("--batches", type=int, default=2, help="batches of two triples per kind")
     arguments = parser.parse_args()

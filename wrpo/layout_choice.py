@@ -39,14 +39,13 @@ def settle_layout(
     *,
     args: WRPOConfig,
     collator: Any,
-    own_collator: bool,
     balances_experts: bool,
     accelerator: Accelerator,
 ) -> None:
     """Give `collator` the layout of `args.triple_layout` and the models the attention it needs.
 
     models: the policy, then the reference if there is one.
-    own_collator: whether the trainer made the collator, and so may change its layout.
+    collator: None if the caller of the trainer passed one, whose layout stays as it is.
     balances_experts: whether the loss contains the balancing term of a mixture of experts.
 
     Raises:
@@ -54,13 +53,13 @@ def settle_layout(
     """
     if args.triple_layout == "padded":
         return
-    reason = "a data_collator of its own is passed" if not own_collator else None
+    reason = "a data_collator was passed" if collator is None else None
     bare = [accelerator.unwrap_model(model) for model in models]
     if reason is None:
         reason = obstacle(bare[0], args=args, balances_experts=balances_experts)
     if reason is None:
         layout = PackedLayout(args.packed_row_tokens, scored_only=accelerator.device.type != "cuda")
-        reason = _try(bare, layout, collator=collator, accelerator=accelerator)
+        reason = _try(bare, layout, accelerator=accelerator)
     if reason is None:
         collator.layout = layout
     elif args.triple_layout == "prefix":
@@ -100,14 +99,12 @@ def obstacle(model: Any, *, args: WRPOConfig, balances_experts: bool) -> str | N
 
 
 def _attention_for(implementation: str) -> str | None:
-    if implementation in ("sdpa", "eager"):
+    if implementation in ("sdpa", "eager", SDPA):
         return SDPA
-    return FLASH if "flash" in implementation and implementation != FLASH else None
+    return FLASH if "flash" in implementation else None
 
 
-def _try(
-    models: Sequence[Any], layout: Layout, *, collator: Any, accelerator: Accelerator
-) -> str | None:
+def _try(models: Sequence[Any], layout: Layout, *, accelerator: Accelerator) -> str | None:
     """Switch the models over and compare both layouts; switches back if they differ."""
     policy = models[0]
     text = policy.config.get_text_config()
@@ -120,16 +117,15 @@ def _try(
     flash = _attention_for(before[0]) == FLASH
     for model in models:
         model.config._attn_implementation = FLASH if flash else SDPA
-    hooks = [attach_scored_only(model) for model in models]
+        attach_scored_only(model)
     context = accelerator.autocast() if flash else nullcontext()
     with context:
         reason = _difference(policy, layout, half=flash) if runs_here else None
     agreed = torch.tensor([reason is None], device=accelerator.device)
     if bool(accelerator.gather(agreed).all()):
         return None
-    for model, implementation, hook in zip(models, before, hooks, strict=True):
+    for model, implementation in zip(models, before, strict=True):
         model.config._attn_implementation = implementation
-        hook.remove()
     return reason or "another process found a difference between the layouts"
 
 

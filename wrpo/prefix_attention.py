@@ -19,7 +19,6 @@ from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import pad, scaled_dot_product_attention
-from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flash_attention import get_target_dtype
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -230,21 +229,21 @@ def prefix_flash(
     return output[..., :width], None
 
 
-def attach_scored_only(model: Any) -> RemovableHandle:
-    """Make the model's backbone return only the hidden states that `scored_index` names.
+def attach_scored_only(model: Any) -> None:
+    """Let the model's backbone return only the hidden states that `scored_index` names, if given.
 
     Away from GPUs, TRL's fused LM head projects every position it is given.
     """
     causal = model.get_base_model() if is_peft_model(model) else model
-    return causal.base_model.register_forward_hook(_scored_only, with_kwargs=True)
+    if _scored_only not in causal.base_model._forward_hooks.values():
+        causal.base_model.register_forward_hook(_scored_only, with_kwargs=True)
 
 
 def _scored_only(_: nn.Module, __: Any, arguments: dict[str, Any], output: Any) -> None:
     index = arguments.get("scored_index")
     if index is not None:
-        output.last_hidden_state = output.last_hidden_state.flatten(0, 1).index_select(0, index)[
-            None
-        ]
+        hidden = output.last_hidden_state.flatten(0, 1)
+        output.last_hidden_state = hidden.index_select(0, index)[None]
 
 
 AttentionInterface.register(SDPA, prefix_sdpa)

@@ -5,7 +5,6 @@ replaces what knows about pairs: the rows, the batch, the loss and the metrics.
 """
 
 import contextlib
-import textwrap
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -42,6 +41,7 @@ from wrpo.preference_data import (
     split_preferred,
 )
 from wrpo.trainer_setup import (
+    PAPER,
     check_arguments,
     column_names,
     frozen_copy,
@@ -97,19 +97,7 @@ class WRPOTrainer(DPOTrainer):
     _tag_names: ClassVar[list[str]] = ["trl", "wrpo"]
     _name = "WRPO"
     _signature_columns: list[str] | None
-    _paper: ClassVar[dict[str, str]] = {
-        "title": "Weighted-Reward Preference Optimization for Implicit Model Fusion",
-        "id": "2412.03187",
-        "citation": textwrap.dedent("""\
-            @inproceedings{yang2025wrpo,
-                title     = {{Weighted-Reward Preference Optimization for Implicit Model Fusion}},
-                author    = {Ziyi Yang and Fanqi Wan and Longguang Zhong and
-                             Tianyuan Shi and Xiaojun Quan},
-                year      = 2025,
-                booktitle = {International Conference on Learning Representations},
-                url       = {https://arxiv.org/abs/2412.03187},
-            }"""),
-    }
+    _paper: ClassVar[dict[str, str]] = PAPER
 
     def __init__(
         self,
@@ -142,8 +130,7 @@ class WRPOTrainer(DPOTrainer):
         self._scored = scored_responses(args.objective)
         self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         self.cut_counts: dict[str, CutCounts] = {}
-        self._own_collator = data_collator is None
-        self._layout_settled = False
+        self._own_collator, self._layout_settled = data_collator is None, False
         if self._reference_supplied:
             refuse_two_references(ref_model)
         elif ref_model is None and peft_config is None and not args.precompute_ref_log_probs:
@@ -184,16 +171,14 @@ class WRPOTrainer(DPOTrainer):
         )
 
     def _settle_layout(self) -> None:
-        if self._layout_settled:
-            return
-        settle_layout(
-            [model for model in (self.model, self.ref_model) if model is not None],
-            args=self.args,
-            collator=self.data_collator,
-            own_collator=self._own_collator,
-            balances_experts=self.aux_loss_enabled,
-            accelerator=self.accelerator,
-        )
+        if not self._layout_settled:
+            settle_layout(
+                [model for model in (self.model, self.ref_model) if model is not None],
+                args=self.args,
+                collator=self.data_collator if self._own_collator else None,
+                balances_experts=self.aux_loss_enabled,
+                accelerator=self.accelerator,
+            )
         self._layout_settled = True
 
     # ---- data -----------------------------------------------------------------------------------
@@ -245,7 +230,7 @@ class WRPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         if has_reference(column_names(dataset), self._scored):
             return dataset
-        self._settle_layout()  # the parent's constructor comes here before ours is done
+        self._settle_layout()  # the parent's constructor may come here first
         dataset = super()._precompute_ref_logps(dataset, name, batch_size)
         return split_preferred(dataset, self._scored)
 

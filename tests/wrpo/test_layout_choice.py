@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -129,6 +130,14 @@ def wrpo_segments():
     import wrpo.prefix_attention
 
     return wrpo.prefix_attention._read
+
+
+def test_a_second_trainer_of_the_same_model_shares_prompts_too(make_trainer):
+    model = tiny_model()
+    assert shares_prompts(make_trainer(model=model))
+    trainer = make_trainer(model=model, triple_layout="prefix", max_steps=1)
+    trainer.train()
+    assert logged(trainer, "loss")[0] == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_padded_leaves_the_model_alone(make_trainer):
