@@ -1,6 +1,6 @@
 """CPU time and tokens of a training step, padded rows over shared prompts.
 
-Usage: python -m benchmarks.training_step [--batches 2]
+Usage: python -m benchmarks.training_step [--batches 1]
 
 Both layouts score the same batches of two triples with the same small model, interleaved in one
 process: forward and backward of the policy and a forward of the reference. Times are CPU seconds
@@ -136,7 +136,7 @@ def main() -> None:
     # Imports of the training stack have set handlers of their own.
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     parser = argparse.ArgumentParser(description="padded rows over shared prompts")
-    parser.add_argument("--batches", type=int, default=2, help="batches of two triples per kind")
+    parser.add_argument("--batches", type=int, default=1, help="batches of two triples per kind")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for kind in LENGTHS:

@@ -137,7 +137,8 @@ def _attend(
     return drop(weights, dropout) @ value
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a mask made while generating may be met again in training
 def _visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
     """Which keys (queries, keys) each of the last `queries` positions sees."""
     distance = torch.arange(keys - queries, keys, device=device)[:, None]
