@@ -3,6 +3,7 @@
 Every layout emits the same contract, so that loss and metrics do not depend on it:
 
 lengths          (n, 3) tokens of each response; first, so that its length counts prompts
+tokens           (n,) tokens of the prompt and each response, as if no prompt were shared
 input_ids        (rows, tokens), with whatever else the model takes (attention_mask, ...)
 labels           (rows, tokens) the token itself inside a response, -100 elsewhere
 response_index   (rows, tokens - 1) slot of each predicted token: 3 * prompt + response in the order
@@ -30,7 +31,9 @@ IGNORED_LABEL = -100
 Example = Mapping[str, Any]
 
 # Entries of a batch that the trainer reads itself; all others go to the model.
-_TRAINER_KEYS = frozenset({"lengths", "response_index", "reference_bits", "source_is_better"})
+_TRAINER_KEYS = frozenset(
+    {"lengths", "tokens", "response_index", "reference_bits", "source_is_better"}
+)
 
 
 class Layout(Protocol):
@@ -114,7 +117,10 @@ class DataCollatorForWRPO:
     layout: Layout = padded_layout
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        batch = {"lengths": self._lengths(examples)}
+        prompts = torch.tensor([len(row["prompt_ids"]) for row in examples])
+        lengths = self._lengths(examples)
+        tokens = lengths.sum(dim=1) + len(self.responses) * prompts
+        batch = {"lengths": lengths, "tokens": tokens}
         batch |= self.layout(
             examples,
             responses=self.responses,

@@ -10,6 +10,7 @@ from wrpo.alpha import SCHEDULES
 from wrpo.errors import RecipeError
 
 OBJECTIVES = ("wrpo", "dpo")
+LAYOUTS = ("auto", "prefix", "padded")
 LIKELIHOOD_TARGETS = ("source_chosen", "chosen", "better", "both")
 
 # Options of the parent class that this trainer does not honour: name, the only value let through,
@@ -50,6 +51,10 @@ class WRPOConfig(DPOConfig):
     max_prompt_length: most tokens of the prompt; a longer one loses tokens at its start, after the
         BOS token. None keeps prompts whole.
     fold_system: write a system message into the first user turn, for templates without system role.
+    triple_layout: "prefix" forwards each prompt once for all its responses, without padding;
+        "padded" one padded row per response. The numbers are the same. "auto" is prefix where the
+        model can, which a trial on two triples tells, and else padded with the reason in the log.
+    packed_row_tokens: most tokens of a row in the prefix layout; None puts the batch into one row.
 
     Raises:
         RecipeError: a value is out of range, or an option of `DPOConfig` is set that this trainer
@@ -85,6 +90,13 @@ class WRPOConfig(DPOConfig):
     )
     fold_system: bool = field(
         default=False, metadata={"help": "Write a system message into the first user turn."}
+    )
+    triple_layout: str = field(
+        default="auto",
+        metadata={"help": "How tokens of a batch are arranged.", "choices": list(LAYOUTS)},
+    )
+    packed_row_tokens: int | None = field(
+        default=None, metadata={"help": "Most tokens of a row in the prefix layout."}
     )
 
     def __post_init__(self) -> None:
@@ -124,6 +136,7 @@ class WRPOConfig(DPOConfig):
         _check_choice("alpha_schedule", self.alpha_schedule, SCHEDULES)
         _check_choice("objective", self.objective, OBJECTIVES)
         _check_choice("likelihood_on", self.likelihood_on, LIKELIHOOD_TARGETS)
+        _check_choice("triple_layout", self.triple_layout, LAYOUTS)
         check_unit_interval("alpha", self.alpha)
         check_label_smoothing(self.label_smoothing)
         if not self.beta > 0:
@@ -135,7 +148,7 @@ class WRPOConfig(DPOConfig):
         self._check_lengths()
 
     def _check_lengths(self) -> None:
-        for name in ("max_length", "max_prompt_length"):
+        for name in ("max_length", "max_prompt_length", "packed_row_tokens"):
             value = getattr(self, name)
             if value is not None and value < 2:
                 raise RecipeError(f"{name} is {value}; it must be 2 or more, or null for no limit")

@@ -5,7 +5,6 @@ replaces what knows about pairs: the rows, the batch, the loss and the metrics.
 """
 
 import contextlib
-import textwrap
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from wrpo.alpha import alpha_at
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
+from wrpo.layout_choice import settle_layout
 from wrpo.losses import dpo_loss, likelihood_term, wrpo_loss
 from wrpo.metrics import (
     MetricSums,
@@ -41,6 +41,7 @@ from wrpo.preference_data import (
     split_preferred,
 )
 from wrpo.trainer_setup import (
+    PAPER,
     check_arguments,
     column_names,
     frozen_copy,
@@ -85,7 +86,7 @@ class WRPOTrainer(DPOTrainer):
       rewards/source_accuracies and rewards/target_accuracies: source or target > rejected;
     * logps/* (nats per response) and lengths/* (tokens) of source_chosen, chosen, rejected;
     * preference_loss and likelihood_loss, when likelihood_weight is set;
-    * entropy (nats per response token), num_tokens (so far, without padding), aux_loss (experts).
+    * entropy (nats per response token), num_tokens (so far, no padding), aux_loss (experts).
 
     With objective "dpo", rewards/* are chosen, rejected, accuracies and margins of the pair.
 
@@ -96,19 +97,7 @@ class WRPOTrainer(DPOTrainer):
     _tag_names: ClassVar[list[str]] = ["trl", "wrpo"]
     _name = "WRPO"
     _signature_columns: list[str] | None
-    _paper: ClassVar[dict[str, str]] = {
-        "title": "Weighted-Reward Preference Optimization for Implicit Model Fusion",
-        "id": "2412.03187",
-        "citation": textwrap.dedent("""\
-            @inproceedings{yang2025wrpo,
-                title     = {{Weighted-Reward Preference Optimization for Implicit Model Fusion}},
-                author    = {Ziyi Yang and Fanqi Wan and Longguang Zhong and
-                             Tianyuan Shi and Xiaojun Quan},
-                year      = 2025,
-                booktitle = {International Conference on Learning Representations},
-                url       = {https://arxiv.org/abs/2412.03187},
-            }"""),
-    }
+    _paper: ClassVar[dict[str, str]] = PAPER
 
     def __init__(
         self,
@@ -141,6 +130,7 @@ class WRPOTrainer(DPOTrainer):
         self._scored = scored_responses(args.objective)
         self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         self.cut_counts: dict[str, CutCounts] = {}
+        self._own_collator, self._layout_settled = data_collator is None, False
         if self._reference_supplied:
             refuse_two_references(ref_model)
         elif ref_model is None and peft_config is None and not args.precompute_ref_log_probs:
@@ -166,6 +156,7 @@ class WRPOTrainer(DPOTrainer):
             args.precompute_ref_log_probs = precompute
         self.precompute_ref_logps = precompute and not self._reference_supplied
         refuse_sharded_sequences(self.accelerator.parallelism_config)
+        self._settle_layout()
         self._sums = {"train": MetricSums(), "eval": MetricSums()}
         self._alpha: dict[str, float] = {}
 
@@ -178,6 +169,17 @@ class WRPOTrainer(DPOTrainer):
             needs_scores=args.needs_scores,
             pad_to_multiple_of=args.pad_to_multiple_of,
         )
+
+    def _settle_layout(self) -> None:
+        if not self._layout_settled:
+            settle_layout(
+                [model for model in (self.model, self.ref_model) if model is not None],
+                args=self.args,
+                collator=self.data_collator if self._own_collator else None,
+                balances_experts=self.aux_loss_enabled,
+                accelerator=self.accelerator,
+            )
+        self._layout_settled = True
 
     # ---- data -----------------------------------------------------------------------------------
 
@@ -228,6 +230,7 @@ class WRPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         if has_reference(column_names(dataset), self._scored):
             return dataset
+        self._settle_layout()  # the parent's constructor may come here first
         dataset = super()._precompute_ref_logps(dataset, name, batch_size)
         return split_preferred(dataset, self._scored)
 
@@ -366,15 +369,11 @@ class WRPOTrainer(DPOTrainer):
         metrics["entropy"] = metrics["entropy"] / weights["entropy"]
         pairs = weigh(metrics, weights)
         if self._mode == "train":
-            self._count_tokens(inputs)
+            self._total_train_tokens += self.accelerator.reduce(inputs["tokens"].sum(), "sum")
             totals = self.accelerator.reduce(pairs.sum(dim=0), "sum")
         else:  # drops the rows that fill up the last batch of the evaluation set
             totals = self.accelerator.gather_for_metrics(pairs).sum(dim=0)
         self._sums[self._mode].add(dict(zip(metrics, totals, strict=True)))
-
-    def _count_tokens(self, inputs: Mapping[str, Tensor]) -> None:
-        real = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum()
-        self._total_train_tokens += self.accelerator.reduce(real, "sum")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last call to `logs` and report them."""

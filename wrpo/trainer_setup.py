@@ -1,6 +1,7 @@
 """What WRPOTrainer settles before TRL's constructor runs: checks, tokenizer, frozen reference."""
 
 import copy
+import textwrap
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -9,6 +10,21 @@ from trl.trainer.utils import get_config_model_id
 
 from wrpo.config import WRPOConfig
 from wrpo.errors import RecipeError
+
+# Cited in the model card of a trained model.
+PAPER = {
+    "title": "Weighted-Reward Preference Optimization for Implicit Model Fusion",
+    "id": "2412.03187",
+    "citation": textwrap.dedent("""\
+        @inproceedings{yang2025wrpo,
+            title     = {{Weighted-Reward Preference Optimization for Implicit Model Fusion}},
+            author    = {Ziyi Yang and Fanqi Wan and Longguang Zhong and
+                         Tianyuan Shi and Xiaojun Quan},
+            year      = 2025,
+            booktitle = {International Conference on Learning Representations},
+            url       = {https://arxiv.org/abs/2412.03187},
+        }"""),
+}
 
 
 def check_arguments(

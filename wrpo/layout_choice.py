@@ -1,0 +1,164 @@
+"""Which layout a model can train with: static rules, then a trial of both on two triples."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from accelerate.utils import is_peft_model
+from torch import Tensor
+from transformers.modeling_flash_attention_utils import flash_attn_supports_top_left_mask
+from transformers.modeling_utils import is_deepspeed_zero3_enabled, is_fsdp_enabled
+
+from wrpo.collator import (
+    DataCollatorForWRPO,
+    Layout,
+    by_response,
+    model_inputs,
+    padded_layout,
+)
+from wrpo.config import WRPOConfig
+from wrpo.errors import RecipeError
+from wrpo.packed_layout import PackedLayout
+from wrpo.preference_data import RESPONSES
+from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
+
+logger = get_logger(__name__)
+
+# Compared in float32 with the padded layout, values and gradients, by the tests.
+TESTED_MODELS = frozenset({"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3"})
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+def settle_layout(
+    models: Sequence[Any],
+    *,
+    args: WRPOConfig,
+    collator: Any,
+    balances_experts: bool,
+    accelerator: Accelerator,
+) -> None:
+    """Give `collator` the layout of `args.triple_layout` and the models the attention it needs.
+
+    models: the policy, then the reference if there is one.
+    collator: None if the caller of the trainer passed one, whose layout stays as it is.
+    balances_experts: whether the loss contains the balancing term of a mixture of experts.
+
+    Raises:
+        RecipeError: triple_layout is "prefix" and the model cannot; says why.
+    """
+    if args.triple_layout == "padded":
+        return
+    reason = "a data_collator was passed" if collator is None else None
+    bare = [accelerator.unwrap_model(model) for model in models]
+    if reason is None:
+        reason = obstacle(bare[0], args=args, balances_experts=balances_experts)
+    if reason is None:
+        layout = PackedLayout(args.packed_row_tokens, scored_only=accelerator.device.type != "cuda")
+        reason = _try(bare, layout, accelerator=accelerator)
+    if reason is None:
+        collator.layout = layout
+    elif args.triple_layout == "prefix":
+        raise RecipeError(
+            f"triple_layout is prefix, but {reason}; set triple_layout: auto, or padded"
+        )
+    else:
+        logger.warning(f"triple_layout: padded, because {reason}")
+
+
+def obstacle(model: Any, *, args: WRPOConfig, balances_experts: bool) -> str | None:
+    """Why a model cannot share prompts, as far as can be told without running it."""
+    config = model.config
+    text = config.get_text_config()
+    implementation = config._attn_implementation
+    other_layers = set(getattr(text, "layer_types", None) or ()) - _LAYER_TYPES
+    window = getattr(text, "sliding_window", None)
+    if is_peft_model(model) and any(c.is_prompt_learning for c in model.peft_config.values()):
+        return "prompt-learning adapters put virtual tokens in front of every row"
+    if text is not config:
+        return f"{config.model_type} is more than a language model"
+    if balances_experts:
+        return "the experts' balancing loss would count each prompt once"
+    if not args.disable_dropout:
+        return "disable_dropout is off and responses would share the dropout of their prompt"
+    if _attention_for(implementation) is None:
+        return f"attention implementation {implementation} has no shared-prompt variant"
+    if _attention_for(implementation) == FLASH and flash_attn_supports_top_left_mask():
+        return "this flash-attn aligns causality to the first key; update it to 2.1 or later"
+    if other_layers:
+        return f"it has layers of type {', '.join(sorted(other_layers))}"
+    if any(name.endswith("sinks") for name, _ in model.named_parameters()):
+        return "its attention has learned sinks"
+    if window and text.model_type not in TESTED_MODELS and window < (args.max_length or 1 << 30):
+        return f"its sliding window of {window} is untested for {text.model_type}"
+    return None
+
+
+def _attention_for(implementation: str) -> str | None:
+    if implementation in ("sdpa", "eager", SDPA):
+        return SDPA
+    return FLASH if "flash" in implementation else None
+
+
+def _try(models: Sequence[Any], layout: Layout, *, accelerator: Accelerator) -> str | None:
+    """Switch the models over and compare both layouts; switches back if they differ."""
+    policy = models[0]
+    text = policy.config.get_text_config()
+    weight = next(policy.parameters())
+    sharded = is_deepspeed_zero3_enabled() or is_fsdp_enabled()
+    runs_here = weight.device.type == accelerator.device.type and not sharded
+    if not runs_here and text.model_type not in TESTED_MODELS:
+        return f"{text.model_type} cannot be tried out before its weights are distributed"
+    before = [model.config._attn_implementation for model in models]
+    flash = _attention_for(before[0]) == FLASH
+    for model in models:
+        model.config._attn_implementation = FLASH if flash else SDPA
+        attach_scored_only(model)
+    context = accelerator.autocast() if flash else nullcontext()
+    with context:
+        reason = _difference(policy, layout, half=flash) if runs_here else None
+    agreed = torch.tensor([reason is None], device=accelerator.device)
+    if bool(accelerator.gather(agreed).all()):
+        return None
+    for model, implementation in zip(models, before, strict=True):
+        model.config._attn_implementation = implementation
+    return reason or "another process found a difference between the layouts"
+
+
+@torch.no_grad()
+def _difference(model: Any, layout: Layout, *, half: bool) -> str | None:
+    """What speaks against `layout` after a trial on two triples; None if it agrees with padding."""
+    weight = next(model.parameters())
+    half = half or weight.dtype in (torch.float16, torch.bfloat16)
+    relative, absolute = (2e-2, 2e-1) if half else (1e-6, 2e-4)
+    training = model.training
+    model.eval()
+    try:
+        padded, packed = (_log_probs(model, way, weight.device) for way in (padded_layout, layout))
+    except Exception as error:  # whatever an unknown architecture makes of unknown arguments
+        return f"it fails on packed rows ({type(error).__name__}: {error})"
+    finally:
+        model.train(training)
+    distance = (padded - packed).abs()
+    if (distance <= relative * padded.abs() + absolute).all():
+        return None
+    return f"its log-probabilities differ from the padded layout by {distance.max().item():.2g}"
+
+
+def _log_probs(model: Any, layout: Layout, device: torch.device) -> Tensor:
+    vocabulary = model.config.get_text_config().vocab_size
+    generator = torch.Generator().manual_seed(0)
+
+    def tokens(count: int) -> list[int]:
+        return torch.randint(vocabulary, (count,), generator=generator).tolist()
+
+    rows = [
+        {"prompt_ids": tokens(p), **{f"{name}_ids": tokens(p % 5 + 3) for name in RESPONSES}}
+        for p in (13, 6)
+    ]
+    batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)
+    batch = {name: value.to(device) for name, value in batch.items()}
+    outputs = model(**model_inputs(batch), use_cache=False, fused_lm_head=True)
+    return by_response(outputs.log_probs, batch)
