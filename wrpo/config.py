@@ -51,9 +51,11 @@ class WRPOConfig(DPOConfig):
     max_prompt_length: most tokens of the prompt; a longer one loses tokens at its start, after the
         BOS token. None keeps prompts whole.
     fold_system: write a system message into the first user turn, for templates without system role.
-    triple_layout: "prefix" forwards each prompt once for all its responses, without padding;
-        "padded" one padded row per response. The numbers are the same. "auto" is prefix where the
-        model can, which a trial on two triples tells, and else padded with the reason in the log.
+    triple_layout: "padded" forwards one padded row per response. "prefix" forwards each prompt once
+        for all its responses, without padding; log-probs and gradients are the same to rounding.
+        (A Gemma-2 loaded with sdpa differs: transformers leaves its softcap out, prefix applies it;
+        give the reference model the same layout.) "auto" is prefix where the model can, which a
+        trial on two triples tells, and else padded with the reason in the log.
     packed_row_tokens: most tokens of a row in the prefix layout; None puts the batch into one row.
 
     Raises:
@@ -92,7 +94,7 @@ class WRPOConfig(DPOConfig):
         default=False, metadata={"help": "Write a system message into the first user turn."}
     )
     triple_layout: str = field(
-        default="auto",
+        default="padded",
         metadata={"help": "How tokens of a batch are arranged.", "choices": list(LAYOUTS)},
     )
     packed_row_tokens: int | None = field(

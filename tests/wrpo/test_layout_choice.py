@@ -75,7 +75,7 @@ def test_training_and_evaluation_are_the_same_in_both_layouts(make_trainer, opti
 
 
 def test_auto_shares_prompts_and_says_nothing(make_trainer, reasons):
-    trainer = make_trainer(ref_model=tiny_model(seed=1), model=tiny_model())
+    trainer = make_trainer(ref_model=tiny_model(seed=1), model=tiny_model(), triple_layout="auto")
     assert shares_prompts(trainer)
     for model in (trainer.model, trainer.ref_model):
         assert model.config._attn_implementation == SDPA
@@ -106,7 +106,7 @@ def test_auto_falls_back_with_one_reason_and_prefix_refuses(
 ):
     model = model()
     before = model.config._attn_implementation
-    trainer = make_trainer(model=copy.deepcopy(model), **options)
+    trainer = make_trainer(model=copy.deepcopy(model), triple_layout="auto", **options)
     assert trainer.data_collator.layout is padded_layout
     assert trainer.model.config._attn_implementation == before
     (logged_reason,) = reasons()
@@ -121,7 +121,7 @@ def test_a_model_whose_attention_is_wrong_is_found_by_the_trial(make_trainer, re
         "wrpo.prefix_attention._read",
         lambda table: [segment._replace(shared=0) for segment in real(table)],
     )
-    trainer = make_trainer(model=tiny_model())
+    trainer = make_trainer(model=tiny_model(), triple_layout="auto")
     assert not shares_prompts(trainer)
     assert "differ" in reasons()[0]
 
@@ -134,7 +134,7 @@ def wrpo_segments():
 
 def test_a_second_trainer_of_the_same_model_shares_prompts_too(make_trainer):
     model = tiny_model()
-    assert shares_prompts(make_trainer(model=model))
+    assert shares_prompts(make_trainer(model=model, triple_layout="auto"))
     trainer = make_trainer(model=model, triple_layout="prefix", max_steps=1)
     trainer.train()
     assert logged(trainer, "loss")[0] == pytest.approx(math.log(2), abs=1e-6)
