@@ -152,7 +152,7 @@ def test_a_collator_of_the_caller_is_kept(make_config, triples, tokenizer, reaso
     collator = DataCollatorForWRPO(pad_token_id=0)
     trainer = WRPOTrainer(
         model=tiny_model(),
-        args=make_config(),
+        args=make_config(triple_layout="auto"),
         data_collator=collator,
         train_dataset=triples,
         processing_class=tokenizer,
@@ -162,14 +162,14 @@ def test_a_collator_of_the_caller_is_kept(make_config, triples, tokenizer, reaso
 
 
 def test_a_saved_model_loads_without_this_package(make_trainer, tmp_path):
-    trainer = make_trainer(model=tiny_model(), max_steps=1)
+    trainer = make_trainer(model=tiny_model(), triple_layout="prefix", max_steps=1)
     trainer.train()
     trainer.save_model(str(tmp_path / "saved"))
     assert "wrpo" not in json.dumps(json.loads((tmp_path / "saved/config.json").read_text()))
 
 
 def test_the_trained_model_still_generates(make_trainer):
-    trainer = make_trainer(model=tiny_model(), max_steps=1)
+    trainer = make_trainer(model=tiny_model(), triple_layout="prefix", max_steps=1)
     trainer.train()
     prompt = torch.arange(5, 20)[None]
     assert trainer.model.generate(prompt, max_new_tokens=4, do_sample=False).shape[1] > 15
