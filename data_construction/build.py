@@ -35,7 +35,6 @@ from wrpo.tables import PAIRS, SFT_ROWS, TRIPLES, Row, dropped_row, iter_parts, 
 
 logger = logging.getLogger(__name__)
 
-ROWS_PER_PART = 8192
 Answers = dict[str, list[Answer]]
 SCHEMAS: dict[str, pa.Schema] = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 
@@ -61,10 +60,7 @@ def build_table(recipe: Recipe, table: str) -> None:
                 f"{stage}: none of {len(dropped)} prompts gives a row; first reason: "
                 f"{dropped[0]['reason'] if dropped else 'no prompts in this split'}"
             )
-        chunks = [rows[at : at + ROWS_PER_PART] for at in range(0, len(rows), ROWS_PER_PART)]
-        for number, chunk in enumerate(chunks):
-            folder.write_part(number, chunk, SCHEMAS[table], dropped=[] if number else dropped)
-        folder.finish_parts(len(chunks))
+        folder.write_all(rows, SCHEMAS[table], dropped=dropped)
     logger.info("%s: %d rows, %d prompts dropped", stage, len(rows), len(dropped))
 
 

@@ -28,7 +28,6 @@ from wrpo.tables import PROMPTS, Row, dropped_row
 
 logger = logging.getLogger(__name__)
 
-ROWS_PER_PART = 8192
 _ROLES = ("system", "user", "assistant")
 
 
@@ -47,10 +46,7 @@ def make_prompts(recipe: Recipe) -> None:
         rows, dropped = collect(recipe)
         limit = recipe.prompts.max_dropped_share
         check_dropped(folder, dropped, total=len(rows) + len(dropped), limit=limit)
-        chunks = [rows[at : at + ROWS_PER_PART] for at in range(0, len(rows), ROWS_PER_PART)]
-        for number, chunk in enumerate(chunks):
-            folder.write_part(number, chunk, PROMPTS, dropped=[] if number else dropped)
-        folder.finish_parts(len(chunks))
+        folder.write_all(rows, PROMPTS, dropped=dropped)
     splits = {name: sum(row["split"] == name for row in rows) for name in ("sft", "preference")}
     logger.info("prompts: %d rows %s, %d dropped", len(rows), splits, len(dropped))
 

@@ -109,13 +109,12 @@ class _Run:
         from wrpo.chat import load_tokenizer
 
         entry = sampler.entry
-        template = entry.chat_template.read_text("utf-8") if entry.chat_template else None
         self.sampler = sampler
         self.chunks = chunks
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(
             model,
             revision=entry.revision if sampler.source != TARGET else None,
-            chat_template=template,
+            chat_template=str(entry.chat_template) if entry.chat_template else None,
             trust_remote_code=entry.trust_remote_code,
         )
         self.model = model

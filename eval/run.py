@@ -26,11 +26,8 @@ from wrpo.stages import Pipeline
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
-    from wrpo.tables import Row
 
 logger = logging.getLogger(__name__)
-
-PART_ROWS = 10_000
 
 
 def main() -> None:
@@ -98,14 +95,7 @@ def _evaluate(pipeline: Pipeline, model: EvalModel, manager: TaskManager) -> Non
             model, recipe.eval, manager=manager, engine=_vllm_arguments(recipe, model.name)
         )
         write_results(folder.path, results)
-        _write_samples(folder, rows)
-
-
-def _write_samples(folder: StageFolder, rows: list[Row]) -> None:
-    starts = range(0, len(rows), PART_ROWS)
-    for part, start in enumerate(starts):
-        folder.write_part(part, rows[start : start + PART_ROWS], SAMPLES)
-    folder.finish_parts(len(starts))
+        folder.write_all(rows, SAMPLES)
 
 
 def _vllm_arguments(recipe: Recipe, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
+from wrpo.batching import batches_by_length
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.recipe import Recipe
@@ -96,18 +97,11 @@ class ReferenceModel:
     def _sums(self, sequences: list[tuple[list[int], list[int]]]) -> list[float]:
         """Log-prob sums in the order given, computed in batches of similar length."""
         lengths = [len(prompt) + len(answer) for prompt, answer in sequences]
-        order = sorted(range(len(sequences)), key=lambda place: lengths[place])
         sums = [0.0] * len(sequences)
-        at = 0
-        while at < len(order):
-            end = at + 1
-            while end < len(order) and lengths[order[end]] * (end - at + 1) <= self._budget:
-                end += 1
-            batch = order[at:end]
+        for batch in batches_by_length(lengths, self._budget):
             values = self._forward([sequences[place] for place in batch])
             for place, value in zip(batch, values.tolist(), strict=True):
                 sums[place] = value
-            at = end
         return sums
 
     def _forward(self, sequences: list[tuple[list[int], list[int]]]) -> torch.Tensor:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DROPPED_FILE = "dropped.parquet"
+ROWS_PER_PART = 8192
 _PACKAGES = ("wrpo", "torch", "transformers", "trl", "vllm", "datasets", "accelerate", "lm_eval")
 
 
@@ -81,6 +82,16 @@ class StageFolder:
         else:
             dropped_path.unlink(missing_ok=True)
         write_parquet(self.path / part_name(part), rows, schema)
+
+    def write_all(
+        self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
+    ) -> None:
+        """Writes a table that fits in memory as parts, and completes the manifest."""
+        starts = range(0, len(rows), ROWS_PER_PART)
+        for part, start in enumerate(starts):
+            chunk = rows[start : start + ROWS_PER_PART]
+            self.write_part(part, chunk, schema, dropped=None if part else dropped)
+        self.finish_parts(len(starts))
 
     def finish_parts(self, expected: int) -> bool:
         """Completes the manifest once all parts are there; False while some are missing."""

@@ -176,7 +176,9 @@ def _stages(recipe: Recipe) -> list[Stage]:
     stages += [_reference(recipe, table.removeprefix("build/")) for table in tables]
     stages += [_train(recipe, arm) for arm in arms]
     if recipe.eval.tasks:
-        stages += [_eval(recipe, name) for name in model_names(recipe)] + [_report(recipe)]
+        tasks = _task_identity(recipe.eval.include_path)
+        stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
+        stages.append(_report(recipe))
     return stages
 
 
@@ -285,7 +287,7 @@ def _train(recipe: Recipe, arm: str) -> Stage:
     )
 
 
-def _eval(recipe: Recipe, name: str) -> Stage:
+def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
     settings = recipe.eval.model_dump(
         mode="json", exclude={"engine", "metrics", "group_by", "sources", "include_path"}
     )
@@ -296,8 +298,8 @@ def _eval(recipe: Recipe, name: str) -> Stage:
         settings["chat_template"] = _template_identity(entry.chat_template)
     else:
         inputs = (name,)
-    if recipe.eval.include_path is not None:
-        settings["tasks_folder"] = _task_identity(recipe.eval.include_path)
+    if tasks is not None:
+        settings["tasks_folder"] = tasks
     return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings)
 
 
@@ -312,6 +314,8 @@ def _template_identity(path: Path | None) -> str | None:
     return f"{path.name}#{file_digest(path)}" if path.is_file() else str(path)
 
 
-def _task_identity(folder: Path) -> dict[str, str]:
+def _task_identity(folder: Path | None) -> dict[str, str] | None:
+    if folder is None:
+        return None
     files = sorted(file for file in folder.rglob("*") if file.suffix in (".yaml", ".py", ".jsonl"))
     return {str(file.relative_to(folder)): file_digest(file) for file in files}

@@ -101,7 +101,7 @@ def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
     return load_tokenizer(
         model,
         revision=entry.revision if model == entry.model else None,
-        chat_template=entry.chat_template.read_text("utf-8") if entry.chat_template else None,
+        chat_template=str(entry.chat_template) if entry.chat_template else None,
         trust_remote_code=entry.trust_remote_code,
     )
 

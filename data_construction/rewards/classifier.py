@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from data_construction.rewards.base import Candidate, Refusal
+from wrpo.batching import batches_by_length
 from wrpo.errors import ModelError, TemplateError
 from wrpo.recipe.schema import ClassifierReward
 
@@ -34,9 +35,7 @@ class Classifier:
         self._tokenizer = load_tokenizer(
             settings.model,
             revision=settings.revision,
-            chat_template=(
-                settings.chat_template.read_text("utf-8") if settings.chat_template else None
-            ),
+            chat_template=str(settings.chat_template) if settings.chat_template else None,
             trust_remote_code=settings.trust_remote_code,
         )
         self._model = self._load()
@@ -98,9 +97,9 @@ class Classifier:
 
     def _logits(self, rows: list[list[int]]) -> list[float]:
         """Logits in the order of `rows`, computed in batches of similar length."""
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        lengths = [len(row) for row in rows]
         logits = [0.0] * len(rows)
-        for batch in _batches(order, rows, self._settings.engine.batch_tokens):
+        for batch in batches_by_length(lengths, self._settings.engine.batch_tokens):
             values = self._forward([rows[place] for place in batch])
             for place, value in zip(batch, values, strict=True):
                 logits[place] = value
@@ -136,14 +135,3 @@ class Classifier:
             )
         logger.info("reward %s: batch 1 = batch B within %.1e", self._settings.model, worst)
         self._checked = True
-
-
-def _batches(order: list[int], rows: list[list[int]], budget: int) -> list[list[int]]:
-    """Cuts ascending lengths into batches whose padded size stays within `budget` tokens."""
-    batches: list[list[int]] = []
-    for place in order:
-        if batches and len(rows[place]) * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-    return batches
