@@ -37,7 +37,7 @@ def small_recipe(write_recipe: Callable[..., Path], tmp_path: Path) -> Path:
     return write_recipe(
         prompts=24,
         sft=training,
-        reference={"max_length": 96},
+        truncation={"max_length": 96},
         wrpo={
             **training,
             "beta": 0.1,

@@ -8,6 +8,7 @@ from trl import DPOConfig
 
 from wrpo.alpha import SCHEDULES
 from wrpo.errors import RecipeError
+from wrpo.truncation import MODES, Limits
 
 OBJECTIVES = ("wrpo", "dpo")
 LAYOUTS = ("auto", "prefix", "padded")
@@ -47,9 +48,13 @@ class WRPOConfig(DPOConfig):
         source_chosen and chosen in each row (columns source_chosen_score and chosen_score; chosen
         on ties); "both" is the mean of the two terms, whatever alpha is.
     max_length: most tokens of prompt and answer together (TRL's field). A longer answer loses its
-        tail, each answer by itself; the prompt is kept.
+        tail, and with it its end-of-turn token; a prompt that leaves no room drops the row.
     max_prompt_length: most tokens of the prompt; a longer one loses tokens at its start, after the
         BOS token. None keeps prompts whole.
+    max_answer_length: most tokens of an answer. None leaves it what the prompt leaves of
+        `max_length`.
+    truncation: "separate" cuts each answer by itself, "original" as the authors' public code does:
+        one long answer cuts all three to `max_length - max_prompt_length` (see `wrpo.truncation`).
     fold_system: write a system message into the first user turn, for templates without system role.
     triple_layout: "padded" forwards one padded row per response. "prefix" forwards each prompt once
         for all its responses, without padding; log-probs and gradients are the same to rounding.
@@ -90,6 +95,13 @@ class WRPOConfig(DPOConfig):
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Most tokens of the prompt; None keeps prompts whole."}
     )
+    max_answer_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of an answer; None: what max_length leaves."}
+    )
+    truncation: str = field(
+        default="separate",
+        metadata={"help": "How rows over the limits are cut.", "choices": list(MODES)},
+    )
     fold_system: bool = field(
         default=False, metadata={"help": "Write a system message into the first user turn."}
     )
@@ -112,6 +124,13 @@ class WRPOConfig(DPOConfig):
         if self.objective == "wrpo" or self._likelihood_reads_source:
             return ("source_chosen", "chosen", "rejected")
         return ("chosen", "rejected")
+
+    @property
+    def limits(self) -> Limits:
+        """What rows are cut to."""
+        return Limits(
+            self.max_length, self.max_prompt_length, self.max_answer_length, self.truncation
+        )
 
     @property
     def _likelihood_reads_source(self) -> bool:
@@ -138,6 +157,7 @@ class WRPOConfig(DPOConfig):
         _check_choice("alpha_schedule", self.alpha_schedule, SCHEDULES)
         _check_choice("objective", self.objective, OBJECTIVES)
         _check_choice("likelihood_on", self.likelihood_on, LIKELIHOOD_TARGETS)
+        _check_choice("truncation", self.truncation, MODES)
         _check_choice("triple_layout", self.triple_layout, LAYOUTS)
         check_unit_interval("alpha", self.alpha)
         check_label_smoothing(self.label_smoothing)
@@ -150,14 +170,12 @@ class WRPOConfig(DPOConfig):
         self._check_lengths()
 
     def _check_lengths(self) -> None:
-        for name in ("max_length", "max_prompt_length", "packed_row_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 2:
-                raise RecipeError(f"{name} is {value}; it must be 2 or more, or null for no limit")
-        if self.max_length and self.max_prompt_length and self.max_prompt_length >= self.max_length:
+        if problem := self.limits.problem():
+            raise RecipeError(problem)
+        if self.packed_row_tokens is not None and self.packed_row_tokens < 2:
             raise RecipeError(
-                f"max_prompt_length is {self.max_prompt_length} and max_length {self.max_length}, "
-                "which leaves no token for an answer; raise max_length"
+                f"packed_row_tokens is {self.packed_row_tokens}; it must be 2 or more, or null for "
+                "no limit"
             )
 
 

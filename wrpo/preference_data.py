@@ -14,10 +14,11 @@ Each becomes the tokenised layout, cut to length, with `length` (tokens of promp
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError
+from wrpo.truncation import CutCounts, Limits, TokenIds, count_cuts, cut
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -28,7 +29,6 @@ SCORE_COLUMNS = ("source_chosen_score", "chosen_score")
 _UNREAD_COLUMNS = ("image", "images", "tools", "chat_template_kwargs")
 
 Row = Mapping[str, Any]
-TokenIds = list[int]
 
 
 @dataclass(frozen=True)
@@ -40,41 +40,10 @@ class RowSettings:
     """
 
     responses: tuple[str, ...] = RESPONSES
-    max_length: int | None = None
-    max_prompt_length: int | None = None
+    limits: Limits = field(default_factory=Limits)
     fold_system: bool = False
     needs_scores: bool = False
     cache_key: str = ""
-
-
-@dataclass(frozen=True)
-class CutCounts:
-    """What `max_length` and `max_prompt_length` did to a data set.
-
-    `cut` counts the rows in which the prompt or a response lost tokens, by name; `dropped` counts
-    the rows whose prompt alone fills `max_length`.
-    """
-
-    rows: int
-    rows_cut: int
-    cut: dict[str, int]
-    dropped: int
-
-    def describe(self, name: str, settings: RowSettings) -> list[str]:
-        """One sentence for what was dropped and one for what was cut; nothing when nothing was."""
-        lines = []
-        if self.dropped:
-            lines.append(
-                f"{name} dataset: {self.dropped} of {self.rows} rows dropped, because the prompt "
-                f"alone fills max_length={settings.max_length}"
-            )
-        if self.rows_cut:
-            parts = ", ".join(f"{part} {count}" for part, count in self.cut.items())
-            lines.append(
-                f"{name} dataset: {self.rows_cut} of {self.rows} rows cut to max_length="
-                f"{settings.max_length}, max_prompt_length={settings.max_prompt_length} ({parts})"
-            )
-        return lines
 
 
 def reference_column(response: str) -> str:
@@ -141,7 +110,8 @@ def prepare_row(
         if not ids:
             raise DataError(f"{_where(row)}: {name} holds no tokens; remove the row")
     whole = {"prompt": len(prompt), **{name: len(ids) for name, ids in answers.items()}}
-    prompt, answers = _cut(prompt, answers, settings, tokenizer.bos_token_id)
+    prompt, answers = cut(prompt, answers, settings.limits, bos=tokenizer.bos_token_id)
+    answers = {name: answers[name] for name in settings.responses}
     kept = {"prompt": len(prompt), **{name: len(ids) for name, ids in answers.items()}}
     if settings.needs_scores:
         _check_numbers(row, SCORE_COLUMNS, "likelihood_on: better")
@@ -150,7 +120,7 @@ def prepare_row(
         "prompt_ids": prompt,
         **{f"{name}_ids": ids for name, ids in answers.items()},
         "length": sum(kept.values()),
-        "cut_tokens": [whole[name] - kept[name] for name in whole],
+        "cut_tokens": [whole[name] - kept[name] for name in kept],
     }
 
 
@@ -177,22 +147,29 @@ def prepare_dataset(
     dataset = dataset.map(
         prepare_row, fn_kwargs=arguments, num_proc=num_proc, desc=f"Tokenizing {name} dataset"
     )
-    counts, keep = _count_cuts(dataset, settings)
+    columns = dataset.select_columns(["cut_tokens", "rejected_ids"])
+    counts = count_cuts(columns, ("prompt", *settings.responses))
     if counts.dropped == counts.rows:
         raise DataError(
             f"{name} dataset: no row is left, all {counts.rows} prompts fill max_length="
-            f"{settings.max_length}; raise max_length"
+            f"{settings.limits.max_length}; raise max_length"
         )
-    return (dataset.select(keep) if counts.dropped else dataset), counts
+    if counts.dropped:
+        keep = [i for i, ids in enumerate(columns["rejected_ids"]) if ids]
+        dataset = dataset.select(keep)
+    return dataset, counts
 
 
 def _token_ids(
     row: Row, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     if "prompt_ids" in row:
-        _require(row, [f"{name}_ids" for name in settings.responses])
-        return list(row["prompt_ids"]), {n: list(row[f"{n}_ids"]) for n in settings.responses}
+        names = _read_responses(settings, source=row.get("source_chosen_ids") is not None)
+        _require(row, [f"{name}_ids" for name in names])
+        return list(row["prompt_ids"]), {name: list(row[f"{name}_ids"]) for name in names}
     _require(row, ["prompt", "chosen", "rejected"])
+    source = row.get("source_chosen") is not None or _is_published(row["chosen"])
+    names = _read_responses(settings, source=source)
     for column in _UNREAD_COLUMNS:
         if row.get(column):
             raise DataError(
@@ -200,12 +177,20 @@ def _token_ids(
                 "the rows yourself and pass prompt_ids and *_ids columns"
             )
     if isinstance(row["prompt"], str):
-        return _plain_text_ids(row, tokenizer, settings.responses)
-    return _conversation_ids(row, tokenizer, settings)
+        return _plain_text_ids(row, tokenizer, names)
+    return _conversation_ids(row, tokenizer, names, fold_system=settings.fold_system)
+
+
+def _read_responses(settings: RowSettings, *, source: bool) -> tuple[str, ...]:
+    """Responses to read: the original cut looks at y_ws, if there is one, also in DPO.
+
+    Baselines on the same rows are then cut alike, and one table of reference log-probs fits all.
+    """
+    return RESPONSES if source and settings.limits.mode == "original" else settings.responses
 
 
 def _conversation_ids(
-    row: Row, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
+    row: Row, tokenizer: "PreTrainedTokenizerBase", names: Sequence[str], *, fold_system: bool
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     from wrpo.chat import render_answer
 
@@ -213,9 +198,9 @@ def _conversation_ids(
     messages = [prompt] if isinstance(prompt, Mapping) else list(prompt)
     prompt_ids: TokenIds = []
     answers = {}
-    for name, text in _answer_texts(row, settings.responses).items():
+    for name, text in _answer_texts(row, names).items():
         prompt_ids, answers[name] = render_answer(
-            tokenizer, messages, text, fold_system=settings.fold_system
+            tokenizer, messages, text, fold_system=fold_system
         )
     return prompt_ids, answers
 
@@ -272,22 +257,9 @@ def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
-def _cut(
-    prompt: TokenIds, answers: dict[str, TokenIds], settings: RowSettings, bos: int | None
-) -> tuple[TokenIds, dict[str, TokenIds]]:
-    limit = settings.max_prompt_length
-    if limit is not None and len(prompt) > limit:
-        head = prompt[:1] if prompt[0] == bos else []
-        prompt = head + prompt[len(prompt) - (limit - len(head)) :]
-    if settings.max_length is None:
-        return prompt, answers
-    room = max(0, settings.max_length - len(prompt))
-    return prompt, {name: ids[:room] for name, ids in answers.items()}
-
-
 def _check_reference(row: Row, whole: Mapping[str, int], kept: Mapping[str, int]) -> None:
     """Refuse reference log-probabilities that belong to other tokens than the kept ones."""
-    answers = [name for name in whole if name != "prompt"]
+    answers = [name for name in kept if name != "prompt"]
     if not all(kept[name] for name in answers):
         return
     for name in answers:
@@ -334,20 +306,3 @@ def _where(row: Row) -> str:
 
 def _has_answers(row: Row) -> bool:
     return all(row[f"{name}_ids"] for name in RESPONSES if f"{name}_ids" in row)
-
-
-def _count_cuts(dataset: "Dataset", settings: RowSettings) -> tuple[CutCounts, list[int]]:
-    import numpy as np
-
-    columns = dataset.select_columns(["cut_tokens", "rejected_ids"])
-    cut = np.asarray(columns["cut_tokens"][:]).reshape(len(dataset), -1)
-    keep = [i for i, ids in enumerate(columns["rejected_ids"]) if ids]
-    names = ("prompt", *settings.responses)
-    kept_cuts = cut[keep] > 0
-    counts = CutCounts(
-        rows=len(dataset),
-        rows_cut=int(kept_cuts.any(axis=1).sum()),
-        cut=dict(zip(names, kept_cuts.sum(axis=0).tolist(), strict=True)),
-        dropped=len(dataset) - len(keep),
-    )
-    return counts, keep

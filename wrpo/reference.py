@@ -70,8 +70,7 @@ class ReferenceModel:
         self._model: Any = load_policy(path, recipe.target).eval().to(device)
         self._settings = RowSettings(
             responses=answers,
-            max_length=recipe.reference.max_length,
-            max_prompt_length=recipe.reference.max_prompt_length,
+            limits=recipe.truncation.limits,
             fold_system=recipe.target.fold_system,
         )
 

@@ -254,11 +254,13 @@ def _target_settings(recipe: Recipe) -> dict[str, Any]:
 def _sft(recipe: Recipe) -> Stage:
     settings = recipe.sft.model_dump(mode="json", exclude=SPEED_FIELDS)
     settings |= {"seed": recipe.seed, "target": _target_settings(recipe)}
+    settings["train"] = {"max_length": recipe.truncation.max_length, **settings["train"]}
     return Stage("sft", ("wrpo.train_sft",), ("build/sft",), settings)
 
 
 def _reference(recipe: Recipe, table: str) -> Stage:
     settings = recipe.reference.model_dump(mode="json", exclude=SPEED_FIELDS)
+    settings["truncation"] = recipe.truncation.model_dump(mode="json")
     return Stage(
         f"reference/{table}",
         ("wrpo.reference", "--table", table),
@@ -270,6 +272,7 @@ def _reference(recipe: Recipe, table: str) -> Stage:
 def _train(recipe: Recipe, arm: str) -> Stage:
     settings = preference(recipe, arm)
     unused = SPEED_FIELDS | UNUSED_FIELDS[settings.objective]
+    cut = {"max_length"} if settings.objective == "sft" else None
     table = training_table(recipe, arm)
     inputs: tuple[str, ...] = (table, "sft")
     if settings.objective != "sft" and settings.reference == "precomputed":
@@ -280,8 +283,7 @@ def _train(recipe: Recipe, arm: str) -> Stage:
         inputs,
         {
             "seed": recipe.seed,
-            "max_length": recipe.reference.max_length,
-            "max_prompt_length": recipe.reference.max_prompt_length,
+            "truncation": recipe.truncation.model_dump(mode="json", include=cut),
             **settings.model_dump(mode="json", exclude=unused),
         },
     )

@@ -96,8 +96,8 @@ def _train_preference(
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
     arguments |= _objective(settings)
-    arguments["max_length"] = recipe.reference.max_length
-    arguments["max_prompt_length"] = recipe.reference.max_prompt_length
+    arguments |= recipe.truncation.model_dump(exclude={"mode"})
+    arguments["truncation"] = recipe.truncation.mode
     arguments["fold_system"] = recipe.target.fold_system
     args = make_config(WRPOConfig, arguments, where=f"{folder.path.name}.train")
     trainer = WRPOTrainer(

@@ -60,7 +60,7 @@ def run_sft(
     )
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
-    arguments = {"max_length": recipe.reference.max_length, **arguments}
+    arguments = {"max_length": recipe.truncation.max_length, **arguments}
     arguments["completion_only_loss"] = True
     args = make_config(SFTConfig, arguments, where=f"{folder.path.name}.train")
     tokenizer = load_target_tokenizer(model, recipe.target)

@@ -32,7 +32,6 @@ from wrpo.metrics import (
 )
 from wrpo.preference_data import (
     SCORE_COLUMNS,
-    CutCounts,
     RowSettings,
     has_reference,
     prepare_dataset,
@@ -50,6 +49,7 @@ from wrpo.trainer_setup import (
     refuse_two_references,
     tokenizer_of,
 )
+from wrpo.truncation import CutCounts
 
 logger = get_logger(__name__)
 
@@ -121,8 +121,7 @@ class WRPOTrainer(DPOTrainer):
             tokenizer.pad_token = tokenizer.eos_token
         self._row_settings = RowSettings(
             responses=args.responses,
-            max_length=args.max_length,
-            max_prompt_length=args.max_prompt_length,
+            limits=args.limits,
             fold_system=args.fold_system,
             needs_scores=args.needs_scores,
             cache_key=f"{args.mixed_precision}",
@@ -202,7 +201,7 @@ class WRPOTrainer(DPOTrainer):
             )
         if counts is not None:
             self.cut_counts[dataset_name] = counts
-            for line in counts.describe(dataset_name, self._row_settings):
+            for line in counts.describe(f"{dataset_name} dataset", args.limits):
                 logger.warning(line)
         return dataset
 

@@ -155,7 +155,7 @@ def test_the_papers_wrpo(paper: Recipe) -> None:
     assert wrpo.engine.per_device_batch_size == 2
     assert (wrpo.train["learning_rate"], wrpo.train["num_train_epochs"]) == (3e-7, 1)
     assert (wrpo.train["lr_scheduler_type"], wrpo.train["warmup_steps"]) == ("cosine", 0.1)
-    assert (paper.reference.max_length, paper.reference.max_prompt_length) == (2048, 1800)
+    assert (paper.truncation.max_length, paper.truncation.max_prompt_length) == (2048, 1800)
     assert wrpo.train["optim"] == "adamw_torch"
     assert paper.seed == 42
 

@@ -29,6 +29,9 @@ from wrpo.trainer import WRPOTrainer
         ({"beta": 0.0}, "beta"),
         ({"max_length": 1}, "max_length"),
         ({"max_length": 64, "max_prompt_length": 64}, "max_prompt_length"),
+        ({"max_answer_length": 1}, "max_answer_length"),
+        ({"truncation": "keep_end"}, "truncation"),
+        ({"truncation": "original", "max_length": 64}, "max_prompt_length"),
     ],
 )
 def test_options_that_cannot_be_honoured_are_refused_by_name(make_config, options, key):

@@ -4,6 +4,7 @@ from datasets import Dataset, IterableDataset
 from tests.wrpo.conftest import make_triples
 from wrpo.errors import DataError
 from wrpo.preference_data import RowSettings, has_reference, prepare_dataset, prepare_row
+from wrpo.truncation import Limits
 
 RESPONSES = ("source_chosen", "chosen", "rejected")
 IDS = ("prompt_ids", *(f"{name}_ids" for name in RESPONSES))
@@ -63,7 +64,7 @@ def test_plain_text_ends_in_one_end_of_sequence_token(tokenizer):
 
 
 def test_each_answer_loses_only_its_own_tail(tokenizer):
-    result = prepared(TOKENISED, tokenizer, RowSettings(max_length=9))
+    result = prepared(TOKENISED, tokenizer, RowSettings(limits=Limits(max_length=9)))
     lengths = [len(result[column]) for column in IDS]
     assert lengths == [4, 5, 3, 5]
     assert result["cut_tokens"] == [0, 4, 0, 0]
@@ -72,30 +73,59 @@ def test_each_answer_loses_only_its_own_tail(tokenizer):
 
 def test_long_prompt_keeps_bos_and_its_end(tokenizer):
     row = {**TOKENISED, "prompt_ids": [tokenizer.bos_token_id, 50, 51, 52, 53]}
-    result = prepared(row, tokenizer, RowSettings(max_prompt_length=3))
+    result = prepared(row, tokenizer, RowSettings(limits=Limits(max_prompt_length=3)))
     assert result["prompt_ids"] == [tokenizer.bos_token_id, 52, 53]
     assert result["cut_tokens"] == [2, 0, 0, 0]
 
 
+@pytest.mark.parametrize("layout", ["tokenised", "conversational", "published"])
+def test_original_cut_is_the_same_for_dpo_as_for_wrpo_on_a_triple(tokenizer, layout):
+    row = make_triples(1)[0]
+    row["source_chosen"] = [{"role": "assistant", "content": "long " * 50}]
+    if layout == "tokenised":
+        row = {"prompt_ids": [1] * 30, **{f"{n}_ids": [2] * 40 for n in RESPONSES[1:]}}
+        row["source_chosen_ids"] = [3] * 200
+    if layout == "published":
+        row["chosen"] = [*row.pop("source_chosen"), *row["chosen"]]
+    original = Limits(max_length=100, max_prompt_length=98, mode="original")
+    triple = prepared(row, tokenizer, RowSettings(limits=original))
+    pair = prepared(row, tokenizer, RowSettings(PAIRS.responses, limits=original))
+    assert len(pair["rejected_ids"]) == 2
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    assert [pair[name] for name in names] == [triple[name] for name in names]
+    assert "source_chosen_ids" not in pair
+    assert len(pair["cut_tokens"]) == 3
+
+
+def test_a_cut_answer_has_no_end_of_turn_and_a_whole_one_has(tokenizer):
+    row = make_triples(1)[0]
+    row["source_chosen"] = [{"role": "assistant", "content": "long " * 50}]
+    result = prepared(row, tokenizer, RowSettings(limits=Limits(max_answer_length=40)))
+    end = prepared(row, tokenizer)["source_chosen_ids"][-1]
+    assert len(result["source_chosen_ids"]) == 40
+    assert end not in result["source_chosen_ids"]
+    assert result["rejected_ids"][-1] == end
+
+
 def test_counts_say_what_was_cut_and_dropped(tokenizer):
     rows = [TOKENISED, {**TOKENISED, "prompt_ids": [1] * 12}, {**TOKENISED, "prompt_ids": [1]}]
-    settings = RowSettings(max_length=10)
+    settings = RowSettings(limits=Limits(max_length=10))
     dataset, counts = prepare_dataset(
         Dataset.from_list(rows), tokenizer=tokenizer, settings=settings, name="train"
     )
     assert len(dataset) == 2
     assert (counts.rows, counts.rows_cut, counts.dropped) == (3, 1, 1)
     assert counts.cut == {"prompt": 0, "source_chosen": 1, "chosen": 0, "rejected": 0}
-    dropped, cut = counts.describe("train", settings)
-    assert "1 of 3 rows dropped" in dropped
-    assert "1 of 3 rows cut" in cut
+    dropped, cut = counts.describe("train dataset", settings.limits)
+    assert "1 of 3 rows are not trained on" in dropped
+    assert "1 of 3 rows are cut" in cut
 
 
 def test_nothing_cut_is_nothing_to_say(tokenizer):
     rows = Dataset.from_list([TOKENISED])
     settings = RowSettings()
     _, counts = prepare_dataset(rows, tokenizer=tokenizer, settings=settings, name="train")
-    assert counts.describe("train", settings) == []
+    assert counts.describe("train dataset", settings.limits) == []
 
 
 def test_data_set_of_too_long_prompts_is_refused(tokenizer):
@@ -103,7 +133,7 @@ def test_data_set_of_too_long_prompts_is_refused(tokenizer):
         prepare_dataset(
             Dataset.from_list([TOKENISED]),
             tokenizer=tokenizer,
-            settings=RowSettings(max_length=4),
+            settings=RowSettings(limits=Limits(max_length=4)),
             name="train",
         )
 
@@ -112,14 +142,17 @@ def test_streamed_rows_are_prepared_and_too_long_prompts_left_out(tokenizer):
     rows = [TOKENISED, {**TOKENISED, "prompt_ids": [1] * 12}]
     stream = IterableDataset.from_generator(lambda: iter(rows))
     dataset, counts = prepare_dataset(
-        stream, tokenizer=tokenizer, settings=RowSettings(max_length=10), name="train"
+        stream,
+        tokenizer=tokenizer,
+        settings=RowSettings(limits=Limits(max_length=10)),
+        name="train",
     )
     assert counts is None
     assert [len(row["source_chosen_ids"]) for row in dataset] == [6]
 
 
 def test_preparing_twice_changes_nothing(tokenizer):
-    settings = RowSettings(max_length=9)
+    settings = RowSettings(limits=Limits(max_length=9))
     once = prepared(TOKENISED, tokenizer, settings)
     twice = prepared(once, tokenizer, settings)
     assert {c: twice[c] for c in IDS} == {c: once[c] for c in IDS}
@@ -165,7 +198,7 @@ def test_missing_scores_are_refused_where_they_are_needed(tokenizer, score):
 
 def test_reference_of_a_cut_answer_is_refused_unless_its_length_agrees(tokenizer):
     row = {**TOKENISED, "ref_source_chosen_logps": -3.0}
-    settings = RowSettings(max_length=9)
+    settings = RowSettings(limits=Limits(max_length=9))
     prepared(row, tokenizer)
     with pytest.raises(DataError, match="ref_source_chosen_length"):
         prepared(row, tokenizer, settings)

@@ -645,8 +645,35 @@ def test_any_recipe_survives_dump_and_load(
     assert check(parse_yaml(dump_recipe(recipe), name="dumped")) == recipe
 
 
-@pytest.mark.parametrize("key", ["max_length", "max_prompt_length"])
-def test_lengths_that_the_reference_shares_are_refused_under_train(
-    tmp_path: Path, key: str
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("max_length=64", "truncation.max_length"),
+        ("max_prompt_length=64", "truncation.max_prompt_length"),
+        ("max_answer_length=64", "truncation.max_answer_length"),
+        ("truncation=original", "truncation.mode"),
+    ],
+)
+def test_truncation_is_refused_under_train(tmp_path: Path, key: str, place: str) -> None:
+    assert f"write `{place}`" in refusal(tmp_path, "", f"wrpo.train.{key}")
+
+
+def test_lengths_under_reference_are_unknown(tmp_path: Path) -> None:
+    assert "reference.max_length: unknown key" in refusal(tmp_path, "", "reference.max_length=64")
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ("{max_length: 64, max_prompt_length: 64}", "leaves no token for an answer"),
+        ("{mode: original}", "max_prompt_length is not set"),
+        ("{mode: original, max_prompt_length: 9, max_answer_length: 9}", "leave it out"),
+        ("{mode: keep_end}", "mode"),
+    ],
+)
+def test_truncation_that_cannot_work_is_refused_at_its_line(
+    tmp_path: Path, section: str, problem: str
 ) -> None:
-    assert f"reference.{key}" in refusal(tmp_path, "", f"wrpo.train.{key}=64")
+    message = refusal(tmp_path, f"truncation: {section}\n")
+    assert f":{line_of(tmp_path, 'truncation:')}: truncation" in message
+    assert problem in message

@@ -180,7 +180,9 @@ def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:
         ("sft.train.max_length=9", "sft"),
         ("sft.global_batch_size=9", "sft"),
         ("target.model=hub/other", "sft"),
-        ("reference.max_length=9", "reference/triples"),
+        ("truncation.max_length=9", "reference/triples"),
+        ("truncation.max_length=9", "sft"),
+        ("truncation.max_length=9", "more-sft"),
         ("wrpo.beta=1", "wrpo"),
         ("wrpo.likelihood.weight=1", "wrpo"),
         ("eval.tasks=[ifeval]", "eval/sft"),
@@ -189,6 +191,21 @@ def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:
 )
 def test_what_decides_the_result_is_in_the_key(tmp_path: Path, override: str, stage: str) -> None:
     assert stage in changed(tmp_path, override)
+
+
+def test_truncation_changes_no_table_and_only_arms_that_cut_by_it(tmp_path: Path) -> None:
+    stages = changed(tmp_path, "truncation.max_answer_length=9")
+    assert {"reference/triples", "wrpo", "dpo"} <= stages
+    assert not stages & {"sft", "build/sft", "build/triples", "build/pairs", "more-sft"}
+
+
+def test_the_length_of_sft_may_be_its_own(tmp_path: Path) -> None:
+    own = "sft.train.max_length=64"
+    before, after = (
+        keys(tiny_recipe(tmp_path, own, f"truncation.max_length={length}")) for length in (8, 9)
+    )
+    assert before["sft"] == after["sft"]
+    assert before["reference/triples"] != after["reference/triples"]
 
 
 def test_files_count_by_content_not_by_name(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
+from wrpo.truncation import Limits
+
 TARGET = "target"
 """The name under which the SFT model is sampled and scored, like one more source."""
 
@@ -279,16 +281,40 @@ class Preference(Training):
         return self
 
 
+class Truncation(Section):
+    """How preference rows are cut, in tokens of the target; an answer that is cut has no end."""
+
+    max_length: int = Field(
+        2048, ge=2, description="Prompt plus answer; `sft.train.max_length` is by default the same."
+    )
+    max_prompt_length: int | None = Field(
+        None, ge=2, description="The prompt; a longer one loses its start. Unset: whole."
+    )
+    max_answer_length: int | None = Field(
+        None, ge=2, description="An answer; a longer one loses its tail. Unset: what is left."
+    )
+    mode: Literal["separate", "original"] = Field(
+        "separate",
+        description="separate: each answer by itself; original: as the authors' code, where one "
+        "long answer cuts all of them.",
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """The same, as the functions that cut take it."""
+        return Limits(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _leaves_tokens(self) -> Truncation:
+        if problem := self.limits.problem():
+            raise ValueError(problem)
+        return self
+
+
 class Reference(Section):
     """Log-probabilities of the training answers under the SFT model."""
 
     chunk_rows: int = Field(512, ge=1, description="Rows per part file.")
-    max_length: int = Field(
-        2048, ge=2, description="Tokens of prompt plus answer, here and in preference training."
-    )
-    max_prompt_length: int | None = Field(
-        None, ge=2, description="Tokens of the prompt; a longer one loses its start. Unset: whole."
-    )
     engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
 
 
@@ -332,6 +358,7 @@ class Recipe(Section):
     score: Score = Field(default_factory=Score)
     build: Build = Field(default_factory=Build)
     sft: SFT = Field(default_factory=SFT)
+    truncation: Truncation = Field(default_factory=Truncation)
     reference: Reference = Field(default_factory=Reference)
     wrpo: Preference = Field(default_factory=Preference)
     arms: dict[str, dict[str, Any]] = Field(

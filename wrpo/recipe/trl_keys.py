@@ -32,9 +32,11 @@ STATED_ELSEWHERE = {
     "push_to_hub": "publish the finished model folder yourself",
 }
 
-SHARED_WITH_REFERENCE = {
-    "max_length": "write `reference.max_length`, which the reference log-probs share",
-    "max_prompt_length": "write `reference.max_prompt_length`, which the reference log-probs share",
+TRUNCATION = {
+    "max_length": "write `truncation.max_length`",
+    "max_prompt_length": "write `truncation.max_prompt_length`",
+    "max_answer_length": "write `truncation.max_answer_length`",
+    "truncation": "write `truncation.mode`",
 }
 
 RENAMED = {
@@ -85,7 +87,7 @@ def config_fields(config: str) -> dict[str, str]:
 
 def key_problem(config: str, key: str) -> str | None:
     """Why `key` cannot stand under `train:`, or None; unknown keys are the caller's to report."""
-    elsewhere = STATED_ELSEWHERE | (SHARED_WITH_REFERENCE if config == "WRPOConfig" else {})
+    elsewhere = STATED_ELSEWHERE | (TRUNCATION if config == "WRPOConfig" else {})
     if key in elsewhere:
         return f"does not belong here: {elsewhere[key]}"
     if key in RENAMED and key not in config_fields(config):

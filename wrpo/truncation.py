@@ -1,0 +1,155 @@
+"""How rows of triples or pairs are cut to a number of tokens, and what that did to a data set.
+
+Two modes:
+
+* `separate`: a prompt over `max_prompt_length` loses tokens at its start, after the BOS token. Then
+  each answer, by itself, loses its tail beyond `max_answer_length` and beyond what the prompt
+  leaves of `max_length`.
+* `original`: the cut of the authors' public WRPO code, for comparisons. It starts when the prompt
+  and its longest answer exceed `max_length`. The prompt is cut to its last `max_prompt_length`
+  tokens, BOS included in what is lost; where that is not enough, every answer, however short, is
+  cut to `max_length - max_prompt_length` tokens.
+
+An answer that is cut has no end-of-turn token: the model is not taught to stop where the cut is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MODES = ("separate", "original")
+
+TokenIds = list[int]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most tokens of prompt and answer together, of the prompt, of an answer; None is no limit."""
+
+    max_length: int | None = None
+    max_prompt_length: int | None = None
+    max_answer_length: int | None = None
+    mode: str = "separate"
+
+    def problem(self) -> str | None:
+        """Why rows cannot be cut like this, or None."""
+        for name in ("max_length", "max_prompt_length", "max_answer_length"):
+            value = getattr(self, name)
+            if value is not None and value < 2:
+                return f"{name} is {value}; it must be 2 or more, or null for no limit"
+        if self.max_length and self.max_prompt_length and self.max_prompt_length >= self.max_length:
+            return (
+                f"max_prompt_length is {self.max_prompt_length} and max_length {self.max_length}, "
+                "which leaves no token for an answer; raise max_length"
+            )
+        return self._original_problem() if self.mode == "original" else None
+
+    def _original_problem(self) -> str | None:
+        for name in ("max_length", "max_prompt_length"):
+            if getattr(self, name) is None:
+                return f'{name} is not set, and truncation mode "original" needs it; set {name}'
+        if self.max_answer_length is not None:
+            return (
+                f"max_answer_length is {self.max_answer_length}, but truncation mode "
+                '"original" cuts answers to max_length - max_prompt_length; leave it out'
+            )
+        return None
+
+    def describe(self) -> str:
+        """The limits in one line, as they are spelt in a recipe."""
+        lengths = {"max_length": self.max_length, "max_prompt_length": self.max_prompt_length}
+        if self.max_answer_length is not None:
+            lengths["max_answer_length"] = self.max_answer_length
+        named = [f"{name}={value}" for name, value in lengths.items()]
+        return ", ".join([*named, f"mode={self.mode}"])
+
+
+@dataclass(frozen=True)
+class CutCounts:
+    """What limits did to a data set.
+
+    `cut` counts the rows in which the prompt or a response lost tokens, by name, and `rows_cut` the
+    rows in which any did; `dropped` counts the rows that are left no answer, because the prompt
+    alone fills `max_length`. A dropped row is not counted as cut.
+    """
+
+    rows: int
+    rows_cut: int
+    cut: dict[str, int]
+    dropped: int
+
+    def describe(self, name: str, limits: Limits) -> list[str]:
+        """One sentence for what was dropped and one for what was cut; nothing when nothing was."""
+        lines = []
+        if self.dropped:
+            lines.append(
+                f"{name}: {self.dropped} of {self.rows} rows are not trained on, because the "
+                f"prompt alone fills max_length={limits.max_length}"
+            )
+        if self.rows_cut:
+            parts = ", ".join(f"{part} {count}" for part, count in self.cut.items())
+            lines.append(
+                f"{name}: {self.rows_cut} of {self.rows} rows are cut to {limits.describe()} "
+                f"({parts})"
+            )
+        return lines
+
+
+def cut(
+    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: Limits, *, bos: int | None
+) -> tuple[TokenIds, dict[str, TokenIds]]:
+    """Prompt and answers within the limits; empty answers where the prompt fills `max_length`.
+
+    Args:
+        answers: token ids by name. Mode `original` looks at the longest, so it has to see all.
+        bos: id of the BOS token, which `separate` keeps.
+    """
+    if limits.mode == "original":
+        return _cut_original(prompt, answers, limits)
+    prompt = _cut_start(prompt, limits.max_prompt_length, bos)
+    room = _smaller(limits.max_answer_length, _left(limits.max_length, len(prompt)))
+    return prompt, {name: ids[:room] for name, ids in answers.items()}
+
+
+def count_cuts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> CutCounts:
+    """Counts over prepared rows, of which `cut_tokens` and `rejected_ids` are read.
+
+    Args:
+        names: what `cut_tokens` of a row is about, in order.
+    """
+    kept = [row["cut_tokens"] for row in rows if row["rejected_ids"]]
+    return CutCounts(
+        rows=len(rows),
+        rows_cut=sum(any(tokens) for tokens in kept),
+        cut={name: sum(tokens[i] > 0 for tokens in kept) for i, name in enumerate(names)},
+        dropped=len(rows) - len(kept),
+    )
+
+
+def _cut_original(
+    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: Limits
+) -> tuple[TokenIds, dict[str, TokenIds]]:
+    whole, most = limits.max_length, limits.max_prompt_length
+    assert whole is not None and most is not None, limits.problem()
+    longest = max(len(ids) for ids in answers.values())
+    if len(prompt) + longest > whole:
+        prompt = prompt[-most:]
+    if len(prompt) + longest > whole:
+        return prompt, {name: ids[: whole - most] for name, ids in answers.items()}
+    return prompt, dict(answers)
+
+
+def _cut_start(prompt: TokenIds, most: int | None, bos: int | None) -> TokenIds:
+    if most is None or len(prompt) <= most:
+        return prompt
+    head = prompt[:1] if prompt[0] == bos else []
+    return head + prompt[len(prompt) - (most - len(head)) :]
+
+
+def _left(whole: int | None, used: int) -> int | None:
+    return None if whole is None else max(0, whole - used)
+
+
+def _smaller(left: int | None, right: int | None) -> int | None:
+    known = [limit for limit in (left, right) if limit is not None]
+    return min(known, default=None)
