@@ -18,7 +18,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo demo-full test check prompts sample score build sft reference wrpo eval \
+.PHONY: help setup demo demo-full test check prompts sample score build sft logprobs wrpo eval \
 	report plan run peek clean
 
 help:
@@ -60,8 +60,8 @@ build: setup ## 4  build every table whose inputs are there (TABLE=sft, triples 
 sft: setup ## 5  fine-tune the target on the best source answers
 	$(PY) -m wrpo.train_sft $(STAGE)
 
-reference: setup ## 6  log-probabilities of the training rows under the SFT model
-	$(PY) -m wrpo.reference $(if $(TABLE),--table $(TABLE)) $(STAGE)
+logprobs: setup ## 6  log-probs of the training rows under the SFT model and, if needed, the sources
+	$(PY) -m data_construction.logprobs $(STAGE)
 
 wrpo: setup ## 7  preference training (ARM=name trains another arm of the recipe)
 	$(PY) -m wrpo.train --arm $(ARM) $(STAGE)

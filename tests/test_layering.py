@@ -43,12 +43,12 @@ LIGHT_MODULES = [
 COMMANDS = [
     "wrpo",
     "wrpo.train_sft",
-    "wrpo.reference",
     "wrpo.train",
     "data_construction.prompts",
     "data_construction.sample",
     "data_construction.score",
     "data_construction.build",
+    "data_construction.logprobs",
     "data_construction.peek",
     "eval.run",
     "eval.report",

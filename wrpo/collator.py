@@ -2,12 +2,13 @@
 
 Every layout emits the same contract, so that loss and metrics do not depend on it:
 
-lengths          (n, 3) tokens of each response; first, so that its length counts prompts
+lengths          (n, r) tokens of each response, in the collator's order; first, so that its length
+                 counts prompts
 tokens           (n,) tokens of the prompt and each response, as if no prompt were shared
 input_ids        (rows, tokens), with whatever else the model takes (attention_mask, ...)
 labels           (rows, tokens) the token itself inside a response, -100 elsewhere
-response_index   (rows, tokens - 1) slot of each predicted token: 3 * prompt + response in the order
-                 source_chosen, chosen, rejected; 3 * n where nothing is scored
+response_index   (rows, tokens - 1) slot of each predicted token: r * prompt + response; n * r where
+                 nothing is scored
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,6 @@ from wrpo.preference_data import (
     SCORE_COLUMNS,
     has_reference,
     reference_column,
-    scored_responses,
 )
 
 IGNORED_LABEL = -100
@@ -59,20 +59,21 @@ def padded_layout(
     """One right-padded row per response: all of the first response, then all of the next."""
     prompts = len(examples)
     sequences = [(row["prompt_ids"], row[f"{name}_ids"]) for name in responses for row in examples]
-    slots = [3 * i + RESPONSES.index(name) for name in responses for i in range(prompts)]
+    unscored = prompts * len(responses)
+    slots = [len(responses) * i + k for k in range(len(responses)) for i in range(prompts)]
     width = max(len(prompt) + len(answer) for prompt, answer in sequences)
     if pad_to_multiple_of:
         width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
     shape = (len(sequences), width)
     input_ids = torch.full(shape, pad_token_id)
     attention_mask = torch.zeros(shape, dtype=torch.long)
-    response_index = torch.full(shape, 3 * prompts)
+    response_index = torch.full(shape, unscored)
     for row, (prompt, answer) in enumerate(sequences):
         start, end = len(prompt), len(prompt) + len(answer)
         input_ids[row, :end] = torch.tensor([*prompt, *answer])
         attention_mask[row, :end] = 1
         response_index[row, start:end] = slots[row]
-    labels = input_ids.masked_fill(response_index == 3 * prompts, IGNORED_LABEL)
+    labels = input_ids.masked_fill(response_index == unscored, IGNORED_LABEL)
     return {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
@@ -85,12 +86,12 @@ def padded_layout(
 class DataCollatorForWRPO:
     """Collate token-id rows into one batch; the module docstring lists its tensors.
 
-    responses: the responses to forward; the others have length 0 and no row.
-    objective: decides which reference columns are read.
+    responses: the responses to forward, which gives their order in every (n, r) tensor.
+    scored: the responses that need reference log-probabilities where there are any; None is all.
     needs_scores: compare source_chosen_score with chosen_score, into `source_is_better` (n,).
     layout: how tokens are arranged.
 
-    Reference log-probabilities in the rows come out as `reference_bits` (n, 3); read them with
+    Reference log-probabilities in the rows come out as `reference_bits` (n, r); read them with
     `reference_logps`.
 
     >>> collator = DataCollatorForWRPO(pad_token_id=0)
@@ -111,7 +112,7 @@ class DataCollatorForWRPO:
 
     pad_token_id: int
     responses: Sequence[str] = RESPONSES
-    objective: str = "wrpo"
+    scored: Sequence[str] | None = None
     needs_scores: bool = False
     pad_to_multiple_of: int | None = None
     layout: Layout = padded_layout
@@ -127,9 +128,9 @@ class DataCollatorForWRPO:
             pad_token_id=self.pad_token_id,
             pad_to_multiple_of=self.pad_to_multiple_of,
         )
-        scored = scored_responses(self.objective)
+        scored = self.responses if self.scored is None else self.scored
         if has_reference(examples[0], scored):
-            batch["reference_bits"] = _reference_bits(examples, scored)
+            batch["reference_bits"] = self._reference_bits(examples)
         if self.needs_scores:
             source, chosen = SCORE_COLUMNS
             batch["source_is_better"] = torch.tensor(
@@ -139,25 +140,19 @@ class DataCollatorForWRPO:
 
     def _lengths(self, examples: Sequence[Example]) -> Tensor:
         return torch.tensor(
-            [
-                [len(row[f"{name}_ids"]) if name in self.responses else 0 for name in RESPONSES]
-                for row in examples
-            ]
+            [[len(row[f"{name}_ids"]) for name in self.responses] for row in examples]
         )
 
-
-def _reference_bits(examples: Sequence[Example], scored: Sequence[str]) -> Tensor:
-    # Integers, because under DeepSpeed the Trainer casts every floating-point entry of a batch to
-    # the training precision: bfloat16 would round a sum of 400 nats by up to one nat.
-    rows = [
-        [row[reference_column(name)] if name in scored else 0.0 for name in RESPONSES]
-        for row in examples
-    ]
-    return torch.tensor(rows, dtype=torch.float32).view(torch.int32)
+    def _reference_bits(self, examples: Sequence[Example]) -> Tensor:
+        # Integers, because under DeepSpeed the Trainer casts every floating-point entry of a batch
+        # to the training precision: bfloat16 would round a sum of 400 nats by up to one nat.
+        columns = [reference_column(name) for name in self.responses]
+        rows = [[row.get(column, 0.0) for column in columns] for row in examples]
+        return torch.tensor(rows, dtype=torch.float32).view(torch.int32)
 
 
 def reference_logps(batch: Mapping[str, Tensor]) -> Tensor:
-    """Summed reference log-probabilities (n, 3) of a batch in float32; 0 where not scored."""
+    """Summed reference log-probabilities (n, r) of a batch in float32; 0 where not scored."""
     return batch["reference_bits"].view(torch.float32)
 
 
@@ -167,5 +162,5 @@ def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def by_response(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Add the per-token values of a forward pass up to one number per response, shape (n, 3)."""
-    return sum_by_response(values, batch["response_index"], prompts=len(batch["lengths"]))
+    """Add the per-token values of a forward pass up to one number per response, shape (n, r)."""
+    return sum_by_response(values, batch["response_index"], shape=batch["lengths"].shape)

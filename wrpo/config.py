@@ -8,16 +8,16 @@ from trl import DPOConfig
 
 from wrpo.alpha import SCHEDULES
 from wrpo.errors import RecipeError
+from wrpo.loss_options import LIKELIHOOD_TARGETS, LOSSES, check_loss, check_unit_interval
+from wrpo.preference_data import RESPONSES
 from wrpo.truncation import MODES, Limits
 
-OBJECTIVES = ("wrpo", "dpo")
+OBJECTIVES = ("wrpo", "dpo", "cgpo")
 LAYOUTS = ("auto", "prefix", "padded")
-LIKELIHOOD_TARGETS = ("source_chosen", "chosen", "better", "both")
 
 # Options of the parent class that this trainer does not honour: name, the only value let through,
 # and what to do instead.
 _UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
-    ("loss_type", ["sigmoid"], "choose the objective with objective: wrpo or objective: dpo"),
     ("loss_weights", None, "weigh the likelihood term with likelihood_weight"),
     ("ld_alpha", None, "use TRL's DPOTrainer for length-desensitised DPO"),
     ("f_divergence_type", "reverse_kl", "use TRL's DPOTrainer for other divergences"),
@@ -37,11 +37,23 @@ _UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
 class WRPOConfig(DPOConfig):
     """Options of `WRPOTrainer`: those of `trl.DPOConfig`, with its defaults, and the ones below.
 
-    alpha: weight of the source response in the preferred reward, in [0, 1].
-    alpha_schedule: "linear" rises from 0 to `alpha` over the optimizer steps, "constant" stays.
-        Evaluation always uses `alpha` itself, so that its losses compare over time.
     objective: "wrpo" uses all three responses. "dpo" uses (chosen, rejected) and ignores alpha and
-        source_chosen, which is not even forwarded unless the likelihood term reads it.
+        source_chosen, which is not even forwarded unless the likelihood term reads it. "cgpo"
+        attracts source_chosen and chosen and repels rejected, each by itself, and reads a fourth
+        response: `anchor`, an answer to another prompt. `wrpo.objectives` has them all.
+    loss_type: loss of the difference between preferred and rejected, in TRL's names: "sigmoid",
+        "sigmoid_norm" (length-normalised), "hinge" or "ipo"; one of them. Not for cgpo.
+    margin: what the scaled difference must exceed (gamma of SimPO, which is loss_type
+        "sigmoid_norm" with reference_free and a margin). Zero for ipo and cgpo.
+    reference_free: leave the reference out of the implicit rewards.
+    alpha: weight of the source response in the preferred reward, in [0, 1].
+    alpha_start: weight at the first update, for a schedule that moves.
+    alpha_schedule: "linear" and "cosine" move from `alpha_start` to `alpha` over the optimizer
+        steps, "constant" is `alpha` throughout. Evaluation always uses `alpha` itself, so that its
+        losses compare over time.
+    desirable_weight, undesirable_weight: factors of the two sides of cgpo.
+    undesirable_warmup_start, undesirable_warmup_steps: the undesirable side grows from 0 to its
+        weight over so many optimizer steps, after so many.
     likelihood_weight: weight of the mean negative log-likelihood per token that is added to the
         preference loss; 0 leaves the term out.
     likelihood_on: response the likelihood term reads. "better" is the higher scored of
@@ -71,9 +83,10 @@ class WRPOConfig(DPOConfig):
     alpha: float = field(
         default=0.1, metadata={"help": "Weight of the source response, in [0, 1]."}
     )
+    alpha_start: float = field(default=0.0, metadata={"help": "Weight at the first update."})
     alpha_schedule: str = field(
         default="linear",
-        metadata={"help": "How alpha grows over the optimizer steps.", "choices": list(SCHEDULES)},
+        metadata={"help": "How alpha moves over the optimizer steps.", "choices": list(SCHEDULES)},
     )
     objective: str = field(
         default="wrpo",
@@ -81,6 +94,22 @@ class WRPOConfig(DPOConfig):
             "help": "Preference objective; dpo ignores source_chosen.",
             "choices": list(OBJECTIVES),
         },
+    )
+    margin: float = field(
+        default=0.0, metadata={"help": "What the scaled difference of rewards must exceed."}
+    )
+    reference_free: bool = field(
+        default=False, metadata={"help": "Leave the reference out of the implicit rewards."}
+    )
+    desirable_weight: float = field(default=1.2, metadata={"help": "Factor of that side of cgpo."})
+    undesirable_weight: float = field(
+        default=1.0, metadata={"help": "Factor of that side of cgpo."}
+    )
+    undesirable_warmup_start: int = field(
+        default=0, metadata={"help": "Optimizer steps before that side of cgpo starts to grow."}
+    )
+    undesirable_warmup_steps: int = field(
+        default=100, metadata={"help": "Optimizer steps until that side of cgpo has its weight."}
     )
     likelihood_weight: float = field(
         default=0.0, metadata={"help": "Weight of the likelihood term; 0 leaves it out."}
@@ -121,9 +150,16 @@ class WRPOConfig(DPOConfig):
     @property
     def responses(self) -> tuple[str, ...]:
         """Responses each step has to forward, in batch order."""
+        if self.objective == "cgpo":
+            return (*RESPONSES, "anchor")
         if self.objective == "wrpo" or self._likelihood_reads_source:
-            return ("source_chosen", "chosen", "rejected")
+            return RESPONSES
         return ("chosen", "rejected")
+
+    @property
+    def loss(self) -> str:
+        """The one entry of `loss_type`."""
+        return self.loss_type if isinstance(self.loss_type, str) else self.loss_type[0]
 
     @property
     def limits(self) -> Limits:
@@ -144,23 +180,20 @@ class WRPOConfig(DPOConfig):
     def _refuse_unsupported(self) -> None:
         for name, honoured, way_out in _UNSUPPORTED:
             value = getattr(self, name, honoured)
-            if name == "loss_type" and isinstance(value, str):
-                value = [value]
             if value != honoured:
                 raise RecipeError(
                     f"{name} is {value!r}, which WRPOTrainer does not support; {way_out}"
                 )
 
     def _check_values(self) -> None:
-        from wrpo.losses import check_label_smoothing, check_unit_interval
-
         _check_choice("alpha_schedule", self.alpha_schedule, SCHEDULES)
         _check_choice("objective", self.objective, OBJECTIVES)
         _check_choice("likelihood_on", self.likelihood_on, LIKELIHOOD_TARGETS)
         _check_choice("truncation", self.truncation, MODES)
         _check_choice("triple_layout", self.triple_layout, LAYOUTS)
         check_unit_interval("alpha", self.alpha)
-        check_label_smoothing(self.label_smoothing)
+        check_unit_interval("alpha_start", self.alpha_start)
+        self._check_loss()
         if not self.beta > 0:
             raise RecipeError(f"beta is {self.beta}; it must be positive")
         if not self.likelihood_weight >= 0:
@@ -168,6 +201,23 @@ class WRPOConfig(DPOConfig):
                 f"likelihood_weight is {self.likelihood_weight}; it must be 0 or more"
             )
         self._check_lengths()
+
+    def _check_loss(self) -> None:
+        if not isinstance(self.loss_type, str) and len(self.loss_type) != 1:
+            raise RecipeError(f"loss_type is {self.loss_type}; choose one of {', '.join(LOSSES)}")
+        check_loss(self.loss, margin=self.margin, label_smoothing=self.label_smoothing)
+        if self.objective != "cgpo":
+            return
+        for name, needed in (
+            ("loss", "sigmoid"),
+            ("margin", 0.0),
+            ("label_smoothing", 0.0),
+            ("reference_free", False),
+        ):
+            if getattr(self, name) != needed:
+                raise RecipeError(
+                    f"{name} is set, which objective cgpo does not have; leave it out"
+                )
 
     def _check_lengths(self) -> None:
         if problem := self.limits.problem():

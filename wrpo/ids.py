@@ -39,3 +39,8 @@ def unit_hash(seed: int, prompt: str) -> float:
 def triple_id(prompt: str, answers: Sequence[tuple[str, int]]) -> str:
     """Identity of a training row: its prompt and the (source, index) of each of its answers."""
     return digest([prompt, [list(answer) for answer in answers]])
+
+
+def answer_id(prompt: Sequence[Mapping[str, str]], answer: str) -> str:
+    """Identity of an answer by content: the messages before it and its text, as they are."""
+    return digest([[[turn["role"], turn["content"]] for turn in prompt], answer])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from wrpo.collator import (
     model_inputs,
     padded_layout,
 )
-from wrpo.config import WRPOConfig
 from wrpo.errors import RecipeError
 from wrpo.packed_layout import PackedLayout
 from wrpo.preference_data import RESPONSES
@@ -32,43 +32,48 @@ TESTED_MODELS = frozenset({"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
-def settle_layout(
-    models: Sequence[Any],
-    *,
-    args: WRPOConfig,
-    collator: Any,
-    balances_experts: bool,
-    accelerator: Accelerator,
-) -> None:
-    """Give `collator` the layout of `args.triple_layout` and the models the attention it needs.
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller asks of a layout, and what its forward passes will be like.
+
+    layout: "auto", "prefix" or "padded".
+    row_tokens: most tokens of a row in the prefix layout; None is one row per batch.
+    max_length: most tokens of a prompt and one answer; None is no limit.
+    dropout: whether dropout is active.
+    balances_experts: whether the loss contains the balancing term of a mixture of experts.
+    """
+
+    layout: str = "auto"
+    row_tokens: int | None = None
+    max_length: int | None = None
+    dropout: bool = False
+    balances_experts: bool = False
+
+
+def settle_layout(models: Sequence[Any], wishes: Wishes, *, accelerator: Accelerator) -> Layout:
+    """The layout to collate with; gives the models the attention that it needs.
 
     models: the policy, then the reference if there is one.
-    collator: None if the caller of the trainer passed one, whose layout stays as it is.
-    balances_experts: whether the loss contains the balancing term of a mixture of experts.
 
     Raises:
-        RecipeError: triple_layout is "prefix" and the model cannot; says why.
+        RecipeError: `wishes.layout` is "prefix" and the model cannot; says why.
     """
-    if args.triple_layout == "padded":
-        return
-    reason = "a data_collator was passed" if collator is None else None
+    if wishes.layout == "padded":
+        return padded_layout
     bare = [accelerator.unwrap_model(model) for model in models]
+    layout = PackedLayout(wishes.row_tokens, scored_only=accelerator.device.type != "cuda")
+    reason = obstacle(bare[0], wishes) or _try(bare, layout, accelerator=accelerator)
     if reason is None:
-        reason = obstacle(bare[0], args=args, balances_experts=balances_experts)
-    if reason is None:
-        layout = PackedLayout(args.packed_row_tokens, scored_only=accelerator.device.type != "cuda")
-        reason = _try(bare, layout, accelerator=accelerator)
-    if reason is None:
-        collator.layout = layout
-    elif args.triple_layout == "prefix":
+        return layout
+    if wishes.layout == "prefix":
         raise RecipeError(
             f"triple_layout is prefix, but {reason}; set triple_layout: auto, or padded"
         )
-    else:
-        logger.warning(f"triple_layout: padded, because {reason}")
+    logger.warning(f"triple_layout: padded, because {reason}")
+    return padded_layout
 
 
-def obstacle(model: Any, *, args: WRPOConfig, balances_experts: bool) -> str | None:
+def obstacle(model: Any, wishes: Wishes) -> str | None:
     """Why a model cannot share prompts, as far as can be told without running it."""
     config = model.config
     text = config.get_text_config()
@@ -79,9 +84,9 @@ def obstacle(model: Any, *, args: WRPOConfig, balances_experts: bool) -> str | N
         return "prompt-learning adapters put virtual tokens in front of every row"
     if text is not config:
         return f"{config.model_type} is more than a language model"
-    if balances_experts:
+    if wishes.balances_experts:
         return "the experts' balancing loss would count each prompt once"
-    if not args.disable_dropout:
+    if wishes.dropout:
         return "disable_dropout is off and responses would share the dropout of their prompt"
     if _attention_for(implementation) is None:
         return f"attention implementation {implementation} has no shared-prompt variant"
@@ -91,7 +96,7 @@ def obstacle(model: Any, *, args: WRPOConfig, balances_experts: bool) -> str | N
         return f"it has layers of type {', '.join(sorted(other_layers))}"
     if any(name.endswith("sinks") for name, _ in model.named_parameters()):
         return "its attention has learned sinks"
-    if window and text.model_type not in TESTED_MODELS and window < (args.max_length or 1 << 30):
+    if window and text.model_type not in TESTED_MODELS and window < (wishes.max_length or 1 << 30):
         return f"its sliding window of {window} is untested for {text.model_type}"
     return None
 

@@ -1,125 +1,159 @@
 """Objectives as pure functions of log-probabilities in nats.
 
-Symbols: y_ws = source_chosen, y_wt = chosen, y_l = rejected. A log-ratio is
-h = log pi_theta(y|x) - log pi_ref(y|x), summed over the tokens of the response.
+Symbols: y_ws = source_chosen, y_wt = chosen, y_l = rejected. u(y) is the implicit reward of a
+response before the factor beta: log pi_theta(y|x) - log pi_ref(y|x), summed over the tokens of the
+response; divided by their number in the length-normalised losses; without the second term where
+there is no reference.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from wrpo.errors import RecipeError
+from wrpo.loss_options import LIKELIHOOD_TARGETS, check_loss, check_unit_interval
+
+
+def implicit_rewards(
+    logps: Tensor, reference: Tensor | None, lengths: Tensor, *, length_normalised: bool
+) -> Tensor:
+    """u of each response, of the shape of `logps`.
+
+    logps, reference: summed log-probabilities under policy and reference; None is no reference.
+    lengths: tokens of each response.
+    length_normalised: whether u is a mean over tokens instead of a sum.
+    """
+    logratios = logps if reference is None else logps - reference
+    return logratios / lengths if length_normalised else logratios
 
 
 def wrpo_loss(
-    source_logratio: Tensor,
-    target_logratio: Tensor,
-    rejected_logratio: Tensor,
+    source: Tensor,
+    target: Tensor,
+    rejected: Tensor,
     *,
     alpha: float,
     beta: float,
+    loss: str = "sigmoid",
+    margin: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """Weighted-reward preference loss of each triple, shape (batch,).
 
-        delta = beta * (alpha * h_ws + (1 - alpha) * h_wt - h_l)
-        loss  = -(1 - eps) * log sigmoid(delta) - eps * log sigmoid(-delta)
+    `source`, `target` and `rejected` are u of y_ws, y_wt and y_l, each (batch,). With
 
-    with eps = `label_smoothing`. alpha = 0 is DPO on (y_wt, y_l), alpha = 1 is DPO on (y_ws, y_l).
-    The three log-ratios have shape (batch,).
+        d = alpha * u(y_ws) + (1 - alpha) * u(y_wt) - u(y_l)
 
-    Source: WRPO (arXiv 2412.03187); smoothing as in conservative DPO.
+    the loss is `preference_loss` of d. alpha = 0 is the loss of the pair (y_wt, y_l), alpha = 1
+    that of (y_ws, y_l).
+
+    Source: WRPO (arXiv 2412.03187) with loss "sigmoid".
 
     Raises:
-        RecipeError: `alpha` is outside [0, 1] or `label_smoothing` outside [0, 0.5).
+        RecipeError: `alpha` is outside [0, 1], or see `preference_loss`.
     """
     check_unit_interval("alpha", alpha)
-    check_label_smoothing(label_smoothing)
-    preferred = alpha * source_logratio + (1.0 - alpha) * target_logratio
-    delta = beta * (preferred - rejected_logratio)
-    if label_smoothing == 0.0:
-        return -logsigmoid(delta)
-    return -(1.0 - label_smoothing) * logsigmoid(delta) - label_smoothing * logsigmoid(-delta)
-
-
-def dpo_loss(
-    chosen_logratio: Tensor,
-    rejected_logratio: Tensor,
-    *,
-    beta: float,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Direct preference loss of each pair, shape (batch,): `wrpo_loss` at alpha = 0.
-
-    Source: DPO (arXiv 2305.18290).
-    """
-    return wrpo_loss(
-        chosen_logratio,
-        chosen_logratio,
-        rejected_logratio,
-        alpha=0.0,
-        beta=beta,
-        label_smoothing=label_smoothing,
+    gap = alpha * source + (1.0 - alpha) * target - rejected
+    return preference_loss(
+        gap, beta=beta, loss=loss, margin=margin, label_smoothing=label_smoothing
     )
 
 
-def likelihood_loss(logp_sum: Tensor, length: Tensor) -> Tensor:
-    """Mean negative log-likelihood per token of each response, shape (batch,), in nats.
+def preference_loss(
+    gap: Tensor, *, beta: float, loss: str, margin: float = 0.0, label_smoothing: float = 0.0
+) -> Tensor:
+    """Loss of each preference, of the shape of `gap`, the difference d of two values of u.
 
-    `logp_sum` holds the summed log-probabilities and `length` the token counts, both (batch,).
+    With x = beta * d - margin and eps = `label_smoothing`:
+
+    sigmoid        -(1 - eps) * log sigmoid(x) - eps * log sigmoid(-x), u summed over tokens:
+                   DPO (arXiv 2305.18290, eq. 7), smoothed as in conservative DPO
+    sigmoid_norm   the same, u averaged over tokens: length-normalised DPO (Tulu 3, arXiv
+                   2411.15124; FuseChat-3.0, arXiv 2503.04222). Without a reference and with a
+                   margin gamma it is SimPO (arXiv 2405.14734, eq. 6)
+    hinge          max(0, 1 - x), u summed over tokens: SLiC (arXiv 2305.10425)
+    ipo            (d - 1 / (2 * beta))^2, u averaged over tokens: IPO (arXiv 2310.12036, eq. 17
+                   with tau = beta); the average is what its authors used, as TRL notes
+
+    Raises:
+        RecipeError: `loss` is unknown, or `margin` or `label_smoothing` is given to a loss that
+            has none.
     """
-    return -logp_sum / length
+    check_loss(loss, margin=margin, label_smoothing=label_smoothing)
+    if loss == "ipo":
+        return (gap - 1.0 / (2.0 * beta)) ** 2
+    scaled = beta * gap - margin
+    if loss == "hinge":
+        return torch.relu(1.0 - scaled)
+    if label_smoothing == 0.0:
+        return -logsigmoid(scaled)
+    return -(1.0 - label_smoothing) * logsigmoid(scaled) - label_smoothing * logsigmoid(-scaled)
+
+
+def cgpo_loss(
+    desirable: Tensor,
+    undesirable: Tensor,
+    anchor: Tensor,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+) -> Tensor:
+    """Pointwise loss of desirable and undesirable responses of each prompt, shape (batch,).
+
+    `desirable` (batch, d) and `undesirable` (batch, k) hold u as a mean over tokens, against the
+    initial policy where desirable and against the calibrated consensus of the sources where not.
+    `anchor` (batch,) holds u of a response to another prompt, against the initial policy. With its
+    mean z, through which no gradient flows,
+
+        loss = w_d * mean(1 - sigmoid(beta * (u - z))) over desirable
+             + w_u * mean(1 - sigmoid(beta * (z - u))) over undesirable
+
+    Source: CGPO (Consensus-Guided Preference Optimization, 2026), eq. 15 as its code numbers it.
+    """
+    zero = anchor.detach().mean()
+    attracted = 1.0 - torch.sigmoid(beta * (desirable - zero))
+    repelled = 1.0 - torch.sigmoid(beta * (zero - undesirable))
+    return desirable_weight * attracted.mean(dim=1) + undesirable_weight * repelled.mean(dim=1)
 
 
 def likelihood_term(
-    logps: Tensor, lengths: Tensor, *, on: str, source_is_better: Tensor | None = None
+    logps: Mapping[str, Tensor],
+    lengths: Mapping[str, Tensor],
+    *,
+    on: str,
+    source_is_better: Tensor | None = None,
 ) -> Tensor:
-    """`likelihood_loss` of the response that `on` names, shape (batch,).
+    """Mean negative log-likelihood per token of the response that `on` names, (batch,), in nats.
 
-    `logps` and `lengths` have shape (batch, 3), in the order source_chosen, chosen, rejected. `on`
-    is "source_chosen", "chosen", "both" (the mean of the two) or "better" (source_chosen where
-    `source_is_better` (batch,) is true, else chosen).
+    `logps` and `lengths` hold summed log-probabilities and token counts by response name, each
+    (batch,). `on` is "source_chosen", "chosen", "both" (the mean of the two) or "better"
+    (source_chosen where `source_is_better` (batch,) is true, else chosen).
 
     Raises:
         RecipeError: `on` is another word.
     """
-    source = likelihood_loss(logps[:, 0], lengths[:, 0])
-    target = likelihood_loss(logps[:, 1], lengths[:, 1])
-    if on == "source_chosen":
-        return source
-    if on == "chosen":
-        return target
-    if on == "both":
-        return (source + target) / 2
+    names = {"both": ("source_chosen", "chosen"), "better": ("source_chosen", "chosen")}
+    if on not in LIKELIHOOD_TARGETS:
+        raise RecipeError(f"likelihood_on is {on!r}; choose one of {', '.join(LIKELIHOOD_TARGETS)}")
+    terms = [-logps[name] / lengths[name] for name in names.get(on, (on,))]
     if on == "better" and source_is_better is not None:
+        source, target = terms
         return torch.where(source_is_better, source, target)
-    raise RecipeError(f"likelihood_on is {on!r}; choose source_chosen, chosen, better or both")
+    return torch.stack(terms).mean(dim=0)
 
 
-def sum_by_response(values: Tensor, response_index: Tensor, *, prompts: int) -> Tensor:
-    """Add per-token values up to one number per response, shape (prompts, 3).
+def sum_by_response(values: Tensor, response_index: Tensor, *, shape: torch.Size) -> Tensor:
+    """Add per-token values up to one number per response; `shape` is (prompts, responses).
 
-    `response_index` names the slot of each token: 3 * prompt + response, with the responses in the
-    order source_chosen, chosen, rejected, and 3 * prompts for tokens of no response. `values` may
-    hold more leading columns than `response_index` (virtual tokens of a soft prompt): they are left
-    out. Sums are taken in float32 at least.
+    `response_index` names the slot of each token: its response as a flat index into `shape`, and
+    the first index beyond for tokens of no response. `values` may hold more leading columns than
+    `response_index` (virtual tokens of a soft prompt): they are left out. Sums are taken in float32
+    at least.
     """
     values = values[:, -response_index.shape[1] :]
     values = values.to(torch.promote_types(values.dtype, torch.float32))
-    slots = values.new_zeros(3 * prompts + 1)
-    return slots.index_add(0, response_index.flatten(), values.flatten())[:-1].view(prompts, 3)
-
-
-def check_unit_interval(name: str, value: float) -> None:
-    """Raise RecipeError unless 0 <= value <= 1."""
-    if not 0.0 <= value <= 1.0:
-        raise RecipeError(f"{name} is {value}; it is a weight and must lie in [0, 1]")
-
-
-def check_label_smoothing(value: float) -> None:
-    """Raise RecipeError unless 0 <= value < 0.5."""
-    if not 0.0 <= value < 0.5:
-        raise RecipeError(
-            f"label_smoothing is {value}; it is the share of flipped preferences and must lie in "
-            "[0, 0.5)"
-        )
+    slots = values.new_zeros(shape.numel() + 1)
+    return slots.index_add(0, response_index.flatten(), values.flatten())[:-1].view(shape)

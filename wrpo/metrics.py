@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wrpo.preference_data import RESPONSES
-
 
 class MetricSums:
     """Weighted means of named quantities, accumulated on the device without a host sync."""
@@ -29,46 +27,12 @@ class MetricSums:
         return means
 
 
-def reward_metrics(logratios: Tensor, *, alpha: float, beta: float) -> dict[str, Tensor]:
-    """Rewards beta * h of each example of the triple objective; `logratios` is (n, 3).
-
-    Returns tensors of shape (n,). Accuracies are 1.0 where the first reward is strictly higher.
-    """
-    source, target, rejected = (beta * logratios).unbind(dim=1)
-    weighted = alpha * source + (1.0 - alpha) * target
-    return {
-        "rewards/source_chosen": source,
-        "rewards/chosen": target,
-        "rewards/weighted": weighted,
-        "rewards/rejected": rejected,
-        "rewards/accuracies": (weighted > rejected).float(),
-        "rewards/source_accuracies": (source > rejected).float(),
-        "rewards/target_accuracies": (target > rejected).float(),
-        "rewards/margins": weighted - rejected,
-    }
-
-
-def pair_reward_metrics(logratios: Tensor, *, beta: float) -> dict[str, Tensor]:
-    """Rewards of the pair objective, which scores chosen and rejected only."""
-    _, target, rejected = (beta * logratios).unbind(dim=1)
-    return {
-        "rewards/chosen": target,
-        "rewards/rejected": rejected,
-        "rewards/accuracies": (target > rejected).float(),
-        "rewards/margins": target - rejected,
-    }
-
-
 def response_metrics(
-    logps: Tensor, lengths: Tensor, responses: tuple[str, ...]
+    logps: Mapping[str, Tensor], lengths: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Summed log-probability and token count of each forwarded response, each (n,)."""
-    metrics = {}
-    for name in responses:
-        column = RESPONSES.index(name)
-        metrics[f"logps/{name}"] = logps[:, column]
-        metrics[f"lengths/{name}"] = lengths[:, column]
-    return metrics
+    metrics = {f"logps/{name}": values for name, values in logps.items()}
+    return metrics | {f"lengths/{name}": values for name, values in lengths.items()}
 
 
 def weigh(values: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:

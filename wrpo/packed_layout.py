@@ -25,7 +25,6 @@ from torch import Tensor
 
 from wrpo.collator import IGNORED_LABEL, Example
 from wrpo.errors import DataError
-from wrpo.preference_data import RESPONSES
 
 
 @dataclass
@@ -74,7 +73,7 @@ class PackedLayout:
     >>> batch["labels"].tolist()
     [[-100, -100, 4, 5, -100, 6]]
     >>> batch["response_index"].tolist()
-    [[3, 1, 1, 3, 2]]
+    [[2, 0, 0, 2, 1]]
     >>> batch["attention_mask"].tolist()
     [[[[4, 0, 0], [2, 0, 1]]]]
     """
@@ -95,7 +94,7 @@ class PackedLayout:
         Raises:
             DataError: a prompt is empty, so that nothing predicts the first response token.
         """
-        unscored = 3 * len(examples)
+        unscored = len(responses) * len(examples)
         triples = [_triple(row, i, responses, unscored) for i, row in enumerate(examples)]
         rows = self._rows(triples)
         width = max(len(row.ids) for row in rows)
@@ -155,7 +154,7 @@ def _triple(row: Example, index: int, responses: Sequence[str], unscored: int) -
         answer = list(row[f"{name}_ids"])
         tokens.ids += [prompt[-1], *answer]
         tokens.positions += range(shared, len(prompt) + len(answer))
-        tokens.slots += [unscored, *[3 * index + RESPONSES.index(name)] * len(answer)]
+        tokens.slots += [unscored, *[len(responses) * index + place] * len(answer)]
         own = 1 + len(answer)
         tokens.segments.append((own, 0, shared) if place else (shared + own, 0, 0))
     return tokens

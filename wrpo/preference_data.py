@@ -74,22 +74,21 @@ def has_reference(columns: Iterable[str], responses: Sequence[str] = RESPONSES) 
     return bool(present)
 
 
-def scored_responses(objective: str) -> tuple[str, ...]:
-    """Responses whose log-ratio enters the preference loss of `objective`."""
-    return ("chosen", "rejected") if objective == "dpo" else RESPONSES
-
-
-def split_preferred(dataset: "Dataset", scored: Sequence[str]) -> "Dataset":
+def name_reference_columns(
+    dataset: "Dataset", *, responses: Sequence[str], scored: Sequence[str]
+) -> "Dataset":
     """Reference columns of the `scored` responses out of the ones TRL's precomputing pass writes.
 
-    That pass knows two columns; `ref_chosen_logps` holds (source_chosen, chosen) of each row.
+    That pass knows two columns: here ref_chosen_logps holds all `responses` of a row but the last,
+    in order, and ref_rejected_logps the last.
     """
-    column = reference_column("chosen")
-    pairs = dataset.with_format("numpy")[column][:]
-    dataset = dataset.remove_columns(column)
-    for i, response in enumerate(RESPONSES[:2]):
+    columns = [reference_column(name) for name in ("chosen", "rejected")]
+    arrays = dataset.with_format("numpy")
+    first, last = (arrays[column][:] for column in columns)
+    dataset = dataset.remove_columns(columns)
+    for response, values in zip(responses, [*first.T, last], strict=True):
         if response in scored:
-            dataset = dataset.add_column(reference_column(response), pairs[:, i])
+            dataset = dataset.add_column(reference_column(response), values)
     return dataset
 
 
@@ -186,7 +185,9 @@ def _read_responses(settings: RowSettings, *, source: bool) -> tuple[str, ...]:
 
     Baselines on the same rows are then cut alike, and one table of reference log-probs fits all.
     """
-    return RESPONSES if source and settings.limits.mode == "original" else settings.responses
+    if not source or settings.limits.mode != "original":
+        return settings.responses
+    return tuple(dict.fromkeys((*RESPONSES, *settings.responses)))
 
 
 def _conversation_ids(
@@ -305,4 +306,4 @@ def _where(row: Row) -> str:
 
 
 def _has_answers(row: Row) -> bool:
-    return all(row[f"{name}_ids"] for name in RESPONSES if f"{name}_ids" in row)
+    return bool(row["rejected_ids"])

@@ -21,10 +21,12 @@ from wrpo.stage_folder import key_differences, read_manifest
 State = Literal["missing", "partial", "done", "stale"]
 
 SPEED_FIELDS = {"engine"}
+_LOSS_FIELDS = {"loss", "margin", "label_smoothing"}
 UNUSED_FIELDS = {
-    "wrpo": {"sft_on"},
-    "dpo": {"sft_on", "alpha"},
-    "sft": {"alpha", "beta", "label_smoothing", "likelihood", "reference"},
+    "wrpo": {"sft_on", "cgpo"},
+    "dpo": {"sft_on", "cgpo", "alpha"},
+    "cgpo": {"sft_on", "alpha", "fusion", *_LOSS_FIELDS},
+    "sft": {"alpha", "beta", "likelihood", "reference", "fusion", "cgpo", *_LOSS_FIELDS},
 }
 BUILD_TABLES = ("sft", "triples", "pairs")
 
@@ -173,7 +175,8 @@ def _stages(recipe: Recipe) -> list[Stage]:
         stages.append(_build(recipe, "triples", inputs))
     if "build/pairs" in tables:
         stages.append(_build(recipe, "pairs", ("prompts", *source_scores)))
-    stages += [_reference(recipe, table.removeprefix("build/")) for table in tables]
+    scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
+    stages += [_logprobs(recipe, model, rows) for model, rows in scored]
     stages += [_train(recipe, arm) for arm in arms]
     if recipe.eval.tasks:
         tasks = _task_identity(recipe.eval.include_path)
@@ -203,17 +206,23 @@ def resolved_sampling(recipe: Recipe, source: str) -> dict[str, Any]:
 
 
 def _sample(recipe: Recipe, source: str) -> Stage:
+    sampling = resolved_sampling(recipe, source)
+    return Stage(
+        f"sample/{source}",
+        ("data_construction.sample", "--source", source),
+        ("prompts", "sft") if source == TARGET else ("prompts",),
+        {"seed": recipe.seed, "model": _sampled_model(recipe, source), "sampling": sampling},
+    )
+
+
+def _sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
+    """What identifies a model that is sampled or scored; the target's weights are an input."""
     entry = sampling_model(recipe, source)
     model = entry.model_dump(mode="json", include={"dtype", "quantization", "fold_system"})
     model["chat_template"] = _template_identity(entry.chat_template)
     if source != TARGET:
         model["model"] = model_identity(entry.model, entry.revision)
-    return Stage(
-        f"sample/{source}",
-        ("data_construction.sample", "--source", source),
-        ("prompts", "sft") if source == TARGET else ("prompts",),
-        {"seed": recipe.seed, "model": model, "sampling": resolved_sampling(recipe, source)},
-    )
+    return model
 
 
 def _score(recipe: Recipe, source: str) -> Stage:
@@ -258,15 +267,36 @@ def _sft(recipe: Recipe) -> Stage:
     return Stage("sft", ("wrpo.train_sft",), ("build/sft",), settings)
 
 
-def _reference(recipe: Recipe, table: str) -> Stage:
-    settings = recipe.reference.model_dump(mode="json", exclude=SPEED_FIELDS)
+def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:
+    """(model, rows) of every table of log-probs that an arm reads, the initial policy's first.
+
+    The model is "sft" or a source; rows are triples, pairs, or anchors: prompts of triples with
+    answers to other prompts.
+    """
+    settings = preference(recipe, arm)
+    if settings.objective == "sft" or settings.reference in ("model", "none"):
+        return []
+    needed: list[tuple[str, str]] = [("sft", settings.data)]
+    if settings.objective == "cgpo":
+        needed.append(("sft", "anchors"))
+    if settings.objective == "cgpo" or settings.reference == "fused":
+        needed += [(source, settings.data) for source in recipe.sources]
+    return needed
+
+
+def _logprobs(recipe: Recipe, model: str, rows: str) -> Stage:
+    settings = recipe.logprobs.model_dump(mode="json", exclude=SPEED_FIELDS)
     settings["truncation"] = recipe.truncation.model_dump(mode="json")
-    return Stage(
-        f"reference/{table}",
-        ("wrpo.reference", "--table", table),
-        (f"build/{table}", "sft"),
-        settings,
-    )
+    table = "triples" if rows == "anchors" else rows
+    inputs: tuple[str, ...] = (f"build/{table}",)
+    if model == "sft":
+        inputs = (*inputs, "sft")
+    else:
+        settings["model"] = _sampled_model(recipe, model)
+    if recipe.logprobs.method == "sampled" and (model != "sft" or table == "triples"):
+        inputs = (*inputs, f"sample/{TARGET if model == 'sft' else model}")
+    command = ("data_construction.logprobs", "--model", model, "--rows", rows)
+    return Stage(f"logprobs/{model}/{rows}", command, inputs, settings)
 
 
 def _train(recipe: Recipe, arm: str) -> Stage:
@@ -275,8 +305,7 @@ def _train(recipe: Recipe, arm: str) -> Stage:
     cut = {"max_length"} if settings.objective == "sft" else None
     table = training_table(recipe, arm)
     inputs: tuple[str, ...] = (table, "sft")
-    if settings.objective != "sft" and settings.reference == "precomputed":
-        inputs = (*inputs, f"reference/{table.removeprefix('build/')}")
+    inputs += tuple(f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, arm))
     return Stage(
         arm,
         ("wrpo.train", "--arm", arm),

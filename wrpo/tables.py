@@ -5,7 +5,7 @@ Rows join by id: a response is (prompt_id, source, index).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ SFT_ROWS = pa.schema(
 )
 
 
-def _answer_columns(names: list[str]) -> list[tuple[str, pa.DataType]]:
+def _answer_columns(names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
     columns: list[tuple[str, pa.DataType]] = [(name, _MESSAGES) for name in names]
     for name in names:
         columns += [
@@ -79,16 +79,25 @@ def _answer_columns(names: list[str]) -> list[tuple[str, pa.DataType]]:
 
 _ROW_HEAD = [("triple_id", pa.string()), ("prompt_id", pa.string()), ("prompt", _MESSAGES)]
 
-TRIPLES = pa.schema(_ROW_HEAD + _answer_columns(["source_chosen", "chosen", "rejected"]))
-PAIRS = pa.schema(_ROW_HEAD + _answer_columns(["chosen", "rejected"]))
+ANSWERS = {"triples": ("source_chosen", "chosen", "rejected"), "pairs": ("chosen", "rejected")}
+"""The answers of a row of each preference table."""
+
+TRIPLES = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["triples"]))
+PAIRS = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["pairs"]))
 
 
-def reference_schema(answers: list[str]) -> pa.Schema:
-    """Log-prob sum (nats) and token count of each answer under the reference model."""
-    columns: list[tuple[str, pa.DataType]] = [("triple_id", pa.string())]
-    for name in answers:
-        columns += [(f"ref_{name}_logps", pa.float64()), (f"ref_{name}_length", pa.int32())]
-    return pa.schema(columns)
+LOGPROBS = pa.schema(
+    [
+        ("answer_id", pa.string()),
+        ("logp", pa.float64()),
+        ("length", pa.int32()),
+        ("mean_logp", pa.float64()),
+        ("mean_entropy", pa.float64()),
+        ("method", pa.string()),
+    ]
+)
+"""Log-prob of an answer under one model, in nats: sum and mean over `length` tokens of that model,
+and the mean entropy of its next-token distributions, where the method knows it."""
 
 
 DROPPED = pa.schema(

@@ -1,6 +1,6 @@
 """The preference stage: WRPO, or a baseline (`--arm`) on the same rows, from the SFT model.
 
-Reads:   RUN/build/triples or pairs, RUN/sft/model, RUN/reference/... when log-probs are precomputed
+Reads:   RUN/build/triples or pairs, RUN/sft/model, RUN/logprobs/... where the objective needs them
 Writes:  RUN/ARM/model, RUN/ARM/log_history.json, RUN/ARM/checkpoints
 Run:     python -m wrpo.train --recipe recipes/demo.yaml
          --arm dpo trains another arm of the recipe
@@ -10,19 +10,25 @@ Resume:  the same command again goes on from the last checkpoint
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import DataError
 from wrpo.launch import relaunch_under_accelerate
+from wrpo.loss_options import LENGTH_NORMALISED
 from wrpo.recipe import Preference, Recipe, preference
+from wrpo.reference_columns import (
+    by_answer,
+    with_anchors,
+    with_consensus,
+    with_fused_reference,
+    with_reference,
+)
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, training_table
-from wrpo.tables import Row, read_rows
+from wrpo.stages import Pipeline, scored_rows, training_table
+from wrpo.tables import ANSWERS, Row, read_rows
 
 logger = logging.getLogger(__name__)
-
-ANSWERS = {"triples": ("source_chosen", "chosen", "rejected"), "pairs": ("chosen", "rejected")}
 
 
 def train_arm(recipe: Recipe, arm: str) -> None:
@@ -39,27 +45,40 @@ def train_arm(recipe: Recipe, arm: str) -> None:
     if settings.objective == "sft":
         _train_sft(recipe, settings, model, rows=rows, folder=folder)
         return
-    reference = inputs.get(f"reference/{settings.data}")
-    if reference is not None:
-        rows = with_reference(rows, read_rows(reference), answers=ANSWERS[settings.data])
+    rows = _with_reference(recipe, arm, rows, inputs)
     _train_preference(recipe, settings, model, rows=rows, folder=folder)
 
 
-def with_reference(rows: list[Row], reference: list[Row], *, answers: tuple[str, ...]) -> list[Row]:
-    """Joins reference log-probs to rows by triple_id.
-
-    Raises:
-        DataError: a row has none.
-    """
-    known = {row["triple_id"]: row for row in reference}
-    missing = [row["triple_id"] for row in rows if row["triple_id"] not in known]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(rows)} rows have no reference log-probs, e.g. {missing[0]}; "
-            "delete the reference folder and make it again"
-        )
-    columns = [f"ref_{name}_{what}" for name in answers for what in ("logps", "length")]
-    return [{**row, **{c: known[row["triple_id"]][c] for c in columns}} for row in rows]
+def _with_reference(
+    recipe: Recipe, arm: str, rows: list[Row], inputs: dict[str, Path]
+) -> list[Row]:
+    """Rows with the columns of the reference that the arm asks for, if it reads any."""
+    needed = scored_rows(recipe, arm)
+    if not needed:
+        return rows
+    settings = preference(recipe, arm)
+    answers = ANSWERS[settings.data]
+    initial: dict[str, Row] = {}
+    sources: dict[str, dict[str, Row]] = {}
+    for model, kind in needed:
+        table = by_answer(read_rows(inputs[f"logprobs/{model}/{kind}"]))
+        if model == "sft":
+            initial |= table
+        else:
+            sources[model] = table
+    if settings.objective == "cgpo":
+        rows = with_consensus(rows, initial, sources, answers=answers, settings=settings.cgpo)
+        return with_reference(with_anchors(rows), initial, answers=["anchor"])
+    if settings.reference == "precomputed":
+        return with_reference(rows, initial, answers=answers)
+    return with_fused_reference(
+        rows,
+        initial,
+        sources,
+        answers=answers,
+        fusion=settings.fusion,
+        length_normalised=settings.loss in LENGTH_NORMALISED,
+    )
 
 
 def _train_sft(
@@ -115,11 +134,27 @@ def _objective(settings: Preference) -> dict[str, Any]:
     return {
         "objective": settings.objective,
         "beta": settings.beta,
-        "label_smoothing": settings.label_smoothing,
         "alpha": settings.alpha.end,
+        "alpha_start": settings.alpha.start,
         "alpha_schedule": settings.alpha.schedule,
         "likelihood_weight": settings.likelihood.weight,
         "likelihood_on": settings.likelihood.on,
+        "desirable_weight": settings.cgpo.desirable_weight,
+        "undesirable_weight": settings.cgpo.undesirable_weight,
+        "undesirable_warmup_start": settings.cgpo.warmup_start,
+        "undesirable_warmup_steps": settings.cgpo.warmup_steps,
+        **_loss(settings),
+    }
+
+
+def _loss(settings: Preference) -> dict[str, Any]:
+    if settings.objective == "cgpo":  # it has one loss of its own
+        return {}
+    return {
+        "loss_type": settings.loss,
+        "margin": settings.margin,
+        "label_smoothing": settings.label_smoothing,
+        "reference_free": settings.reference == "none",
     }
 
 

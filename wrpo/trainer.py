@@ -17,27 +17,24 @@ from trl import DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import global_then_local_main_first, use_adapter
 
-from wrpo.alpha import alpha_at
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
-from wrpo.layout_choice import settle_layout
-from wrpo.losses import dpo_loss, likelihood_term, wrpo_loss
+from wrpo.layout_choice import Wishes, settle_layout
+from wrpo.losses import implicit_rewards, likelihood_term
 from wrpo.metrics import (
     MetricSums,
-    pair_reward_metrics,
     response_metrics,
-    reward_metrics,
     weigh,
 )
+from wrpo.objectives import END, Progress, objective_of
 from wrpo.preference_data import (
     SCORE_COLUMNS,
     RowSettings,
     has_reference,
+    name_reference_columns,
     prepare_dataset,
     reference_column,
-    scored_responses,
-    split_preferred,
 )
 from wrpo.trainer_setup import (
     PAPER,
@@ -45,8 +42,10 @@ from wrpo.trainer_setup import (
     column_names,
     frozen_copy,
     model_name,
+    refuse_layout_beside_collator,
     refuse_sharded_sequences,
     refuse_two_references,
+    refuse_unused_reference,
     tokenizer_of,
 )
 from wrpo.truncation import CutCounts
@@ -126,17 +125,22 @@ class WRPOTrainer(DPOTrainer):
             needs_scores=args.needs_scores,
             cache_key=f"{args.mixed_precision}",
         )
-        self._scored = scored_responses(args.objective)
+        self._objective = objective_of(args)
+        self._scored = () if args.reference_free else self._objective.responses
         self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         self.cut_counts: dict[str, CutCounts] = {}
         self._own_collator, self._layout_settled = data_collator is None, False
         if self._reference_supplied:
             refuse_two_references(ref_model)
+        elif args.reference_free:
+            refuse_unused_reference(ref_model, args)
         elif ref_model is None and peft_config is None and not args.precompute_ref_log_probs:
             ref_model = frozen_copy(model)
         precompute = args.precompute_ref_log_probs
         # Told that log-probabilities are precomputed, the parent loads no reference model.
-        args.precompute_ref_log_probs = precompute or self._reference_supplied
+        args.precompute_ref_log_probs = (
+            precompute or self._reference_supplied or args.reference_free
+        )
         try:
             super().__init__(
                 model=model,
@@ -157,28 +161,37 @@ class WRPOTrainer(DPOTrainer):
         refuse_sharded_sequences(self.accelerator.parallelism_config)
         self._settle_layout()
         self._sums = {"train": MetricSums(), "eval": MetricSums()}
-        self._alpha: dict[str, float] = {}
+        self._weights: dict[str, dict[str, float]] = {}
 
     @staticmethod
     def _collator(args: WRPOConfig, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForWRPO:
         return DataCollatorForWRPO(
             pad_token_id=tokenizer.pad_token_id,
             responses=args.responses,
-            objective=args.objective,
+            scored=() if args.reference_free else objective_of(args).responses,
             needs_scores=args.needs_scores,
             pad_to_multiple_of=args.pad_to_multiple_of,
         )
 
     def _settle_layout(self) -> None:
-        if not self._layout_settled:
-            settle_layout(
-                [model for model in (self.model, self.ref_model) if model is not None],
-                args=self.args,
-                collator=self.data_collator if self._own_collator else None,
-                balances_experts=self.aux_loss_enabled,
-                accelerator=self.accelerator,
-            )
+        if self._layout_settled:
+            return
         self._layout_settled = True
+        if not self._own_collator:
+            refuse_layout_beside_collator(self.args)
+            logger.info("triple_layout: that of the data_collator that was passed")
+            return
+        self.data_collator.layout = settle_layout(
+            [model for model in (self.model, self.ref_model) if model is not None],
+            Wishes(
+                layout=self.args.triple_layout,
+                row_tokens=self.args.packed_row_tokens,
+                max_length=self.args.max_length,
+                dropout=not self.args.disable_dropout,
+                balances_experts=self.aux_loss_enabled,
+            ),
+            accelerator=self.accelerator,
+        )
 
     # ---- data -----------------------------------------------------------------------------------
 
@@ -231,17 +244,17 @@ class WRPOTrainer(DPOTrainer):
             return dataset
         self._settle_layout()  # the parent's constructor may come here first
         dataset = super()._precompute_ref_logps(dataset, name, batch_size)
-        return split_preferred(dataset, self._scored)
+        return name_reference_columns(dataset, responses=self.args.responses, scored=self._scored)
 
     def compute_ref_log_probs(
         self, model: nn.Module, inputs: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Reference log-probabilities as TRL's precomputing pass takes them.
 
-        Returns (source_chosen, chosen) of shape (n, 2) and rejected of shape (n,).
+        Returns all forwarded responses but the last, (n, r - 1), and the last, (n,).
         """
         logps = self._reference_pass(model, inputs)
-        return logps[:, :2], logps[:, 2]
+        return logps[:, :-1], logps[:, -1]
 
     def _reference_pass(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         with (
@@ -259,7 +272,9 @@ class WRPOTrainer(DPOTrainer):
         policy = self.accelerator.unwrap_model(self.model)
         return use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
 
-    def _reference_logps(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def _reference_logps(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        if self.args.reference_free:
+            return None
         if "reference_bits" in inputs:
             return reference_logps(inputs)
         if self.ref_model is None and not is_peft_model(self.model):
@@ -272,18 +287,16 @@ class WRPOTrainer(DPOTrainer):
     # ---- loss -----------------------------------------------------------------------------------
 
     @property
+    def progress(self) -> Progress:
+        """How far training is; evaluation stands at the end."""
+        if not self.model.training:
+            return END
+        return Progress(self.state.global_step, self.state.max_steps)
+
+    @property
     def alpha(self) -> float:
         """Weight of the source response in the current optimizer step."""
-        if self.args.objective == "dpo":
-            return 0.0
-        if not self.model.training:
-            return self.args.alpha
-        return alpha_at(
-            self.args.alpha_schedule,
-            alpha=self.args.alpha,
-            step=self.state.global_step,
-            max_steps=self.state.max_steps,
-        )
+        return self._objective.weights(self.progress).get("alpha", 0.0)
 
     def compute_loss(
         self,
@@ -303,8 +316,7 @@ class WRPOTrainer(DPOTrainer):
         extra = {"output_router_logits": True} if self.aux_loss_enabled else {}
         outputs = model(**model_inputs(inputs), **extra, use_cache=False, fused_lm_head=True)
         logps = by_response(outputs.log_probs, inputs)
-        logratios = logps - self._reference_logps(inputs)
-        losses, metrics = self._losses(logps, logratios, inputs)
+        losses, metrics = self._losses(logps, self._reference_logps(inputs), inputs)
         scale = 1.0
         if num_items_in_batch is not None:
             scale = len(losses) * self.accelerator.num_processes / num_items_in_batch
@@ -319,30 +331,32 @@ class WRPOTrainer(DPOTrainer):
         return loss
 
     def _losses(
-        self, logps: Tensor, logratios: Tensor, inputs: Mapping[str, Tensor]
+        self, logps: Tensor, reference: Tensor | None, inputs: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and metrics of each prompt, all (n,), from log-probabilities (n, 3)."""
-        args, alpha = self.args, self.alpha
-        source, target, rejected = logratios.unbind(dim=1)
-        options = {"beta": self.beta, "label_smoothing": self.label_smoothing}
-        if args.objective == "dpo":
-            losses = dpo_loss(target, rejected, **options)
-            metrics = pair_reward_metrics(logratios, beta=self.beta)
-        else:
-            losses = wrpo_loss(source, target, rejected, alpha=alpha, **options)
-            metrics = reward_metrics(logratios, alpha=alpha, beta=self.beta)
-            self._alpha[self._mode] = alpha
-        metrics |= response_metrics(logps, inputs["lengths"], args.responses)
-        if args.likelihood_weight > 0:
+        """Loss and metrics of each prompt, all (n,), from summed log-probabilities (n, r)."""
+        rewards = implicit_rewards(
+            logps,
+            reference,
+            inputs["lengths"],
+            length_normalised=self._objective.length_normalised,
+        )
+        losses, metrics = self._objective(self._by_name(rewards), self.progress)
+        self._weights[self._mode] = self._objective.weights(self.progress)
+        named, lengths = self._by_name(logps), self._by_name(inputs["lengths"])
+        metrics |= response_metrics(named, lengths)
+        if self.args.likelihood_weight > 0:
             likelihood = likelihood_term(
-                logps,
-                inputs["lengths"],
-                on=args.likelihood_on,
+                named,
+                lengths,
+                on=self.args.likelihood_on,
                 source_is_better=inputs.get("source_is_better"),
             )
             metrics |= {"preference_loss": losses, "likelihood_loss": likelihood}
-            losses = losses + args.likelihood_weight * likelihood
+            losses = losses + self.args.likelihood_weight * likelihood
         return losses, {"loss": losses, **metrics}
+
+    def _by_name(self, values: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.args.responses, values.unbind(dim=1), strict=True))
 
     def prediction_step(
         self,
@@ -378,8 +392,8 @@ class WRPOTrainer(DPOTrainer):
         """Add the metrics gathered since the last call to `logs` and report them."""
         mode = self._mode
         metrics = self._sums[mode].pop_means()
-        if metrics and mode in self._alpha:
-            metrics["alpha"] = self._alpha[mode]
+        if metrics:
+            metrics |= self._weights.get(mode, {})
         if mode == "train":
             metrics.pop("loss", None)
             if metrics:

@@ -53,6 +53,24 @@ def refuse_two_references(ref_model: PreTrainedModel | None) -> None:
         )
 
 
+def refuse_unused_reference(ref_model: PreTrainedModel | None, args: WRPOConfig) -> None:
+    """Raise RecipeError for a reference beside an objective that has none."""
+    if ref_model is not None or args.precompute_ref_log_probs:
+        raise RecipeError(
+            "reference_free is set beside a reference; leave out ref_model and "
+            "precompute_ref_log_probs, or reference_free"
+        )
+
+
+def refuse_layout_beside_collator(args: WRPOConfig) -> None:
+    """Raise RecipeError for the prefix layout beside a collator of the caller's own."""
+    if args.triple_layout == "prefix":
+        raise RecipeError(
+            "triple_layout is prefix, but a data_collator was passed, which decides the layout; "
+            "leave one of them out"
+        )
+
+
 def refuse_sharded_sequences(parallelism: Any) -> None:
     """Raise RecipeError for an accelerate parallelism config that splits tokens or layers."""
     for option in ("cp_size", "sp_size", "tp_size"):

@@ -14,7 +14,7 @@ from wrpo.errors import ModelError
 from wrpo.recipe.schema import Engine, Model
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput
+    from vllm import LLM, RequestOutput
 
 logger = logging.getLogger(__name__)
 
@@ -47,42 +47,11 @@ class VLLMEngine:
         stop_token_ids: list[int],
         max_model_len: int,
     ) -> None:
-        prepare_environment()
-        try:
-            from vllm import LLM
-        except ImportError as error:
-            raise ModelError(f"vLLM does not import ({error}); install it: make setup") from error
-
         self._sampling = sampling
         self._stop_token_ids = stop_token_ids
         self._window = engine.max_num_seqs * _QUEUE_FACTOR
-        arguments: dict[str, Any] = {
-            "model": model,
-            "revision": entry.revision,
-            "dtype": entry.dtype,
-            "quantization": entry.quantization,
-            "trust_remote_code": entry.trust_remote_code,
-            "tensor_parallel_size": engine.tensor_parallel_size,
-            "pipeline_parallel_size": engine.pipeline_parallel_size,
-            "gpu_memory_utilization": engine.gpu_memory_utilization,
-            "max_num_seqs": engine.max_num_seqs,
-            "enforce_eager": engine.enforce_eager,
-            "enable_prefix_caching": engine.prefix_caching,
-            "max_model_len": max_model_len,
-            "generation_config": "vllm",
-            "disable_log_stats": True,
-        }
-        if engine.kv_cache_mib is not None:
-            arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
-        if on_cpu():
-            # A seeded request that is prefilled in pieces rewinds its generator, which CPU
-            # generators cannot do ("CPU Generator does not use offset").
-            arguments["enable_chunked_prefill"] = False
-            arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, max_model_len)
-        try:
-            self._engine = LLM(**arguments).llm_engine
-        except (ValueError, OSError, RuntimeError) as error:
-            raise ModelError(f"vLLM cannot load {model}: {error}") from error
+        llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len)
+        self._engine = llm.llm_engine
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yields every completion as it finishes."""
@@ -130,6 +99,47 @@ class VLLMEngine:
             logprobs=0 if s["keep_logprobs"] else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def load_llm(model: str, *, entry: Model, engine: Engine, max_model_len: int) -> LLM:
+    """A vLLM engine for one model; see `VLLMEngine` for the arguments.
+
+    Raises:
+        ModelError: vLLM does not import, or cannot load the model.
+    """
+    prepare_environment()
+    try:
+        from vllm import LLM
+    except ImportError as error:
+        raise ModelError(f"vLLM does not import ({error}); install it: make setup") from error
+
+    arguments: dict[str, Any] = {
+        "model": model,
+        "revision": entry.revision,
+        "dtype": entry.dtype,
+        "quantization": entry.quantization,
+        "trust_remote_code": entry.trust_remote_code,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "pipeline_parallel_size": engine.pipeline_parallel_size,
+        "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "max_num_seqs": engine.max_num_seqs,
+        "enforce_eager": engine.enforce_eager,
+        "enable_prefix_caching": engine.prefix_caching,
+        "max_model_len": max_model_len,
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+    }
+    if engine.kv_cache_mib is not None:
+        arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
+    if on_cpu():
+        # A seeded request that is prefilled in pieces rewinds its generator, which CPU generators
+        # cannot do ("CPU Generator does not use offset").
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, max_model_len)
+    try:
+        return LLM(**arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ModelError(f"vLLM cannot load {model}: {error}") from error
 
 
 def _completion(request: Request, output: RequestOutput) -> Completion:

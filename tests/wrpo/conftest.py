@@ -106,8 +106,8 @@ def trl_pair_trainer(make_config, triples, tokenizer):
     """TRL's own DPO trainer on (preferred, y_l) of the same triples."""
     from trl import DPOConfig, DPOTrainer
 
-    def make(preferred: str, *, model, ref_model):
-        options = make_config().to_dict()
+    def make(preferred: str, *, model, ref_model, loss_type: str = "sigmoid"):
+        options = make_config(loss_type=loss_type).to_dict()
         names = DPOConfig.__dataclass_fields__
         kept = {k: v for k, v in options.items() if k in names and k != "pad_token"}
         pairs = triples.select_columns(["prompt", preferred, "rejected"])

@@ -4,12 +4,14 @@ from datasets import Dataset
 
 from tests.wrpo.conftest import make_triples
 from tests.wrpo.training import logged, policy, whole_batch
-from wrpo.metrics import reward_metrics
+from wrpo.objectives import END, WRPO, PairLoss
+from wrpo.preference_data import RESPONSES
 
 
 def test_accuracies_compare_each_prompt_with_itself():
-    logratios = torch.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 2.0], [0.0, 4.0, 3.0]])
-    metrics = reward_metrics(logratios, alpha=0.5, beta=2.0)
+    rewards = torch.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 2.0], [0.0, 4.0, 3.0]])
+    objective = WRPO(PairLoss(beta=2.0), alpha=0.5)
+    _, metrics = objective(dict(zip(RESPONSES, rewards.unbind(dim=1), strict=True)), END)
     assert metrics["rewards/target_accuracies"].tolist() == [1.0, 0.0, 1.0]
     assert metrics["rewards/source_accuracies"].tolist() == [0.0, 1.0, 0.0]
     assert metrics["rewards/weighted"].tolist() == [3.0, 5.0, 4.0]

@@ -30,13 +30,19 @@ from wrpo.trainer import WRPOTrainer
         ({"alpha": 0.0, "alpha_schedule": "constant"}, "chosen"),
         ({"alpha": 1.0, "alpha_schedule": "constant"}, "source_chosen"),
         ({"objective": "dpo", "alpha": 0.7}, "chosen"),
+        ({"objective": "dpo", "loss_type": "sigmoid_norm"}, "chosen"),
+        ({"objective": "dpo", "loss_type": "hinge"}, "chosen"),
+        ({"alpha": 1.0, "alpha_schedule": "constant", "loss_type": "ipo"}, "source_chosen"),
     ],
 )
 def test_extremes_equal_trl_dpo_in_loss_and_gradients(
     make_trainer, trl_pair_trainer, options, preferred
 ):
     ours = make_trainer(model=policy(), ref_model=policy(seed=1), **options)
-    theirs = trl_pair_trainer(preferred, model=policy(), ref_model=policy(seed=1))
+    loss_type = options.get("loss_type", "sigmoid")
+    theirs = trl_pair_trainer(
+        preferred, model=policy(), ref_model=policy(seed=1), loss_type=loss_type
+    )
     for column in ("prompt_ids", "rejected_ids"):
         assert ours.train_dataset[column][:] == theirs.train_dataset[column][:]
     assert_same(loss_and_gradients(ours), loss_and_gradients(theirs))

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
+from wrpo.alpha import AlphaSchedule
+from wrpo.fusion import FusionRule
+from wrpo.loss_options import LikelihoodOn, PreferenceLoss, loss_problem
 from wrpo.truncation import Limits
 
 TARGET = "target"
@@ -241,9 +244,11 @@ class SFT(Training):
 class Alpha(Section):
     """The fusion coefficient: the weight of the source answer in the preferred reward."""
 
+    start: Share = Field(0.0, description="Value at the first update.")
     end: Share = Field(0.1, description="Value at the end of training.")
-    schedule: Literal["linear", "constant"] = Field(
-        "linear", description="linear: 0 to end over the optimizer steps; constant: always end."
+    schedule: AlphaSchedule = Field(
+        "linear",
+        description="linear or cosine: start to end over the steps; constant: always end.",
     )
 
 
@@ -251,33 +256,74 @@ class Likelihood(Section):
     """Optional negative log-likelihood of a preferred answer, added to the preference loss."""
 
     weight: float = Field(0.0, ge=0.0, description="Factor of the term; 0 is off.")
-    on: Literal["source_chosen", "chosen", "better", "both"] = Field(
+    on: LikelihoodOn = Field(
         "better", description="Which preferred answer; better: the higher scored of the two."
     )
+
+
+class Fusion(Section):
+    """How `reference: fused` joins the initial policy and the sources (InfiFPO)."""
+
+    rule: FusionRule = Field(
+        "max_margin",
+        description="max_margin: the source that differs most; average; confidence: weighted mean.",
+    )
+    clip: bool = Field(
+        True, description="Never below the initial policy where preferred, nor above it elsewhere."
+    )
+
+
+class CGPO(Section):
+    """Consensus-guided preference optimisation: its own weights, and those of the sources."""
+
+    desirable_weight: float = Field(1.2, ge=0.0, description="Factor of the preferred answers.")
+    undesirable_weight: float = Field(1.0, ge=0.0, description="Factor of the rejected answer.")
+    warmup_start: int = Field(0, ge=0, description="Optimizer steps before that factor grows.")
+    warmup_steps: int = Field(100, ge=0, description="Optimizer steps until it is there.")
+    weighting: Literal["entropy", "uniform"] = Field(
+        "entropy", description="entropy: sources surer than usual weigh more; uniform: all alike."
+    )
+    temperature: float = Field(0.8, gt=0.0, description="Softness of the sources' weights.")
+    floor: float = Field(0.02, ge=0.0, lt=1.0, description="Least weight of a source.")
 
 
 class Preference(Training):
     """The preference stage: WRPO, or a baseline on the same rows."""
 
-    objective: Literal["wrpo", "dpo", "sft"] = Field(
-        "wrpo", description="wrpo on triples; dpo on (chosen, rejected); sft on the preferred one."
+    objective: Literal["wrpo", "dpo", "cgpo", "sft"] = Field(
+        "wrpo",
+        description="wrpo or cgpo on triples; dpo on (chosen, rejected); sft on the preferred one.",
     )
     data: Literal["triples", "pairs"] = Field("triples", description="Which table to train on.")
+    loss: PreferenceLoss = Field(
+        "sigmoid",
+        description="Loss of wrpo and dpo: sigmoid; sigmoid_norm, length-normalised; hinge; ipo.",
+    )
     beta: float = Field(0.01, gt=0.0, description="Scale of the implicit reward.")
+    margin: float = Field(0.0, ge=0.0, description="What the scaled difference must exceed.")
     label_smoothing: float = Field(0.0, ge=0.0, lt=0.5, description="Share of flipped labels.")
     alpha: Alpha = Field(default_factory=Alpha, description="The fusion coefficient.")
     likelihood: Likelihood = Field(default_factory=Likelihood, description="Optional anchor.")
     sft_on: Literal["source_chosen", "chosen", "better"] = Field(
         "source_chosen", description="Which answer objective sft trains on."
     )
-    reference: Literal["precomputed", "model"] = Field(
-        "precomputed", description="Read the reference table, or keep a reference model loaded."
+    reference: Literal["precomputed", "model", "fused", "none"] = Field(
+        "precomputed",
+        description="precomputed: log-probs of the SFT model from a table; model: keep it loaded; "
+        "fused: of the SFT model and the sources (InfiFPO); none: reference-free.",
     )
+    fusion: Fusion = Field(default_factory=Fusion, description="For reference: fused.")
+    cgpo: CGPO = Field(default_factory=CGPO, description="For objective: cgpo.")
 
     @model_validator(mode="after")
-    def _data_fits_objective(self) -> Preference:
+    def _fits_objective(self) -> Preference:
         if self.data == "pairs" and self.objective != "dpo":
             raise ValueError(f'data "pairs" fits objective "dpo", not "{self.objective}"')
+        if self.objective == "cgpo" and self.reference != "precomputed":
+            raise ValueError(f'objective "cgpo" needs reference precomputed, not {self.reference}')
+        smoothing = self.label_smoothing
+        if problem := loss_problem(self.loss, margin=self.margin, label_smoothing=smoothing):
+            raise ValueError(problem)
         return self
 
 
@@ -311,11 +357,31 @@ class Truncation(Section):
         return self
 
 
-class Reference(Section):
-    """Log-probabilities of the training answers under the SFT model."""
+class LogProbEngine(Section):
+    """How fast log-probs are computed."""
 
+    batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
+    attention: str | None = Field(
+        None, description="Attention kernel, e.g. flash_attention_2; unset: transformers' choice."
+    )
+
+
+class LogProbs(Section):
+    """Log-probs of the training answers under the SFT model and, where needed, the sources."""
+
+    method: Literal["trainer", "vllm", "sampled"] = Field(
+        "trainer",
+        description="trainer: the training step's own pass; vllm: its prompt log-probs; sampled: "
+        "those it gave while sampling (sample.target.keep_logprobs), the rest by the trainer.",
+    )
+    tolerance: float = Field(
+        0.5,
+        gt=0.0,
+        description="Largest difference from the trainer's sum of an answer, in nats.",
+    )
+    check_answers: int = Field(8, ge=1, description="Answers compared before others are computed.")
     chunk_rows: int = Field(512, ge=1, description="Rows per part file.")
-    engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
+    engine: LogProbEngine = Field(default_factory=LogProbEngine, description="Speed only.")
 
 
 class EvalEngine(Section):
@@ -359,7 +425,7 @@ class Recipe(Section):
     build: Build = Field(default_factory=Build)
     sft: SFT = Field(default_factory=SFT)
     truncation: Truncation = Field(default_factory=Truncation)
-    reference: Reference = Field(default_factory=Reference)
+    logprobs: LogProbs = Field(default_factory=LogProbs)
     wrpo: Preference = Field(default_factory=Preference)
     arms: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Further trained models: what differs from `wrpo`."

@@ -1,0 +1,164 @@
+"""Log-probs of the training answers under one model of the run: the SFT model, or a source.
+
+Reads:   RUN/build/triples or pairs; RUN/sft/model for `--model sft`; RUN/sample/... for the method
+         `sampled`
+Writes:  RUN/logprobs/MODEL/ROWS (per answer, named by its content: log-prob sum and mean in nats,
+         tokens under that model's own tokenizer, mean entropy)
+Run:     python -m data_construction.logprobs --model sft --recipe recipes/demo.yaml
+         without --model: every table that the recipe's arms read
+Resume:  the same command again; finished parts stay
+
+The SFT model's are the reference of WRPO and DPO, which therefore hold no reference model while
+training; the sources' are what InfiFPO and CGPO fuse. Other methods than the training step's own
+pass are compared with it on a few answers before they are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+
+from data_construction.answer_scorer import SFT, AnswerScorer
+from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import RecipeError
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.schema import Model
+from wrpo.reference_columns import with_anchors
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
+from wrpo.tables import ANSWERS, LOGPROBS, Row, iter_parts, read_rows
+
+logger = logging.getLogger(__name__)
+
+
+class LogProbStage:
+    """The log-probs of one set of rows under one model."""
+
+    def __init__(self, recipe: Recipe, model: str, rows: str) -> None:
+        self.recipe = recipe
+        self.settings = recipe.logprobs
+        self.pipeline = Pipeline(recipe)
+        self.name = f"logprobs/{model}/{rows}"
+        self.model = model
+        self.rows = rows
+        self.answers = ("anchor",) if rows == "anchors" else ANSWERS[rows]
+        self.entry: Model = recipe.target if model == SFT else recipe.sources[model]
+        self.folder = StageFolder(self.pipeline.folder(self.name), self.pipeline.key(self.name))
+
+    def run(self) -> None:
+        """Computes the missing parts.
+
+        Raises:
+            ModelError: the method's log-probs differ from those of the training step.
+        """
+        from tqdm import tqdm
+
+        rows = self._read()
+        size = self.settings.chunk_rows
+        chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
+        if self.folder.open(parts=len(chunks)):
+            logger.info("%s: complete, nothing to do (%s)", self.name, self.folder.path)
+            return
+        with self.folder.lock():
+            done = self.folder.done_parts()
+            todo = [part for part in range(len(chunks)) if part not in done]
+            if todo:
+                score = AnswerScorer(self, [chunks[part] for part in todo])
+                for part in tqdm(todo, unit="part", desc=self.name):
+                    self.folder.write_part(part, score(chunks[part]), LOGPROBS)
+            self.folder.finish_parts(len(chunks))
+
+    def path(self) -> str:
+        """Weights of the model."""
+        if self.model == SFT:
+            return str(self.pipeline.finished("sft") / "model")
+        return self.entry.model
+
+    def sampled(self) -> dict[tuple[str, int], Row]:
+        """The answers that this very model gave, with the log-probs of sampling.
+
+        Raises:
+            RecipeError: sampling kept no log-probs.
+        """
+        source = TARGET if self.model == SFT else self.model
+        stage = f"sample/{source}"
+        if stage not in self.pipeline[self.name].inputs:
+            return {}
+        wanted = {
+            (row["prompt_id"], row[f"{name}_index"])
+            for row in self._read()
+            for name in self.answers
+            if row.get(f"{name}_source") == source
+        }
+        found = {
+            (row["prompt_id"], row["index"]): row
+            for rows in iter_parts(self.pipeline.finished(stage))
+            for row in rows
+            if (row["prompt_id"], row["index"]) in wanted
+        }
+        if any(row["logprob"] is None for row in found.values()):
+            raise RecipeError(
+                f"logprobs.method is sampled, but {stage} kept no log-probs; set "
+                "sample.keep_logprobs (or sample.target.keep_logprobs) and sample again, or set "
+                "logprobs.method to trainer"
+            )
+        return found
+
+    def _read(self) -> list[Row]:
+        table = "triples" if self.rows == "anchors" else self.rows
+        rows = read_rows(self.pipeline.finished(f"build/{table}"))
+        return with_anchors(rows) if self.rows == "anchors" else rows
+
+
+def _tables(recipe: Recipe, model: str | None, rows: str | None) -> list[tuple[str, str]]:
+    """(model, rows) of every table that the recipe reads and that was asked for.
+
+    Raises:
+        RecipeError: no such table.
+    """
+    stages = [name.split("/")[1:] for name in Pipeline(recipe).stages if name[:9] == "logprobs/"]
+    wanted = [(m, r) for m, r in stages if model in (None, m) and rows in (None, r)]
+    if not wanted:
+        known = ", ".join(f"--model {m} --rows {r}" for m, r in stages) or "none at all"
+        raise RecipeError(f"no arm of recipe {recipe.run} reads these log-probs; it reads: {known}")
+    return wanted
+
+
+def _run_each(args: argparse.Namespace, tables: list[tuple[str, str]]) -> None:
+    """Each in a process of its own, so that one model's memory is gone before the next."""
+    for model, rows in tables:
+        command = [sys.executable, "-m", "data_construction.logprobs", "--recipe", str(args.recipe)]
+        command += ["--model", model, "--rows", rows, *args.overrides]
+        status = subprocess.run(command).returncode
+        if status:
+            sys.exit(status)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = stage_parser(__doc__)
+    parser.add_argument("--model", help="sft, or a source's name; default: all that are needed")
+    parser.add_argument(
+        "--rows", choices=[*ANSWERS, "anchors"], help="which rows; default: all that are needed"
+    )
+    return parser
+
+
+def main() -> None:
+    args, recipe = parse_stage(_arguments())
+    tables = _tables(recipe, args.model, args.rows)
+    if len(tables) > 1:
+        _run_each(args, tables)
+        return
+    LogProbStage(recipe, *tables[0]).run()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if recipe.logprobs.method == "vllm":
+        os._exit(0)  # collecting vLLM's objects takes seconds; everything is written by now
+
+
+if __name__ == "__main__":
+    run_main(main)
