@@ -14,7 +14,6 @@ from typing import Any
 from wrpo.errors import ModelError
 from wrpo.recipe import Recipe
 from wrpo.tables import Row
-from wrpo.train import ANSWERS
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +31,18 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
     from tqdm import tqdm
 
     from wrpo.chat import template_hash
-    from wrpo.preference_data import RowSettings, prepare_row
+    from wrpo.preference_data import RESPONSES, RowSettings, prepare_row
     from wrpo.truncation import count_cuts
 
     tokenizer = _tokenizer(recipe, table)
     limits = recipe.truncation.limits
-    settings = RowSettings(ANSWERS[table], limits, fold_system=recipe.target.fold_system)
+    answers = tuple(name for name in RESPONSES if name in rows[0])
+    settings = RowSettings(answers, limits, fold_system=recipe.target.fold_system)
     read = []
     for row in tqdm(rows, unit="row", desc=f"build/{table}: truncation"):
         prepared = prepare_row(row, tokenizer=tokenizer, settings=settings)
         read.append({name: prepared[name] for name in ("cut_tokens", "rejected_ids")})
-    counts = count_cuts(read, ("prompt", *ANSWERS[table]))
+    counts = count_cuts(read, ("prompt", *answers))
     for line in counts.describe(f"build/{table}", limits):
         logger.warning("%s", line)
     return {"limits": asdict(limits), "template": template_hash(tokenizer), **asdict(counts)}
