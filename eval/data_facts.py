@@ -34,6 +34,7 @@ def data_facts(evidence: Evidence) -> dict[str, Any]:
         "lengths": _lengths(evidence),
         "scores": _scores(evidence),
         "answers": _answers(evidence),
+        "truncation": _truncation(evidence),
         "stages": _stages(evidence),
     }
 
@@ -105,6 +106,15 @@ def _answers(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
         scores["chosen - rejected"] = scores["chosen"] - scores["rejected"]
         found[stage] = {name: summarise(values) for name, values in scores.items()}
     return found
+
+
+def _truncation(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """What truncation does to each training table, with the limits that were counted for."""
+    return {
+        name: manifest["truncation"]
+        for name, manifest in evidence.manifests()
+        if "truncation" in manifest
+    }
 
 
 def _stages(evidence: Evidence) -> dict[str, dict[str, Any]]:

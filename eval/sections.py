@@ -25,6 +25,7 @@ from eval.statistics import LEVEL, RESAMPLES, Estimate
 from eval.svg import Range, range_chart
 from eval.verdict import overview, sentence
 from wrpo.recipe import Recipe, dump_recipe
+from wrpo.truncation import Limits
 
 SCORES_NOTE = (
     "characters: mean length of an answer. "
@@ -195,6 +196,8 @@ def data(facts: dict[str, Any]) -> list[Block]:
     blocks += _distributions("Scores of all sampled answers", facts["scores"])
     for stage, answers in facts["answers"].items():
         blocks += _distributions(f"Scores in {stage}", answers)
+    for stage, counts in facts["truncation"].items():
+        blocks += _truncation(stage, counts)
     rows = [
         [
             name,
@@ -294,6 +297,19 @@ def _lengths(lengths: dict[str, dict[str, float]]) -> list[Block]:
     ]
     header = ["", "answers", "mean", "5%", "median", "95%", "cut at max_tokens"]
     return [Heading("Lengths of sampled answers (tokens)", 3), Table(header, rows)]
+
+
+def _truncation(stage: str, counts: dict[str, Any]) -> list[Block]:
+    lost = {f"{name} loses tokens": rows for name, rows in counts["cut"].items()}
+    lost["not trained on: the prompt fills max_length"] = counts["dropped"]
+    share = max(1, counts["rows"])
+    rows = [[what, str(n), f"{n / share:.1%}"] for what, n in lost.items()]
+    limits = Limits(**counts["limits"]).describe()
+    return [
+        Heading(f"Truncation of {stage}", 3),
+        Paragraph(f"Counted for {limits}. An answer that loses tokens loses its end of turn."),
+        Table(["", "rows", "share"], rows),
+    ]
 
 
 def _distributions(title: str, by_name: dict[str, dict[str, float]]) -> list[Block]:

@@ -149,10 +149,44 @@ def render_answer(
     Raises:
         TemplateError: No template, or the template cannot render this conversation.
     """
+    prompt_ids, (answer_ids,) = render_answers(
+        tokenizer, messages, [answer], fold_system=fold_system
+    )
+    return prompt_ids, answer_ids
+
+
+def render_answers(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Messages,
+    answers: Sequence[str],
+    *,
+    fold_system: bool = False,
+) -> tuple[list[int], list[list[int]]]:
+    """The ids of ``render_answer`` for several answers to the same conversation, in their order.
+
+    Raises:
+        TemplateError: As ``render_answer``.
+    """
     chat = _guarded(tokenizer, messages, fold_system=fold_system)
     prompt_text = _prompt_text(tokenizer, chat)
-    completion, end = _completion(tokenizer, chat, guard(tokenizer, answer, "The answer"))
     prompt_ids = encode_chat(tokenizer, prompt_text)
+    answer_ids = [
+        _answer_ids(tokenizer, chat, answer, prompt_text=prompt_text, prompt_ids=prompt_ids)
+        for answer in answers
+    ]
+    return prompt_ids, answer_ids
+
+
+def _answer_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    chat: Chat,
+    answer: str,
+    *,
+    prompt_text: str,
+    prompt_ids: list[int],
+) -> list[int]:
+    guarded = guard(tokenizer, answer, "The answer")
+    completion, end = _completion(tokenizer, chat, guarded, prompt_text)
     full_ids = encode_chat(tokenizer, prompt_text + completion)
     if full_ids[: len(prompt_ids)] == prompt_ids:
         answer_ids = full_ids[len(prompt_ids) :]
@@ -164,7 +198,7 @@ def render_answer(
             "mark it as special, so an answer that spells it cannot be kept. Drop the row. "
             f"Answer: {_short(answer)}"
         )
-    return prompt_ids, answer_ids
+    return answer_ids
 
 
 def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -268,12 +302,15 @@ def _prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
     return text
 
 
-def _completion(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str) -> tuple[str, int]:
+def _completion(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str, prompt: str
+) -> tuple[str, int]:
     """What follows the prompt, end of turn included, and the id of that end of turn."""
     # Some templates render earlier turns differently once an answer follows (Mistral v0.3 leaves
     # out the system text); the last exchange alone still shows how they write an answer.
     for context in [chat] if len(chat) == 1 else [chat, chat[-1:]]:
-        prompt = _render(tokenizer, context, generation_prompt=True)
+        if context is not chat:
+            prompt = _render(tokenizer, context, generation_prompt=True)
         head, tail = _rendered_answer(tokenizer, context, answer)
         body = head[len(prompt) :]
         end_text, end = _up_to_end_of_turn(tokenizer, tail)

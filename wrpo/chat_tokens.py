@@ -123,17 +123,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, continues: bool = F
     return [real_ids.get(index, index) for index in found[1 if continues else 0 :]]
 
 
-def _cache_key(tokenizer: PreTrainedTokenizerBase) -> tuple[int, tuple[int, ...]]:
+def _cache_key(tokenizer: PreTrainedTokenizerBase) -> tuple[int, tuple[str, ...]]:
     """What changes when tokens are added to a tokenizer or are declared special."""
-    return len(tokenizer), tuple(tokenizer.all_special_ids)
+    return len(tokenizer), tuple(tokenizer.all_special_tokens)
 
 
 @functools.lru_cache(maxsize=8)
 def _read_added_tokens(
-    tokenizer: PreTrainedTokenizerBase, size: int, named_ids: tuple[int, ...]
+    tokenizer: PreTrainedTokenizerBase, size: int, named: tuple[str, ...]
 ) -> AddedTokens:
     tokens = tokenizer.added_tokens_decoder
-    special = {i: token.content for i, token in tokens.items() if token.special or i in named_ids}
+    special = {i: t.content for i, t in tokens.items() if t.special or t.content in named}
     texts = [token.content for token in tokens.values()]
     return AddedTokens(
         ids={token.content: index for index, token in tokens.items()},
@@ -154,7 +154,7 @@ def _alias(token_id: int | str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _literal_backend(
-    tokenizer: PreTrainedTokenizerBase, size: int, named_ids: tuple[int, ...]
+    tokenizer: PreTrainedTokenizerBase, size: int, named: tuple[str, ...]
 ) -> tuple[Tokenizer, dict[int, int]]:
     """A copy that reads special tokens as letters, and their aliases as the tokens.
 

@@ -193,17 +193,15 @@ def _read_responses(settings: RowSettings, *, source: bool) -> tuple[str, ...]:
 def _conversation_ids(
     row: Row, tokenizer: "PreTrainedTokenizerBase", names: Sequence[str], *, fold_system: bool
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
-    from wrpo.chat import render_answer
+    from wrpo.chat import render_answers
 
     prompt = row["prompt"]
     messages = [prompt] if isinstance(prompt, Mapping) else list(prompt)
-    prompt_ids: TokenIds = []
-    answers = {}
-    for name, text in _answer_texts(row, names).items():
-        prompt_ids, answers[name] = render_answer(
-            tokenizer, messages, text, fold_system=fold_system
-        )
-    return prompt_ids, answers
+    texts = _answer_texts(row, names)
+    prompt_ids, answer_ids = render_answers(
+        tokenizer, messages, list(texts.values()), fold_system=fold_system
+    )
+    return prompt_ids, dict(zip(texts, answer_ids, strict=True))
 
 
 def _answer_texts(row: Row, responses: Sequence[str]) -> dict[str, str]:

@@ -84,26 +84,26 @@ class StageFolder:
         write_parquet(self.path / part_name(part), rows, schema)
 
     def write_all(
-        self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
+        self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None, **facts: Any
     ) -> None:
-        """Writes a table that fits in memory as parts, and completes the manifest."""
+        """Writes a table that fits in memory as parts, and completes the manifest with `facts`."""
         starts = range(0, len(rows), ROWS_PER_PART)
         for part, start in enumerate(starts):
             chunk = rows[start : start + ROWS_PER_PART]
             self.write_part(part, chunk, schema, dropped=None if part else dropped)
-        self.finish_parts(len(starts))
+        self.finish_parts(len(starts), **facts)
 
-    def finish_parts(self, expected: int) -> bool:
+    def finish_parts(self, expected: int, **facts: Any) -> bool:
         """Completes the manifest once all parts are there; False while some are missing."""
         if self.done_parts() != set(range(expected)):
             return False
         with self._finishing():
             manifest = read_manifest(self.path)
             if not (manifest and manifest["complete"]):
-                self._gather(expected)
+                self._gather(expected, facts)
         return True
 
-    def _gather(self, expected: int) -> None:
+    def _gather(self, expected: int, facts: dict[str, Any]) -> None:
         dropped = [
             row
             for path in sorted(self.path.glob("dropped-*.parquet"))
@@ -116,6 +116,7 @@ class StageFolder:
             dropped=len(dropped),
             dropped_reasons=dict(Counter(row["reason"] for row in dropped)),
             parts=expected,
+            **facts,
         )
         for path in self.path.glob("dropped-*.parquet"):
             path.unlink(missing_ok=True)

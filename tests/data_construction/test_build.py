@@ -2,13 +2,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 from data_construction.build import _ready_tables, build_table
 from data_construction.prompts import make_prompts
 from tests.data_construction.sampled import prompt_ids, write_answers, write_scores
-from wrpo.errors import DataError, MissingInputError
+from wrpo.chat import load_tokenizer, template_hash
+from wrpo.errors import DataError, MissingInputError, ModelError
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stage_folder import StageFolder
+from wrpo.stage_folder import StageFolder, read_manifest
 from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows
 
@@ -30,6 +32,11 @@ def built_recipe(write_recipe: Callable[..., Path]) -> Recipe:
     write_answers(recipe, "two", {key: ["two a", "two b"] for key in ids})
     write_scores(recipe, "two", {key: [0.9, 0.2] for key in ids})
     return recipe
+
+
+@pytest.fixture
+def tokenizer_of_target(built_recipe: Recipe) -> PreTrainedTokenizerBase:
+    return load_tokenizer(built_recipe.target.model)
 
 
 def finish_target(recipe: Recipe, scores: list[float]) -> None:
@@ -76,6 +83,69 @@ def test_pairs_come_from_one_source_inside_the_window(built_recipe) -> None:
     rows = read_rows(Pipeline(built_recipe).finished("build/pairs"))
     assert {(r["chosen_source"], r["rejected_source"]) for r in rows} == {("one", "one")}
     assert {(r["chosen_score"], r["rejected_score"]) for r in rows} == {(0.4, 0.1)}
+
+
+def truncated(recipe: Recipe, **limits: object) -> Recipe:
+    truncation = recipe.truncation.model_validate(limits)
+    return recipe.model_copy(update={"truncation": truncation})
+
+
+def test_the_manifest_counts_what_truncation_cuts(
+    built_recipe, tokenizer_of_target, caplog
+) -> None:
+    recipe = truncated(built_recipe, max_prompt_length=20, max_answer_length=6)
+    pipeline = Pipeline(recipe)
+    build_table(recipe, "pairs")
+    rows = read_rows(pipeline.finished("build/pairs"))
+    counts = read_manifest(pipeline.folder("build/pairs"))["truncation"]
+    assert counts["limits"]["max_answer_length"] == 6
+    assert counts["template"] == template_hash(tokenizer_of_target)
+    assert counts["rows"] == counts["rows_cut"] == counts["cut"]["prompt"] == len(rows)
+    # "one b" is five letters and an end of turn
+    assert (counts["cut"]["chosen"], counts["cut"]["rejected"], counts["dropped"]) == (0, 0, 0)
+    assert f"{len(rows)} of {len(rows)} rows are cut" in caplog.text
+
+
+def test_the_counts_name_the_answer_that_is_cut(built_recipe) -> None:
+    finish_target(built_recipe, [0.5, 0.3, 0.8])
+    ids = prompt_ids(built_recipe, "preference")
+    for stage in ("sample/two", "score/two"):
+        for path in Pipeline(built_recipe).folder(stage).iterdir():
+            path.unlink()
+    write_answers(built_recipe, "two", {ids[0]: ["a much longer answer"], ids[1]: ["short"]})
+    write_scores(built_recipe, "two", {ids[0]: [0.9], ids[1]: [0.9]})
+    recipe = truncated(built_recipe, max_answer_length=15)
+    build_table(recipe, "triples")
+    counts = read_manifest(Pipeline(recipe).folder("build/triples"))["truncation"]
+    assert counts["cut"] == {"prompt": 0, "source_chosen": 1, "chosen": 0, "rejected": 0}
+
+
+def test_prompts_that_fill_max_length_are_counted_and_stay_in_the_table(
+    built_recipe, caplog
+) -> None:
+    recipe = truncated(built_recipe, max_length=8)
+    build_table(recipe, "pairs")
+    folder = Pipeline(recipe).finished("build/pairs")
+    counts = read_manifest(folder)["truncation"]
+    assert counts["dropped"] == len(read_rows(folder)) > 0
+    assert "prompt alone fills max_length=8" in caplog.text
+
+
+def test_rows_that_fit_give_no_warning(built_recipe, caplog) -> None:
+    build_table(built_recipe, "pairs")
+    counts = read_manifest(Pipeline(built_recipe).folder("build/pairs"))["truncation"]
+    assert (counts["rows_cut"], counts["dropped"]) == (0, 0)
+    assert "rows are" not in caplog.text
+
+
+def test_a_target_without_tokenizer_is_told_before_anything_is_written(
+    built_recipe, tmp_path
+) -> None:
+    target = built_recipe.target.model_copy(update={"model": str(tmp_path / "nowhere")})
+    recipe = built_recipe.model_copy(update={"target": target})
+    with pytest.raises(ModelError, match="build/pairs counts what truncation cuts.*nowhere"):
+        build_table(recipe, "pairs")
+    assert not list(Pipeline(recipe).folder("build/pairs").glob("*.parquet"))
 
 
 def test_rows_are_joined_by_id_and_unscored_answers_are_left_out(built_recipe) -> None:

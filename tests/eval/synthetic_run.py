@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from wrpo.recipe import Recipe, save_recipe
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import SCORES, SFT_ROWS, TRIPLES, dropped_row
+from wrpo.truncation import CutCounts, Limits
 
 TASK = "quiz"
 SKILLS = ("add", "spell")
@@ -110,7 +112,12 @@ def _write_data(pipeline: Pipeline) -> None:
         }
         for i in range(4)
     ]
-    _finish(_open(pipeline, "build/triples"), triples, TRIPLES)
+    truncation = {
+        "limits": asdict(Limits(max_length=64, max_prompt_length=48)),
+        "template": "0123456789abcdef",
+        **asdict(CutCounts(4, 2, {"prompt": 0, "source_chosen": 2, "rejected": 0}, dropped=1)),
+    }
+    _finish(_open(pipeline, "build/triples"), triples, TRIPLES, truncation=truncation)
 
 
 def _write_training(pipeline: Pipeline, name: str) -> None:
@@ -138,6 +145,7 @@ def _finish(
     schema: pa.Schema,
     *,
     dropped: list[dict[str, Any]] | None = None,
+    **facts: Any,
 ) -> None:
     folder.write_part(0, rows, schema, dropped=dropped)
-    folder.finish_parts(1)
+    folder.finish_parts(1, **facts)

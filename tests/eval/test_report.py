@@ -108,6 +108,14 @@ def test_data_facts_count_winners_and_drops(recipe: Recipe) -> None:
     }
 
 
+def test_what_truncation_cuts_is_shown_with_its_limits(report: Path) -> None:
+    text = (report / "report.md").read_text(encoding="utf-8")
+    assert "Truncation of build/triples" in text
+    assert "Counted for max_length=64, max_prompt_length=48, mode=separate" in text
+    assert "| source_chosen loses tokens | 2 | 50.0% |" in text
+    assert "| not trained on: the prompt fills max_length | 1 | 25.0% |" in text
+
+
 def test_answers_of_all_models_stand_side_by_side(numbers: dict[str, Any]) -> None:
     shown = numbers["tasks"][TASK]["answers"]
     assert len(shown) == 20

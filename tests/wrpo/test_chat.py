@@ -21,6 +21,7 @@ from wrpo.chat import (
     fold_system_message,
     load_tokenizer,
     render_answer,
+    render_answers,
     render_prompt,
     stop_token_ids,
     template_hash,
@@ -255,6 +256,16 @@ def test_a_system_message_is_rendered_or_refused(family: Family) -> None:
     else:
         with pytest.raises(TemplateError, match="fold_system: true"):
             render_prompt(tokenizer, chat)
+
+
+@every_family
+def test_answers_rendered_together_are_those_rendered_alone(family: Family) -> None:
+    tokenizer = tokenizer_of(family.name)
+    chat = chat_of(["hi", "hello", "more"], system="Be brief." if family.system else None)
+    answers = [possible(family, answer) for answer in ("yes", "\n\nstant\n", f"no {family.end} no")]
+    alone = [render_answer(tokenizer, chat, answer) for answer in answers]
+    prompt_ids, answer_ids = render_answers(tokenizer, chat, answers)
+    assert [(prompt_ids, ids) for ids in answer_ids] == alone
 
 
 @every_family

@@ -233,3 +233,23 @@ def test_model_given_by_path_is_trained_with_its_own_tokenizer(make_config, trip
     )
     trainer.train()
     assert logged(trainer, "loss")[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize(("truncation", "cut"), [("separate", (8, 0)), ("original", (8, 8))])
+def test_truncation_mode_decides_whether_one_long_answer_cuts_the_others(
+    make_trainer, make_config, tokenizer, truncation, cut
+) -> None:
+    rows = make_triples(8)
+    for row in rows:
+        row["source_chosen"] = [{"role": "assistant", "content": "long " * 40}]
+    trainer = make_trainer(
+        train_dataset=Dataset.from_list(rows),
+        truncation=truncation,
+        max_length=82,
+        max_prompt_length=80,
+    )
+    counts = trainer.cut_counts["train"].cut
+    assert (counts["source_chosen"], counts["rejected"]) == cut
+    lengths = [len(ids) for ids in trainer.train_dataset["rejected_ids"]]
+    assert (max(lengths) == 2) == (truncation == "original")
+    trainer.train()
