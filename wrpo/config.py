@@ -74,6 +74,10 @@ class WRPOConfig(DPOConfig):
         give the reference model the same layout.) "auto" is prefix where the model can, which a
         trial on two triples tells, and else padded with the reason in the log.
     packed_row_tokens: most tokens of a row in the prefix layout; None puts the batch into one row.
+    balance_micro_batches: the micro-batches of an optimizer step hold about equal numbers of tokens
+        instead of equal numbers of prompts. The prompts of the step stay the same, and so do the
+        weights to rounding. Ignored in the padded layout, for streamed data sets, and when
+        train_sampling_strategy is set.
 
     Raises:
         RecipeError: a value is out of range, or an option of `DPOConfig` is set that this trainer
@@ -135,11 +139,15 @@ class WRPOConfig(DPOConfig):
         default=False, metadata={"help": "Write a system message into the first user turn."}
     )
     triple_layout: str = field(
-        default="padded",
+        default="auto",
         metadata={"help": "How tokens of a batch are arranged.", "choices": list(LAYOUTS)},
     )
     packed_row_tokens: int | None = field(
         default=None, metadata={"help": "Most tokens of a row in the prefix layout."}
+    )
+    balance_micro_batches: bool = field(
+        default=True,
+        metadata={"help": "Give micro-batches equal numbers of tokens instead of prompts."},
     )
 
     def __post_init__(self) -> None:

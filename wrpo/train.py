@@ -144,6 +144,7 @@ def _objective(settings: Preference) -> dict[str, Any]:
         "undesirable_warmup_start": settings.cgpo.warmup_start,
         "undesirable_warmup_steps": settings.cgpo.warmup_steps,
         **_loss(settings),
+        "balance_micro_batches": settings.engine.balance_micro_batches,
     }
 
 

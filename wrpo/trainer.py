@@ -17,6 +17,7 @@ from trl import DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import global_then_local_main_first, use_adapter
 
+from wrpo.balance import balance_micro_batches
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
@@ -28,6 +29,7 @@ from wrpo.metrics import (
     weigh,
 )
 from wrpo.objectives import END, Progress, objective_of
+from wrpo.packed_layout import PackedLayout
 from wrpo.preference_data import (
     SCORE_COLUMNS,
     RowSettings,
@@ -227,6 +229,19 @@ class WRPOTrainer(DPOTrainer):
                 *SCORE_COLUMNS,
                 "length",
             ]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        sampler = super()._get_train_sampler(dataset)
+        if not isinstance(self.data_collator.layout, PackedLayout):
+            return sampler  # padding, not tokens, decides what a padded batch costs
+        return balance_micro_batches(
+            sampler,
+            dataset,
+            args=self.args,
+            batch_size=self._train_batch_size,
+            accelerator=self.accelerator,
+        )
 
     def _get_num_items_in_batch(
         self, batch_samples: list[Any], device: torch.device

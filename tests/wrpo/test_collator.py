@@ -76,12 +76,10 @@ def test_first_entry_counts_prompts():
 
 
 def test_pair_batches_forward_no_source():
-    collator = DataCollatorForWRPO(
-        pad_token_id=0, responses=("chosen", "rejected"), objective="dpo"
-    )
+    collator = DataCollatorForWRPO(pad_token_id=0, responses=("chosen", "rejected"))
     batch = collator(ROWS)
     assert batch["input_ids"].shape[0] == 4
-    assert batch["lengths"].tolist() == [[0, 1, 3], [0, 2, 1]]
+    assert batch["lengths"].tolist() == [[1, 3], [2, 1]]
     ones = torch.ones(batch["response_index"].shape)
     assert by_response(ones, batch).tolist() == batch["lengths"].tolist()
 

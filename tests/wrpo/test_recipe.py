@@ -464,6 +464,7 @@ def test_misspelt_training_key_is_refused_before_anything_loads(tmp_path: Path) 
         ("seed", "top of the recipe"),
         ("output_dir", "run directory"),
         ("precompute_ref_log_probs", "wrpo.reference"),
+        ("balance_micro_batches", "wrpo.engine.balance_micro_batches"),
     ],
 )
 def test_key_that_is_stated_elsewhere_says_where(tmp_path: Path, key: str, hint: str) -> None:

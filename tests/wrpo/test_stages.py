@@ -117,6 +117,7 @@ def test_equal_recipes_have_equal_keys(tmp_path: Path) -> None:
         "rewards.rm.engine.batch_tokens=77",
         "sft.engine.per_device_batch_size=4",
         "wrpo.engine.per_device_batch_size=4",
+        "wrpo.engine.balance_micro_batches=false",
         "reference.engine.batch_tokens=77",
         "eval.engine.batch_size=3",
         "sample.max_dropped_share=0.9",

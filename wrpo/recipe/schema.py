@@ -228,6 +228,16 @@ class TrainingEngine(Section):
     )
 
 
+class PreferenceEngine(TrainingEngine):
+    """How fast preference training runs."""
+
+    balance_micro_batches: bool = Field(
+        True,
+        description="Equal numbers of tokens instead of prompts per forward pass (not objective "
+        "sft); the prompts of an optimizer step stay the same.",
+    )
+
+
 class Training(Section):
     """What SFT and preference training share."""
 
@@ -314,6 +324,7 @@ class Preference(Training):
     )
     fusion: Fusion = Field(default_factory=Fusion, description="For reference: fused.")
     cgpo: CGPO = Field(default_factory=CGPO, description="For objective: cgpo.")
+    engine: PreferenceEngine = Field(default_factory=PreferenceEngine, description="Speed only.")
 
     @model_validator(mode="after")
     def _fits_objective(self) -> Preference:

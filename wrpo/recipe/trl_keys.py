@@ -33,6 +33,7 @@ STATED_ELSEWHERE = {
     "objective": "write `wrpo.objective`",
     "likelihood_weight": "write `wrpo.likelihood.weight`",
     "likelihood_on": "write `wrpo.likelihood.on`",
+    "balance_micro_batches": "write `wrpo.engine.balance_micro_batches`",
     "precompute_ref_log_probs": "write `wrpo.reference`",
     "model_init_kwargs": "write `target.dtype` and its neighbours",
     "resume_from_checkpoint": "a stage resumes by itself",
