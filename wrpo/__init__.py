@@ -11,7 +11,7 @@ _HOME = {
     "WRPOConfig": "wrpo.config",
     "WRPOTrainer": "wrpo.trainer",
     "alpha_at": "wrpo.alpha",
-    "likelihood_loss": "wrpo.losses",
+    "preference_loss": "wrpo.losses",
     "wrpo_loss": "wrpo.losses",
 }
 
@@ -20,7 +20,7 @@ __all__ = [
     "WRPOConfig",
     "WRPOTrainer",
     "alpha_at",
-    "likelihood_loss",
+    "preference_loss",
     "wrpo_loss",
 ]
 

@@ -137,7 +137,7 @@ def test_wrong_type_shows_value_and_line(tmp_path: Path) -> None:
         "sample.top_p=1.5",
         "wrpo.beta=0",
         "wrpo.alpha.end=1.2",
-        "wrpo.alpha.schedule=cosine",
+        "wrpo.alpha.schedule=convex",
         "wrpo.objective=ppo",
         "prompts.sft_share=2",
         "run=a/b",
@@ -659,8 +659,8 @@ def test_truncation_is_refused_under_train(tmp_path: Path, key: str, place: str)
     assert f"write `{place}`" in refusal(tmp_path, "", f"wrpo.train.{key}")
 
 
-def test_lengths_under_reference_are_unknown(tmp_path: Path) -> None:
-    assert "reference.max_length: unknown key" in refusal(tmp_path, "", "reference.max_length=64")
+def test_lengths_under_logprobs_are_unknown(tmp_path: Path) -> None:
+    assert "logprobs.max_length: unknown key" in refusal(tmp_path, "", "logprobs.max_length=64")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_a_job_waits_for_the_inputs_of_all_its_stages(pipeline: Pipeline) -> Non
     jobs = {job.name: job for job in _jobs(pipeline, list(pipeline.stages))}
     assert jobs["score"].inputs == {"prompts", "sample/one", "sample/two"}
     assert jobs["sample/one"].inputs == {"prompts"}
-    assert jobs["wrpo"].inputs == {"build/triples", "sft", "reference/triples"}
+    assert jobs["wrpo"].inputs == {"build/triples", "sft", "logprobs/sft/triples"}
 
 
 def test_every_stage_is_in_one_job(pipeline: Pipeline) -> None:

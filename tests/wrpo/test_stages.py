@@ -67,7 +67,7 @@ def test_a_recipe_without_evaluation_has_no_report(tmp_path: Path) -> None:
         "sample/target",
         "score/target",
         "build/triples",
-        "reference/triples",
+        "logprobs/sft/triples",
         "wrpo",
     ]
     stages = list(Pipeline(tiny_recipe(tmp_path, "eval.tasks=[ifeval]")).stages)
@@ -91,14 +91,29 @@ def test_every_arm_is_trained_and_evaluated(tmp_path: Path) -> None:
 
 def test_more_sft_reads_no_reference(tmp_path: Path) -> None:
     stages = Pipeline(tiny_recipe(tmp_path, extra=ARMS)).stages
-    assert "reference/triples" not in stages["more-sft"].inputs
-    assert "reference/triples" in stages["dpo"].inputs
-    assert "reference/pairs" in stages["offline"].inputs
+    assert "logprobs/sft/triples" not in stages["more-sft"].inputs
+    assert "logprobs/sft/triples" in stages["dpo"].inputs
+    assert "logprobs/sft/pairs" in stages["offline"].inputs
 
 
-def test_a_loaded_reference_model_needs_no_table(tmp_path: Path) -> None:
-    stages = Pipeline(tiny_recipe(tmp_path, "wrpo.reference=model")).stages
-    assert "reference/triples" not in stages["wrpo"].inputs
+@pytest.mark.parametrize("reference", ["model", "none"])
+def test_a_loaded_reference_model_or_none_needs_no_table(tmp_path: Path, reference: str) -> None:
+    recipe = tiny_recipe(tmp_path, f"wrpo.reference={reference}")
+    assert "logprobs/sft/triples" not in Pipeline(recipe).stages["wrpo"].inputs
+
+
+def test_a_fused_reference_reads_the_log_probs_of_every_source(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "wrpo.reference=fused", "wrpo.loss=sigmoid_norm")
+    stages = Pipeline(recipe).stages
+    tables = [f"logprobs/{model}/triples" for model in ("sft", *recipe.sources)]
+    assert set(tables) <= set(stages["wrpo"].inputs)
+    assert stages[tables[1]].inputs == ("build/triples",)
+
+
+def test_consensus_reads_anchors_too(tmp_path: Path) -> None:
+    stages = Pipeline(tiny_recipe(tmp_path, "wrpo.objective=cgpo")).stages
+    assert "logprobs/sft/anchors" in stages["wrpo"].inputs
+    assert stages["logprobs/sft/anchors"].inputs == ("build/triples", "sft")
 
 
 # --- keys ---
@@ -118,7 +133,7 @@ def test_equal_recipes_have_equal_keys(tmp_path: Path) -> None:
         "sft.engine.per_device_batch_size=4",
         "wrpo.engine.per_device_batch_size=4",
         "wrpo.engine.balance_micro_batches=false",
-        "reference.engine.batch_tokens=77",
+        "logprobs.engine.batch_tokens=77",
         "eval.engine.batch_size=3",
         "sample.max_dropped_share=0.9",
         "prompts.max_dropped_share=0.9",
@@ -181,7 +196,7 @@ def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:
         ("sft.train.max_length=9", "sft"),
         ("sft.global_batch_size=9", "sft"),
         ("target.model=hub/other", "sft"),
-        ("truncation.max_length=9", "reference/triples"),
+        ("truncation.max_length=9", "logprobs/sft/triples"),
         ("truncation.max_length=9", "sft"),
         ("truncation.max_length=9", "more-sft"),
         ("wrpo.beta=1", "wrpo"),
@@ -196,7 +211,7 @@ def test_what_decides_the_result_is_in_the_key(tmp_path: Path, override: str, st
 
 def test_truncation_changes_no_table_and_only_arms_that_cut_by_it(tmp_path: Path) -> None:
     stages = changed(tmp_path, "truncation.max_answer_length=9")
-    assert {"reference/triples", "wrpo", "dpo"} <= stages
+    assert {"logprobs/sft/triples", "wrpo", "dpo"} <= stages
     assert not stages & {"sft", "build/sft", "build/triples", "build/pairs", "more-sft"}
 
 
@@ -206,7 +221,7 @@ def test_the_length_of_sft_may_be_its_own(tmp_path: Path) -> None:
         keys(tiny_recipe(tmp_path, own, f"truncation.max_length={length}")) for length in (8, 9)
     )
     assert before["sft"] == after["sft"]
-    assert before["reference/triples"] != after["reference/triples"]
+    assert before["logprobs/sft/triples"] != after["logprobs/sft/triples"]
 
 
 def test_files_count_by_content_not_by_name(tmp_path: Path) -> None:
@@ -267,7 +282,10 @@ def test_finished_gives_the_folder(tmp_path: Path) -> None:
         ("score/target", "python -m data_construction.score --source target --recipe"),
         ("build/triples", "python -m data_construction.build --table triples --recipe"),
         ("sft", "python -m wrpo.train_sft --recipe"),
-        ("reference/triples", "python -m wrpo.reference --table triples --recipe"),
+        (
+            "logprobs/sft/triples",
+            "python -m data_construction.logprobs --model sft --rows triples --recipe",
+        ),
         ("wrpo", "python -m wrpo.train --arm wrpo --recipe"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from wrpo.errors import DataError
 from wrpo.tables import (
     DROPPED,
+    LOGPROBS,
     PAIRS,
     PROMPTS,
     RESPONSES,
@@ -24,7 +25,6 @@ from wrpo.tables import (
     parts,
     read_parquet,
     read_rows,
-    reference_schema,
     write_parquet,
 )
 
@@ -57,7 +57,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, row: Row, schema: p
 
 @pytest.mark.parametrize(
     "schema",
-    [PROMPTS, RESPONSES, SCORES, SFT_ROWS, TRIPLES, PAIRS, DROPPED, reference_schema(["x"])],
+    [PROMPTS, RESPONSES, SCORES, SFT_ROWS, TRIPLES, PAIRS, DROPPED, LOGPROBS],
 )
 def test_an_empty_table_keeps_its_columns(tmp_path: Path, schema: pa.Schema) -> None:
     path = tmp_path / part_name(0)
@@ -70,16 +70,6 @@ def test_triples_hold_the_columns_that_trl_reads() -> None:
     assert {"prompt", "chosen", "rejected", "source_chosen"} <= set(TRIPLES.names)
     assert {"prompt", "chosen", "rejected"} <= set(PAIRS.names)
     assert TRIPLES.field("chosen").type == TRIPLES.field("prompt").type
-
-
-def test_reference_holds_sum_and_length_of_each_answer() -> None:
-    assert reference_schema(["chosen", "rejected"]).names == [
-        "triple_id",
-        "ref_chosen_logps",
-        "ref_chosen_length",
-        "ref_rejected_logps",
-        "ref_rejected_length",
-    ]
 
 
 def test_parts_come_in_order_of_their_numbers(tmp_path: Path) -> None:
