@@ -2,20 +2,23 @@
 
 Usage: python -m tests.wrpo.distributed_run FOLDER WAY CASE...
 Reads:  FOLDER/policy and FOLDER/reference, two model folders
-Writes: FOLDER/WAY/CASE, the folder of a training stage
+Writes: FOLDER/WAY/CASE, the folder of a training stage; case "batch": one file batch.json
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 
 from tests.tiny_models import tiny_tokenizer
 from tests.wrpo.conftest import make_triples
 from tests.wrpo.cpu_processes import prepare_state
+from wrpo.collator import reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.preference_data import RESPONSES, reference_column
 from wrpo.recipe.schema import Model
@@ -48,12 +51,16 @@ CASES: dict[str, dict[str, Any]] = {
     "copy": {"triple_layout": "prefix", "reference": "copy"},
     "lora": {"triple_layout": "prefix", "reference": "copy", "lora": True},
     "resume": {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3},
+    "batch": {"bf16": True},
 }
 
 
 def main(folder: Path, way: str, cases: list[str]) -> None:
     for case in cases:
         run = Run(folder, way, case)
+        if case == "batch":
+            run.prepare_batch(case)
+            continue
         run.train(case)
         if case == "resume":
             run.train_rest(case, "resumed", checkpoint="checkpoint-3")
@@ -78,6 +85,18 @@ class Run:
     def train(self, stage: str) -> None:
         folder = StageFolder(self._stages / stage, {})
         train_and_save(self._trainer(folder.path / CHECKPOINTS), folder, rows=ROWS)
+
+    def prepare_batch(self, name: str) -> None:
+        """Write what becomes of floating-point numbers in a batch on its way to the model."""
+        trainer = self._trainer(self._stages / name)
+        rows = [trainer.train_dataset[i] for i in range(2)]
+        batch = trainer._prepare_inputs({**trainer.data_collator(rows), "number": torch.ones(1)})
+        columns = [[row[reference_column(name)] for name in RESPONSES] for row in rows]
+        facts = {
+            "number": str(batch["number"].dtype),
+            "reference_is_exact": torch.equal(reference_logps(batch), torch.tensor(columns)),
+        }
+        (self._stages / f"{name}.json").write_text(json.dumps(facts))
 
     def train_rest(self, whole: str, stage: str, *, checkpoint: str) -> None:
         """Go on from a checkpoint of another stage, as after a kill."""

@@ -1,4 +1,7 @@
-"""A training stage started under accelerate by its recipe, with two processes on CPUs."""
+"""A training stage started under accelerate by its recipe, with two processes on CPUs.
+
+The config says bf16 and the recipe, on CPUs, float32.
+"""
 
 import json
 import shutil
