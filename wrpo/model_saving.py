@@ -50,7 +50,7 @@ def _whole(layer: Any) -> Iterator[None]:
     if not any(hasattr(parameter, "ds_id") for parameter in parameters):
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    with GatheredParameters(parameters, modifier_rank=0):
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
         yield

@@ -97,6 +97,7 @@ class WRPOTrainer(DPOTrainer):
     _tag_names: ClassVar[list[str]] = ["trl", "wrpo"]
     _name = "WRPO"
     _signature_columns: list[str] | None
+    _total_train_tokens: int | Tensor
     _paper: ClassVar[dict[str, str]] = PAPER
 
     def __init__(
