@@ -21,6 +21,8 @@ def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:
     if not config.is_file():
         raise RecipeError(f"engine.accelerate: no file {config}")
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    # The trainer's bf16 and fp16 decide; what the config says would win over `bf16: false`.
+    launcher += ["--mixed_precision", "no"]
     if engine.processes is not None:
         launcher += ["--num_processes", str(engine.processes)]
     os.execv(sys.executable, [*launcher, "-m", module, *sys.argv[1:]])

@@ -98,6 +98,7 @@ class WRPOTrainer(DPOTrainer):
     _tag_names: ClassVar[list[str]] = ["trl", "wrpo"]
     _name = "WRPO"
     _signature_columns: list[str] | None
+    _total_train_tokens: int | Tensor
     _paper: ClassVar[dict[str, str]] = PAPER
 
     def __init__(
@@ -412,13 +413,19 @@ class WRPOTrainer(DPOTrainer):
         if mode == "train":
             metrics.pop("loss", None)
             if metrics:
-                metrics["num_tokens"] = int(self._total_train_tokens)
+                metrics["num_tokens"] = self._tokens_logged() + int(self._total_train_tokens)
+                self._total_train_tokens = 0
         else:
             prefix = _evaluation_prefix(logs)
             metrics = {f"{prefix}{name}": value for name, value in metrics.items()}
         logs.update(metrics)
         # Not the parent's log, which averages batch means and knows one evaluation prefix only.
         super(DPOTrainer, self).log(logs, start_time)
+
+    def _tokens_logged(self) -> int:
+        """Tokens trained on up to the last log, with those of the run that this one resumes."""
+        history = reversed(self.state.log_history)
+        return next((entry["num_tokens"] for entry in history if "num_tokens" in entry), 0)
 
 
 def _evaluation_prefix(logs: Mapping[str, float]) -> str:

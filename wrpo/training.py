@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import ModelError, RecipeError
+from wrpo.model_saving import save_model
 from wrpo.recipe.schema import Lora, Model, Training
 from wrpo.stage_folder import StageFolder
 
@@ -150,7 +151,7 @@ def train_and_save(trainer: Trainer, folder: StageFolder, *, rows: int) -> None:
         logger.info("resuming from %s", last)
     with writing(folder):
         result = trainer.train(resume_from_checkpoint=last)
-        _save_model(trainer, folder.path / MODEL)
+        save_model(trainer, folder.path / MODEL)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)
         (folder.path / LOG_HISTORY).write_text(history, encoding="utf-8")
@@ -158,14 +159,3 @@ def train_and_save(trainer: Trainer, folder: StageFolder, *, rows: int) -> None:
             rows=rows, steps=trainer.state.global_step, train_loss=round(result.training_loss, 6)
         )
     trainer.accelerator.wait_for_everyone()
-
-
-def _save_model(trainer: Trainer, path: Path) -> None:
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        if trainer.is_world_process_zero():
-            model.merge_and_unload().save_pretrained(path)
-    else:
-        trainer.save_model(str(path))
-    if trainer.is_world_process_zero():
-        trainer.processing_class.save_pretrained(path)

@@ -79,7 +79,7 @@ def test_resumed_run_equals_the_uninterrupted_one(make_trainer, tmp_path):
     whole.train()
     resumed = make_trainer(**options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-3"))
-    for key in ("loss", "alpha", "rewards/margins", "logps/source_chosen"):
+    for key in ("loss", "alpha", "rewards/margins", "logps/source_chosen", "num_tokens"):
         assert logged(resumed, key) == logged(whole, key)
     for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(left, right)

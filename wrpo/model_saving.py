@@ -1,0 +1,56 @@
+"""Saves a trained model as one ordinary model folder, however its weights are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+_PEFT_PREFIX = "base_model.model."
+
+
+def save_model(trainer: Trainer, path: Path) -> None:
+    """Writes weights, with adapters merged into them, and tokenizer; every process must call it.
+
+    Afterwards a model with adapters cannot train on.
+    """
+    if hasattr(trainer.accelerator.unwrap_model(trainer.model), "merge_and_unload"):
+        _save_merged(trainer, path)
+    else:
+        trainer.save_model(str(path))
+    if trainer.is_world_process_zero():
+        tokenizer: Any = trainer.processing_class
+        tokenizer.save_pretrained(path)
+
+
+def _save_merged(trainer: Trainer, path: Path) -> None:
+    # Not merge_and_unload, which needs the whole model on the process that calls it.
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    policy: Any = trainer.accelerator.unwrap_model(trainer.model)
+    for layer in policy.modules():
+        if isinstance(layer, BaseTunerLayer):
+            with _whole(layer):
+                layer.merge()
+    base = policy.unload()
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        weights = {name.removeprefix(_PEFT_PREFIX): value for name, value in state.items()}
+        base.save_pretrained(path, state_dict=weights)
+
+
+@contextmanager
+def _whole(layer: Any) -> Iterator[None]:
+    """Undoes the partitioning of one layer under ZeRO-3; FSDP2's parameters merge as they are."""
+    parameters = list(layer.parameters())
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+        yield
