@@ -85,6 +85,15 @@ class _Dumper(yaml.SafeDumper):
     }
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Other styles write these line breaks of Unicode as they are, and reading folds them.
+    style = '"' if any(mark in text for mark in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def dump_yaml(value: Any) -> str:
     """Plain values as YAML text that this loader, and any other, reads back the same."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
