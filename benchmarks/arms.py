@@ -31,7 +31,14 @@ from benchmarks.lengths import (
     shared_tokens,
 )
 from benchmarks.shapes import Shape, attention_pairs, random_model
-from wrpo.collator import DataCollatorForWRPO, Layout, by_response, model_inputs, padded_layout
+from wrpo.collator import (
+    DataCollatorForWRPO,
+    Example,
+    Layout,
+    by_response,
+    model_inputs,
+    padded_layout,
+)
 from wrpo.losses import wrpo_loss
 from wrpo.packed_layout import PackedLayout
 from wrpo.preference_data import RESPONSES
@@ -171,7 +178,7 @@ def scored_only(batch: Batch) -> Batch:
 
 
 def unshared_layout(
-    examples: Rows,
+    examples: Sequence[Example],
     *,
     responses: Sequence[str],
     pad_token_id: int,

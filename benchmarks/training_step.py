@@ -28,6 +28,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def settings(arguments: argparse.Namespace) -> list[Setting]:
     """UltraFeedback-like lengths at 2 and 4 prompts per batch, long and short prompts at 2."""
     if arguments.quick:
         return [Setting("uf", 2, 1), Setting("short", 2, 1)]
+    prompts = arguments.prompts or (4 if arguments.device == "cpu" else 32)
     kinds = (("uf", 2), ("uf", 4), ("long", 2), ("short", 2))
-    return [Setting(kind, size, max(1, arguments.prompts // size)) for kind, size in kinds]
+    return [Setting(kind, size, max(1, prompts // size)) for kind, size in kinds]
 
 
 def measure(bench: "Bench", names: Sequence[str], setting: Setting, repeats: int) -> list[Result]:
@@ -76,14 +78,10 @@ def measure(bench: "Bench", names: Sequence[str], setting: Setting, repeats: int
         for place in range(setting.batches):
             for result in results:
                 if turn < 0:
-                    result.saved_bytes += saved_bytes(
-                        lambda arm=result.arm, place=place: bench.forward(arm, place),
-                        bench.policy.parameters(),
-                    )
+                    forward = partial(bench.forward, result.arm, place)
+                    result.saved_bytes += saved_bytes(forward, bench.policy.parameters())
                     continue
-                time, memory = seconds(
-                    lambda arm=result.arm, place=place: bench.step(arm, place), bench.device
-                )
+                time, memory = seconds(partial(bench.step, result.arm, place), bench.device)
                 result.seconds[turn] += time
                 result.peak_bytes = max(result.peak_bytes, memory)
     return results
@@ -138,7 +136,7 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shape", choices=["tiny", "0.5b", "8b"], default="tiny")
     parser.add_argument("--layers", type=int, help="layers, if not those of the shape")
-    parser.add_argument("--prompts", type=int, default=4, help="prompts per kind of lengths")
+    parser.add_argument("--prompts", type=int, help="prompts per kind of lengths (4, GPU: 32)")
     parser.add_argument("--repeats", type=int, default=2, help="measurements of every batch")
     parser.add_argument("--lm-head", choices=["scored", "all"], default="scored")
     parser.add_argument("--flash", action="store_true", help="flash-attn, in all arms")
@@ -149,10 +147,12 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> list[list[str]]:
     """The lines of the table, without its header."""
     import torch
+    from datasets import disable_progress_bars
 
     from benchmarks.arms import Bench
     from benchmarks.shapes import SHAPES
 
+    disable_progress_bars()
     torch.set_num_threads(1)
     bench = Bench(
         SHAPES[arguments.shape].with_layers(arguments.layers),

@@ -2,7 +2,8 @@
 
 Two attention implementations for transformers' AttentionInterface, registered on import:
 
-wrpo_prefix_sdpa    scaled_dot_product_attention per segment, on any device
+wrpo_prefix_sdpa    scaled_dot_product_attention per segment, on any device; on CPUs, where nothing
+                    speaks against it, `wrpo.merged_attention`
 wrpo_prefix_flash   one call of flash-attn's variable-length kernel, keys and values gathered
 
 Each reads the segments from the attention mask. Without segments (generation, padded batches) it
