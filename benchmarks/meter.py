@@ -28,7 +28,7 @@ def seconds(step: Callable[[], None], device: str) -> tuple[float, int]:
 def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
     """Bytes that a forward pass keeps for its backward pass, in distinct storages.
 
-    `parameters` do not count. The backward pass is made, to warm up for what is timed next.
+    `parameters` do not count.
     """
     known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
     sizes: dict[int, int] = {}
@@ -42,5 +42,5 @@ def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = forward()
     total = sum(sizes.values())
-    loss.backward()
+    del loss  # freed only now that every storage is counted
     return total

@@ -24,9 +24,10 @@ TRL's own step, so on a CPU it always does.
 """
 
 import argparse
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,6 +81,8 @@ def measure(bench: "Bench", names: Sequence[str], setting: Setting, repeats: int
                 if turn < 0:
                     forward = partial(bench.forward, result.arm, place)
                     result.saved_bytes += saved_bytes(forward, bench.policy.parameters())
+                    if bench.device != "cpu":  # where the first backward pass loads kernels
+                        bench.step(result.arm, place)
                     continue
                 time, memory = seconds(partial(bench.step, result.arm, place), bench.device)
                 result.seconds[turn] += time
@@ -87,7 +90,7 @@ def measure(bench: "Bench", names: Sequence[str], setting: Setting, repeats: int
     return results
 
 
-def cells(setting: Setting, result: Result, padded: Result, bench: "Bench") -> list[str]:
+def table_row(setting: Setting, result: Result, padded: Result, bench: "Bench") -> list[str]:
     """One line of the table; the order is that of HEADER."""
     from benchmarks.shapes import peak, step_operations
 
@@ -117,15 +120,10 @@ def cells(setting: Setting, result: Result, padded: Result, bench: "Bench") -> l
     ]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as a table; the first two columns are words, the others numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join(words + numbers))
-    return "\n".join(lines) + "\n"
+def line(cells: Sequence[str]) -> str:
+    """A line of the table; the first two columns are words, the others numbers."""
+    words = f"{cells[0]:18}  {cells[1]:7}"
+    return "  ".join([words, *(cell.rjust(8) for cell in cells[2:])])
 
 
 def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
@@ -144,8 +142,8 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(command_line)
 
 
-def run(arguments: argparse.Namespace) -> list[list[str]]:
-    """The lines of the table, without its header."""
+def run(arguments: argparse.Namespace) -> Iterator[list[str]]:
+    """The lines of the table without its header, as soon as they are known."""
     import torch
     from datasets import disable_progress_bars
 
@@ -164,19 +162,19 @@ def run(arguments: argparse.Namespace) -> list[list[str]]:
     names = ["padded", "packed", "shared", "trl"]
     if arguments.device != "cpu":
         names.insert(1, "grouped")
-    table = []
     for setting in settings(arguments):
         repeats = 1 if arguments.quick else arguments.repeats
         results = measure(bench, names, setting, repeats)
-        table += [cells(setting, result, results[0], bench) for result in results]
-    return table
+        yield from (table_row(setting, result, results[0], bench) for result in results)
 
 
 def main() -> None:
     arguments = parse()
     # OpenMP reads it once, when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.stdout.write(aligned([HEADER, *run(arguments)]))
+    for cells in itertools.chain([HEADER], run(arguments)):
+        sys.stdout.write(f"{line(cells)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

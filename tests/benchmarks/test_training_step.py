@@ -70,7 +70,7 @@ def test_saved_bytes_count_a_storage_once_and_no_parameters():
 
 
 def test_the_command_prints_one_line_per_setting_and_arm():
-    table = run(parse(["--quick", "--layers", "1"]))
+    table = list(run(parse(["--quick", "--layers", "1"])))
     assert [row[:2] for row in table] == [
         [f"{kind}, 2 per batch", arm]
         for kind in ("uf", "short")
@@ -82,6 +82,7 @@ def test_the_command_prints_one_line_per_setting_and_arm():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_it_runs_on_a_gpu():
-    table = run(parse(["--quick", "--device", "cuda", "--shape", "0.5b", "--layers", "2"]))
+    arguments = ["--quick", "--device", "cuda", "--shape", "0.5b", "--layers", "2"]
+    table = list(run(parse(arguments)))
     assert len(table) == 10
     assert all(row[2] == row[3] for row in table)
