@@ -6,8 +6,8 @@ packed    no padding, each response with its own copy of the prompt
 shared    no padding, each prompt once: `triple_layout: prefix`
 trl       TRL's DPOTrainer on the pairs (chosen, rejected), its own batches and loss
 
-All use the same two models, both forwarded on the spot, and the LM head of TRL's trainer with the
-per-token values it asks for.
+All use the same two models, both forwarded on the spot, and TRL's fused LM head. It computes
+log-probabilities and entropies; for TRL's trainer also the mean logits and top-1 hits of its logs.
 """
 
 import tempfile
@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from benchmarks.lengths import (
     Lengths,
@@ -45,6 +46,7 @@ from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
 
 BETA = 0.01
+FIELDS = ("log_probs", "entropy")  # the per-token values that WRPOTrainer reads
 
 Rows = Sequence[dict[str, list[int]]]
 Batch = dict[str, Tensor]
@@ -89,7 +91,11 @@ class Bench:
             random_model(shape, seed=seed, device=device, attention=self.attention[0])
             for seed in (0, 1)
         )
+        add_fused_lm_head(policy, outputs=FIELDS)
+        forward = policy.forward
         self.trainer = _dpo_trainer(policy, reference, device=device)
+        # TRL's trainer puts an LM head of its own over that of the policy.
+        self.forwards = {"trl": policy.forward, "wrpo": forward}
         self.policy, self.reference = policy.train(), reference
         for model in (policy, reference):
             attach_scored_only(model)
@@ -100,6 +106,7 @@ class Bench:
         """Loss of the arm's batch at `place`."""
         for model in (self.policy, self.reference):
             model.config._attn_implementation = arm.attention
+        self.policy.forward = self.forwards["trl" if arm.name == "trl" else "wrpo"]
         return arm.loss(arm.batches[place])
 
     def step(self, arm: Arm, place: int) -> None:
