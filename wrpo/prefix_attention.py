@@ -2,7 +2,8 @@
 
 Two attention implementations for transformers' AttentionInterface, registered on import:
 
-wrpo_prefix_sdpa    scaled_dot_product_attention per segment, on any device
+wrpo_prefix_sdpa    scaled_dot_product_attention per segment, on any device; on CPUs, where nothing
+                    speaks against it, `wrpo.merged_attention`
 wrpo_prefix_flash   one call of flash-attn's variable-length kernel, keys and values gathered
 
 Each reads the segments from the attention mask. Without segments (generation, padded batches) it
@@ -25,27 +26,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask, sdpa_mask
 from transformers.modeling_flash_attention_utils import _flash_attention_forward
 
+from wrpo.merged_attention import can_merge, merged_attention
+from wrpo.segments import Segment, are_segments, read_segments
+
 SDPA = "wrpo_prefix_sdpa"
 FLASH = "wrpo_prefix_flash"
-
-
-class Segment(NamedTuple):
-    """A run of tokens that attends to itself and to leading tokens of its owner."""
-
-    length: int
-    owner: int
-    shared: int
-
-
-def are_segments(mask: Any) -> bool:
-    """Whether an attention mask is the segment table of a packed batch."""
-    return isinstance(mask, Tensor) and mask.dtype == torch.int64 and mask.ndim == 4
-
-
-# Every layer of a forward pass reads the same tensor; from a GPU it is copied once.
-@lru_cache(maxsize=4)
-def _read(table: Tensor) -> list[Segment]:
-    return [Segment(*row) for row in table[0, 0].tolist()]
 
 
 def prefix_sdpa(
@@ -66,7 +51,7 @@ def prefix_sdpa(
     """
     options: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "softcap": softcap}
     if are_segments(attention_mask):
-        segments = _read(attention_mask)
+        segments = read_segments(attention_mask)
         return _by_segment(segments, query, key, value, window=sliding_window, **options), None
     if softcap is None:
         return sdpa_attention_forward(
@@ -88,11 +73,15 @@ def _by_segment(
     **options: Any,
 ) -> Tensor:
     rows, heads, tokens, _ = query.shape
+    query, key, value = (states.transpose(0, 1).flatten(1, 2) for states in (query, key, value))
+    longest = max(segment.length + segment.shared for segment in segments)
+    plain = not options["dropout"] and options["softcap"] is None
+    if plain and (window is None or window >= longest) and can_merge(query, key, value):
+        joined = merged_attention(segments, query, key, value, options["scaling"])
+        return joined.transpose(0, 1).unflatten(0, (rows, tokens))
     lengths = [segment.length for segment in segments]
     # Splitting instead of slicing: its gradient is one concatenation.
-    queries, keys, values = (
-        states.transpose(0, 1).flatten(1, 2).split(lengths, dim=1) for states in (query, key, value)
-    )
+    queries, keys, values = (states.split(lengths, dim=1) for states in (query, key, value))
     outputs = []
     for i, (_, owner, shared) in enumerate(segments):
         k, v = keys[i], values[i]
@@ -160,7 +149,7 @@ class _Gathered(NamedTuple):
 @lru_cache(maxsize=4)
 def gather_plan(table: Tensor) -> _Gathered:
     """Flat index of every segment's keys [shared | own] and the boundaries of the segments."""
-    segments = _read(table)
+    segments = read_segments(table)
     starts, at = [], 0
     for segment in segments:
         starts.append(at)

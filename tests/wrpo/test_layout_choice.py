@@ -17,6 +17,7 @@ from wrpo.collator import padded_layout
 from wrpo.errors import RecipeError
 from wrpo.packed_layout import PackedLayout
 from wrpo.prefix_attention import SDPA
+from wrpo.segments import read_segments
 
 
 def shares_prompts(trainer) -> bool:
@@ -116,20 +117,13 @@ def test_auto_falls_back_with_one_reason_and_prefix_refuses(
 
 
 def test_a_model_whose_attention_is_wrong_is_found_by_the_trial(make_trainer, reasons, monkeypatch):
-    real = wrpo_segments()
     monkeypatch.setattr(
-        "wrpo.prefix_attention._read",
-        lambda table: [segment._replace(shared=0) for segment in real(table)],
+        "wrpo.prefix_attention.read_segments",
+        lambda table: [segment._replace(shared=0) for segment in read_segments(table)],
     )
     trainer = make_trainer(model=tiny_model(), triple_layout="auto")
     assert not shares_prompts(trainer)
     assert "differ" in reasons()[0]
-
-
-def wrpo_segments():
-    import wrpo.prefix_attention
-
-    return wrpo.prefix_attention._read
 
 
 def test_a_second_trainer_of_the_same_model_shares_prompts_too(make_trainer):

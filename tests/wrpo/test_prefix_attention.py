@@ -15,7 +15,8 @@ from tests.wrpo.layouts import (
 )
 from wrpo.collator import DataCollatorForWRPO, padded_layout
 from wrpo.packed_layout import PackedLayout
-from wrpo.prefix_attention import FLASH, SDPA, are_segments
+from wrpo.prefix_attention import FLASH, SDPA
+from wrpo.segments import are_segments
 
 MODELS = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3")
 WINDOWED = ("gemma2", "gemma3", "mistral", "phi3")
