@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch.utils.data import SequentialSampler
 
-from benchmarks.lengths import LENGTHS, triple_lengths
+from benchmarks.lengths import KINDS, triple_lengths
 from wrpo.balance import BalancedBatchSampler
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def main() -> None:
     # Imports of the training stack have set handlers of their own.
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     argparse.ArgumentParser(description="balanced over random micro-batches").parse_args()
-    for kind in LENGTHS:
+    for kind in KINDS:
         results = simulate(kind)
         base = results["padded, random"].critical_path
         logger.info("%s", kind)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import global_then_local_main_first, use_adapter
+from trl.trainer.utils import add_fused_lm_head, global_then_local_main_first, use_adapter
 
 from wrpo.balance import balance_micro_batches
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
@@ -162,6 +162,8 @@ class WRPOTrainer(DPOTrainer):
             args.precompute_ref_log_probs = precompute
         self.precompute_ref_logps = precompute and not self._reference_supplied
         refuse_sharded_sequences(self.accelerator.parallelism_config)
+        # The parent also has the head compute what only its own metrics read.
+        add_fused_lm_head(_causal(self.model), outputs=("log_probs", "entropy"))
         self._settle_layout()
         self._sums = {"train": MetricSums(), "eval": MetricSums()}
         self._weights: dict[str, dict[str, float]] = {}
@@ -426,6 +428,11 @@ class WRPOTrainer(DPOTrainer):
         """Tokens trained on up to the last log, with those of the run that this one resumes."""
         history = reversed(self.state.log_history)
         return next((entry["num_tokens"] for entry in history if "num_tokens" in entry), 0)
+
+
+def _causal(model: Any) -> Any:
+    """The language model itself, below adapters."""
+    return model.get_base_model() if is_peft_model(model) else model
 
 
 def _evaluation_prefix(logs: Mapping[str, float]) -> str:

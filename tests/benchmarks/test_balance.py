@@ -3,10 +3,10 @@
 import pytest
 
 from benchmarks.balance import simulate
-from benchmarks.lengths import LENGTHS
+from benchmarks.lengths import KINDS
 
 
-@pytest.mark.parametrize("kind", LENGTHS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_balanced_ranks_wait_under_a_twentieth_of_the_time(kind):
     results = simulate(kind)
     assert results["shared, balanced"].waiting < 0.05
@@ -15,9 +15,7 @@ def test_balanced_ranks_wait_under_a_twentieth_of_the_time(kind):
     assert results["padded, balanced"].critical_path < results["padded, random"].critical_path
 
 
-@pytest.mark.parametrize(
-    ("kind", "ratio"), [("UltraFeedback", 3.0), ("long prompts", 3.0), ("short prompts", 2.3)]
-)
+@pytest.mark.parametrize(("kind", "ratio"), [("uf", 3.0), ("long", 3.0), ("short", 2.3)])
 def test_sharing_and_balancing_shorten_the_critical_path_of_padded_random_batches(kind, ratio):
     results = simulate(kind)
     before, after = results["padded, random"], results["shared, balanced"]
