@@ -9,6 +9,8 @@ from eval.statistics import Estimate, PairedBootstrap, holm
 from wrpo.recipe import TARGET, Recipe, preference
 
 FUSED = "wrpo"
+KINDS = {"dpo": "DPO", "cgpo": "CGPO", "sft": "more SFT", "wrpo": "the WRPO variant"}
+"""Objectives of other arms in words, in the order in which the report compares them."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,8 @@ def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
     if sources:
         best = board.best(sources, metric)
         named[best] = f"the best single source ({best})"
-    arms = sorted(
-        recipe.arms, key=lambda arm: ("dpo", "sft", "wrpo").index(_objective(recipe, arm))
-    )
+    order = list(KINDS)
+    arms = sorted(recipe.arms, key=lambda arm: order.index(_objective(recipe, arm)))
     for name in [*arms, "sft", TARGET]:
         if name in board.models:
             named[name] = _in_words(recipe, name)
@@ -84,6 +85,4 @@ def _objective(recipe: Recipe, arm: str) -> str:
 def _in_words(recipe: Recipe, name: str) -> str:
     if name not in recipe.arms:
         return {"sft": "SFT alone", TARGET: "the target before"}[name]
-    objective = _objective(recipe, name)
-    kind = {"dpo": "DPO", "sft": "more SFT", "wrpo": "the WRPO variant"}[objective]
-    return f"{kind} ({name})"
+    return f"{KINDS[_objective(recipe, name)]} ({name})"
