@@ -145,6 +145,18 @@ def test_the_reward_leaves_the_answers_alone(tmp_path: Path) -> None:
     assert not stages & {"prompts", "sample/letters", "sample/numbers"}
 
 
+def test_a_reward_model_enters_the_key_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "armorm").mkdir()
+    settings = f"rewards.armorm={{type: armorm, model: {tmp_path / 'armorm'}}}"
+    found = []
+    for text in ("{}", '{"num_objectives": 19}'):
+        (tmp_path / "armorm" / "config.json").write_text(text)
+        key = Pipeline(tiny_recipe(tmp_path, settings)).key("score/letters")
+        found.append(key["rewards"]["armorm"]["model"])
+        model_identity_module._folder_digest.cache_clear()
+    assert all(name.startswith("armorm#") for name in found) and found[0] != found[1]
+
+
 def test_a_setting_of_preference_training_changes_only_trained_arms(tmp_path: Path) -> None:
     stages = changed(tmp_path, "wrpo.train.learning_rate=1e-3")
     trained = {"wrpo", "dpo", "offline", "more-sft"}
