@@ -77,4 +77,5 @@ def _load(settings: ClassifierReward, pad_token_id: int) -> Any:
         )
     # Classification heads find the last token through the config's pad id.
     model.config.get_text_config().pad_token_id = pad_token_id
+    model.config.get_text_config().use_cache = False
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -122,8 +122,7 @@ class ConversationReward:
             raise ModelError(
                 f"reward model {model}: scores change by {worst:.4f} between batch "
                 f"1 and batch {len(alone)}; its pad token ({self._tokenizer.pad_token!r}) or "
-                "attention mask handling is broken. Correct the tokenizer, or set engine."
-                "batch_tokens: 1"
+                "attention mask handling is broken. Set the pad token that it was trained with"
             )
         return False
 

@@ -48,7 +48,7 @@ class Whole:
     def __call__(self, batch: Batch) -> Tensor:
         device = self._classifier.device
         inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-        logits: Tensor = self._classifier(**inputs, use_cache=False).logits
+        logits: Tensor = self._classifier(**inputs).logits
         return logits[:, 0].float()
 
 

@@ -146,14 +146,14 @@ def test_the_reward_leaves_the_answers_alone(tmp_path: Path) -> None:
 
 
 def test_a_reward_model_enters_the_key_by_its_content(tmp_path: Path) -> None:
-    (tmp_path / "armorm").mkdir()
-    settings = f"rewards.armorm={{type: armorm, model: {tmp_path / 'armorm'}}}"
     found = []
-    for text in ("{}", '{"num_objectives": 19}'):
-        (tmp_path / "armorm" / "config.json").write_text(text)
+    for place, text in (("a", "{}"), ("b", '{"num_objectives": 19}')):
+        folder = tmp_path / place / "armorm"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(text)
+        settings = f"rewards.armorm={{type: armorm, model: {folder}}}"
         key = Pipeline(tiny_recipe(tmp_path, settings)).key("score/letters")
         found.append(key["rewards"]["armorm"]["model"])
-        model_identity_module._folder_digest.cache_clear()
     assert all(name.startswith("armorm#") for name in found) and found[0] != found[1]
 
 
