@@ -229,7 +229,7 @@ def _score(recipe: Recipe, source: str) -> Stage:
     rewards = {}
     for name, reward in recipe.rewards.items():
         settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
-        if reward.type == "classifier":
+        if reward.type != "answer":
             settings["model"] = model_identity(reward.model, reward.revision)
             settings["chat_template"] = _template_identity(reward.chat_template)
         rewards[name] = settings

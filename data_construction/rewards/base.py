@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from wrpo.recipe.schema import AnswerReward, ClassifierReward
+from wrpo.recipe.schema import AnswerReward, ArmoRMReward, Reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,16 @@ class RewardModel(Protocol):
     def score(self, candidates: list[Candidate]) -> list[float | Refusal]: ...
 
 
-def load_reward(settings: ClassifierReward | AnswerReward) -> RewardModel:
+def load_reward(settings: Reward) -> RewardModel:
     """The reward that a recipe entry describes."""
     if isinstance(settings, AnswerReward):
         from data_construction.rewards.answer import AnswerVerifier
 
         return AnswerVerifier(settings)
+    if isinstance(settings, ArmoRMReward):
+        from data_construction.rewards.armorm import ArmoRM
+
+        return ArmoRM(settings)
     from data_construction.rewards.classifier import Classifier
 
     return Classifier(settings)

@@ -76,16 +76,56 @@ def test_classifier_refuses_too_long_conversations_one_by_one(tiny_models_folder
     assert isinstance(result[0], float) and isinstance(result[2], float)
 
 
-def test_classifier_that_depends_on_its_batch_is_refused(tiny_models_folder, monkeypatch) -> None:
+def off_in_batches(network):
+    """The network with an error of 0.5 in every batch of more than one conversation."""
+    return lambda batch: network(batch) + 0.5 * (len(batch.last) > 1)
+
+
+def replace_networks(reward, **networks: object) -> None:
+    reward._networks = reward._networks._replace(**networks)
+
+
+def test_classifier_that_depends_on_its_batch_is_refused(tiny_models_folder) -> None:
     reward = load_reward(classifier(tiny_models_folder))
-    forward = reward._forward
-
-    def off_in_batches(rows: list[list[int]]) -> list[float]:
-        return [value + 0.5 * (len(rows) > 1) for value in forward(rows)]
-
-    monkeypatch.setattr(reward, "_forward", off_in_batches)
+    replace_networks(reward, plain=off_in_batches(reward._networks.plain), shared="of the test")
     with pytest.raises(ModelError, match="between batch 1 and batch"):
         reward.score([candidate("sea"), candidate("hill")])
+
+
+def test_classifier_pads_with_a_warning_where_shared_prompts_change_scores(
+    tiny_models_folder, caplog
+) -> None:
+    answers = [candidate("sea"), candidate("hill"), candidate("moon", prompt="Say moon.")]
+    expected = load_reward(classifier(tiny_models_folder)).score(answers)
+    assert "padded" not in caplog.text
+    reward = load_reward(classifier(tiny_models_folder))
+    replace_networks(reward, shared=off_in_batches(reward._networks.shared))
+    assert reward.score(answers) == pytest.approx(expected, abs=1e-5)
+    assert "padded batches, because shared prompts change its scores by 0.5" in caplog.text
+
+
+def test_classifier_with_another_head_scores_padded_rows(tmp_path: Path, caplog) -> None:
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from tests.tiny_models import tiny_tokenizer
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BertConfig(vocab_size=262, intermediate_size=64, num_labels=1, **shape)
+    torch.manual_seed(0)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "reward")
+    tiny_tokenizer().save_pretrained(tmp_path / "reward")
+    answers = [candidate("sea" * n) for n in range(1, 5)]
+    together = load_reward(classifier(tmp_path)).score(answers)
+    assert "the head of BertForSequenceClassification is not" in caplog.text
+    alone = [load_reward(classifier(tmp_path)).score([answer])[0] for answer in answers]
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_equal_conversations_get_equal_scores(tiny_models_folder) -> None:
+    answers = [candidate("sea"), candidate("hill"), candidate("sea")]
+    first, _, again = load_reward(classifier(tiny_models_folder)).score(answers)
+    assert first == again
 
 
 def test_a_missing_reward_model_is_one_clear_error(tmp_path: Path) -> None:

@@ -184,10 +184,18 @@ def test_answer_pattern_needs_its_group(tmp_path: Path) -> None:
     assert "rewards.check.pattern: must hold a group named answer" in message
 
 
+def test_armorm_is_a_reward_that_runs_no_code_of_its_checkpoint(tmp_path: Path) -> None:
+    given = "{type: armorm, model: RLHFlow/ArmoRM-Llama3-8B-v0.1"
+    reward = load(tmp_path, "", f"rewards.armorm={given}}}").rewards["armorm"]
+    assert reward.type == "armorm" and reward.dtype == "bfloat16"
+    message = refusal(tmp_path, "", f"rewards.armorm={given}, trust_remote_code: true}}")
+    assert "rewards.armorm.trust_remote_code: unknown key" in message
+
+
 def test_reward_of_unknown_type_lists_the_types(tmp_path: Path) -> None:
     message = refusal(tmp_path, "", "rewards.rm.type=clasifier")
     assert "rewards.rm: " in message
-    assert "'classifier', 'answer'" in message
+    assert "'classifier', 'armorm', 'answer'" in message
 
 
 # --- YAML itself ---

@@ -161,6 +161,18 @@ def test_the_reward_leaves_the_answers_alone(tmp_path: Path) -> None:
     assert not stages & {"prompts", "sample/letters", "sample/numbers"}
 
 
+def test_a_reward_model_enters_the_key_by_its_content(tmp_path: Path) -> None:
+    found = []
+    for place, text in (("a", "{}"), ("b", '{"num_objectives": 19}')):
+        folder = tmp_path / place / "armorm"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(text)
+        settings = f"rewards.armorm={{type: armorm, model: {folder}}}"
+        key = Pipeline(tiny_recipe(tmp_path, settings)).key("score/letters")
+        found.append(key["rewards"]["armorm"]["model"])
+    assert all(name.startswith("armorm#") for name in found) and found[0] != found[1]
+
+
 def test_a_setting_of_preference_training_changes_only_trained_arms(tmp_path: Path) -> None:
     stages = changed(tmp_path, "wrpo.train.learning_rate=1e-3")
     trained = {"wrpo", "dpo", "offline", "more-sft"}

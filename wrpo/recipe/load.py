@@ -213,7 +213,7 @@ def _explain(error: ValidationError, located: Located) -> str:
 
 def _without_tags(path: tuple[str, ...], located: Located) -> list[str]:
     """Drops the union tag that pydantic puts into the location of a reward."""
-    if len(path) > 2 and path[0] == "rewards" and path[2] in ("classifier", "answer"):
+    if len(path) > 2 and path[0] == "rewards" and path[2] in ("classifier", "armorm", "answer"):
         return [*path[:2], *path[3:]]
     return list(path)
 

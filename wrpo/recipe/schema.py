@@ -135,24 +135,35 @@ class Sample(Sampling):
 class ScoringEngine(Section):
     """How fast scoring runs."""
 
-    batch_tokens: int = Field(16384, ge=1, description="Padded tokens per forward pass.")
+    batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
 
 
-class ClassifierReward(Section):
-    """A sequence-classification reward model with one label; its raw logit is the score."""
+class ModelReward(Section):
+    """What rewards by a model of conversations share."""
 
-    type: Literal["classifier"]
     model: str = Field(description="Hub id, or folder of a local checkpoint.")
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "bfloat16", description="Precision of the weights."
+        "bfloat16", description="Precision of the weights; linear heads run in float32."
     )
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
     fold_system: bool = Field(False, description="Put the system text into the first user turn.")
-    trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
     max_tokens: int = Field(4096, ge=1, description="Longer conversations are dropped.")
     weight: float = Field(1.0, description="Factor of this reward in the combined score.")
     engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
+
+
+class ClassifierReward(ModelReward):
+    """A sequence-classification reward model with one label; its raw logit is the score."""
+
+    type: Literal["classifier"]
+    trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
+
+
+class ArmoRMReward(ModelReward):
+    """RLHFlow/ArmoRM-Llama3-8B-v0.1, or a checkpoint of that shape; runs no code of its own."""
+
+    type: Literal["armorm"]
 
 
 class AnswerReward(Section):
@@ -177,7 +188,7 @@ class AnswerReward(Section):
         return pattern
 
 
-Reward = Annotated[ClassifierReward | AnswerReward, Field(discriminator="type")]
+Reward = Annotated[ClassifierReward | ArmoRMReward | AnswerReward, Field(discriminator="type")]
 
 
 class PairRules(Section):
