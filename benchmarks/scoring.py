@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from benchmarks.training_step import LENGTHS, VOCABULARY, triples
+from benchmarks.lengths import KINDS, triple_lengths
 from data_construction.rewards.batches import (
     Conversation,
     packed_batch,
@@ -29,10 +29,10 @@ from data_construction.rewards.batches import (
     padded_batch,
 )
 from data_construction.rewards.network import Pooled, Whole, score_head, share_prompts
-from wrpo.preference_data import RESPONSES
 
 logger = logging.getLogger(__name__)
 
+VOCABULARY = 8192
 SOURCES, ANSWERS = 4, 5
 BATCH_TOKENS = 4096  # more leave the caches of a CPU
 SMALL, TINY = (384, 6), (64, 2)
@@ -83,9 +83,14 @@ def ways(hidden: int, layers: int) -> Ways:
 
 def by_source(kind: str, seed: int, longest: int | None = None) -> list[list[Conversation]]:
     """One prompt of a kind of data set: for each source, a conversation per answer."""
-    rows = triples(kind, -(-SOURCES * ANSWERS // len(RESPONSES)), seed)
-    prompt = tuple(rows[0]["prompt_ids"])
-    answers = [tuple(row[f"{name}_ids"][:longest]) for row in rows for name in RESPONSES]
+    drawn = triple_lengths(kind, -(-SOURCES * ANSWERS // 3), seed)
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(1, VOCABULARY, (count,), generator=generator).tolist())
+
+    prompt = tokens(drawn[0][0])
+    answers = [tokens(length)[:longest] for _, lengths in drawn for length in lengths]
     return [
         [Conversation(prompt, answer) for answer in answers[start : start + ANSWERS]]
         for start in range(0, SOURCES * ANSWERS, ANSWERS)
@@ -97,7 +102,7 @@ def time_ratio(kind: str, prompts: int) -> str:
     scorers = ways(*SMALL)
     data = [by_source(kind, seed) for seed in range(prompts)]
     for score in scorers:
-        score(by_source("short prompts", prompts)[0])
+        score(by_source("short", prompts)[0])
     seconds = [0.0, 0.0]
     for source in range(SOURCES):
         part = [row for prompt in data for row in prompt[source]]
@@ -119,7 +124,7 @@ def agreement(prompts: int) -> str:
     scorers = ways(*TINY)
     same, worst = 0, 0.0
     for seed in range(prompts):
-        groups = by_source("short prompts", seed, longest=32)
+        groups = by_source("short", seed, longest=32)
         one, other = ([value for group in groups for value in score(group)] for score in scorers)
         same += one.index(max(one)) == other.index(max(other))
         worst = max(worst, *(abs(a - b) for a, b in zip(one, other, strict=True)))
@@ -134,7 +139,7 @@ def main() -> None:
     parser.add_argument("--agreement", type=int, default=1000, help="prompts of the second part")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for kind in LENGTHS:
+    for kind in KINDS:
         logger.info(time_ratio(kind, arguments.prompts))
     logger.info(agreement(arguments.agreement))
 
