@@ -195,7 +195,8 @@ def unshared_layout(
     layout = PackedLayout(scored_only=True)
     parts = [layout(examples, responses=(name,), pad_token_id=pad_token_id) for name in responses]
     tokens = segments = 0
-    for part in parts:
+    for place, part in enumerate(parts):
+        part["response_index"] = part["response_index"] * len(responses) + place
         part["scored_index"] += tokens
         part["attention_mask"][..., 1] += segments
         tokens += part["input_ids"].numel()

@@ -236,7 +236,7 @@ class WRPOTrainer(DPOTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         sampler = super()._get_train_sampler(dataset)
-        if not isinstance(self.data_collator.layout, PackedLayout):
+        if not isinstance(getattr(self.data_collator, "layout", None), PackedLayout):
             return sampler  # padding, not tokens, decides what a padded batch costs
         return balance_micro_batches(
             sampler,

@@ -185,10 +185,11 @@ def test_only_tables_that_some_arm_reads_are_offered(ready) -> None:
 
 @pytest.mark.slow
 def test_real_sampling_and_vllm_agree_with_the_training_pass(
-    write_recipe, run_module, tmp_path
+    write_recipe, run_module, tiny_models_folder
 ) -> None:
     path = write_recipe(
         truncation={"max_length": 160},
+        target={"model": str(tiny_models_folder / "target"), "dtype": "float32"},
         sample={
             "responses": 2,
             "temperature": 0.7,

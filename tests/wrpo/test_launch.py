@@ -27,7 +27,7 @@ def recipe_with_inputs(
     train = {"max_steps": STEPS, "logging_steps": 1, "learning_rate": 1e-3, "save_strategy": "no"}
     path = write_recipe(
         runs=str(runs),
-        reference={"max_length": 96},
+        truncation={"max_length": 96},
         wrpo={
             "reference": "model",
             "global_batch_size": 4,
