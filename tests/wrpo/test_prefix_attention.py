@@ -18,13 +18,14 @@ from wrpo.packed_layout import PackedLayout
 from wrpo.prefix_attention import FLASH, SDPA, are_segments
 
 MODELS = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3")
+EXPERTS = ("mixtral", "qwen3_moe")
 WINDOWED = ("gemma2", "gemma3", "mistral", "phi3")
 LAYOUTS = (PackedLayout(scored_only=True), PackedLayout(), PackedLayout(row_tokens=160))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("architecture", MODELS + EXPERTS)
 def test_scores_and_gradients_equal_the_padded_layout(architecture, lora, checkpointing):
     model = scoring_model(architecture, lora=lora, checkpointing=checkpointing)
     expected = score(model, padded_layout)
