@@ -140,7 +140,8 @@ def _try(models: Sequence[Any], layout: Layout, *, accelerator: Accelerator) -> 
 def _difference(model: Any, layout: Layout, *, half: bool) -> str | None:
     """What speaks against `layout` after a trial on two triples; None if it agrees with padding."""
     weight = next(model.parameters())
-    half = half or weight.dtype in (torch.float16, torch.bfloat16)
+    quantized = getattr(model, "is_quantized", False)
+    half = half or quantized or weight.dtype in (torch.float16, torch.bfloat16)
     relative, absolute = (2e-2, 2e-1) if half else (1e-6, 2e-4)
     training = model.training
     model.eval()
