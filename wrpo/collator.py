@@ -9,6 +9,8 @@ input_ids        (rows, tokens), with whatever else the model takes (attention_m
 labels           (rows, tokens) the token itself inside a response, -100 elsewhere
 response_index   (rows, tokens - 1) slot of each predicted token: r * prompt + response; n * r where
                  nothing is scored
+token_weights    (rows, tokens) padded tokens that each token stands for; left out where that is the
+                 attention_mask
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,14 @@ Example = Mapping[str, Any]
 
 # Entries of a batch that the trainer reads itself; all others go to the model.
 _TRAINER_KEYS = frozenset(
-    {"lengths", "tokens", "response_index", "reference_bits", "source_is_better"}
+    {
+        "lengths",
+        "tokens",
+        "response_index",
+        "token_weights",
+        "reference_bits",
+        "source_is_better",
+    }
 )
 
 

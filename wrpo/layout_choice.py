@@ -21,6 +21,7 @@ from wrpo.collator import (
     padded_layout,
 )
 from wrpo.errors import RecipeError
+from wrpo.expert_balance import without_router_logits
 from wrpo.packed_layout import PackedLayout
 from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
@@ -28,7 +29,12 @@ from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
 logger = get_logger(__name__)
 
 # Compared in float32 with the padded layout, values and gradients, by the tests.
-TESTED_MODELS = frozenset({"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3"})
+TESTED_MODELS = frozenset(
+    {
+        *("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3"),
+        *("mixtral", "qwen3_moe"),
+    }
+)
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
@@ -40,14 +46,12 @@ class Wishes:
     row_tokens: most tokens of a row in the prefix layout; None is one row per batch.
     max_length: most tokens of a prompt and one answer; None is no limit.
     dropout: whether dropout is active.
-    balances_experts: whether the loss contains the balancing term of a mixture of experts.
     """
 
     layout: str = "auto"
     row_tokens: int | None = None
     max_length: int | None = None
     dropout: bool = False
-    balances_experts: bool = False
 
 
 def settle_layout(models: Sequence[Any], wishes: Wishes, *, accelerator: Accelerator) -> Layout:
@@ -84,8 +88,8 @@ def obstacle(model: Any, wishes: Wishes) -> str | None:
         return "prompt-learning adapters put virtual tokens in front of every row"
     if text is not config:
         return f"{config.model_type} is more than a language model"
-    if wishes.balances_experts:
-        return "the experts' balancing loss would count each prompt once"
+    if getattr(text, "router_jitter_noise", 0):
+        return "router_jitter_noise is set and responses would share the noise of their prompt"
     if wishes.dropout:
         return "disable_dropout is off and responses would share the dropout of their prompt"
     if _attention_for(implementation) is None:
@@ -136,7 +140,8 @@ def _try(models: Sequence[Any], layout: Layout, *, accelerator: Accelerator) -> 
 def _difference(model: Any, layout: Layout, *, half: bool) -> str | None:
     """What speaks against `layout` after a trial on two triples; None if it agrees with padding."""
     weight = next(model.parameters())
-    half = half or weight.dtype in (torch.float16, torch.bfloat16)
+    quantized = getattr(model, "is_quantized", False)
+    half = half or quantized or weight.dtype in (torch.float16, torch.bfloat16)
     relative, absolute = (2e-2, 2e-1) if half else (1e-6, 2e-4)
     training = model.training
     model.eval()
@@ -165,5 +170,6 @@ def _log_probs(model: Any, layout: Layout, device: torch.device) -> Tensor:
     ]
     batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)
     batch = {name: value.to(device) for name, value in batch.items()}
-    outputs = model(**model_inputs(batch), use_cache=False, fused_lm_head=True)
+    options = {**without_router_logits(model), "use_cache": False, "fused_lm_head": True}
+    outputs = model(**model_inputs(batch), **options)
     return by_response(outputs.log_probs, batch)

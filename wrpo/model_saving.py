@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from wrpo.quantization import save_merged_into
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -13,12 +15,18 @@ if TYPE_CHECKING:
 _PEFT_PREFIX = "base_model.model."
 
 
-def save_model(trainer: Trainer, path: Path) -> None:
+def save_model(trainer: Trainer, path: Path, *, load_base: Callable[[], Any] | None = None) -> None:
     """Writes weights, with adapters merged into them, and tokenizer; every process must call it.
 
     Afterwards a model with adapters cannot train on.
+
+    load_base: loads in full precision what is quantised in training; needed if it is.
     """
-    if hasattr(trainer.accelerator.unwrap_model(trainer.model), "merge_and_unload"):
+    policy: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if load_base is not None and getattr(policy, "is_quantized", False):
+        if trainer.is_world_process_zero():
+            save_merged_into(load_base(), trainer, path)
+    elif hasattr(policy, "merge_and_unload"):
         _save_merged(trainer, path)
     else:
         trainer.save_model(str(path))

@@ -34,6 +34,7 @@ class _Tokens:
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
     segments: list[tuple[int, int, int]] = field(default_factory=list)
 
     def add(self, other: "_Tokens") -> None:
@@ -41,13 +42,15 @@ class _Tokens:
         self.ids += other.ids
         self.positions += other.positions
         self.slots += other.slots
+        self.weights += other.weights
         self.segments += [(n, owner + owners, shared) for n, owner, shared in other.segments]
 
     def pad(self, width: int, *, token: int, slot: int) -> None:
         missing = width - len(self.ids)
         if missing:
-            padding = _Tokens([token] * missing, [0] * missing, [slot] * missing, [(missing, 0, 0)])
-            self.add(padding)
+            zeros = [0] * missing
+            segments = [(missing, 0, 0)]
+            self.add(_Tokens([token] * missing, zeros, [slot] * missing, zeros, segments))
 
 
 @dataclass
@@ -63,6 +66,8 @@ class PackedLayout:
         `scored_index` (scored,), the flat index of the position that predicts each of them;
         `response_index` is (1, scored).
 
+    `token_weights` (rows, width) says how many tokens of a padded batch each token stands for.
+
     A batch of triples with prompts of P and responses of L tokens has sum(P - 1) + sum(L + 1)
     tokens.
 
@@ -76,6 +81,8 @@ class PackedLayout:
     [[2, 0, 0, 2, 1]]
     >>> batch["attention_mask"].tolist()
     [[[[4, 0, 0], [2, 0, 1]]]]
+    >>> batch["token_weights"].tolist()
+    [[2, 1, 1, 1, 1, 1]]
     """
 
     row_tokens: int | None = None
@@ -110,6 +117,7 @@ class PackedLayout:
             "input_ids": input_ids,
             "position_ids": torch.tensor(batch.positions).view(len(rows), width),
             "attention_mask": torch.tensor(batch.segments)[None, None],
+            "token_weights": torch.tensor(batch.weights).view(len(rows), width),
         }
         if self.scored_only:
             return tensors | _scored(input_ids.flatten(), slots.flatten(), unscored)
@@ -149,12 +157,14 @@ def _triple(row: Example, index: int, responses: Sequence[str], unscored: int) -
             "triple_layout: padded"
         )
     shared = len(prompt) - 1
-    tokens = _Tokens(prompt[:-1], list(range(shared)), [unscored] * shared)
+    weights = [len(responses)] * shared
+    tokens = _Tokens(prompt[:-1], list(range(shared)), [unscored] * shared, weights)
     for place, name in enumerate(responses):
         answer = list(row[f"{name}_ids"])
         tokens.ids += [prompt[-1], *answer]
         tokens.positions += range(shared, len(prompt) + len(answer))
         tokens.slots += [unscored, *[len(responses) * index + place] * len(answer)]
         own = 1 + len(answer)
+        tokens.weights += [1] * own
         tokens.segments.append((own, 0, shared) if place else (shared + own, 0, 0))
     return tokens

@@ -10,6 +10,7 @@ Resume:  the same command again goes on from the last checkpoint
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,15 @@ def _train_preference(
     arguments["truncation"] = recipe.truncation.mode
     arguments["fold_system"] = recipe.target.fold_system
     args = make_config(WRPOConfig, arguments, where=f"{folder.path.name}.train")
+    load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
     trainer = WRPOTrainer(
-        model=load_policy(model, recipe.target, attention=settings.engine.attention),
+        model=load(quantize=settings.lora.quantize if settings.lora else None),
         args=args,
         train_dataset=Dataset.from_list(rows),
         processing_class=load_target_tokenizer(model, recipe.target),
         peft_config=lora_config(settings.lora),
     )
-    train_and_save(trainer, folder, rows=len(rows))
+    train_and_save(trainer, folder, rows=len(rows), load_base=load)
 
 
 def _objective(settings: Preference) -> dict[str, Any]:

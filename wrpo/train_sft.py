@@ -9,6 +9,7 @@ Resume:  the same command again goes on from the last checkpoint
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
@@ -67,14 +68,15 @@ def run_sft(
     dataset = tokenised(
         samples, tokenizer, fold_system=recipe.target.fold_system, max_length=args.max_length
     )
+    load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
     trainer = SFTTrainer(
-        model=load_policy(model, recipe.target, attention=settings.engine.attention),
+        model=load(quantize=settings.lora.quantize if settings.lora else None),
         args=args,
         train_dataset=dataset,
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora),
     )
-    train_and_save(trainer, folder, rows=len(dataset))
+    train_and_save(trainer, folder, rows=len(dataset), load_base=load)
 
 
 def tokenised(

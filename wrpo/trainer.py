@@ -21,6 +21,7 @@ from wrpo.balance import balance_micro_batches
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
+from wrpo.expert_balance import balancing_loss, without_router_logits
 from wrpo.layout_choice import Wishes, settle_layout
 from wrpo.losses import implicit_rewards, likelihood_term
 from wrpo.metrics import (
@@ -193,7 +194,6 @@ class WRPOTrainer(DPOTrainer):
                 row_tokens=self.args.packed_row_tokens,
                 max_length=self.args.max_length,
                 dropout=not self.args.disable_dropout,
-                balances_experts=self.aux_loss_enabled,
             ),
             accelerator=self.accelerator,
         )
@@ -281,7 +281,7 @@ class WRPOTrainer(DPOTrainer):
             self._reference_adapter(),
             self.accelerator.autocast(),
         ):
-            outputs = model(**model_inputs(inputs), use_cache=False, fused_lm_head=True)
+            outputs = self._forward(model, inputs)
         return by_response(outputs.log_probs, inputs)
 
     def _reference_adapter(self) -> contextlib.AbstractContextManager[None]:
@@ -331,22 +331,36 @@ class WRPOTrainer(DPOTrainer):
         """
         if return_outputs:
             raise RecipeError("return_outputs is True, but WRPOTrainer keeps no logits to return")
-        extra = {"output_router_logits": True} if self.aux_loss_enabled else {}
-        outputs = model(**model_inputs(inputs), **extra, use_cache=False, fused_lm_head=True)
+        outputs, balancing = self._policy_pass(model, inputs)
         logps = by_response(outputs.log_probs, inputs)
         losses, metrics = self._losses(logps, self._reference_logps(inputs), inputs)
         scale = 1.0
         if num_items_in_batch is not None:
             scale = len(losses) * self.accelerator.num_processes / num_items_in_batch
         loss = losses.mean() * scale
-        if self.aux_loss_enabled:
-            balancing = self.router_aux_loss_coef * outputs.aux_loss
-            loss = loss + balancing * scale
-            metrics["loss"] = losses + balancing
-            metrics["aux_loss"] = outputs.aux_loss.expand(len(losses))
+        if balancing is not None:
+            weighted = self.router_aux_loss_coef * balancing
+            loss = loss + weighted * scale
+            metrics["loss"] = losses + weighted
+            metrics["aux_loss"] = balancing.expand(len(losses))
         entropy = by_response(outputs.entropy.detach(), inputs).sum(dim=1)
         self._record({**metrics, "entropy": entropy}, inputs)
         return loss
+
+    def _policy_pass(
+        self, model: nn.Module, inputs: Mapping[str, Tensor]
+    ) -> tuple[Any, Tensor | None]:
+        """Outputs and, if it is part of the loss, the balancing loss of a mixture of experts."""
+        if not self.aux_loss_enabled:
+            return self._forward(model, inputs), None
+        weights = inputs.get("token_weights", inputs.get("attention_mask"))
+        with balancing_loss(self.accelerator.unwrap_model(model), weights) as balance:
+            outputs = self._forward(model, inputs)
+        return outputs, balance.loss
+
+    def _forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+        options = without_router_logits(self.accelerator.unwrap_model(model))
+        return model(**model_inputs(inputs), **options, use_cache=False, fused_lm_head=True)
 
     def _losses(
         self, logps: Tensor, reference: Tensor | None, inputs: Mapping[str, Tensor]

@@ -107,15 +107,23 @@ def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
     )
 
 
-def load_policy(model: str, entry: Model, *, attention: str | None = None) -> Any:
+def load_policy(
+    model: str, entry: Model, *, attention: str | None = None, quantize: str | None = None
+) -> Any:
     """A causal language model in float32 for training; only safetensors are read.
+
+    quantize: "nf4" or "int8" for weights that only adapters are trained on.
 
     Raises:
         ModelError: it cannot be loaded.
+        RecipeError: its weights are to be quantised and sharded.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    from wrpo.quantization import quantization_config
+
+    quantized = quantization_config(quantize)
     try:
         return AutoModelForCausalLM.from_pretrained(
             model,
@@ -124,6 +132,7 @@ def load_policy(model: str, entry: Model, *, attention: str | None = None) -> An
             trust_remote_code=entry.trust_remote_code,
             use_safetensors=True,
             attn_implementation=attention,
+            quantization_config=quantized,
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelError(f"cannot load model {model}: {error}") from error
@@ -135,13 +144,21 @@ def lora_config(lora: Lora | None) -> LoraConfig | None:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(task_type="CAUSAL_LM", **lora.model_dump())
+    return LoraConfig(task_type="CAUSAL_LM", **lora.model_dump(exclude={"quantize"}))
 
 
-def train_and_save(trainer: Trainer, folder: StageFolder, *, rows: int) -> None:
+def train_and_save(
+    trainer: Trainer,
+    folder: StageFolder,
+    *,
+    rows: int,
+    load_base: Callable[[], Any] | None = None,
+) -> None:
     """Trains, resuming from the last checkpoint if there is one, then saves model and history.
 
     The model folder holds merged weights, so that samplers and evaluation need no adapter.
+
+    load_base: loads in full precision what was quantised for training.
     """
     from transformers.trainer_utils import get_last_checkpoint
 
@@ -151,7 +168,7 @@ def train_and_save(trainer: Trainer, folder: StageFolder, *, rows: int) -> None:
         logger.info("resuming from %s", last)
     with writing(folder):
         result = trainer.train(resume_from_checkpoint=last)
-        save_model(trainer, folder.path / MODEL)
+        save_model(trainer, folder.path / MODEL, load_base=load_base)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)
         (folder.path / LOG_HISTORY).write_text(history, encoding="utf-8")

@@ -11,6 +11,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tests.tiny_models import tiny_model
 from wrpo.collator import DataCollatorForWRPO, Layout, by_response, model_inputs
+from wrpo.expert_balance import without_router_logits
 from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import SDPA, attach_scored_only
 
@@ -87,7 +88,8 @@ def score(
     batch = DataCollatorForWRPO(pad_token_id=0, layout=layout, responses=responses)(rows)
     inputs = {**model_inputs(batch), **replaced}
     model.zero_grad()
-    outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+    options = without_router_logits(model)
+    outputs = model(**inputs, **options, use_cache=False, fused_lm_head=True)
     logps = by_response(outputs.log_probs, batch)
     (logps * torch.linspace(-1, 2, logps.numel()).view_as(logps)).sum().backward()
     return logps.detach(), {

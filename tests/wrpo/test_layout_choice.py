@@ -86,7 +86,7 @@ def test_auto_shares_prompts_and_says_nothing(make_trainer, reasons):
 @pytest.mark.parametrize(
     ("model", "options", "reason"),
     [
-        (lambda: tiny_model("mixtral"), {}, "balancing"),
+        (lambda: tiny_model("mixtral", router_jitter_noise=0.1), {}, "noise"),
         (tiny_bloom, {}, "fails|differ"),
         (tiny_model, {"disable_dropout": False}, "dropout"),
         (
@@ -100,7 +100,7 @@ def test_auto_shares_prompts_and_says_nothing(make_trainer, reasons):
         ),
         (lambda: tiny_model(attn_implementation="flex_attention"), {}, "flex_attention"),
     ],
-    ids=["experts", "alibi", "dropout", "prompt-tuning", "flex"],
+    ids=["jitter", "alibi", "dropout", "prompt-tuning", "flex"],
 )
 def test_auto_falls_back_with_one_reason_and_prefix_refuses(
     make_trainer, reasons, model, options, reason

@@ -19,13 +19,14 @@ from wrpo.prefix_attention import FLASH, SDPA
 from wrpo.segments import are_segments
 
 MODELS = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3")
+EXPERTS = ("mixtral", "qwen3_moe")
 WINDOWED = ("gemma2", "gemma3", "mistral", "phi3")
 LAYOUTS = (PackedLayout(scored_only=True), PackedLayout(), PackedLayout(row_tokens=160))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize("architecture", MODELS + EXPERTS)
 def test_scores_and_gradients_equal_the_padded_layout(architecture, lora, checkpointing):
     model = scoring_model(architecture, lora=lora, checkpointing=checkpointing)
     expected = score(model, padded_layout)
@@ -74,7 +75,7 @@ def test_later_responses_without_the_prompt_are_noticed(architecture):
 
 
 def dense_mask(table: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
-    """What each token of one packed row sees, with the window over `positions`."""
+    """What each token of one packed row sees, 0 or -inf, with the window over `positions`."""
     rows = table[0, 0].tolist()
     starts = [sum(row[0] for row in rows[:i]) for i in range(len(rows) + 1)]
     size = starts[-1]
@@ -84,19 +85,27 @@ def dense_mask(table: torch.Tensor, positions: torch.Tensor, window: int) -> tor
         seen[own, own] = True
         seen[own, starts[owner] : starts[owner] + shared] = True
     near = positions[:, None] - positions < window
-    return (seen.tril() & near)[None, None]
+    hidden = ~(seen.tril() & near)[None, None]
+    return torch.zeros(hidden.shape).masked_fill(hidden, torch.finfo(torch.float32).min)
 
 
-@pytest.mark.parametrize("architecture", ["mistral", "phi3"])
+@pytest.mark.parametrize("architecture", WINDOWED)
 def test_a_window_over_indices_is_noticed_and_one_over_positions_is_right(architecture):
     model = scoring_model(architecture)
     expected, _ = score(model, padded_layout)
     batch = DataCollatorForWRPO(pad_token_id=0, layout=PackedLayout())(token_rows())
     table, positions = batch["attention_mask"], batch["position_ids"][0]
-    by_position = dense_mask(table, positions, 24)
-    by_index = dense_mask(table, torch.arange(len(positions)), 24)
-    right, _ = score(model, PackedLayout(), attention_mask=by_position)
-    wrong, _ = score(model, PackedLayout(), attention_mask=by_index)
+
+    def masks(over: torch.Tensor):
+        sliding = dense_mask(table, over, 24)
+        if not architecture.startswith("gemma"):
+            return sliding
+        # Layers with and without a window each take their own mask.
+        full = dense_mask(table, over, table[..., 0].sum().item())
+        return {"sliding_attention": sliding, "full_attention": full}
+
+    right, _ = score(model, PackedLayout(), attention_mask=masks(positions))
+    wrong, _ = score(model, PackedLayout(), attention_mask=masks(torch.arange(len(positions))))
     assert (expected - right).abs().max() < 1e-3
     assert (expected - wrong).abs().max() > 0.1
 

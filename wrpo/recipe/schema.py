@@ -222,6 +222,11 @@ class Lora(Section):
     lora_alpha: int = Field(32, ge=1, description="Scale.")
     lora_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on adapter inputs.")
     target_modules: str | list[str] = Field("all-linear", description="Modules that get adapters.")
+    quantize: Literal["nf4", "int8"] | None = Field(
+        None,
+        description="Keep the base weights quantised while training (QLoRA); the saved model is "
+        "in full precision.",
+    )
 
 
 class TrainingEngine(Section):
