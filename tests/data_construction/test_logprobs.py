@@ -21,13 +21,34 @@ from wrpo.tables import ANSWERS, RESPONSES, TRIPLES, Row, read_rows
 NAMES = ANSWERS["triples"]
 
 
-def finish_sft(recipe: Recipe) -> None:
-    """The untrained target stands for the SFT model."""
+def finish_sft(recipe: Recipe, *answers: str) -> None:
+    """The target stands for the SFT model, as it is or after a few steps on `answers`."""
     pipeline = Pipeline(recipe)
     folder = StageFolder(pipeline.folder("sft"), pipeline.key("sft"))
     folder.open()
     shutil.copytree(recipe.target.model, folder.path / "model")
+    if answers:
+        teach(folder.path / "model", recipe, answers)
     folder.finish()
+
+
+def teach(model: Path, recipe: Recipe, answers: tuple[str, ...]) -> None:
+    """Trains until the model ends its answers, so that sampled tokens are the rendered ones."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    network, tokenizer = AutoModelForCausalLM.from_pretrained(model), load_tokenizer(str(model))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    prompts = read_rows(Pipeline(recipe).finished("prompts"))
+    for step in range(80):
+        row, text = prompts[step % len(prompts)], answers[step % len(answers)]
+        prompt, answer = render_answer(tokenizer, row["messages"], text)
+        ids = torch.tensor([prompt + answer])
+        labels = ids.masked_fill(torch.arange(ids.shape[1]) < len(prompt), -100)
+        network(ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    network.save_pretrained(model)
 
 
 def triples(recipe: Recipe) -> list[Row]:
@@ -201,7 +222,7 @@ def test_real_sampling_and_vllm_agree_with_the_training_pass(
     )
     recipe = load_recipe(path)
     make_prompts(recipe)
-    finish_sft(recipe)
+    finish_sft(recipe, "sea", "hill", "rain")
     assert (
         run_module("data_construction.sample", "--source", "target", "--recipe", path) is not None
     )
