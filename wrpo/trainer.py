@@ -13,7 +13,6 @@ from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, global_then_local_main_first, use_adapter
 
@@ -24,11 +23,7 @@ from wrpo.errors import DataError, RecipeError
 from wrpo.expert_balance import balancing_loss, without_router_logits
 from wrpo.layout_choice import Wishes, settle_layout
 from wrpo.losses import implicit_rewards, likelihood_term
-from wrpo.metrics import (
-    MetricSums,
-    response_metrics,
-    weigh,
-)
+from wrpo.metrics import response_metrics
 from wrpo.objectives import END, Progress, objective_of
 from wrpo.packed_layout import PackedLayout
 from wrpo.preference_data import (
@@ -39,6 +34,7 @@ from wrpo.preference_data import (
     prepare_dataset,
     reference_column,
 )
+from wrpo.trainer_reporting import ReportingTrainer
 from wrpo.trainer_setup import (
     PAPER,
     check_arguments,
@@ -56,7 +52,7 @@ from wrpo.truncation import CutCounts
 logger = get_logger(__name__)
 
 
-class WRPOTrainer(DPOTrainer):
+class WRPOTrainer(ReportingTrainer):
     """Train a policy on triples (source_chosen, chosen, rejected); used like TRL's trainers.
 
         trainer = WRPOTrainer(model="path/or/id", args=WRPOConfig(...), train_dataset=triples)
@@ -79,7 +75,8 @@ class WRPOTrainer(DPOTrainer):
     The loss of an optimizer step is the mean over its prompts, over all micro-batches and ranks,
     also when micro-batches differ in size. Evaluation uses the final alpha.
 
-    Metrics are means over the prompts of all ranks since the last log (reward: beta * log-ratio):
+    Metrics are means over the prompts of all ranks since the last log. A reward is beta times the
+    implicit reward u of `wrpo.losses`: a log-ratio, per token in the length-normalised losses.
 
     * alpha: weight of the source in the most recent update (the final one in evaluation);
     * rewards/source_chosen, rewards/chosen (target), rewards/rejected, and rewards/weighted =
@@ -90,16 +87,14 @@ class WRPOTrainer(DPOTrainer):
     * preference_loss and likelihood_loss, when likelihood_weight is set;
     * entropy (nats per response token), num_tokens (so far, no padding), aux_loss (experts).
 
-    With objective "dpo", rewards/* are chosen, rejected, accuracies and margins of the pair.
-
-    Source: WRPO (arXiv 2412.03187).
+    With objective "dpo", rewards/* are chosen, rejected, accuracies and margins of the pair; with
+    "cgpo" those of the responses and the anchor, and undesirable_weight takes the place of alpha.
     """
 
     loss_is_scaled_for_ga = True
     _tag_names: ClassVar[list[str]] = ["trl", "wrpo"]
     _name = "WRPO"
     _signature_columns: list[str] | None
-    _total_train_tokens: int | Tensor
     _paper: ClassVar[dict[str, str]] = PAPER
 
     def __init__(
@@ -166,8 +161,6 @@ class WRPOTrainer(DPOTrainer):
         # The parent also has the head compute what only its own metrics read.
         add_fused_lm_head(_causal(self.model), outputs=("log_probs", "entropy"))
         self._settle_layout()
-        self._sums = {"train": MetricSums(), "eval": MetricSums()}
-        self._weights: dict[str, dict[str, float]] = {}
 
     @staticmethod
     def _collator(args: WRPOConfig, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForWRPO:
@@ -402,54 +395,7 @@ class WRPOTrainer(DPOTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs).detach(), None, None
 
-    # ---- metrics --------------------------------------------------------------------------------
-
-    @property
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
-
-    def _record(self, metrics: dict[str, Tensor], inputs: Mapping[str, Tensor]) -> None:
-        """Add (n,) metrics of this batch, of all ranks; every rank must call it."""
-        weights = {"entropy": inputs["lengths"].sum(dim=1)}
-        metrics["entropy"] = metrics["entropy"] / weights["entropy"]
-        pairs = weigh(metrics, weights)
-        if self._mode == "train":
-            self._total_train_tokens += self.accelerator.reduce(inputs["tokens"].sum(), "sum")
-            totals = self.accelerator.reduce(pairs.sum(dim=0), "sum")
-        else:  # drops the rows that fill up the last batch of the evaluation set
-            totals = self.accelerator.gather_for_metrics(pairs).sum(dim=0)
-        self._sums[self._mode].add(dict(zip(metrics, totals, strict=True)))
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics gathered since the last call to `logs` and report them."""
-        mode = self._mode
-        metrics = self._sums[mode].pop_means()
-        if metrics:
-            metrics |= self._weights.get(mode, {})
-        if mode == "train":
-            metrics.pop("loss", None)
-            if metrics:
-                metrics["num_tokens"] = self._tokens_logged() + int(self._total_train_tokens)
-                self._total_train_tokens = 0
-        else:
-            prefix = _evaluation_prefix(logs)
-            metrics = {f"{prefix}{name}": value for name, value in metrics.items()}
-        logs.update(metrics)
-        # Not the parent's log, which averages batch means and knows one evaluation prefix only.
-        super(DPOTrainer, self).log(logs, start_time)
-
-    def _tokens_logged(self) -> int:
-        """Tokens trained on up to the last log, with those of the run that this one resumes."""
-        history = reversed(self.state.log_history)
-        return next((entry["num_tokens"] for entry in history if "num_tokens" in entry), 0)
-
 
 def _causal(model: Any) -> Any:
     """The language model itself, below adapters."""
     return model.get_base_model() if is_peft_model(model) else model
-
-
-def _evaluation_prefix(logs: Mapping[str, float]) -> str:
-    """Prefix of an evaluation's own entries: "eval_", or "eval_NAME_" for one of several sets."""
-    names = (name for name in logs if name.endswith("_loss"))
-    return next(names, "eval_loss").removesuffix("loss")
