@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.model_identity import file_digest, model_identity
@@ -187,10 +188,11 @@ def _stages(recipe: Recipe) -> list[Stage]:
 
 def _prompts(recipe: Recipe) -> Stage:
     settings = recipe.prompts.model_dump(mode="json", exclude={"max_dropped_share"})
-    for name, dataset in recipe.prompts.datasets.items():
-        path = Path(dataset.path)
-        if path.is_file():
-            settings["datasets"][name]["path"] = f"{path.name}#{file_digest(path)}"
+    # Steps that are off stay out, so that prompts made without them keep their key.
+    settings = {key: value for key, value in settings.items() if value is not None}
+    benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})
+    for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
+        dataset["path"] = data_identity(dataset["path"])
     return Stage(
         "prompts", ("data_construction.prompts",), settings={"seed": recipe.seed, **settings}
     )
