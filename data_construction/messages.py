@@ -10,6 +10,7 @@ from data_construction.records import UnusableRow
 Messages = list[dict[str, str]]
 
 _ROLES = ("system", "user", "assistant")
+_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", **{role: role for role in _ROLES}}
 
 
 def prompt_messages(value: Any) -> Messages:
@@ -49,8 +50,7 @@ def _kind(role: str) -> str:
 
 
 def _message(turn: Any) -> dict[str, str]:
-    role = turn.get("role") if isinstance(turn, dict) else None
-    content = turn.get("content") if isinstance(turn, dict) else None
+    role, content = _role_and_content(turn) if isinstance(turn, dict) else (None, None)
     if role not in _ROLES or not isinstance(content, str):
         raise UnusableRow(f"a turn is not {{role, content}} of text: {str(turn)[:80]}")
     if not content.strip() and role == "user":
@@ -60,3 +60,10 @@ def _message(turn: Any) -> dict[str, str]:
     except UnicodeEncodeError:
         raise UnusableRow("a turn is not valid Unicode text") from None
     return {"role": role, "content": content}
+
+
+def _role_and_content(turn: dict[str, Any]) -> tuple[Any, Any]:
+    """The two of a turn of role and content, or of from and value (ShareGPT)."""
+    if "from" in turn and "role" not in turn:
+        return _SHAREGPT_ROLES.get(str(turn["from"])), turn.get("value")
+    return turn.get("role"), turn.get("content")

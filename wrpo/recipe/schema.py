@@ -15,6 +15,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 from wrpo.alpha import AlphaSchedule
 from wrpo.fusion import FusionRule
 from wrpo.loss_options import LikelihoodOn, PreferenceLoss, loss_problem
+from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.prompt_sections import Prompts
 from wrpo.recipe.section import Section, Share
 from wrpo.truncation import Limits
@@ -186,6 +187,9 @@ class Build(Section):
         description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
     )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+    imported: Imported = Field(
+        default_factory=Imported, description="Tables read as they are, instead of built."
+    )
 
 
 class Lora(Section):
@@ -442,4 +446,14 @@ class Recipe(Section):
         both = sorted(set(self.sources) & set(self.arms))
         if both:
             raise ValueError(f"{both} name both a source and an arm; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _imported_answers_were_not_sampled(self) -> Recipe:
+        tables = self.build.imported.tables().keys() - {"sft"}
+        if tables and self.logprobs.method == "sampled":
+            raise ValueError(
+                f"logprobs.method sampled needs answers of this run, and build/{min(tables)} is "
+                "imported; set logprobs.method to trainer"
+            )
         return self
