@@ -76,6 +76,7 @@ def preference_row(record: Mapping[str, Any], names: tuple[str, ...]) -> Row:
         UnusableRow: an answer is missing, or chosen and rejected are the same text.
     """
     prompt, answers = _prompt_and_answers(record, names)
+    prompt = _with_system(record, prompt)
     if answers["chosen"] == answers["rejected"]:
         raise UnusableRow("chosen and rejected are the same text")
     key = prompt_id(prompt)
@@ -105,6 +106,7 @@ def sft_row(record: Mapping[str, Any]) -> Row:
         prompt, answer = _conversation(record[column])
         if not prompt:
             raise UnusableRow(f"{column} holds no user turn before the answer")
+    prompt = _with_system(record, prompt)
     source = record.get("source", record.get("model"))
     return {
         "prompt_id": prompt_id(prompt),
@@ -188,6 +190,14 @@ def _role(turn: Any) -> str:
 
 def _prompt(record: Mapping[str, Any]) -> Messages:
     return prompt_messages(record[_present(record, _PROMPTS, "prompt")])
+
+
+def _with_system(record: Mapping[str, Any], prompt: Messages) -> Messages:
+    """The prompt after the text of the column `system` (LLaMA-Factory), unless it has one."""
+    system = record.get("system")
+    if not isinstance(system, str) or not system or prompt[0]["role"] == "system":
+        return prompt
+    return [{"role": "system", "content": system}, *prompt]
 
 
 def _present(record: Mapping[str, Any], names: tuple[str, ...], what: str) -> str:
