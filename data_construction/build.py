@@ -1,6 +1,6 @@
 """Turns scored answers into training tables: the SFT set, WRPO triples, same-source pairs.
 
-Reads:   RUN/prompts, RUN/sample/*, RUN/score/*
+Reads:   RUN/prompts, RUN/sample/*, RUN/score/*; or what `build.imported` names
 Writes:  RUN/build/sft, RUN/build/triples, RUN/build/pairs
 Run:     python -m data_construction.build --recipe recipes/demo.yaml --table sft
          without --table: every table of the recipe whose inputs are finished
@@ -17,6 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from data_construction.dropped import check_dropped
+from data_construction.published import import_table
 from data_construction.select import (
     Answer,
     Pair,
@@ -56,8 +58,13 @@ def build_table(recipe: Recipe, table: str) -> None:
         logger.info("%s: complete, nothing to do (%s)", stage, folder.path)
         return
     with folder.lock():
-        prompts = read_rows(inputs[0])
-        rows, dropped = _rows(recipe, pipeline, table, prompts)
+        imported = recipe.build.imported.tables().get(table)
+        if imported:
+            rows, dropped = import_table(imported, table)
+            total = len(rows) + len(dropped)
+            check_dropped(folder, dropped, total=total, limit=imported.max_dropped_share)
+        else:
+            rows, dropped = _rows(recipe, pipeline, table, read_rows(inputs[0]))
         if not rows:
             raise DataError(
                 f"{stage}: none of {len(dropped)} prompts gives a row; first reason: "
@@ -65,7 +72,7 @@ def build_table(recipe: Recipe, table: str) -> None:
             )
         facts = {} if table == "sft" else {"truncation": count_truncated(recipe, table, rows)}
         folder.write_all(rows, SCHEMAS[table], dropped=dropped, **facts)
-    logger.info("%s: %d rows, %d prompts dropped", stage, len(rows), len(dropped))
+    logger.info("%s: %d rows, %d dropped", stage, len(rows), len(dropped))
 
 
 def _rows(

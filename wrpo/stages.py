@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.model_identity import file_digest, model_identity
@@ -65,6 +66,9 @@ class Pipeline:
         self.stages: dict[str, Stage] = {stage.name: stage for stage in _stages(recipe)}
 
     def __getitem__(self, name: str) -> Stage:
+        if name not in self.stages:
+            known = ", ".join(self.stages)
+            raise RecipeError(f"run {self.recipe.run} has no stage {name}; it has: {known}")
         return self.stages[name]
 
     def folder(self, name: str) -> Path:
@@ -73,7 +77,7 @@ class Pipeline:
 
     def key(self, name: str) -> dict[str, Any]:
         """The readable key: own settings, and a digest of the key of each input."""
-        stage = self.stages[name]
+        stage = self[name]
         inputs = {input_: digest(self.key(input_)) for input_ in stage.inputs}
         return {**stage.settings, "inputs": inputs}
 
@@ -182,15 +186,31 @@ def _stages(recipe: Recipe) -> list[Stage]:
         tasks = _task_identity(recipe.eval.include_path)
         stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
         stages.append(_report(recipe))
-    return stages
+    unread = recipe.build.imported.tables().keys() - {"sft", *(t.split("/")[1] for t in tables)}
+    if unread:
+        raise RecipeError(f"build.imported: no arm trains on {', '.join(sorted(unread))}")
+    return _needed(stages) if recipe.build.imported.tables() else stages
+
+
+def _needed(stages: list[Stage]) -> list[Stage]:
+    """Leaves out the prompts, answers and scores that no table is built from."""
+    inputs = {stage.name: stage.inputs for stage in stages}
+    waiting = [name for name in inputs if name.split("/")[0] not in ("prompts", "sample", "score")]
+    needed: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        waiting += [input_ for input_ in inputs[name] if input_ not in needed]
+    return [stage for stage in stages if stage.name in needed]
 
 
 def _prompts(recipe: Recipe) -> Stage:
     settings = recipe.prompts.model_dump(mode="json", exclude={"max_dropped_share"})
-    for name, dataset in recipe.prompts.datasets.items():
-        path = Path(dataset.path)
-        if path.is_file():
-            settings["datasets"][name]["path"] = f"{path.name}#{file_digest(path)}"
+    # Steps that are off stay out, so that prompts made without them keep their key.
+    settings = {key: value for key, value in settings.items() if value is not None}
+    benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})
+    for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
+        dataset["path"] = data_identity(dataset["path"])
     return Stage(
         "prompts", ("data_construction.prompts",), settings={"seed": recipe.seed, **settings}
     )
@@ -242,14 +262,18 @@ def _score(recipe: Recipe, source: str) -> Stage:
 
 
 def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
+    command = ("data_construction.build", "--table", table)
+    imported = recipe.build.imported.tables().get(table)
+    if imported:
+        settings = imported.model_dump(mode="json", exclude={"max_dropped_share"})
+        settings["path"] = data_identity(imported.path)
+        return Stage(f"build/{table}", command, settings={"imported": settings})
     rules = {
         "sft": {},
         "triples": {"min_gap": recipe.build.min_gap},
         "pairs": recipe.build.pairs.model_dump(mode="json"),
     }
-    return Stage(
-        f"build/{table}", ("data_construction.build", "--table", table), inputs, rules[table]
-    )
+    return Stage(f"build/{table}", command, inputs, rules[table])
 
 
 def _target_settings(recipe: Recipe) -> dict[str, Any]:

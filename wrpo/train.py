@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import DataError
 from wrpo.launch import relaunch_under_accelerate
 from wrpo.loss_options import LENGTH_NORMALISED
 from wrpo.recipe import Preference, Recipe, preference
@@ -95,6 +96,8 @@ def _train_sft(
 def _sft_answer(row: Row, settings: Preference) -> str:
     if settings.sft_on != "better":
         return settings.sft_on
+    if row["source_chosen_score"] is None or row["chosen_score"] is None:
+        raise DataError(f"row {row['triple_id']} has no scores; sft_on: better compares them")
     better = row["source_chosen_score"] > row["chosen_score"]
     return "source_chosen" if better else "chosen"
 

@@ -118,3 +118,69 @@ def test_a_second_start_leaves_a_complete_stage_alone(write_recipe) -> None:
     make_prompts(recipe)
     assert (folder / "manifest.json").stat().st_mtime_ns == before
     assert len(read_rows(folder)) == 12
+
+
+def test_filtered_contaminated_and_near_duplicate_prompts_carry_reasons_and_are_counted(
+    write_recipe, tmp_path
+) -> None:
+    base = "tell me about the long road from the hill to the sea in the rain"
+    texts = [f"{base} please", f"{base} now", "Write a Python function", "why is the sky blue ok"]
+    texts += [f"question {n} about something" for n in range(4)]
+    file = tmp_path / "p.jsonl"
+    file.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    (tmp_path / "quiz.jsonl").write_text('{"question": "Why is the sky blue?"}')
+    quiz = {"path": str(tmp_path / "quiz.jsonl"), "column": "question"}
+    prompts = {
+        **dataset(file),
+        "filters": {"remove_code": True},
+        "decontaminate": {"benchmarks": {"quiz": quiz}, "ngram": 5},
+        "near_duplicates": {},
+        "max_dropped_share": 0.0,
+    }
+    recipe = recipe_for(write_recipe, prompts)
+    make_prompts(recipe)
+    folder = Pipeline(recipe).folder("prompts")
+    dropped = {row["reason"]: row for row in read_parquet(folder / "dropped.parquet")}
+    assert dropped.keys() == {"code", "contaminated", "near_duplicate"}
+    assert dropped["contaminated"]["detail"] == "quiz: why is the sky blue"
+    kept = {row["prompt_id"] for row in read_rows(folder)}
+    near = dropped["near_duplicate"]
+    assert len(kept) == 5 and near["detail"].split()[1].strip(",") in kept
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["dropped_reasons"] == {"code": 1, "contaminated": 1, "near_duplicate": 1}
+
+
+def test_steps_that_are_off_leave_the_key_alone_and_benchmarks_enter_by_content(
+    write_recipe, tmp_path
+) -> None:
+    plain = Pipeline(load_recipe(write_recipe())).key("prompts")
+    assert plain.keys() == {"seed", "datasets", "sft_share", "inputs"}
+    quiz = tmp_path / "quiz.jsonl"
+    benchmarks = {"benchmarks": {"quiz": {"path": str(quiz), "column": "q"}}}
+    keys = []
+    for text in ("one", "two"):
+        quiz.write_text(json.dumps({"q": text}))
+        prompts = {**dataset(tmp_path / "prompts.jsonl"), "decontaminate": benchmarks}
+        keys.append(Pipeline(recipe_for(write_recipe, prompts)).key("prompts"))
+    assert keys[0] != keys[1]
+
+
+def test_a_folder_of_files_and_a_saved_dataset_give_the_same_prompts(
+    write_recipe, tmp_path
+) -> None:
+    from datasets import Dataset, DatasetDict
+
+    records = [{"text": f"question {n}"} for n in range(6)]
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name, part in (("a", records[:3]), ("b", records[3:])):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
+    Dataset.from_list(records).save_to_disk(tmp_path / "saved")
+    DatasetDict({"train": Dataset.from_list(records)}).save_to_disk(tmp_path / "splits")
+    found = [
+        collect(recipe_for(write_recipe, dataset(tmp_path / name)))[0]
+        for name in ("files", "saved", "splits")
+    ]
+    assert len(found[0]) == 6 and found[0] == found[1] == found[2]
+    with pytest.raises(MissingInputError, match="no split test"):
+        collect(recipe_for(write_recipe, dataset(tmp_path / "splits", split="test")))

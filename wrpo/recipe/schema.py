@@ -10,23 +10,18 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from wrpo.alpha import AlphaSchedule
 from wrpo.fusion import FusionRule
 from wrpo.loss_options import LikelihoodOn, PreferenceLoss, loss_problem
+from wrpo.recipe.import_sections import Imported
+from wrpo.recipe.prompt_sections import Prompts
+from wrpo.recipe.section import Section, Share
 from wrpo.truncation import Limits
 
 TARGET = "target"
 """The name under which the SFT model is sampled and scored, like one more source."""
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown keys refused, values checked, immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 def _optional(section: type[Section], name: str) -> Any:
@@ -97,27 +92,6 @@ class Model(Section):
     engine: EngineOverride = Field(
         default_factory=EngineOverride, description="What differs from `sample.engine`."
     )
-
-
-class PromptDataset(Section):
-    """Where prompts come from: a hub dataset or local files, one prompt per row."""
-
-    path: str = Field(description="Hub id, or a .jsonl, .json, .parquet or .csv file.")
-    config: str | None = Field(None, description="Configuration of a hub dataset.")
-    split: str = Field("train", description="Split of a hub dataset.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
-    prompt: str = Field("prompt", description="Column: text, one message, or a list of messages.")
-    answer: str | None = Field(None, description="Column with the gold answer, for verifiers.")
-    domain: str | None = Field(None, description="Column that names the domain of a prompt.")
-    limit: int | None = Field(None, ge=1, description="Only the first rows.")
-
-
-class Prompts(Section):
-    """Which prompts the run uses and how they are divided."""
-
-    datasets: dict[str, PromptDataset] = Field(min_length=1, description="By origin name.")
-    sft_share: Share = Field(1 / 3, description="Share that goes to SFT; the rest to preferences.")
-    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
 
 
 class Sample(Sampling):
@@ -213,6 +187,9 @@ class Build(Section):
         description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
     )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+    imported: Imported = Field(
+        default_factory=Imported, description="Tables read as they are, instead of built."
+    )
 
 
 class Lora(Section):
@@ -474,4 +451,14 @@ class Recipe(Section):
         both = sorted(set(self.sources) & set(self.arms))
         if both:
             raise ValueError(f"{both} name both a source and an arm; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _imported_answers_were_not_sampled(self) -> Recipe:
+        tables = self.build.imported.tables().keys() - {"sft"}
+        if tables and self.logprobs.method == "sampled":
+            raise ValueError(
+                f"logprobs.method sampled needs answers of this run, and build/{min(tables)} is "
+                "imported; set logprobs.method to trainer"
+            )
         return self

@@ -1,0 +1,104 @@
+"""Exports a training table for another toolkit, with a dataset card.
+
+Reads:   RUN/build/TABLE
+Writes:  FOLDER: train.parquet or train.jsonl, README.md; for llama-factory also dataset_info.json
+Run:     python -m data_construction.export --table triples --layout trl --output FOLDER
+Resume:  starts again; the folder appears when it is complete
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from data_construction.card import card
+from data_construction.layouts import LAYOUTS, dataset_info
+from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import DataError, RecipeError
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import read_manifest
+from wrpo.stages import BUILD_TABLES, Pipeline
+from wrpo.tables import Row, read_rows
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("parquet", "jsonl")
+
+
+def export_table(
+    recipe: Recipe,
+    table: str,
+    output: Path,
+    *,
+    layout: str = "trl",
+    file_format: str = "parquet",
+    licence: str | None = None,
+) -> None:
+    """Writes the folder.
+
+    Raises:
+        DataError: the folder is not empty, or the layout has no such table.
+        MissingInputError: the table is not built.
+    """
+    if layout == "wrpo" and table != "triples":
+        raise DataError(f"layout wrpo holds triples, not {table}; take another --layout")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise DataError(f"{output} is there and not empty; give a new --output, or remove it")
+    source = Pipeline(recipe).finished(f"build/{table}")
+    rows = read_rows(source)
+    file = f"train.{file_format}"
+    text = card(
+        recipe, table, rows, read_manifest(source) or {}, layout=layout, file=file, licence=licence
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        _write(partial / file, [LAYOUTS[layout](row) for row in rows])
+        (partial / "README.md").write_text(text, encoding="utf-8")
+        if layout == "llama-factory":
+            info = dataset_info(f"{recipe.run}-{table}", file, table)
+            (partial / "dataset_info.json").write_text(json.dumps(info, indent=2), "utf-8")
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    logger.info("export: %d rows of %s as %s in %s", len(rows), table, layout, output)
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    if path.suffix == ".jsonl":
+        with path.open("w", encoding="utf-8") as lines:
+            for row in rows:
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
+
+
+def main() -> None:
+    parser = stage_parser(__doc__)
+    parser.add_argument("--table", choices=BUILD_TABLES, required=True, help="which table")
+    parser.add_argument("--layout", choices=list(LAYOUTS), default="trl", help="for which toolkit")
+    parser.add_argument("--output", type=Path, required=True, help="new folder")
+    parser.add_argument("--format", choices=FORMATS, default="parquet", help="of the data file")
+    parser.add_argument("--license", help="identifier for the card, e.g. apache-2.0")
+    args, recipe = parse_stage(parser)
+    if f"build/{args.table}" not in Pipeline(recipe).stages:
+        raise RecipeError(f"no arm of recipe {recipe.run} trains on {args.table} (wrpo.data)")
+    export_table(
+        recipe,
+        args.table,
+        args.output,
+        layout=args.layout,
+        file_format=args.format,
+        licence=args.license,
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,69 @@
+"""Messages out of the columns of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from data_construction.records import UnusableRow
+
+Messages = list[dict[str, str]]
+
+_ROLES = ("system", "user", "assistant")
+_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", **{role: role for role in _ROLES}}
+
+
+def prompt_messages(value: Any) -> Messages:
+    """Text, one message, or a list of messages; the last turn must be the user's.
+
+    Raises:
+        UnusableRow: it is something else, or a user turn is empty.
+    """
+    messages = to_messages(value)
+    if messages[-1]["role"] != "user":
+        raise UnusableRow(f"the last turn is the {messages[-1]['role']}'s, not the user's")
+    return messages
+
+
+def to_messages(value: Any, *, text_role: str = "user") -> Messages:
+    """Text (said by `text_role`), one message, or a list of messages, as a list of messages.
+
+    Raises:
+        UnusableRow: it is something else, or a user turn is empty.
+    """
+    if isinstance(value, str):
+        value = [{"role": text_role, "content": value}]
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise UnusableRow(f"the {_kind(text_role)} is {type(value).__name__}, not text or messages")
+    return [_message(turn) for turn in value]
+
+
+def user_text(messages: Sequence[dict[str, str]]) -> str:
+    """What the user says, one turn per line; a system text shared by many prompts stays out."""
+    return "\n".join(turn["content"] for turn in messages if turn["role"] == "user")
+
+
+def _kind(role: str) -> str:
+    return "prompt" if role == "user" else "answer"
+
+
+def _message(turn: Any) -> dict[str, str]:
+    role, content = _role_and_content(turn) if isinstance(turn, dict) else (None, None)
+    if role not in _ROLES or not isinstance(content, str):
+        raise UnusableRow(f"a turn is not {{role, content}} of text: {str(turn)[:80]}")
+    if not content.strip() and role == "user":
+        raise UnusableRow("a user turn is empty")
+    try:
+        content.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UnusableRow("a turn is not valid Unicode text") from None
+    return {"role": role, "content": content}
+
+
+def _role_and_content(turn: dict[str, Any]) -> tuple[Any, Any]:
+    """The two of a turn of role and content, or of from and value (ShareGPT)."""
+    if "from" in turn and "role" not in turn:
+        return _SHAREGPT_ROLES.get(str(turn["from"])), turn.get("value")
+    return turn.get("role"), turn.get("content")

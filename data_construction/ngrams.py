@@ -1,0 +1,49 @@
+"""Word n-grams of a text as 64-bit hashes that are the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint64]
+
+_WORD = re.compile(r"\w+")
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+
+
+def words(text: str) -> list[str]:
+    """Words without case and punctuation, in the compatibility form of Unicode (NFKC)."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def ngram_hashes(tokens: list[str], size: int) -> Hashes:
+    """Hash of each n-gram in order, shape (max(1, words - size + 1),).
+
+    A text of fewer than `size` words is one n-gram of its own length; one without words has none.
+    """
+    if not tokens:
+        return np.empty(0, dtype=np.uint64)
+    size = min(size, len(tokens))
+    hashes = np.array([_word_hash(token) for token in tokens], dtype=np.uint64)
+    count = len(tokens) - size + 1
+    joined = np.full(count, size, dtype=np.uint64)
+    for offset in range(size):
+        joined = joined * _BASE + hashes[offset : offset + count]
+    return mixed(joined)
+
+
+def mixed(values: Hashes) -> Hashes:
+    """Spreads every bit of a value over all bits (the finaliser of splitmix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+@lru_cache(maxsize=1 << 20)
+def _word_hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode("utf-8"), digest_size=8).digest(), "big")

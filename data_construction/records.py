@@ -1,0 +1,127 @@
+"""Reads the rows of a dataset: local files of four formats, folders of them, or the hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from wrpo.errors import DataError, MissingInputError
+from wrpo.recipe.prompt_sections import Dataset
+from wrpo.tables import parts
+
+SAVED_BY_DATASETS = ("state.json", "dataset_dict.json")
+
+
+class UnusableRow(Exception):
+    """Why one row of a dataset cannot be used."""
+
+
+def numbered_records(dataset: Dataset) -> Iterator[tuple[int, Any]]:
+    """Numbered rows from 1; an unreadable line comes as the UnusableRow that says why.
+
+    Raises:
+        MissingInputError: the file, the folder or the hub dataset is not there.
+        DataError: a file is damaged as a whole.
+    """
+    return enumerate(_records(dataset), start=1)
+
+
+def _records(dataset: Dataset) -> Iterable[Any]:
+    path = Path(dataset.path)
+    if path.is_dir():
+        return _folder(path, dataset)
+    if path.suffix in _READERS:
+        if not path.is_file():
+            raise MissingInputError(f"no file {path}")
+        return _READERS[path.suffix](path)
+    return _hub(dataset)
+
+
+def _folder(path: Path, dataset: Dataset) -> Iterable[Any]:
+    if any((path / name).is_file() for name in SAVED_BY_DATASETS):
+        return _saved(path, dataset.split)
+    # A stage folder holds its dropped rows and its manifest beside the parts.
+    files = parts(path) or sorted(file for file in path.iterdir() if file.suffix in _READERS)
+    files = [file for file in files if not file.name.startswith((".", "dataset_info"))]
+    if not files:
+        raise MissingInputError(
+            f"{path} holds neither a dataset that was saved by save_to_disk nor any file of "
+            f"{', '.join(_READERS)}"
+        )
+    return chain.from_iterable(_READERS[file.suffix](file) for file in files)
+
+
+def _saved(path: Path, split: str) -> Iterable[Any]:
+    from datasets import DatasetDict, load_from_disk
+
+    saved = load_from_disk(str(path))
+    if not isinstance(saved, DatasetDict):
+        return saved
+    if split not in saved:
+        raise MissingInputError(f"{path} has no split {split}; it has: {', '.join(saved)}")
+    return saved[split]
+
+
+def _jsonl(path: Path) -> Iterator[Any]:
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.strip():
+                try:
+                    yield json.loads(line.decode("utf-8"))
+                except (UnicodeDecodeError, ValueError, RecursionError) as error:
+                    yield UnusableRow(f"not a UTF-8 JSON line ({error})")
+
+
+def _json(path: Path) -> Iterable[Any]:
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a UTF-8 JSON file: {error}") from None
+    if not isinstance(records, list):
+        raise DataError(f"{path}: holds a {type(records).__name__}, not a list of rows")
+    return records
+
+
+def _csv(path: Path) -> Iterator[Any]:
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            yield from csv.DictReader(lines)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a UTF-8 CSV file: {error}") from None
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as parquet: {error}") from None
+
+
+_READERS: dict[str, Callable[[Path], Iterable[Any]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+def _hub(dataset: Dataset) -> Iterable[Any]:
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(
+            dataset.path, dataset.config, split=dataset.split, revision=dataset.revision
+        )
+    except Exception as error:  # datasets raises many unrelated types for a name it cannot load
+        raise MissingInputError(
+            f"cannot load dataset {dataset.path} ({type(error).__name__}: {error}); "
+            "check the name and the network, or give a .jsonl, .parquet or .csv file"
+        ) from None

@@ -1,0 +1,146 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import load_dataset
+
+from data_construction.build import build_table
+from data_construction.export import export_table
+from data_construction.layouts import LAYOUTS, llama_factory
+from wrpo.chat import load_tokenizer
+from wrpo.errors import DataError, MissingInputError
+from wrpo.preference_data import RowSettings, prepare_row
+from wrpo.recipe import Recipe, load_recipe
+from wrpo.stages import Pipeline
+from wrpo.tables import ANSWERS, read_rows
+
+
+@pytest.fixture
+def run(write_recipe: Callable[..., Path], tmp_path: Path) -> Recipe:
+    """A run with built triples, of which one has a system text, and an SFT table not yet built."""
+    rows = []
+    for n in range(4):
+        prompt = [{"role": "user", "content": f"Say “{n}”."}]
+        if n == 0:
+            prompt.insert(0, {"role": "system", "content": "Be kind."})
+        answers = {
+            "source_chosen": f"source {n}",
+            "chosen": f"good\u2028{n}",
+            "rejected": f"bad {n}",
+        }
+        scores = {f"{name}_score": place / 2 for place, name in enumerate(answers)}
+        rows.append({"prompt": prompt, **answers, **scores, "source_chosen_source": "one"})
+    (tmp_path / "triples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = write_recipe()
+    recipe = yaml.safe_load(path.read_text())
+    recipe["build"] = {"imported": {"triples": {"path": str(tmp_path / "triples.jsonl")}}}
+    path.write_text(yaml.safe_dump(recipe))
+    loaded = load_recipe(path)
+    build_table(loaded, "triples")
+    return loaded
+
+
+def loaded(folder: Path, cache: Path) -> list[dict]:
+    return list(load_dataset(str(folder), split="train", cache_dir=str(cache)))
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_a_trl_export_loads_with_datasets_and_trains_on_the_same_tokens(
+    run, tmp_path, file_format
+) -> None:
+    export_table(run, "triples", tmp_path / "out", file_format=file_format)
+    rows = loaded(tmp_path / "out", tmp_path / "cache")
+    built = read_rows(Pipeline(run).finished("build/triples"))
+    assert rows == built
+    tokenizer = load_tokenizer(run.target.model)
+    for responses in ANSWERS.values():
+        prepared = prepare_row(rows[0], tokenizer=tokenizer, settings=RowSettings(responses))
+        assert prepared["chosen_ids"] and "rejected_ids" in prepared
+
+
+def test_trls_own_formatting_accepts_a_trl_export(run, tmp_path) -> None:
+    from trl.data_utils import is_conversational, maybe_apply_chat_template
+
+    export_table(run, "triples", tmp_path / "out")
+    row = loaded(tmp_path / "out", tmp_path / "cache")[0]
+    row = {name: row[name] for name in ("prompt", "chosen", "rejected")}
+    assert is_conversational(row)
+    text = maybe_apply_chat_template(row, load_tokenizer(run.target.model))
+    assert row["chosen"][0]["content"] in text["chosen"]
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_imports_back_to_the_same_preferences(run, tmp_path, layout) -> None:
+    export_table(run, "triples", tmp_path / "out", layout=layout, file_format="jsonl")
+    override = f"build.imported.triples.path={tmp_path / 'out' / 'train.jsonl'}"
+    again = load_recipe(tmp_path / "recipe.yaml", ["run=again", override])
+    build_table(again, "triples")
+    names = ("triple_id", "prompt", *ANSWERS["triples"])
+    before, after = (
+        {json.dumps([row[name] for name in names]) for row in rows}
+        for rows in (
+            read_rows(Pipeline(run).finished("build/triples")),
+            read_rows(Pipeline(again).finished("build/triples")),
+        )
+    )
+    assert before == after and len(before) == 4
+
+
+def test_llama_factory_gets_turns_and_a_description_of_the_columns(run, tmp_path) -> None:
+    folder = tmp_path / "out"
+    export_table(run, "triples", folder, layout="llama-factory", file_format="jsonl")
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().split("\n") if line]
+    first = next(row for row in rows if row["system"])
+    assert first["system"] == "Be kind."
+    assert first["conversations"] == [{"from": "human", "value": "Say “0”."}]
+    assert first["rejected"] == {"from": "gpt", "value": "bad 0"}
+    (entry,) = json.loads((folder / "dataset_info.json").read_text()).values()
+    assert entry["ranking"] and entry["file_name"] == "train.jsonl"
+    assert set(entry["columns"].values()) <= set(first)
+
+
+def test_sft_rows_become_whole_conversations_for_llama_factory() -> None:
+    turn = {"role": "user", "content": "hi"}
+    row = {"prompt": [turn], "completion": [{"role": "assistant", "content": "hello"}]}
+    assert llama_factory(row) == {
+        "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}],
+        "system": "",
+    }
+
+
+def test_the_card_counts_names_the_recipe_and_leaves_licences_to_fill_in(run, tmp_path) -> None:
+    export_table(run, "triples", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["configs"][0]["data_files"][0]["path"] == "train.parquet"
+    assert "license" not in header and "(fill in)" in text
+    assert "- rows: 4" in text and "| source_chosen | one |" in text
+    assert str(tmp_path) not in text and run.target.model not in text
+    export_table(run, "triples", tmp_path / "licensed", licence="apache-2.0")
+    text = (tmp_path / "licensed" / "README.md").read_text()
+    assert yaml.safe_load(text.split("---")[1])["license"] == "apache-2.0"
+
+
+def test_an_export_overwrites_nothing_and_needs_a_built_table(run, tmp_path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="not empty"):
+        export_table(run, "triples", tmp_path / "full")
+    with pytest.raises(DataError, match="holds triples, not sft"):
+        export_table(run, "sft", tmp_path / "out", layout="wrpo")
+    with pytest.raises(MissingInputError, match="build/sft"):
+        export_table(run, "sft", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_export_leaves_nothing_behind(run, tmp_path, monkeypatch) -> None:
+    def fails(row: dict) -> dict:
+        raise OSError("disk full")
+
+    monkeypatch.setitem(LAYOUTS, "trl", fails)
+    (tmp_path / "exports").mkdir()
+    with pytest.raises(OSError):
+        export_table(run, "triples", tmp_path / "exports" / "out")
+    assert list((tmp_path / "exports").iterdir()) == []
