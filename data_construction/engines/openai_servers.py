@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -52,19 +52,40 @@ class _Endpoint:
     slots: asyncio.Semaphore
     load: int = 0
     answered: int = 0
+    failures: int = 0
     rests_until: float = 0.0
-    warned_at: float = field(default=-_WARN_EVERY_S)
+    warned_at: float = -_WARN_EVERY_S
 
-    def rank(self) -> tuple[bool, int]:
-        """Smaller is better: awake, then least requests waiting or in flight."""
-        return self.rests_until > time.monotonic(), self.load
+    def rank(self) -> tuple[float, int]:
+        """Smaller is better: awake, or soon so, then least requests waiting or in flight."""
+        return max(0.0, self.rests_until - time.monotonic()), self.load
+
+    def rest(self, at_least_s: float) -> float:
+        """Asks nothing of this server for a while, longer each time; the seconds."""
+        now = time.monotonic()
+        if self.rests_until <= now:  # else all requests in flight meet the same trouble
+            self.failures += 1
+        pause = max(at_least_s, _delay(self.failures))
+        self.rests_until = max(self.rests_until, now + pause)
+        return pause
+
+    async def awake(self) -> None:
+        """Waits until the rest is over; spread, so that not all requests go out at once."""
+        while (pause := self.rests_until - time.monotonic()) > 0:
+            await asyncio.sleep(pause * random.uniform(1.0, 1.2))
+
+    def warn(self, text: str) -> None:
+        """Logs now and then, for the same reason."""
+        if time.monotonic() - self.warned_at >= _WARN_EVERY_S:
+            self.warned_at = time.monotonic()
+            logger.warning("%s: %s", self.url, text)
 
 
 class Servers:
     """Posts to whichever server has least to do; use inside one event loop, and close it.
 
-    A server that cannot be reached, or answers 429 or 503, rests for as long as the request that
-    met this waits; others go on. The key is read from the environment and held nowhere else.
+    A server that cannot be reached, or answers 429 or 503, rests, and its requests go to others.
+    The key is read from the environment and written nowhere.
 
     Raises:
         RecipeError: no endpoints, or the variable with the API key is not usable.
@@ -106,24 +127,26 @@ class Servers:
                 return await self._post(endpoint, path, body)
             except _Failed as failed:
                 # A rate limit that lets others through is no failure: this one's turn will come.
-                failures += not (failed.rate_limited and endpoint.answered > before)
+                queued = failed.rate_limited and endpoint.answered > before
+                failures = 0 if queued else failures + 1
                 if failures > self._retries:
                     raise ModelError(
                         f"{endpoint.url}: {failed}, {failures} times in a row. See to the server, "
                         "then run the same command again; it goes on where it was"
                     ) from None
-                pause = max(_delay(failures), failed.wait_s * random.uniform(1.0, 1.1))
                 if failed.server_wide:
-                    endpoint.rests_until = max(endpoint.rests_until, time.monotonic() + pause)
-                _warn(endpoint, f"{failed}; trying again in {pause:.1f} s")
-                await asyncio.sleep(pause)
+                    pause = endpoint.rest(failed.wait_s)
+                    endpoint.warn(f"{failed}; left alone for {pause:.1f} s")
+                else:
+                    pause = max(failed.wait_s, _delay(failures))
+                    endpoint.warn(f"{failed}; sent again in {pause:.1f} s")
+                    await asyncio.sleep(pause)
 
     async def _post(self, endpoint: _Endpoint, path: str, body: dict[str, Any]) -> dict[str, Any]:
         endpoint.load += 1
         try:
             async with endpoint.slots:
-                while (rest := endpoint.rests_until - time.monotonic()) > 0:
-                    await asyncio.sleep(rest)
+                await endpoint.awake()
                 response = await self._client.post(f"{endpoint.url}/{path}", json=body)
         except httpx.TransportError as error:
             why = f"{type(error).__name__} {error}".strip()
@@ -133,6 +156,7 @@ class Servers:
             endpoint.load -= 1
         self._check(endpoint, response, str(body["model"]))
         endpoint.answered += 1
+        endpoint.failures = 0
         return self._json(endpoint, response)
 
     def _check(self, endpoint: _Endpoint, response: httpx.Response, model: str) -> None:
@@ -217,10 +241,3 @@ def _retry_after(response: httpx.Response) -> float:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0
-
-
-def _warn(endpoint: _Endpoint, text: str) -> None:
-    """Logs now and then, because all requests in flight meet the same trouble."""
-    if time.monotonic() - endpoint.warned_at >= _WARN_EVERY_S:
-        endpoint.warned_at = time.monotonic()
-        logger.warning("%s: %s", endpoint.url, text)
