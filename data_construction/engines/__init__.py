@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_construction.engines.base import Completion, GenerationEngine, Refusal, Request
+from wrpo.errors import ModelError
 from wrpo.recipe.schema import Engine
 
 __all__ = ["Completion", "GenerationEngine", "Refusal", "Request", "load_engine"]
@@ -15,10 +16,13 @@ def load_engine(model: str, *, engine: Engine, **arguments: Any) -> GenerationEn
 
     Raises:
         RecipeError: the settings do not fit this backend.
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded, or a package is missing.
     """
     if engine.backend == "openai":
-        from data_construction.engines.openai_server import OpenAIEngine
+        try:
+            from data_construction.engines.openai_server import OpenAIEngine
+        except ImportError as error:
+            raise ModelError(f"{error}; install it: pip install 'wrpo[server]'") from error
 
         return OpenAIEngine(model, engine=engine, **arguments)
     if engine.backend == "transformers":
