@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -96,8 +97,9 @@ class CompletionServer:
                 for name, value in reply.headers.items():
                     self.send_header(name.replace("_", "-"), value)
                 self.send_header("Content-Length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
+                with suppress(OSError):  # the client may have gone
+                    self.end_headers()
+                    self.wfile.write(payload)
 
             def log_message(self, *arguments: object) -> None:
                 pass
