@@ -103,7 +103,7 @@ class AnswerScorer:
                 whole = example["cut_tokens"][0] == 0  # of the prompt
                 if found is None or row[f"{name}_source"] != source or not whole:
                     continue
-                if list(found["token_ids"]) == example[f"{name}_ids"]:
+                if found["token_ids"] == example[f"{name}_ids"]:
                     known[place, name] = Known(found["logprob"], None, "sampled")
         return known
 

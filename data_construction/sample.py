@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
     from transformers import PreTrainedTokenizerBase
 
-    from data_construction.engines import Completion, Request
+    from data_construction.engines import Completion, GenerationEngine, Refusal, Request
+    from wrpo.chat import Messages
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +80,10 @@ class Sampler:
 
     def run(self, shard: Shard) -> None:
         """Samples the missing parts of this shard and completes the stage when all are there."""
-        from data_construction.engines.vllm_offline import prepare_environment
+        if self.engine_settings().backend == "vllm":
+            from data_construction.engines.vllm_offline import prepare_environment
 
-        prepare_environment()
+            prepare_environment()
         model = self.model_path()
         prompts = self.prompts()
         size = self.sampling["chunk_prompts"]
@@ -106,18 +108,11 @@ class _Run:
     """The sampling of some parts: feeds the engine, collects completions, writes full parts."""
 
     def __init__(self, sampler: Sampler, model: str, chunks: list[list[Row]]) -> None:
-        from wrpo.chat import load_tokenizer
-
-        entry = sampler.entry
         self.sampler = sampler
         self.chunks = chunks
-        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(
-            model,
-            revision=entry.revision if sampler.source != TARGET else None,
-            chat_template=str(entry.chat_template) if entry.chat_template else None,
-            trust_remote_code=entry.trust_remote_code,
-        )
         self.model = model
+        self.engine_settings = sampler.engine_settings()
+        self.tokenizer = None if self.engine_settings.sends_messages else self._load_tokenizer()
         self.responses: int = sampler.sampling["responses"]
         self.open: dict[int, dict[tuple[int, int], Row]] = {}
         self.missing: dict[int, int] = {}
@@ -132,22 +127,33 @@ class _Run:
         total = sum(len(self.chunks[part]) for part in todo) * self.responses
         started = time.monotonic()
         with tqdm(total=total, unit="answer", desc=self.sampler.stage) as bar:
-            for completion in engine.generate(self._requests(todo, bar)):
-                self._take(completion)
+            for answer in engine.generate(self._requests(todo, bar)):
+                self._take(answer)
                 self._show(bar, started)
         self._check_dropped(todo)
 
-    def _engine(self) -> Any:
-        from data_construction.engines.vllm_offline import VLLMEngine
+    def _load_tokenizer(self) -> PreTrainedTokenizerBase:
+        from wrpo.chat import load_tokenizer
+
+        entry = self.sampler.entry
+        return load_tokenizer(
+            self.model,
+            revision=entry.revision if self.sampler.source != TARGET else None,
+            chat_template=str(entry.chat_template) if entry.chat_template else None,
+            trust_remote_code=entry.trust_remote_code,
+        )
+
+    def _engine(self) -> GenerationEngine:
+        from data_construction.engines import load_engine
         from wrpo.chat import stop_token_ids
 
         sampling = self.sampler.sampling
-        return VLLMEngine(
+        return load_engine(
             self.model,
             entry=self.sampler.entry,
-            engine=self.sampler.engine_settings(),
+            engine=self.engine_settings,
             sampling=sampling,
-            stop_token_ids=stop_token_ids(self.tokenizer),
+            stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
             max_model_len=sampling["max_prompt_tokens"] + sampling["max_tokens"],
         )
 
@@ -157,62 +163,72 @@ class _Run:
         for part in todo:
             places = range(len(self.chunks[part]))
             rendered = [(place, self._render(part, place)) for place in places]
-            usable = [(place, ids) for place, ids in rendered if ids is not None]
+            usable = [(place, prompt) for place, prompt in rendered if prompt is not None]
             self.open[part] = {}
             self.missing[part] = len(usable) * self.responses
             bar.update((len(rendered) - len(usable)) * self.responses)
             if not usable:
                 self._write(part)
-            for position, ids in usable:
+            for position, (messages, ids) in usable:
                 for index in range(self.responses):
-                    seed = self._seed(part, position, index)
-                    yield Request((part, position, index), ids, seed)
+                    seed = self._seed(self.chunks[part][position], index)
+                    yield Request((part, position, index), ids, messages, seed)
 
-    def _render(self, part: int, position: int) -> list[int] | None:
-        """Token ids of one prompt; None where it is dropped."""
-        from wrpo.chat import render_prompt
+    def _render(self, part: int, position: int) -> tuple[Messages, list[int]] | None:
+        """One prompt as messages and, with a tokenizer, as token ids; None where it is dropped."""
+        from wrpo.chat import fold_system_message, render_prompt
 
         row = self.chunks[part][position]
+        messages: Messages = row["messages"]
         limit = self.sampler.sampling["max_prompt_tokens"]
         try:
-            ids = render_prompt(
-                self.tokenizer, row["messages"], fold_system=self.sampler.entry.fold_system
-            )
+            if self.sampler.entry.fold_system:
+                messages = fold_system_message(messages)
+            ids = render_prompt(self.tokenizer, messages) if self.tokenizer else []
         except TemplateError as error:
             self._drop(part, row, "template", str(error))
             return None
         if len(ids) > limit:
             self._drop(part, row, "prompt_too_long", f"{len(ids)} tokens, the limit is {limit}")
             return None
-        return ids
+        return messages, ids
 
-    def _drop(self, part: int, row: Row, reason: str, detail: str) -> None:
+    def _drop(self, part: int, row: Row, reason: str, detail: str, *, index: int = -1) -> None:
         source = self.sampler.source
         self.dropped.setdefault(part, []).append(
-            dropped_row(row["prompt_id"], reason, detail, source=source)
+            dropped_row(row["prompt_id"], reason, detail, source=source, index=index)
         )
 
-    def _seed(self, part: int, position: int, index: int) -> int:
-        prompt = self.chunks[part][position]["prompt_id"]
-        return response_seed(self.sampler.recipe.seed, prompt, self.sampler.source, index)
+    def _seed(self, prompt: Row, index: int) -> int:
+        recipe, source = self.sampler.recipe, self.sampler.source
+        return response_seed(recipe.seed, prompt["prompt_id"], source, index)
 
-    def _take(self, completion: Completion) -> None:
-        part, position, index = completion.row
-        self.tokens += len(completion.token_ids)
-        self.open[part][position, index] = {
-            "prompt_id": self.chunks[part][position]["prompt_id"],
+    def _take(self, answer: Completion | Refusal) -> None:
+        from data_construction.engines import Completion
+
+        part, position, index = answer.row
+        prompt = self.chunks[part][position]
+        if isinstance(answer, Completion):
+            self.tokens += answer.token_count or 0
+            self.open[part][position, index] = self._row(prompt, index, answer)
+        else:
+            self._drop(part, prompt, answer.reason, answer.detail, index=index)
+        self.missing[part] -= 1
+        if self.missing[part] == 0:
+            self._write(part)
+
+    def _row(self, prompt: Row, index: int, completion: Completion) -> Row:
+        return {
+            "prompt_id": prompt["prompt_id"],
             "source": self.sampler.source,
             "index": index,
             "text": completion.text,
             "token_ids": completion.token_ids,
             "finish_reason": completion.finish_reason,
-            "token_count": len(completion.token_ids),
-            "seed": self._seed(part, position, index),
+            "token_count": completion.token_count,
+            "seed": self._seed(prompt, index),
             "logprob": completion.logprob,
         }
-        self.missing[part] -= 1
-        if self.missing[part] == 0:
-            self._write(part)
 
     def _write(self, part: int) -> None:
         answers = self.open.pop(part)
@@ -226,10 +242,16 @@ class _Run:
         )
 
     def _check_dropped(self, todo: list[int]) -> None:
+        """Counts answers: a dropped prompt (index -1) is all of its answers."""
         dropped = [row for rows in self.dropped.values() for row in rows]
-        total = sum(len(self.chunks[part]) for part in todo)
-        limit = self.sampler.recipe.sample.max_dropped_share
-        check_dropped(self.sampler.folder, dropped, total=total, limit=limit)
+        lost = sum(self.responses if row["index"] < 0 else 1 for row in dropped)
+        check_dropped(
+            self.sampler.folder,
+            dropped,
+            lost=lost,
+            total=sum(len(self.chunks[part]) for part in todo) * self.responses,
+            limit=self.sampler.recipe.sample.max_dropped_share,
+        )
 
 
 def dry_run(sampler: Sampler) -> str:

@@ -1,5 +1,34 @@
-"""Inference engines: each takes token ids and yields completions as they finish."""
+"""Inference engines: each takes requests and yields completions as they finish."""
 
-from data_construction.engines.base import Completion, GenerationEngine, Request
+from __future__ import annotations
 
-__all__ = ["Completion", "GenerationEngine", "Request"]
+from typing import Any
+
+from data_construction.engines.base import Completion, GenerationEngine, Refusal, Request
+from wrpo.errors import ModelError
+from wrpo.recipe.schema import Engine
+
+__all__ = ["Completion", "GenerationEngine", "Refusal", "Request", "load_engine"]
+
+
+def load_engine(model: str, *, engine: Engine, **arguments: Any) -> GenerationEngine:
+    """The engine that `engine.backend` names; see `VLLMEngine` for the arguments.
+
+    Raises:
+        RecipeError: the settings do not fit this backend.
+        ModelError: the model cannot be loaded, or a package is missing.
+    """
+    if engine.backend == "openai":
+        try:
+            from data_construction.engines.openai_server import OpenAIEngine
+        except ImportError as error:
+            raise ModelError(f"{error}; install it: pip install 'wrpo[server]'") from error
+
+        return OpenAIEngine(model, engine=engine, **arguments)
+    if engine.backend == "transformers":
+        from data_construction.engines.transformers_generate import TransformersEngine
+
+        return TransformersEngine(model, engine=engine, **arguments)
+    from data_construction.engines.vllm_offline import VLLMEngine
+
+    return VLLMEngine(model, engine=engine, **arguments)

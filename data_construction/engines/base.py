@@ -4,31 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from wrpo.chat import Messages
+
+Place = tuple[int, int, int]
+"""(part, position of the prompt in the part, index of the answer)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer to draw: a prompt as token ids, and the seed of this answer."""
+    """One answer to draw: a prompt, and the seed of this answer.
 
-    row: tuple[int, int, int]
-    """(part, position of the prompt in the part, index of the answer)."""
+    `prompt_ids` are the rendered `messages`; empty where the engine sends messages itself.
+    """
+
+    row: Place
     prompt_ids: list[int]
+    messages: Messages
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One drawn answer; `logprob` is the sum over its tokens in nats, where it was asked for."""
+    """One drawn answer.
 
-    row: tuple[int, int, int]
+    `token_ids` end in the stop token, if one was drawn; None, as `token_count` may be, where a
+    server does not tell. `logprob` is the sum over the tokens in nats, where it was asked for.
+    """
+
+    row: Place
     text: str
-    token_ids: list[int]
+    token_ids: list[int] | None
+    token_count: int | None
     finish_reason: str
     logprob: float | None
 
 
-class GenerationEngine(Protocol):
-    """Draws answers; completions come in the order in which they finish."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that the engine will not give, and why; `reason` is a short fixed word."""
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]: ...
+    row: Place
+    reason: str
+    detail: str
+
+
+class GenerationEngine(Protocol):
+    """Draws answers; they come in the order in which they finish."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Refusal]: ...

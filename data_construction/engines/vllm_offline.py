@@ -148,6 +148,7 @@ def _completion(request: Request, output: RequestOutput) -> Completion:
         row=request.row,
         text=answer.text,
         token_ids=list(answer.token_ids),
+        token_count=len(answer.token_ids),
         finish_reason=answer.finish_reason or "unknown",
         logprob=answer.cumulative_logprob if answer.logprobs is not None else None,
     )

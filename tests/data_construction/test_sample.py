@@ -152,6 +152,19 @@ def test_over_long_prompts_are_dropped_and_the_rest_goes_on(write_recipe, run_mo
     assert dropped["reason"] == "prompt_too_long" and "the limit is 120" in dropped["detail"]
 
 
+def test_seeded_answers_of_transformers_do_not_depend_on_batches(write_recipe, run_module) -> None:
+    recipe_path = write_recipe(prompts=6)
+    found = []
+    for overrides in (["run=a", "sample.engine.max_num_seqs=64"], ["sample.engine.max_num_seqs=1"]):
+        overrides.append("sample.engine.backend=transformers")
+        finish(run_module("data_construction.prompts", "--recipe", recipe_path, *overrides))
+        command = ["data_construction.sample", "--recipe", recipe_path, "--source", "one"]
+        finish(run_module(*command, *overrides))
+        found.append(sampled(recipe_path, "one", *overrides))
+    assert found[0] == found[1]
+    assert len({row["text"] for row in found[0]}) == len(found[0]) == 12
+
+
 @pytest.mark.slow
 def test_seeded_answers_do_not_depend_on_shards_or_chunks(write_recipe, run_module) -> None:
     recipe_path = write_recipe(prompts=10)

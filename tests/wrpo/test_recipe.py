@@ -10,7 +10,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from tests.recipe_files import MINIMAL, write_recipe
+from tests.recipe_files import MINIMAL, tiny_recipe, write_recipe
 from wrpo.errors import RecipeError
 from wrpo.recipe import Recipe, dump_recipe, load_recipe, preference, save_recipe
 from wrpo.recipe.load import check, merge
@@ -153,6 +153,40 @@ def test_wrong_type_shows_value_and_line(tmp_path: Path) -> None:
 def test_value_outside_its_range_is_refused(tmp_path: Path, override: str) -> None:
     key = override.partition("=")[0]
     assert f'command line "{override}": {key}: ' in refusal(tmp_path, "", override)
+
+
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.mark.parametrize("where", ["sample", "sources.letters"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"api_key_env: {SECRET}",
+        f"endpoints: [http://user:{SECRET}@host/v1]",
+        f"endpoints: ['http://host/v1?key={SECRET}']",
+        f"api_key: {SECRET}",
+    ],
+)
+def test_a_recipe_never_holds_an_api_key_and_the_refusal_does_not_repeat_it(
+    tmp_path: Path, where: str, line: str
+) -> None:
+    extra = f"sample:\n  engine:\n    {line}\n"
+    if where != "sample":
+        engine = f"    model: hub/letters\n    engine:\n      {line}\n"
+        path = write_recipe(tmp_path, MINIMAL.replace("    model: hub/letters\n", engine))
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(path)
+        message = str(caught.value)
+    else:
+        message = refusal(tmp_path, extra)
+    assert "api_key_env" in message or "environment variable" in message
+    assert SECRET not in message
+
+
+def test_endpoints_lose_a_trailing_slash(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, "sample.engine.endpoints=[http://a:1/v1/, https://b.c/v1]")
+    assert recipe.sample.engine.endpoints == ["http://a:1/v1", "https://b.c/v1"]
 
 
 def test_pairs_do_not_fit_wrpo(tmp_path: Path) -> None:

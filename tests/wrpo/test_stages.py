@@ -129,6 +129,8 @@ def test_equal_recipes_have_equal_keys(tmp_path: Path) -> None:
         "sample.engine.max_num_seqs=3",
         "sample.engine.tensor_parallel_size=2",
         "sources.letters.engine.gpu_memory_utilization=0.5",
+        "sources.letters.engine.backend=transformers",
+        "sample.engine.endpoints=[http://host:8000/v1]",
         "rewards.rm.engine.batch_tokens=77",
         "sft.engine.per_device_batch_size=4",
         "wrpo.engine.per_device_batch_size=4",

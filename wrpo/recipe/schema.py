@@ -10,7 +10,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from wrpo.alpha import AlphaSchedule
 from wrpo.fusion import FusionRule
@@ -50,10 +56,40 @@ class Sampling(Section):
     keep_logprobs: bool = Field(False, description="Keep the log-prob sum of each answer.")
 
 
-class Engine(Section):
-    """How fast sampling runs; no field here changes what is asked of the model."""
+def _is_base_url(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
+        raise ValueError(
+            "must be the base URL of a server, like http://host:8000/v1, without user name, key or "
+            "query; api_key_env names the variable that holds a key"
+        )
+    return url.rstrip("/")
 
-    backend: Literal["vllm"] = Field("vllm", description="Inference engine.")
+
+def _is_variable_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError(
+            "names the environment variable that holds the key, like OPENAI_API_KEY; a recipe "
+            "never holds the key itself"
+        )
+    return name
+
+
+BaseURL = Annotated[str, AfterValidator(_is_base_url)]
+VariableName = Annotated[str, AfterValidator(_is_variable_name)]
+
+
+class Engine(Section):
+    """How sampling runs; no field here changes what is asked of the model.
+
+    The one exception is `api: chat`, where the server makes the prompt with its own template.
+    """
+
+    backend: Literal["vllm", "openai", "transformers"] = Field(
+        "vllm",
+        description="vllm: in this process; openai: servers with that API; transformers: slow, for "
+        "models that vLLM lacks. Seeds are honoured by each; equal answers are only promised by "
+        "temperature 0.",
+    )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
     pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
@@ -61,6 +97,32 @@ class Engine(Section):
     enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
     kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
     prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
+    endpoints: list[BaseURL] = Field(
+        default_factory=list, description="openai: base URLs of servers of one and the same model."
+    )
+    api: Literal["completions", "chat"] = Field(
+        "completions",
+        description="openai: completions sends token ids (vLLM, SGLang); chat sends messages, for "
+        "hosted models whose tokenizer is not at hand.",
+    )
+    served_model: str | None = Field(
+        None, description="openai: the model's name on the server; unset: `model`."
+    )
+    api_key_env: VariableName | None = Field(
+        None, description="openai: environment variable that holds the API key; unset: no key."
+    )
+    concurrency: int = Field(64, ge=1, description="openai: requests in flight per endpoint.")
+    request_timeout_s: float = Field(
+        3600.0, gt=0.0, description="openai: seconds until a request is sent again."
+    )
+    retries: int = Field(
+        8, ge=0, description="openai: failures of one request before the stage stops."
+    )
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether the server renders the chat, so that no tokenizer is needed here."""
+        return self.backend == "openai" and self.api == "chat"
 
 
 if TYPE_CHECKING:  # type checkers see the fields; at run time each of them may be unset

@@ -1,0 +1,210 @@
+"""Servers with the OpenAI API: `vllm serve`, SGLang, or a hosted model.
+
+Each answer is a request of its own with its own seed, and every sampling field is sent, because a
+server fills what is missing from the model's generation_config.json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from data_construction.engines.base import Completion, Refusal, Request
+from data_construction.engines.openai_servers import RequestRefused, Servers
+from wrpo.errors import ModelError, RecipeError
+from wrpo.recipe.schema import Engine, Model
+
+_NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length"}
+_CUT_SHORT = (None, "abort", "error")
+_REFUSALS_THAT_PROVE = 8
+"""So many prompts refused before any answer came: it is the settings, not the prompts."""
+
+
+class OpenAIEngine:
+    """A client of the servers `engine.endpoints`; arguments as `VLLMEngine`.
+
+    With `api: completions` the server gets the token ids and stop ids that offline vLLM gets. With
+    `api: chat` it gets messages and ends the answer as it is used to.
+
+    Raises:
+        RecipeError: no endpoints, no key, or settings that the chat API cannot express.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        entry: Model,
+        engine: Engine,
+        sampling: dict[str, Any],
+        stop_token_ids: list[int],
+        max_model_len: int,  # the server has its own
+    ) -> None:
+        if engine.sends_messages:
+            _refuse_what_chat_lacks(entry, sampling)
+        self._where = ", ".join(engine.endpoints)
+        self._chat = engine.sends_messages
+        self._sampling = sampling
+        self._fields = _fields(engine.served_model or model, sampling)
+        if not self._chat:
+            self._fields |= _completion_fields(sampling, stop_token_ids)
+        self._window = engine.concurrency * len(engine.endpoints)
+        self._servers = Servers(engine)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Refusal]:
+        """Yields every answer as it comes; can be called once.
+
+        Raises:
+            ModelError: no request can be answered, or one failed too often.
+        """
+        tasks: set[asyncio.Task[Completion | Refusal]] = set()
+        with asyncio.Runner() as runner:
+            try:
+                yield from self._stream(runner, iter(requests), tasks)
+            finally:
+                runner.run(self._close(tasks))
+
+    def _stream(
+        self,
+        runner: asyncio.Runner,
+        waiting: Iterator[Request],
+        tasks: set[asyncio.Task[Completion | Refusal]],
+    ) -> Iterator[Completion | Refusal]:
+        loop = runner.get_loop()
+        held: list[Refusal] = []
+        answered = exhausted = False
+        while True:
+            while not exhausted and len(tasks) < self._window and not _hopeless(held):
+                request = next(waiting, None)
+                if request is None:
+                    exhausted = True
+                    break
+                tasks.add(loop.create_task(self._answer(request)))
+            if not tasks:
+                break
+            for task in runner.run(_first(tasks)):
+                answer = task.result()
+                tasks.discard(task)
+                if not answered and isinstance(answer, Refusal):
+                    held.append(answer)
+                    continue
+                answered = True
+                yield from held
+                held = []
+                yield answer
+        if held:
+            raise ModelError(
+                f"{self._where}: every request is refused, the first with: "
+                f"{held[0].detail}. Correct what it names under sample or engine"
+            )
+
+    async def _close(self, tasks: set[asyncio.Task[Completion | Refusal]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._servers.close()
+
+    async def _answer(self, request: Request) -> Completion | Refusal:
+        body = dict(self._fields)
+        if self._chat:
+            body["messages"] = [dict(message) for message in request.messages]
+        else:
+            body["prompt"] = request.prompt_ids
+        if self._sampling["temperature"] > 0:
+            body["seed"] = request.seed
+        try:
+            reply = await self._servers.post(
+                "chat/completions" if self._chat else "completions", body
+            )
+        except RequestRefused as refused:
+            return Refusal(request.row, "refused", str(refused))
+        try:
+            return self._read(request, reply)
+        except (KeyError, IndexError, TypeError) as error:
+            raise ModelError(
+                f"{self._where}: a reply is not of the OpenAI API "
+                f"({type(error).__name__} {error}): {str(reply)[:300]}"
+            ) from None
+
+    def _read(self, request: Request, reply: dict[str, Any]) -> Completion | Refusal:
+        choice = reply["choices"][0]
+        finish_reason = choice["finish_reason"]
+        if finish_reason in _CUT_SHORT:
+            raise ModelError(
+                f"{self._where}: the server broke off an answer (finish_reason {finish_reason}). "
+                "See to the server, then run the same command again; it goes on where it was"
+            )
+        if finish_reason not in _FINISH_REASONS:
+            return Refusal(request.row, "not_finished", f"finish_reason {finish_reason}")
+        token_ids = choice.get("token_ids")
+        usage = reply.get("usage") or {}
+        return Completion(
+            row=request.row,
+            text=(choice["message"]["content"] if self._chat else choice["text"]) or "",
+            token_ids=token_ids,
+            token_count=len(token_ids) if token_ids else usage.get("completion_tokens"),
+            finish_reason=_FINISH_REASONS[finish_reason],
+            logprob=self._logprob(choice.get("logprobs")),
+        )
+
+    def _logprob(self, logprobs: dict[str, Any] | None) -> float | None:
+        if not self._sampling["keep_logprobs"]:
+            return None
+        if logprobs is None:
+            raise ModelError(
+                f"{self._where}: no log-probs came back; this server does "
+                "not give them: set sample.keep_logprobs=false"
+            )
+        if self._chat:
+            return float(sum(token["logprob"] for token in logprobs["content"]))
+        return float(sum(logprobs["token_logprobs"]))
+
+
+def _fields(model: str, sampling: dict[str, Any]) -> dict[str, Any]:
+    """What both forms of request say alike."""
+    names = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens")
+    fields = {"model": model, "n": 1, **{name: sampling[name] for name in names}}
+    if sampling["keep_logprobs"]:
+        fields["logprobs"] = True
+    return fields
+
+
+def _completion_fields(sampling: dict[str, Any], stop_token_ids: list[int]) -> dict[str, Any]:
+    """What vLLM and SGLang understand beyond OpenAI's fields."""
+    fields = {
+        "top_k": sampling["top_k"] or -1,  # off is -1 to both, 0 only to vLLM
+        "min_p": sampling["min_p"],
+        "repetition_penalty": sampling["repetition_penalty"],
+        "stop_token_ids": stop_token_ids,
+        "return_token_ids": True,
+    }
+    if sampling["keep_logprobs"]:
+        fields["logprobs"] = 0  # here a number: alternatives beside the token that was drawn
+    return fields
+
+
+def _refuse_what_chat_lacks(entry: Model, sampling: dict[str, Any]) -> None:
+    set_ = [name for name, off in _NOT_IN_CHAT_API.items() if sampling[name] != off]
+    if set_:
+        raise RecipeError(
+            f"api: chat cannot express {', '.join(f'{name}={sampling[name]}' for name in set_)}; "
+            "leave it out for this source, or use api: completions on a server that takes it"
+        )
+    if entry.chat_template:
+        raise RecipeError(
+            f"api: chat uses the server's chat template, not {entry.chat_template}; leave "
+            "chat_template out, or use api: completions"
+        )
+
+
+def _hopeless(held: list[Refusal]) -> bool:
+    return len({refusal.row[:2] for refusal in held}) >= _REFUSALS_THAT_PROVE
+
+
+async def _first(
+    tasks: set[asyncio.Task[Completion | Refusal]],
+) -> set[asyncio.Task[Completion | Refusal]]:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    return done

@@ -1,0 +1,127 @@
+"""The sampling stage with a hosted model: rows without a tokenizer, drops, stops, resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.data_construction.completion_server import (
+    CompletionServer,
+    Reply,
+    Seen,
+    chat_answer,
+    problem,
+)
+from wrpo.recipe import load_recipe
+from wrpo.stages import Pipeline
+from wrpo.tables import read_parquet, read_rows
+
+
+class Script:
+    """Refuses prompts that hold a word, answers the others; slow from the n-th request on."""
+
+    def __init__(self) -> None:
+        self.refuse = "nothing"
+        self.slow_from: int | None = None
+
+    def __call__(self, number: int, seen: Seen) -> Reply:
+        text = seen.body["messages"][-1]["content"]
+        if self.refuse in text:
+            return problem(400, "refused by policy")
+        slow = self.slow_from is not None and number >= self.slow_from
+        return Reply(chat_answer(f"echo {text}").body, seconds=20.0 if slow else 0.0)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def server(script: Script) -> Iterator[CompletionServer]:
+    started = CompletionServer(script)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def recipe_path(server: CompletionServer, write_recipe, run_module) -> Path:
+    """A recipe whose source is served, with its prompts made."""
+    engine = {"backend": "openai", "api": "chat", "endpoints": [server.url], "concurrency": 1}
+    hosted = {"model": "org/hosted", "engine": engine}
+    path: Path = write_recipe(prompts=10, sources={"hosted": hosted})
+    assert run_module("data_construction.prompts", "--recipe", path).returncode == 0
+    return path
+
+
+def command(path: Path) -> list[str]:
+    return ["data_construction.sample", "--recipe", str(path), "--source", "hosted"]
+
+
+def test_a_hosted_source_needs_no_tokenizer_and_gives_rows_with_their_seeds(
+    recipe_path: Path, server: CompletionServer, script: Script, run_module
+) -> None:
+    script.refuse = "moon"
+    result = run_module(*command(recipe_path), "sample.max_dropped_share=0.3")
+    assert result.returncode == 0, result.stderr
+    folder = Pipeline(load_recipe(recipe_path)).finished("sample/hosted")
+    rows = read_rows(folder)
+    assert {row["seed"] for row in rows} <= {seen.body["seed"] for seen in server.seen}
+    assert all(row["text"].startswith("echo Say") for row in rows)
+    assert {(row["token_ids"], row["token_count"]) for row in rows} == {(None, 2)}
+    dropped = read_parquet(folder / "dropped.parquet")
+    assert len(dropped) + len(rows) == 20
+    assert sorted(row["index"] for row in dropped) == [0, 1] * (len(dropped) // 2)
+    assert {(row["reason"], row["detail"]) for row in dropped} == {
+        ("refused", "400 refused by policy")
+    }
+
+
+def test_more_refusals_than_the_recipe_allows_stop_the_stage(
+    recipe_path: Path, script: Script, run_module
+) -> None:
+    script.refuse = "moon"
+    result = run_module(*command(recipe_path), "sample.max_dropped_share=0.05")
+    assert result.returncode == 2
+    assert "2 of 20 rows dropped (10%)" in result.stderr and "refused by policy" in result.stderr
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_stopped_while_it_waits_it_keeps_full_parts_and_asks_only_for_the_rest(
+    stop: signal.Signals,
+    code: int,
+    recipe_path: Path,
+    server: CompletionServer,
+    script: Script,
+    run_module,
+) -> None:
+    script.slow_from = 11
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command(recipe_path)],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while len(server.seen) < 12 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(stop)
+    process.communicate(timeout=15)
+    assert process.returncode == code
+    folder = Pipeline(load_recipe(recipe_path)).folder("sample/hosted")
+    assert [path.name for path in folder.glob("part-*")] == ["part-00000.parquet"]
+    script.slow_from = None
+    first = {seen.body["seed"] for seen in server.seen[:8]}
+    asked = len(server.seen)
+    assert run_module(*command(recipe_path)).returncode == 0
+    again = {seen.body["seed"] for seen in server.seen[asked:]}
+    assert len(again) == 12 and not first & again
+    assert len(read_rows(folder)) == 20
