@@ -7,6 +7,7 @@ exchange.py    standard input and output, with a deadline and a limit
 probe.py       tries the walls before the first program runs
 """
 
-from data_construction.sandbox.sandbox import Limits, Outcome, Sandbox, Status
+from data_construction.sandbox.bubblewrap import Limits
+from data_construction.sandbox.sandbox import Outcome, Sandbox, Status
 
 __all__ = ["Limits", "Outcome", "Sandbox", "Status"]

@@ -167,7 +167,7 @@ def _file_of(content: bytes) -> int:
 def _kill_namespace(process: subprocess.Popen[bytes], info: int) -> None:
     """Ends the first process of the namespace; the kernel then ends all others in it.
 
-    To kill bwrap alone is not enough: before its child has asked to die with it, the child lives on.
+    To kill bwrap alone is not enough: a child that has not yet asked to die with it lives on.
     """
     said = select.poll()
     said.register(info, select.POLLIN)
