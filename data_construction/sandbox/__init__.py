@@ -3,6 +3,7 @@
 sandbox.py     Sandbox: one program, its limits, its outcome
 bubblewrap.py  the walls: namespaces, mounts and limits as one command line
 seccomp.py     the system calls that stay closed
+launch.py      starts a program such that it can always be ended
 exchange.py    standard input and output, with a deadline and a limit
 probe.py       tries the walls before the first program runs
 """

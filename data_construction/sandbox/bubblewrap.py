@@ -8,6 +8,9 @@ from pathlib import Path
 
 PROGRAM = "/sandbox/program.py"
 SCRATCH = "/tmp"
+GO = b"go\n"
+"""The line of standard input that opens the gate."""
+_GATE = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh"]
 ENVIRONMENT = {
     "HOME": SCRATCH,
     "LANG": "C.UTF-8",
@@ -73,7 +76,7 @@ def bubblewrap_command(
     command += ["--perms", "0444", "--ro-bind-data", str(program_fd), PROGRAM]
     command += ["--remount-ro", "/", "--chdir", SCRATCH]
     command += ["--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), "--"]
-    return command + python_command(limits, PROGRAM)
+    return [*command, *_GATE, *python_command(limits, PROGRAM)]
 
 
 def _system_mounts() -> list[str]:

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
 import shutil
 import signal
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from data_construction.sandbox.bubblewrap import (
-    ENVIRONMENT,
-    Limits,
-    bubblewrap_command,
-    python_command,
-)
+from data_construction.sandbox.bubblewrap import Limits
 from data_construction.sandbox.exchange import exchange
+from data_construction.sandbox.launch import isolated, unprotected
 from data_construction.sandbox.probe import probe
 from data_construction.sandbox.seccomp import filter_program
 from wrpo.errors import SandboxError
 
 Status = Literal["ok", "failed", "timeout", "memory", "output", "killed"]
 
-_INFO_MILLISECONDS = 10_000
 _CPU_SIGNALS = (signal.SIGXCPU, signal.SIGKILL)
 
 
@@ -46,12 +33,6 @@ class Outcome:
     stdout: str
     stderr: str
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    process: subprocess.Popen[bytes]
-    kill: Callable[[], None]
 
 
 class Sandbox:
@@ -80,11 +61,12 @@ class Sandbox:
         start = time.monotonic()
         max_bytes = self.limits.output_kib << 10
         code = source.encode("utf-8", "surrogatepass")
-        with self._started(code) as started:
+        start_program = isolated(self.limits, self._filter, code) if self._isolated else None
+        with start_program or unprotected(self.limits, code) as started:
             try:
                 heard = exchange(
                     started.process,
-                    stdin.encode("utf-8", "surrogatepass"),
+                    started.open_gate() + stdin.encode("utf-8", "surrogatepass"),
                     seconds=self.limits.wall_s,
                     max_bytes=max_bytes,
                 )
@@ -99,89 +81,6 @@ class Sandbox:
             stderr,
             time.monotonic() - start,
         )
-
-    @contextmanager
-    def _started(self, code: bytes) -> Iterator[_Started]:
-        start = _isolated(self.limits, self._filter, code) if self._isolated else None
-        with start or _unprotected(self.limits, code) as started, started.process:
-            yield started
-
-
-@contextmanager
-def _isolated(limits: Limits, seccomp: bytes, code: bytes) -> Iterator[_Started]:
-    read_info, write_info = os.pipe()
-    fds = [_file_of(code), _file_of(seccomp), write_info]
-    try:
-        command = bubblewrap_command(
-            limits, program_fd=fds[0], seccomp_fd=fds[1], info_fd=write_info
-        )
-        process = _popen(command, pass_fds=fds)
-    finally:
-        for fd in fds:
-            os.close(fd)
-    try:
-        yield _Started(process, lambda: _kill_namespace(process, read_info))
-    finally:
-        os.close(read_info)
-
-
-@contextmanager
-def _unprotected(limits: Limits, code: bytes) -> Iterator[_Started]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        program = Path(folder) / "program.py"
-        program.write_bytes(code)
-        environment = ENVIRONMENT | {"HOME": folder}
-        command = python_command(limits, str(program))
-        process = _popen(command, cwd=folder, env=environment)
-        yield _Started(process, lambda: _kill_group(process))
-
-
-def _popen(
-    command: list[str],
-    *,
-    pass_fds: list[int] | None = None,
-    cwd: str | None = None,
-    env: dict[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=pass_fds or (),
-        cwd=cwd,
-        env=env,
-        start_new_session=True,
-    )
-
-
-def _file_of(content: bytes) -> int:
-    """A file in memory, at its start, for a child to read."""
-    fd = os.memfd_create("sandbox")
-    with os.fdopen(fd, "wb", closefd=False) as file:
-        file.write(content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _kill_namespace(process: subprocess.Popen[bytes], info: int) -> None:
-    """Ends the first process of the namespace; the kernel then ends all others in it.
-
-    To kill bwrap alone is not enough: a child that has not yet asked to die with it lives on.
-    """
-    said = select.poll()
-    said.register(info, select.POLLIN)
-    if process.poll() is None and said.poll(_INFO_MILLISECONDS):
-        with suppress(ValueError, KeyError, ProcessLookupError):
-            os.kill(json.loads(os.read(info, 4096))["child-pid"], signal.SIGKILL)
-    process.kill()
-    process.wait()
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _shell_exit_code(code: int) -> int:

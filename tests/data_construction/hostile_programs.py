@@ -36,10 +36,12 @@ SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGALRM", "SIGPIPE", "SIGS
 LIMITS = ["CPU", "AS", "FSIZE", "NPROC", "NOFILE", "CORE", "MEMLOCK", "STACK"]
 SYSTEM_CALLS = {  # kernel doors by x86-64 number, tried through libc's syscall()
     "clone": "56, 17, 0, 0, 0, 0", "fork": "57", "clone3": "435, 0, 0",
-    "ptrace": "101, 16, 1, 0, 0", "unshare_user": "272, 0x10000000", "unshare_net": "272, 0x40000000",
+    "ptrace": "101, 16, 1, 0, 0", "unshare_user": "272, 0x10000000",
+    "unshare_net": "272, 0x40000000",
     "setns": "308, 0, 0", "mount": "165, 0, 0, 0, 0, 0", "chroot": "161, b'/tmp'",
     "memfd": "319, b'x', 0", "shmget": "29, 0, 1 << 30, 0o1777", "bpf": "321, 0, 0, 0",
-    "io_uring": "425, 8, 0", "keyctl": "250, 0, -3, 0, 0", "process_vm_readv": "310, 1, 0, 0, 0, 0, 0",
+    "io_uring": "425, 8, 0", "keyctl": "250, 0, -3, 0, 0",
+    "process_vm_readv": "310, 1, 0, 0, 0, 0, 0",
     "perf": "298, 0, 0, -1, -1, 0", "userfaultfd": "323, 0", "x32_getpid": "0x40000027",
 }  # fmt: skip
 
@@ -159,12 +161,13 @@ def _reads() -> Iterator[Program]:
 
 def _network() -> Iterator[Program]:
     for host in ["127.0.0.1", "localhost", "0.0.0.0", "::1", "::ffff:127.0.0.1"]:
+        address = f"[{host}]" if ":" in host else host
         yield f"connect {host}", f"import socket\nsocket.create_connection(('{host}', {{PORT}}), 1)"
         yield (
             f"http {host}",
             (
                 "from urllib.request import urlopen\n"
-                f"urlopen('http://{'[' + host + ']' if ':' in host else host}:{{PORT}}/', timeout=1)"
+                f"urlopen('http://{address}:{{PORT}}/', timeout=1)"
             ),
         )
     yield "dns", "import socket\nprint(socket.gethostbyname('example.com'))"
