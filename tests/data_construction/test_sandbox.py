@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,16 +38,22 @@ def sandbox() -> Sandbox:
     return Sandbox(SMALL)
 
 
-def contained() -> set[str]:
-    """The pids of all processes in other PID namespaces that this user can see."""
-    own = Path("/proc/self/ns/pid").readlink()
-    found = set()
+def limits_of_this_process(**fields: float) -> Limits:
+    """Limits that tell the programs of this test process from those of others."""
+    return replace(SMALL, memory_mib=192 + os.getpid() % 61, **fields)
+
+
+def running(limits: Limits) -> list[str]:
+    """The pids of bwrap, its process 1 and the program, under these limits.
+
+    A namespace lives no longer than its process 1, whatever else there is in it.
+    """
+    mark = f"--as={limits.memory_mib << 20}".encode()
+    found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "ns/pid").readlink() != own:
-                found.add(entry.name)
-        except OSError:
-            continue
+        with suppress(OSError):
+            if mark in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(entry.name)
     return found
 
 
@@ -109,24 +117,24 @@ def test_no_hostile_program_escapes_stalls_or_stays(tmp_path: Path, monkeypatch)
     canary = folder / "canary"
     canary.write_text(CANARY)
     monkeypatch.setenv("WRPO_SECRET", SECRET)
-    before = contained()
+    limits = limits_of_this_process()
     absent = [Path(place) for place in PLACES if not Path(place).exists() and "{" not in place]
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
         names = {"FILE": canary, "FOLDER": folder, "PARENT": os.getpid()}
         names["PORT"] = server.getsockname()[1]
-        sandbox = Sandbox(SMALL)
+        sandbox = Sandbox(limits)
         _forget_connections(server)
         outcomes = run_all(sandbox, {f"{{{name}}}": str(value) for name, value in names.items()})
         assert not _forget_connections(server)
     for name, outcome in outcomes.items():
         said = outcome.stdout + outcome.stderr
         assert not [mark for mark in (SECRET, CANARY, DOOR) if mark in said], name
-        assert outcome.seconds < SMALL.wall_s + MARGIN_S, name
-        assert len(said) <= (SMALL.output_kib << 10) + 65536, name
+        assert outcome.seconds < limits.wall_s + MARGIN_S, name
+        assert len(said) <= (limits.output_kib << 10) + 65536, name
     assert [path.name for path in folder.iterdir()] == ["canary"]
     assert canary.read_text() == CANARY
     assert not [path for path in absent if path.exists()]
-    assert wait_until(lambda: contained() <= before)
+    assert wait_until(lambda: not running(limits))
     assert sandbox.run("print(6 * 7)").stdout == "42\n"
 
 
@@ -155,20 +163,20 @@ def _forget_connections(server: socket.socket) -> int:
 @isolating
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.1, 0.3])
 def test_a_program_dies_with_the_process_that_runs_it(delay: float) -> None:
-    before = contained()
+    limits = limits_of_this_process(wall_s=99.0)
     code = (
-        "from data_construction.sandbox import Sandbox\n"
-        "sandbox = Sandbox()\n"
+        "from data_construction.sandbox import Limits, Sandbox\n"
+        f"sandbox = Sandbox({limits})\n"
         "print('ready', flush=True)\n"
         "sandbox.run('import time; time.sleep(99)')"
     )
     runner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     with runner:
         assert runner.stdout and runner.stdout.readline() == b"ready\n"
-        assert wait_until(lambda: bool(contained() - before))
+        assert wait_until(lambda: bool(running(limits)))
         time.sleep(delay)
         runner.send_signal(signal.SIGKILL)
-    assert wait_until(lambda: contained() <= before)
+    assert wait_until(lambda: not running(limits))
 
 
 def test_a_machine_without_bubblewrap_is_refused_with_the_way_out(monkeypatch, tmp_path) -> None:
