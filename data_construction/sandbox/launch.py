@@ -20,6 +20,7 @@ from data_construction.sandbox.bubblewrap import (
     bubblewrap_command,
     python_command,
 )
+from wrpo.errors import SandboxError
 
 _START_S = 30.0
 _POLL_S = 0.002
@@ -55,13 +56,17 @@ class Isolated(Started):
         self._first: int | None = None
 
     def open_gate(self) -> bytes:
+        """The line that starts the program; SandboxError, and no program, where bwrap fails."""
         end = time.monotonic() + _START_S
         self._first = self._first_process()
         while self._first and self.process.poll() is None and time.monotonic() < end:
             if _is_settled(self._first):
                 return GO
             time.sleep(_POLL_S)
-        return b""
+        self.kill()
+        assert self.process.stderr
+        said = self.process.stderr.read(2000).decode("utf-8", "replace").strip()
+        raise SandboxError(f"bwrap did not start a program ({said or 'it says nothing'})")
 
     def kill(self) -> None:
         """Ends the first process of the namespace; the kernel then ends all others in it."""

@@ -53,11 +53,14 @@ class Sandbox:
             if shutil.which("bwrap") is None:
                 raise SandboxError(_refusal("bwrap is not on the PATH"))
             self._filter = filter_program()
-            if problem := probe(self.run):
+            if problem := self._problem():
                 raise SandboxError(_refusal(problem))
 
     def run(self, source: str, stdin: str = "") -> Outcome:
-        """The outcome of a program; no program can make this raise or outlast its wall time."""
+        """The outcome of a program, which cannot make this raise, nor outlast its wall time.
+
+        Raises SandboxError where the program was not started: that is no fault of its own.
+        """
         start = time.monotonic()
         max_bytes = self.limits.output_kib << 10
         code = source.encode("utf-8", "surrogatepass")
@@ -81,6 +84,12 @@ class Sandbox:
             stderr,
             time.monotonic() - start,
         )
+
+    def _problem(self) -> str | None:
+        try:
+            return probe(self.run)
+        except SandboxError as error:
+            return str(error)
 
 
 def _shell_exit_code(code: int) -> int:

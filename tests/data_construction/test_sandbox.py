@@ -186,6 +186,15 @@ def test_a_machine_without_bubblewrap_is_refused_with_the_way_out(monkeypatch, t
         Sandbox()
 
 
+def test_a_bubblewrap_that_may_not_make_namespaces_is_refused(monkeypatch, tmp_path) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'no permissions to create new namespace' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SandboxError, match="no permissions to create new namespace"):
+        Sandbox()
+
+
 @isolating
 def test_walls_that_do_not_hold_are_refused(monkeypatch, tmp_path) -> None:
     """A bwrap that shares the network and /tmp."""
