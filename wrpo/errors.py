@@ -6,7 +6,8 @@ WRPOError
 ├── MissingInputError  (FileNotFoundError)  a stage needs what another stage has not made yet
 ├── StageError         (RuntimeError)       a stage folder belongs to other settings, or is in use
 ├── TemplateError      (ValueError)         a chat template cannot render what is asked of it
-└── ModelError         (RuntimeError)       a model cannot be loaded or cannot do what is asked
+├── ModelError         (RuntimeError)       a model cannot be loaded or cannot do what is asked
+└── SandboxError       (RuntimeError)       this machine cannot run untrusted programs safely
 
 Raise one of these for anything the user can mend; its message says what is wrong, where, the value
 seen, and what to do next. Each also inherits the standard error it stands for. Command lines turn
@@ -41,3 +42,7 @@ class TemplateError(WRPOError, ValueError):
 
 class ModelError(WRPOError, RuntimeError):
     """A model cannot be loaded, or lacks what the stage needs."""
+
+
+class SandboxError(WRPOError, RuntimeError):
+    """The sandbox cannot be built, or does not hold, on this machine."""

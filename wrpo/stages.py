@@ -17,6 +17,7 @@ from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
+from wrpo.recipe.schema import ModelReward
 from wrpo.stage_folder import key_differences, read_manifest
 
 State = Literal["missing", "partial", "done", "stale"]
@@ -249,7 +250,7 @@ def _score(recipe: Recipe, source: str) -> Stage:
     rewards = {}
     for name, reward in recipe.rewards.items():
         settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
-        if reward.type != "answer":
+        if isinstance(reward, ModelReward):
             settings["model"] = model_identity(reward.model, reward.revision)
             settings["chat_template"] = _template_identity(reward.chat_template)
         rewards[name] = settings

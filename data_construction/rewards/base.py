@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from wrpo.recipe.schema import AnswerReward, ArmoRMReward, Reward
+from wrpo.recipe.schema import (
+    AnswerReward,
+    ArmoRMReward,
+    CodeReward,
+    InstructionReward,
+    MathReward,
+    Reward,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,18 @@ def load_reward(settings: Reward) -> RewardModel:
         from data_construction.rewards.armorm import ArmoRM
 
         return ArmoRM(settings)
+    if isinstance(settings, CodeReward):
+        from data_construction.rewards.code import CodeTests
+
+        return CodeTests(settings)
+    if isinstance(settings, MathReward):
+        from data_construction.rewards.math import MathVerifier
+
+        return MathVerifier(settings)
+    if isinstance(settings, InstructionReward):
+        from data_construction.rewards.instruction import InstructionChecks
+
+        return InstructionChecks(settings)
     from data_construction.rewards.classifier import Classifier
 
     return Classifier(settings)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
-from wrpo.recipe.schema import Preference, Recipe
+from wrpo.recipe.schema import REWARD_TYPES, Preference, Recipe
 from wrpo.recipe.trl_keys import config_fields, key_problem, type_problem
 from wrpo.recipe.yaml_source import Located, dump_yaml, parse_yaml, read_yaml
 
@@ -213,7 +213,7 @@ def _explain(error: ValidationError, located: Located) -> str:
 
 def _without_tags(path: tuple[str, ...], located: Located) -> list[str]:
     """Drops the union tag that pydantic puts into the location of a reward."""
-    if len(path) > 2 and path[0] == "rewards" and path[2] in ("classifier", "armorm", "answer"):
+    if len(path) > 2 and path[0] == "rewards" and path[2] in REWARD_TYPES:
         return [*path[:2], *path[3:]]
     return list(path)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -224,7 +224,51 @@ class AnswerReward(Section):
         return pattern
 
 
-Reward = Annotated[ClassifierReward | ArmoRMReward | AnswerReward, Field(discriminator="type")]
+class CodeEngine(Section):
+    """How fast programs are tested."""
+
+    workers: int = Field(4, ge=1, description="Programs that run at the same time.")
+
+
+class CodeReward(Section):
+    """Unit tests: the gold answer holds assertions, or inputs and outputs, as code or JSON."""
+
+    type: Literal["code"]
+    partial: bool = Field(False, description="The share of passed tests; else all or nothing.")
+    cpu_s: int = Field(5, ge=1, description="CPU time of one test, in seconds.")
+    wall_s: float = Field(15.0, gt=0.0, description="Time of one test, in seconds.")
+    memory_mib: int = Field(1024, ge=64, description="Address space of a program.")
+    sandbox: Literal["bubblewrap", "none-i-accept-the-risk"] = Field(
+        "bubblewrap",
+        description="none-i-accept-the-risk: answers run with the rights of the user, with limits.",
+    )
+    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
+    engine: CodeEngine = Field(default_factory=CodeEngine, description="Speed only.")
+
+
+class MathReward(Section):
+    """Mathematical equality with the gold answer, by math-verify."""
+
+    type: Literal["math"]
+    timeout_s: int = Field(5, ge=1, description="For parsing and for comparing, in seconds.")
+    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
+
+
+class InstructionReward(Section):
+    """Checks of form, which the gold answer names as a JSON list: [{"min_words": 50}, ...]."""
+
+    type: Literal["instruction"]
+    partial: bool = Field(False, description="The share of passed checks; else all or nothing.")
+    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
+
+
+Reward = Annotated[
+    ClassifierReward | ArmoRMReward | AnswerReward | CodeReward | MathReward | InstructionReward,
+    Field(discriminator="type"),
+]
+REWARD_TYPES = {
+    get_args(kind.model_fields["type"].annotation)[0] for kind in get_args(get_args(Reward)[0])
+}
 
 
 class PairRules(Section):

@@ -1,0 +1,14 @@
+"""Runs programs that nobody trusts, and says what became of them.
+
+sandbox.py     Sandbox: one program, its limits, its outcome
+bubblewrap.py  the walls: namespaces, mounts and limits as one command line
+seccomp.py     the system calls that stay closed
+launch.py      starts a program such that it can always be ended
+exchange.py    standard input and output, with a deadline and a limit
+probe.py       tries the walls before the first program runs
+"""
+
+from data_construction.sandbox.bubblewrap import Limits
+from data_construction.sandbox.sandbox import Outcome, Sandbox, Status
+
+__all__ = ["Limits", "Outcome", "Sandbox", "Status"]

@@ -1,0 +1,81 @@
+"""Feeds a process, reads it, and stops at a deadline or when it says too much."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import IO, Literal
+
+_BLOCK = 65536
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What was read before the process ended, or before `stopped` says why it must be killed."""
+
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    stopped: Literal["timeout", "output"] | None = None
+
+
+def exchange(
+    process: subprocess.Popen[bytes], stdin: bytes, *, seconds: float, max_bytes: int
+) -> Exchange:
+    """Talks to a process with three pipes until it ends or is to be stopped; kills nothing.
+
+    `max_bytes` is the limit of standard output and error together.
+    """
+    assert process.stdin and process.stdout and process.stderr
+    result = Exchange()
+    deadline = time.monotonic() + seconds
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, result.stdout)
+        selector.register(process.stderr, selectors.EVENT_READ, result.stderr)
+        rest = _start_writing(selector, process.stdin, stdin)
+        while selector.get_map():
+            events = selector.select(max(0.0, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                result.stopped = "timeout"
+                return result
+            for key, _ in events:
+                if key.data is None:
+                    rest = _write(selector, process.stdin, rest)
+                else:
+                    _read(selector, key, max_bytes)
+            if len(result.stdout) + len(result.stderr) > max_bytes:
+                result.stopped = "output"
+                return result
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        result.stopped = "timeout"
+    return result
+
+
+def _start_writing(selector: selectors.BaseSelector, pipe: IO[bytes], content: bytes) -> memoryview:
+    os.set_blocking(pipe.fileno(), False)
+    selector.register(pipe, selectors.EVENT_WRITE)
+    return memoryview(content)
+
+
+def _write(selector: selectors.BaseSelector, pipe: IO[bytes], rest: memoryview) -> memoryview:
+    try:
+        rest = rest[os.write(pipe.fileno(), rest[:_BLOCK]) :]
+    except BrokenPipeError:  # the program has closed its standard input
+        rest = rest[:0]
+    except BlockingIOError:
+        return rest
+    if not rest:
+        selector.unregister(pipe)
+        pipe.close()
+    return rest
+
+
+def _read(selector: selectors.BaseSelector, key: selectors.SelectorKey, max_bytes: int) -> None:
+    block = os.read(key.fd, min(_BLOCK, max_bytes + 1))
+    key.data.extend(block)
+    if not block:
+        selector.unregister(key.fileobj)

@@ -1,0 +1,115 @@
+"""Runs one untrusted Python program and says what became of it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from data_construction.sandbox.bubblewrap import Limits
+from data_construction.sandbox.exchange import exchange
+from data_construction.sandbox.launch import isolated, unprotected
+from data_construction.sandbox.probe import probe
+from data_construction.sandbox.seccomp import filter_program
+from wrpo.errors import SandboxError
+
+Status = Literal["ok", "failed", "timeout", "memory", "output", "killed"]
+
+_CPU_SIGNALS = (signal.SIGXCPU, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a program did.
+
+    ok: it ended with exit code 0; failed: with another one; timeout: CPU or wall time was up;
+    memory: it ended with a MemoryError; output: it wrote too much; killed: a signal ended it.
+    """
+
+    status: Status
+    exit_code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Sandbox:
+    """Runs programs one by one; may be shared by threads.
+
+    `isolated=False` keeps the limits and drops every wall: a program can then read and write what
+    the user can, reach the network and leave processes behind.
+
+    Raises SandboxError where this machine cannot isolate programs; the walls are tried first.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, isolated: bool = True) -> None:
+        self.limits = limits or Limits()
+        self._isolated = isolated
+        if shutil.which("prlimit") is None:
+            raise SandboxError("prlimit (util-linux) is not on the PATH; install util-linux")
+        if isolated:
+            if shutil.which("bwrap") is None:
+                raise SandboxError(_refusal("bwrap is not on the PATH"))
+            self._filter = filter_program()
+            if problem := self._problem():
+                raise SandboxError(_refusal(problem))
+
+    def run(self, source: str, stdin: str = "") -> Outcome:
+        """The outcome of a program, which cannot make this raise, nor outlast its wall time.
+
+        Raises SandboxError where the program was not started: that is no fault of its own.
+        """
+        start = time.monotonic()
+        max_bytes = self.limits.output_kib << 10
+        code = source.encode("utf-8", "surrogatepass")
+        start_program = isolated(self.limits, self._filter, code) if self._isolated else None
+        with start_program or unprotected(self.limits, code) as started:
+            try:
+                heard = exchange(
+                    started.process,
+                    started.open_gate() + stdin.encode("utf-8", "surrogatepass"),
+                    seconds=self.limits.wall_s,
+                    max_bytes=max_bytes,
+                )
+            finally:
+                started.kill()
+        stderr = heard.stderr.decode("utf-8", "replace")
+        exit_code = _shell_exit_code(started.process.returncode)
+        return Outcome(
+            heard.stopped or _status(exit_code, stderr),
+            exit_code,
+            heard.stdout.decode("utf-8", "replace"),
+            stderr,
+            time.monotonic() - start,
+        )
+
+    def _problem(self) -> str | None:
+        try:
+            return probe(self.run)
+        except SandboxError as error:
+            return str(error)
+
+
+def _shell_exit_code(code: int) -> int:
+    """128 + signal where a signal ended the process, as bwrap reports it."""
+    return code if code >= 0 else 128 - code
+
+
+def _status(exit_code: int, stderr: str) -> Status:
+    if exit_code == 0:
+        return "ok"
+    if stderr.rstrip().rpartition("\n")[2].startswith("MemoryError"):
+        return "memory"
+    if exit_code - 128 in _CPU_SIGNALS:
+        return "timeout"
+    return "killed" if exit_code > 128 else "failed"
+
+
+def _refusal(problem: str) -> str:
+    return (
+        f"cannot run untrusted programs safely here: {problem}. Install bubblewrap (package "
+        "bubblewrap) and permit unprivileged user namespaces, score on another machine, or "
+        'accept the risk in the recipe with rewards.NAME.sandbox: "none-i-accept-the-risk"'
+    )
