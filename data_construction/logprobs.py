@@ -25,7 +25,7 @@ from data_construction.answer_scorer import SFT, AnswerScorer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.schema import Model
+from wrpo.recipe.sampling_sections import Model
 from wrpo.reference_columns import with_anchors
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline

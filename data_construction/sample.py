@@ -27,7 +27,7 @@ from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError, TemplateError
 from wrpo.ids import response_seed
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.schema import Engine
+from wrpo.recipe.sampling_sections import Engine
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline, resolved_sampling, sampling_model
 from wrpo.tables import RESPONSES, Row, dropped_row, read_rows

@@ -6,7 +6,7 @@ import os
 import sys
 
 from wrpo.errors import RecipeError
-from wrpo.recipe.schema import TrainingEngine
+from wrpo.recipe.training_sections import TrainingEngine
 
 
 def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:

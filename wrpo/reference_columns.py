@@ -19,7 +19,7 @@ from wrpo.fusion import (
     source_weights,
 )
 from wrpo.ids import answer_id
-from wrpo.recipe.schema import CGPO, Fusion
+from wrpo.recipe.training_sections import CGPO, Fusion
 from wrpo.tables import Row
 
 LogProbs = Mapping[str, Row]

@@ -17,7 +17,7 @@ from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
-from wrpo.recipe.schema import ModelReward
+from wrpo.recipe.reward_sections import ModelReward
 from wrpo.stage_folder import key_differences, read_manifest
 
 State = Literal["missing", "partial", "done", "stale"]

@@ -16,7 +16,7 @@ from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
 from wrpo.launch import relaunch_under_accelerate
 from wrpo.recipe import Recipe
-from wrpo.recipe.schema import Training
+from wrpo.recipe.training_sections import Training
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import Row, read_rows

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import ModelError, RecipeError
 from wrpo.model_saving import save_model
-from wrpo.recipe.schema import Lora, Model, Training
+from wrpo.recipe.sampling_sections import Model
+from wrpo.recipe.training_sections import Lora, Training
 from wrpo.stage_folder import StageFolder
 
 if TYPE_CHECKING:

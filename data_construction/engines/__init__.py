@@ -6,7 +6,7 @@ from typing import Any
 
 from data_construction.engines.base import Completion, GenerationEngine, Refusal, Request
 from wrpo.errors import ModelError
-from wrpo.recipe.schema import Engine
+from wrpo.recipe.sampling_sections import Engine
 
 __all__ = ["Completion", "GenerationEngine", "Refusal", "Request", "load_engine"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from data_construction.engines.base import Completion, Refusal, Request
 from data_construction.engines.openai_servers import RequestRefused, Servers
 from wrpo.errors import ModelError, RecipeError
-from wrpo.recipe.schema import Engine, Model
+from wrpo.recipe.sampling_sections import Engine, Model
 
 _NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length"}

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from wrpo.errors import ModelError, RecipeError
-from wrpo.recipe.schema import Engine
+from wrpo.recipe.sampling_sections import Engine
 
 logger = logging.getLogger(__name__)
 

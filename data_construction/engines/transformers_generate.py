@@ -19,7 +19,7 @@ from data_construction.engines.base import Completion, Request
 from data_construction.engines.row_sampler import RowSampler
 from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError, RecipeError
-from wrpo.recipe.schema import Engine, Model
+from wrpo.recipe.sampling_sections import Engine, Model
 
 _BATCHES_SORTED_TOGETHER = 8
 

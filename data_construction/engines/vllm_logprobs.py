@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_construction.engines.vllm_offline import load_llm
-from wrpo.recipe.schema import Engine, Model
+from wrpo.recipe.sampling_sections import Engine, Model
 
 
 class VLLMLogProbs:

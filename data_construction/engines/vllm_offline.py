@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_construction.engines.base import Completion, Request
 from wrpo.errors import ModelError
-from wrpo.recipe.schema import Engine, Model
+from wrpo.recipe.sampling_sections import Engine, Model
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput

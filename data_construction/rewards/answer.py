@@ -6,7 +6,7 @@ import re
 
 from data_construction.rewards.base import Candidate, Refusal
 from wrpo.ids import normalise_text
-from wrpo.recipe.schema import AnswerReward
+from wrpo.recipe.reward_sections import AnswerReward
 
 
 class AnswerVerifier:

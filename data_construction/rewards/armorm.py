@@ -16,7 +16,7 @@ from data_construction.rewards.conversation import ConversationReward, Networks
 from data_construction.rewards.network import Head, Pooled, share_prompts
 from wrpo.chat import load_tokenizer, render_prompt
 from wrpo.errors import ModelError
-from wrpo.recipe.schema import ArmoRMReward
+from wrpo.recipe.reward_sections import ArmoRMReward
 
 LLAMA3_PATTERN = (128009, 128006, 78191, 128007, 271)
 """<|eot_id|><|start_header_id|>assistant<|end_header_id|> and two newlines."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from wrpo.recipe.schema import (
+from wrpo.recipe.reward_sections import (
     AnswerReward,
     ArmoRMReward,
     CodeReward,

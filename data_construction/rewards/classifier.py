@@ -18,7 +18,7 @@ from data_construction.rewards.network import (
 )
 from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError
-from wrpo.recipe.schema import ClassifierReward
+from wrpo.recipe.reward_sections import ClassifierReward
 
 _TOLERANCE = 1e-3
 _HALF_TOLERANCE = 0.15

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from data_construction.rewards.base import Candidate, Refusal
 from data_construction.sandbox import Limits, Sandbox
-from wrpo.recipe.schema import CodeReward
+from wrpo.recipe.reward_sections import CodeReward
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from data_construction.rewards.batches import (
 from data_construction.rewards.network import Network
 from wrpo.chat import render_answer
 from wrpo.errors import ModelError, TemplateError
-from wrpo.recipe.schema import ModelReward
+from wrpo.recipe.reward_sections import ModelReward
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from data_construction.rewards.base import Candidate, Refusal
-from wrpo.recipe.schema import InstructionReward
+from wrpo.recipe.reward_sections import InstructionReward
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.M)
 

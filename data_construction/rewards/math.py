@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from data_construction.rewards.base import Candidate, Refusal
 from wrpo.errors import ModelError
-from wrpo.recipe.schema import MathReward
+from wrpo.recipe.reward_sections import MathReward
 
 
 class MathVerifier:

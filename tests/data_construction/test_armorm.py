@@ -16,7 +16,7 @@ from tests.data_construction.armorm_models import (
 )
 from wrpo.chat import render_answer
 from wrpo.errors import ModelError
-from wrpo.recipe.schema import ArmoRMReward
+from wrpo.recipe.reward_sections import ArmoRMReward
 
 
 @pytest.fixture(scope="module")

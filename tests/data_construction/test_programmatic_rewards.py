@@ -10,7 +10,7 @@ from data_construction.rewards.code import extract_program
 from tests.data_construction.test_sandbox import isolating
 from wrpo.errors import ModelError, RecipeError, SandboxError
 from wrpo.recipe.load import load_recipe
-from wrpo.recipe.schema import CodeReward, InstructionReward, MathReward
+from wrpo.recipe.reward_sections import CodeReward, InstructionReward, MathReward
 from wrpo.stages import Pipeline
 
 

@@ -5,7 +5,7 @@ import pytest
 from data_construction.rewards import Candidate, load_reward
 from data_construction.rewards.base import Refusal
 from wrpo.errors import ModelError
-from wrpo.recipe.schema import AnswerReward, ClassifierReward
+from wrpo.recipe.reward_sections import AnswerReward, ClassifierReward
 
 
 def candidate(answer: str, *, prompt: str = "Say sea.", gold: str | None = "sea") -> Candidate:

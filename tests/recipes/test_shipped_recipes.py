@@ -10,7 +10,7 @@ import yaml
 from tests.recipe_files import MINIMAL, write_recipe
 from wrpo.recipe import Recipe, dump_recipe, load_recipe, preference
 from wrpo.recipe.load import check
-from wrpo.recipe.schema import Model
+from wrpo.recipe.sampling_sections import Model
 from wrpo.recipe.yaml_source import parse_yaml, read_yaml
 from wrpo.stages import Pipeline, resolved_sampling
 

@@ -14,7 +14,8 @@ from wrpo.errors import ModelError, RecipeError
 from wrpo.model_saving import save_model
 from wrpo.packed_layout import PackedLayout
 from wrpo.quantization import quantization_config
-from wrpo.recipe.schema import Lora, Model
+from wrpo.recipe.sampling_sections import Model
+from wrpo.recipe.training_sections import Lora
 from wrpo.training import load_policy, lora_config
 
 # bitsandbytes quantises matrices of a multiple of 64 columns.

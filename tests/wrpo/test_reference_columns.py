@@ -2,7 +2,7 @@ import pytest
 
 from wrpo.errors import DataError
 from wrpo.ids import answer_id
-from wrpo.recipe.schema import CGPO, Fusion
+from wrpo.recipe.training_sections import CGPO, Fusion
 from wrpo.reference_columns import (
     by_answer,
     with_anchors,

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
-from wrpo.recipe.schema import REWARD_TYPES, Preference, Recipe
+from wrpo.recipe.reward_sections import REWARD_TYPES
+from wrpo.recipe.schema import Recipe
+from wrpo.recipe.training_sections import Preference
 from wrpo.recipe.trl_keys import config_fields, key_problem, type_problem
 from wrpo.recipe.yaml_source import Located, dump_yaml, parse_yaml, read_yaml
 

@@ -23,7 +23,7 @@ from tests.data_construction.completion_server import (
     problem,
 )
 from wrpo.errors import ModelError, RecipeError
-from wrpo.recipe.schema import Engine, Model, Sampling
+from wrpo.recipe.sampling_sections import Engine, Model, Sampling
 
 SECRET = "sk-very-secret-0123456789"
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from data_construction.engines.row_sampler import RowSampler
-from wrpo.recipe.schema import Sampling
+from wrpo.recipe.sampling_sections import Sampling
 
 VOCABULARY = 12
 

@@ -16,7 +16,7 @@ import pytest
 
 from data_construction.engines import Completion, Request, load_engine
 from wrpo.chat import load_tokenizer, render_prompt, stop_token_ids
-from wrpo.recipe.schema import Engine, Model, Sampling
+from wrpo.recipe.sampling_sections import Engine, Model, Sampling
 
 SETTINGS = {"enforce_eager": True, "kv_cache_mib": 64, "max_num_seqs": 4}
 LENGTH = 256
