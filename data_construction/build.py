@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_construction.dropped import check_dropped
+from data_construction.gap_quantiles import candidate_gaps, quantile_window
 from data_construction.published import import_table
 from data_construction.select import (
     Answer,
@@ -34,6 +35,7 @@ from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import triple_id
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.schema import PairRules
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import BUILD_TABLES, Pipeline
 from wrpo.tables import PAIRS, SFT_ROWS, TRIPLES, Row, dropped_row, iter_parts, read_rows
@@ -86,7 +88,7 @@ def _rows(
     verifier = rules.reward if rules else None
     sources = _answers(pipeline, list(recipe.sources), set(wanted), verifier)
     targets = _answers(pipeline, [TARGET], set(wanted), verifier) if table == "triples" else {}
-    make = _makers(recipe, sources, targets)[table]
+    make = _makers(recipe, wanted, sources, targets)[table]
     rows, dropped = [], []
     for key in sorted(wanted):
         made = make(wanted[key])
@@ -98,10 +100,10 @@ def _rows(
 
 
 def _makers(
-    recipe: Recipe, sources: Answers, targets: Answers
+    recipe: Recipe, prompts: dict[str, Row], sources: Answers, targets: Answers
 ) -> dict[str, Callable[[Row], Row | Rejection]]:
     correctness = recipe.build.correctness
-    window = recipe.build.pairs.model_dump()
+    windows = _windows(recipe.build.pairs, prompts, sources)
     verified_domains = set(correctness.domains) if correctness else set()
 
     def sft(prompt: Row) -> Row | Rejection:
@@ -116,6 +118,7 @@ def _makers(
 
     def pairs(prompt: Row) -> Row | Rejection:
         own = sources.get(prompt["prompt_id"], [])
+        window = windows[prompt["domain"]]
         if correctness and prompt["domain"] in verified_domains:
             made = verified_pair(own, **(window if correctness.window else {}))
         else:
@@ -123,6 +126,19 @@ def _makers(
         return made if isinstance(made, Rejection) else preference_row(prompt, made)
 
     return {"sft": sft, "triples": triples, "pairs": pairs}
+
+
+def _windows(
+    rules: PairRules, prompts: dict[str, Row], sources: Answers
+) -> dict[str, dict[str, Any]]:
+    """min_gap and max_gap of pairs, by domain."""
+    gaps: dict[str, list[float]] = {row["domain"]: [] for row in prompts.values()}
+    if rules.quantiles is None:
+        return {domain: rules.model_dump(exclude={"quantiles"}) for domain in gaps}
+    for key, row in prompts.items():
+        gaps[row["domain"]] += candidate_gaps(sources.get(key, []))
+    edges = {domain: quantile_window(own, *rules.quantiles) for domain, own in gaps.items()}
+    return {domain: {"min_gap": low, "max_gap": high} for domain, (low, high) in edges.items()}
 
 
 def _answers(

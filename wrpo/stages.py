@@ -272,7 +272,9 @@ def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
     rules: dict[str, dict[str, Any]] = {
         "sft": {},
         "triples": {"min_gap": recipe.build.min_gap},
-        "pairs": recipe.build.pairs.model_dump(mode="json"),
+        "pairs": recipe.build.pairs.model_dump(
+            mode="json", exclude=None if recipe.build.pairs.quantiles else {"quantiles"}
+        ),
     }
     settings = rules[table]
     # Rules that are off stay out, so that tables made without them keep their key.

@@ -102,6 +102,16 @@ def test_in_a_verified_domain_the_correct_answer_is_chosen(built_recipe) -> None
         assert right == {0.2}, table
 
 
+def test_a_quantile_window_follows_the_gaps_of_the_run(built_recipe) -> None:
+    pairs = {"pairs": {"quantiles": [0.6, 1.0]}}
+    build = built_recipe.build.model_validate(pairs)
+    recipe = built_recipe.model_copy(update={"build": build})
+    build_table(recipe, "pairs")
+    rows = read_rows(Pipeline(recipe).finished("build/pairs"))
+    # gaps are 0.3 and 0.7, half of them each
+    assert {row["chosen_source"] for row in rows} == {"two"}
+
+
 def truncated(recipe: Recipe, **limits: object) -> Recipe:
     truncation = recipe.truncation.model_validate(limits)
     return recipe.model_copy(update={"truncation": truncation})

@@ -32,6 +32,18 @@ class PairRules(Section):
 
     min_gap: float = Field(0.01, ge=0.0, description="Smallest score(chosen) - score(rejected).")
     max_gap: float | None = Field(0.1, description="Largest gap; null: no limit.")
+    quantiles: tuple[Share, Share] | None = Field(
+        None,
+        description="[low, high]: the window as quantiles of all gaps of a domain, instead of "
+        "min_gap and max_gap, for rewards on another scale than ArmoRM's.",
+    )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ordered(cls, quantiles: tuple[float, float] | None) -> tuple[float, float] | None:
+        if quantiles and quantiles[0] >= quantiles[1]:
+            raise ValueError(f"the first must be below the second, not {list(quantiles)}")
+        return quantiles
 
 
 class Correctness(Section):
