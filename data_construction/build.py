@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_construction.dropped import check_dropped
+from data_construction.gap_quantiles import candidate_gaps, quantile_window
 from data_construction.published import import_table
 from data_construction.select import (
     Answer,
@@ -29,10 +30,12 @@ from data_construction.select import (
     triple,
 )
 from data_construction.truncated import count_truncated
+from data_construction.verified import verified_pair, verified_sft_answer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import triple_id
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.schema import PairRules
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import BUILD_TABLES, Pipeline
 from wrpo.tables import PAIRS, SFT_ROWS, TRIPLES, Row, dropped_row, iter_parts, read_rows
@@ -81,9 +84,11 @@ def _rows(
     """Training rows and dropped prompts of one table."""
     split = "sft" if table == "sft" else "preference"
     wanted = {row["prompt_id"]: row for row in prompts if row["split"] == split}
-    sources = _answers(pipeline, list(recipe.sources), set(wanted))
-    targets = _answers(pipeline, [TARGET], set(wanted)) if table == "triples" else {}
-    make = _makers(recipe, sources, targets)[table]
+    rules = recipe.build.correctness
+    verifier = rules.reward if rules else None
+    sources = _answers(pipeline, list(recipe.sources), set(wanted), verifier)
+    targets = _answers(pipeline, [TARGET], set(wanted), verifier) if table == "triples" else {}
+    make = _makers(recipe, wanted, sources, targets)[table]
     rows, dropped = [], []
     for key in sorted(wanted):
         made = make(wanted[key])
@@ -95,10 +100,15 @@ def _rows(
 
 
 def _makers(
-    recipe: Recipe, sources: Answers, targets: Answers
+    recipe: Recipe, prompts: dict[str, Row], sources: Answers, targets: Answers
 ) -> dict[str, Callable[[Row], Row | Rejection]]:
+    correctness = recipe.build.correctness
+    windows = _windows(recipe.build.pairs, prompts, sources)
+    verified_domains = set(correctness.domains) if correctness else set()
+
     def sft(prompt: Row) -> Row | Rejection:
-        chosen = sft_answer(sources.get(prompt["prompt_id"], []))
+        choose = verified_sft_answer if prompt["domain"] in verified_domains else sft_answer
+        chosen = choose(sources.get(prompt["prompt_id"], []))
         return chosen if isinstance(chosen, Rejection) else _sft_row(prompt, chosen)
 
     def triples(prompt: Row) -> Row | Rejection:
@@ -107,31 +117,54 @@ def _makers(
         return made if isinstance(made, Rejection) else preference_row(prompt, made)
 
     def pairs(prompt: Row) -> Row | Rejection:
-        rules = recipe.build.pairs
         own = sources.get(prompt["prompt_id"], [])
-        made = same_source_pair(own, min_gap=rules.min_gap, max_gap=rules.max_gap)
+        window = windows[prompt["domain"]]
+        if correctness and prompt["domain"] in verified_domains:
+            made = verified_pair(own, **(window if correctness.window else {}))
+        else:
+            made = same_source_pair(own, **window)
         return made if isinstance(made, Rejection) else preference_row(prompt, made)
 
     return {"sft": sft, "triples": triples, "pairs": pairs}
 
 
-def _answers(pipeline: Pipeline, sources: list[str], wanted: set[str]) -> Answers:
+def _windows(
+    rules: PairRules, prompts: dict[str, Row], sources: Answers
+) -> dict[str, dict[str, Any]]:
+    """min_gap and max_gap of pairs, by domain."""
+    gaps: dict[str, list[float]] = {row["domain"]: [] for row in prompts.values()}
+    if rules.quantiles is None:
+        return {domain: rules.model_dump(exclude={"quantiles"}) for domain in gaps}
+    for key, row in prompts.items():
+        gaps[row["domain"]] += candidate_gaps(sources.get(key, []))
+    edges = {domain: quantile_window(own, *rules.quantiles) for domain, own in gaps.items()}
+    return {domain: {"min_gap": low, "max_gap": high} for domain, (low, high) in edges.items()}
+
+
+def _answers(
+    pipeline: Pipeline, sources: list[str], wanted: set[str], verifier: str | None
+) -> Answers:
     """Scored answers by prompt, joined by (prompt_id, source, index)."""
     found: Answers = {}
     for source in sources:
         scores = {
-            (row["prompt_id"], row["index"]): row["score"]
+            (row["prompt_id"], row["index"]): (row["score"], _correct(row["heads"], verifier))
             for rows in iter_parts(pipeline.finished(f"score/{source}"))
             for row in rows
             if row["prompt_id"] in wanted
         }
         for rows in iter_parts(pipeline.finished(f"sample/{source}")):
             for row in rows:
-                score = scores.get((row["prompt_id"], row["index"]))
-                if score is not None:
-                    answer = Answer(source, row["index"], row["text"], score)
+                scored = scores.get((row["prompt_id"], row["index"]))
+                if scored is not None:
+                    answer = Answer(source, row["index"], row["text"], *scored)
                     found.setdefault(row["prompt_id"], []).append(answer)
     return found
+
+
+def _correct(heads: list[Row], verifier: str | None) -> bool | None:
+    """Whether the verifier gave 1; None where it gave nothing."""
+    return next((head["value"] >= 1 for head in heads if head["name"] == verifier), None)
 
 
 def _sft_row(prompt: Row, chosen: Answer) -> Row:

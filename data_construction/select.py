@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One scored answer of a prompt."""
+    """One scored answer of a prompt; `correct` is what a verifier says, None without one."""
 
     source: str
     index: int
     text: str
     score: float
+    correct: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,12 +269,18 @@ def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
         settings = imported.model_dump(mode="json", exclude={"max_dropped_share"})
         settings["path"] = data_identity(imported.path)
         return Stage(f"build/{table}", command, settings={"imported": settings})
-    rules = {
+    rules: dict[str, dict[str, Any]] = {
         "sft": {},
         "triples": {"min_gap": recipe.build.min_gap},
-        "pairs": recipe.build.pairs.model_dump(mode="json"),
+        "pairs": recipe.build.pairs.model_dump(
+            mode="json", exclude=None if recipe.build.pairs.quantiles else {"quantiles"}
+        ),
     }
-    return Stage(f"build/{table}", command, inputs, rules[table])
+    settings = rules[table]
+    # Rules that are off stay out, so that tables made without them keep their key.
+    if recipe.build.correctness and table != "triples":
+        settings = {**settings, "correctness": recipe.build.correctness.model_dump(mode="json")}
+    return Stage(f"build/{table}", command, inputs, settings)
 
 
 def _target_settings(recipe: Recipe) -> dict[str, Any]:

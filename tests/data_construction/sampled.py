@@ -34,12 +34,24 @@ def write_answers(recipe: Recipe, source: str, answers: Mapping[str, Sequence[st
     _write(recipe, f"sample/{source}", rows, RESPONSES)
 
 
-def write_scores(recipe: Recipe, source: str, scores: Mapping[str, Sequence[float]]) -> None:
-    """Makes `score/SOURCE` hold the given numbers."""
+def write_scores(
+    recipe: Recipe,
+    source: str,
+    scores: Mapping[str, Sequence[float]],
+    heads: Mapping[str, Sequence[float]] | None = None,
+) -> None:
+    """Makes `score/SOURCE` hold the given numbers; `heads`: per reward one value per answer."""
+    named = (heads or {}).items()
     rows = [
-        {"prompt_id": prompt, "source": source, "index": index, "score": score, "heads": []}
-        for prompt, values in scores.items()
-        for index, score in enumerate(values)
+        {
+            "prompt_id": prompt,
+            "source": source,
+            "index": index,
+            "score": score,
+            "heads": [{"name": name, "value": values[index]} for name, values in named],
+        }
+        for prompt, given in scores.items()
+        for index, score in enumerate(given)
     ]
     _write(recipe, f"score/{source}", rows, SCORES)
 

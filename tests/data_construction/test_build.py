@@ -85,6 +85,33 @@ def test_pairs_come_from_one_source_inside_the_window(built_recipe) -> None:
     assert {(r["chosen_score"], r["rejected_score"]) for r in rows} == {(0.4, 0.1)}
 
 
+def test_in_a_verified_domain_the_correct_answer_is_chosen(built_recipe) -> None:
+    rules = {"domains": ["k0"], "reward": "style", "window": False}
+    build = built_recipe.build.model_validate({"correctness": rules})
+    recipe = built_recipe.model_copy(update={"build": build})
+    ids = prompt_ids(recipe)
+    for path in Pipeline(recipe).folder("score/two").iterdir():
+        path.unlink()
+    write_scores(recipe, "two", {key: [0.9, 0.2] for key in ids}, heads={"style": [0.0, 1.0]})
+    rows = read_rows(Pipeline(recipe).finished("prompts"))
+    verified = {row["prompt_id"] for row in rows if row["domain"] == "k0"}
+    for table, column in (("sft", "score"), ("pairs", "chosen_score")):
+        build_table(recipe, table)
+        made = read_rows(Pipeline(recipe).finished(f"build/{table}"))
+        right = {row[column] for row in made if row["prompt_id"] in verified}
+        assert right == {0.2}, table
+
+
+def test_a_quantile_window_follows_the_gaps_of_the_run(built_recipe) -> None:
+    pairs = {"pairs": {"quantiles": [0.6, 1.0]}}
+    build = built_recipe.build.model_validate(pairs)
+    recipe = built_recipe.model_copy(update={"build": build})
+    build_table(recipe, "pairs")
+    rows = read_rows(Pipeline(recipe).finished("build/pairs"))
+    # gaps are 0.3 and 0.7, half of them each
+    assert {row["chosen_source"] for row in rows} == {"two"}
+
+
 def truncated(recipe: Recipe, **limits: object) -> Recipe:
     truncation = recipe.truncation.model_validate(limits)
     return recipe.model_copy(update={"truncation": truncation})

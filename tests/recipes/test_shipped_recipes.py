@@ -15,7 +15,8 @@ from wrpo.recipe.yaml_source import parse_yaml, read_yaml
 from wrpo.stages import Pipeline, resolved_sampling
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-RUNS = sorted(RECIPES.glob("*.yaml"))
+FUSECHAT3 = sorted(set((RECIPES / "fusechat3").glob("*.yaml")) - {RECIPES / "fusechat3/base.yaml"})
+RUNS = [*sorted(RECIPES.glob("*.yaml")), *FUSECHAT3]
 SOURCES = sorted((RECIPES / "sources").glob("*.yaml"))
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 
@@ -170,7 +171,30 @@ def test_the_dpo_baseline_differs_in_the_objective_only(paper: Recipe) -> None:
     assert dpo.model_copy(update={"objective": "wrpo"}) == paper.wrpo
 
 
-# --- sources of FuseChat-3.0 ---
+# --- FuseChat-3.0: numbers of the authors' README ---
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_of_sft", "rate", "beta", "loss"),
+    [
+        ("llama31-8b", 5e-6, 8e-7, 10, "sigmoid_norm"),
+        ("qwen25-7b", 2e-6, 3e-7, 0.01, "sigmoid"),
+        ("gemma2-9b", 2e-6, 5e-7, 0.01, "sigmoid"),
+        ("llama32-3b", 5e-6, 1e-6, 10, "sigmoid_norm"),
+        ("llama32-1b", 5e-6, 1e-6, 10, "sigmoid_norm"),
+    ],
+)
+def test_fusechat3_trains_each_target_as_published(
+    name: str, rate_of_sft: float, rate: float, beta: float, loss: str
+) -> None:
+    recipe = load_recipe(RECIPES / "fusechat3" / f"{name}.yaml")
+    sft, dpo = recipe.sft, recipe.wrpo
+    assert (sft.train["learning_rate"], sft.train["num_train_epochs"]) == (rate_of_sft, 3)
+    assert (dpo.train["learning_rate"], dpo.train["num_train_epochs"]) == (rate, 1)
+    assert (dpo.objective, dpo.data, dpo.beta, dpo.loss) == ("dpo", "pairs", beta, loss)
+    assert sft.global_batch_size == dpo.global_batch_size == 128
+    assert (recipe.build.pairs.min_gap, recipe.build.pairs.max_gap) == (0.01, 0.1)
+    assert (recipe.prompts.sft_share, recipe.truncation.max_length) == (0.4, 2048)
 
 
 @pytest.mark.parametrize("name", ["qwen25-72b", "qwen25-math-72b"])

@@ -32,6 +32,28 @@ class PairRules(Section):
 
     min_gap: float = Field(0.01, ge=0.0, description="Smallest score(chosen) - score(rejected).")
     max_gap: float | None = Field(0.1, description="Largest gap; null: no limit.")
+    quantiles: tuple[Share, Share] | None = Field(
+        None,
+        description="[low, high]: the window as quantiles of all gaps of a domain, instead of "
+        "min_gap and max_gap, for rewards on another scale than ArmoRM's.",
+    )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ordered(cls, quantiles: tuple[float, float] | None) -> tuple[float, float] | None:
+        if quantiles and quantiles[0] >= quantiles[1]:
+            raise ValueError(f"the first must be below the second, not {list(quantiles)}")
+        return quantiles
+
+
+class Correctness(Section):
+    """Domains whose answers are chosen by a verifier first (FuseChat-3.0: mathematics, code)."""
+
+    domains: list[str] = Field(min_length=1, description="Domains of prompts with a gold answer.")
+    reward: str = Field(description="Name of the reward whose value 1 means correct.")
+    window: bool = Field(
+        True, description="Keep only pairs with a gap inside the window of `pairs`."
+    )
 
 
 class Score(Section):
@@ -49,6 +71,9 @@ class Build(Section):
         description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
     )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+    correctness: Correctness | None = Field(
+        None, description="Where right answers are known; unset: the score alone decides."
+    )
     imported: Imported = Field(
         default_factory=Imported, description="Tables read as they are, instead of built."
     )
@@ -117,6 +142,14 @@ class Recipe(Section):
         both = sorted(set(self.sources) & set(self.arms))
         if both:
             raise ValueError(f"{both} name both a source and an arm; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _correctness_has_a_reward(self) -> Recipe:
+        rules = self.build.correctness
+        if rules and rules.reward not in self.rewards:
+            known = ", ".join(self.rewards)
+            raise ValueError(f'build.correctness: no reward "{rules.reward}"; rewards: {known}')
         return self
 
     @model_validator(mode="after")
