@@ -24,6 +24,8 @@ from wrpo.tables import Row
 
 LogProbs = Mapping[str, Row]
 """Rows of `wrpo.tables.LOGPROBS` by answer_id."""
+AnswerIds = dict[str, str]
+"""answer_id by name of the answer, of one row."""
 
 
 def by_answer(rows: Iterable[Row]) -> dict[str, Row]:
@@ -51,11 +53,7 @@ def with_reference(rows: Sequence[Row], table: LogProbs, *, answers: Sequence[st
     Raises:
         DataError: an answer is not in the table.
     """
-    _require(rows, table, answers, model="sft")
-    return [
-        row | {key: value for name in answers for key, value in _columns(row, name, table).items()}
-        for row in rows
-    ]
+    return _with_initial(rows, _answer_ids(rows, answers), table)
 
 
 def with_fused_reference(
@@ -75,13 +73,13 @@ def with_fused_reference(
         DataError: an answer is missing in a table.
     """
     kind = "mean_logp" if length_normalised else "logp"
+    ids = _answer_ids(rows, answers)
     for model, table in sources.items():
-        _require(rows, table, answers, model=model)
+        _require(rows, ids, table, model=model)
     joined = []
-    for row in with_reference(rows, initial, answers=answers):
+    for row, keys in zip(_with_initial(rows, ids, initial), ids, strict=True):
         fused: Row = {}
-        for name in answers:
-            key = _id(row, name)
+        for name, key in keys.items():
             value = fused_reference(
                 initial[key][kind],
                 [table[key][kind] for table in sources.values()],
@@ -111,16 +109,16 @@ def with_consensus(
     Raises:
         DataError: an answer is missing in a table, or a table has no entropies.
     """
+    ids = _answer_ids(rows, answers)
     for model, table in sources.items():
-        _require(rows, table, answers, model=model)
-    spreads = _spreads(rows, sources, answers) if settings.weighting == "entropy" else None
+        _require(rows, ids, table, model=model)
+    spreads = _spreads(ids, sources) if settings.weighting == "entropy" else None
     joined = []
-    for row in with_reference(rows, initial, answers=answers):
-        keys = [_id(row, name) for name in answers]
-        consensus = [_consensus(key, sources, spreads, settings) for key in keys]
-        level = aligned_consensus(consensus, [initial[key]["mean_logp"] for key in keys])
-        rejected = dict(zip(answers, level, strict=True))["rejected"]
-        length = initial[_id(row, "rejected")]["length"]
+    for row, keys in zip(_with_initial(rows, ids, initial), ids, strict=True):
+        consensus = [_consensus(key, sources, spreads, settings) for key in keys.values()]
+        level = aligned_consensus(consensus, [initial[key]["mean_logp"] for key in keys.values()])
+        rejected = dict(zip(keys, level, strict=True))["rejected"]
+        length = initial[keys["rejected"]]["length"]
         joined.append({**row, "ref_rejected_logps": rejected * length})
     return joined
 
@@ -141,13 +139,11 @@ def _consensus(
     return sum(weight * mean for weight, mean in zip(weights, means, strict=True))
 
 
-def _spreads(
-    rows: Sequence[Row], sources: Mapping[str, LogProbs], answers: Sequence[str]
-) -> list[Spread]:
-    keys = {_id(row, name) for row in rows for name in answers}
+def _spreads(ids: Sequence[AnswerIds], sources: Mapping[str, LogProbs]) -> list[Spread]:
+    distinct = {key for keys in ids for key in keys.values()}
     spreads = []
     for model, table in sources.items():
-        entropies = [table[key]["mean_entropy"] for key in keys]
+        entropies = [table[key]["mean_entropy"] for key in distinct]
         if any(entropy is None for entropy in entropies):
             raise DataError(
                 f"the log-probs of {model} have no entropies, which cgpo.weighting entropy needs; "
@@ -157,23 +153,36 @@ def _spreads(
     return spreads
 
 
-def _columns(row: Row, name: str, table: LogProbs) -> Row:
-    found = table[_id(row, name)]
-    return {f"ref_{name}_logps": found["logp"], f"ref_{name}_length": found["length"]}
+def _with_initial(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbs) -> list[Row]:
+    _require(rows, ids, table, model="sft")
+    joined = []
+    for row, keys in zip(rows, ids, strict=True):
+        columns: Row = {}
+        for name, key in keys.items():
+            columns[f"ref_{name}_logps"] = table[key]["logp"]
+            columns[f"ref_{name}_length"] = table[key]["length"]
+        joined.append({**row, **columns})
+    return joined
 
 
-def _require(rows: Sequence[Row], table: LogProbs, answers: Sequence[str], *, model: str) -> None:
+def _require(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbs, *, model: str) -> None:
     missing = [
-        (row["triple_id"], name) for row in rows for name in answers if _id(row, name) not in table
+        (row["triple_id"], name)
+        for row, keys in zip(rows, ids, strict=True)
+        for name, key in keys.items()
+        if key not in table
     ]
     if missing:
         row, name = missing[0]
         raise DataError(
-            f"{len(missing)} of {len(rows) * len(answers)} answers have no log-probs under "
+            f"{len(missing)} of {sum(map(len, ids))} answers have no log-probs under "
             f"{model}, e.g. {name} of row {row}; delete the folder of these log-probs and make it "
             "again"
         )
 
 
-def _id(row: Row, name: str) -> str:
-    return answer_id(row["prompt"], row[name][0]["content"])
+def _answer_ids(rows: Sequence[Row], answers: Sequence[str]) -> list[AnswerIds]:
+    return [
+        {name: answer_id(row["prompt"], row[name][0]["content"]) for name in answers}
+        for row in rows
+    ]
