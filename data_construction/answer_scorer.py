@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wrpo.errors import ModelError
 from wrpo.ids import answer_id
-from wrpo.recipe import TARGET
+from wrpo.stages import resolved_engine
 from wrpo.tables import Row
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SFT = "sft"
 Place = tuple[int, str]
 """An answer of a chunk: number of the row, name of the answer."""
 
@@ -57,7 +56,8 @@ class AnswerScorer:
         """One row of log-probs per answer."""
         examples = [self._prepare(row) for row in rows]
         known = self._by_vllm(examples) if self._engine else self._by_sampling(rows, examples)
-        known |= self._by_training_pass(examples, leave_out=known)
+        rest = [place for place in self._places(examples) if place not in known]
+        known |= self._by_training_pass(examples, rest)
         return [
             _logprob_row(row, name, len(example[f"{name}_ids"]), known.get((place, name)))
             for place, (row, example) in enumerate(zip(rows, examples, strict=True))
@@ -71,20 +71,25 @@ class AnswerScorer:
 
     # ---- methods --------------------------------------------------------------------------------
 
+    def _places(self, examples: Sequence[Row]) -> list[Place]:
+        """All answers, but those that truncation leaves no token."""
+        return [
+            (place, name)
+            for place, example in enumerate(examples)
+            for name in self.stage.answers
+            if example[f"{name}_ids"]
+        ]
+
     def _by_training_pass(
-        self, examples: Sequence[Row], *, leave_out: Iterable[Place] = ()
+        self, examples: Sequence[Row], answers: Iterable[Place]
     ) -> dict[Place, Known]:
-        """The training step's own pass over all answers but those of `leave_out`."""
+        """The training step's own pass over the given answers, rows with the same ones together."""
+        names_of: dict[int, tuple[str, ...]] = {}
+        for place, name in answers:
+            names_of[place] = (*names_of.get(place, ()), name)
         wanted: dict[tuple[str, ...], list[int]] = {}
-        skipped = set(leave_out)
-        for place, example in enumerate(examples):
-            names = tuple(
-                name
-                for name in self.stage.answers
-                if example[f"{name}_ids"] and (place, name) not in skipped
-            )
-            if names:
-                wanted.setdefault(names, []).append(place)
+        for place, names in names_of.items():
+            wanted.setdefault(names, []).append(place)
         known: dict[Place, Known] = {}
         for names, places in wanted.items():
             scores = self._training_pass()([examples[place] for place in places], names)
@@ -95,25 +100,19 @@ class AnswerScorer:
 
     def _by_sampling(self, rows: Sequence[Row], examples: Sequence[Row]) -> dict[Place, Known]:
         """Log-probs from sampling, of answers whose tokens are those that were sampled."""
-        source = TARGET if self.stage.model == SFT else self.stage.model
         known = {}
         for place, (row, example) in enumerate(zip(rows, examples, strict=True)):
-            for name in self.stage.answers if self._sampled else ():
+            whole = example["cut_tokens"][0] == 0  # of the prompt
+            for name in self.stage.answers:
                 found = self._sampled.get((row["prompt_id"], row.get(f"{name}_index", -1)))
-                whole = example["cut_tokens"][0] == 0  # of the prompt
-                if found is None or row[f"{name}_source"] != source or not whole:
+                if found is None or row[f"{name}_source"] != self.stage.source or not whole:
                     continue
                 if found["token_ids"] == example[f"{name}_ids"]:
                     known[place, name] = Known(found["logprob"], None, "sampled")
         return known
 
     def _by_vllm(self, examples: Sequence[Row]) -> dict[Place, Known]:
-        places = [
-            (place, name)
-            for place, example in enumerate(examples)
-            for name in self.stage.answers
-            if example[f"{name}_ids"]
-        ]
+        places = self._places(examples)
         sums = self._engine(
             [
                 (examples[place]["prompt_ids"], examples[place][f"{name}_ids"])
@@ -131,7 +130,7 @@ class AnswerScorer:
             known = self._by_sampling(rows, examples)
             if known:
                 first = dict(list(known.items())[: self.stage.settings.check_answers])
-                self._check(first, self._expected(examples, first))
+                self._check(first, self._by_training_pass(examples, first))
                 return
         logger.warning(
             "%s: no answer of these rows was sampled token for token by this model; all are "
@@ -143,32 +142,18 @@ class AnswerScorer:
         from data_construction.engines.vllm_logprobs import VLLMLogProbs
 
         examples = [self._prepare(row) for row in chunks[0]]
-        answers = [
-            (place, name)
-            for place, example in enumerate(examples)
-            for name in self.stage.answers
-            if example[f"{name}_ids"]
-        ][: self.stage.settings.check_answers]
-        expected = self._expected(examples, answers)
+        answers = self._places(examples)[: self.stage.settings.check_answers]
+        expected = self._by_training_pass(examples, answers)
         self._pass = None  # vLLM wants the memory
-        recipe, entry = self.stage.recipe, self.stage.entry
-        over = entry.engine.model_dump(exclude_none=True)
+        recipe = self.stage.recipe
         self._engine = VLLMLogProbs(
             self.stage.path(),
-            entry=entry,
-            engine=recipe.sample.engine.model_copy(update=over),
+            entry=self.stage.entry,
+            engine=resolved_engine(recipe, self.stage.source),
             max_model_len=recipe.truncation.max_length,
         )
         found = self._by_vllm(examples[: max(place for place, _ in answers) + 1])
         self._check({place: found[place] for place in answers}, expected)
-
-    def _expected(self, examples: Sequence[Row], answers: Iterable[Place]) -> dict[Place, Known]:
-        wanted = set(answers)
-        last = max(place for place, _ in wanted)
-        others = {
-            (place, name) for place in range(last + 1) for name in self.stage.answers
-        } - wanted
-        return self._by_training_pass(examples[: last + 1], leave_out=others)
 
     def _check(self, found: dict[Place, Known], expected: dict[Place, Known]) -> None:
         gaps = [abs(known.logp - expected[place].logp) for place, known in found.items()]

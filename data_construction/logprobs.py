@@ -20,18 +20,21 @@ import logging
 import os
 import subprocess
 import sys
+from functools import cached_property
 
-from data_construction.answer_scorer import SFT, AnswerScorer
+from data_construction.answer_scorer import AnswerScorer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.sampling_sections import Model
 from wrpo.reference_columns import with_anchors
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
+from wrpo.stages import Pipeline, sampling_model
 from wrpo.tables import ANSWERS, LOGPROBS, Row, iter_parts, read_rows
 
 logger = logging.getLogger(__name__)
+
+SFT = "sft"
 
 
 class LogProbStage:
@@ -45,7 +48,8 @@ class LogProbStage:
         self.model = model
         self.rows = rows
         self.answers = ("anchor",) if rows == "anchors" else ANSWERS[rows]
-        self.entry: Model = recipe.target if model == SFT else recipe.sources[model]
+        self.source = TARGET if model == SFT else model
+        self.entry: Model = sampling_model(recipe, self.source)
         self.folder = StageFolder(self.pipeline.folder(self.name), self.pipeline.key(self.name))
 
     def run(self) -> None:
@@ -56,7 +60,7 @@ class LogProbStage:
         """
         from tqdm import tqdm
 
-        rows = self._read()
+        rows = self._table
         size = self.settings.chunk_rows
         chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
         if self.folder.open(parts=len(chunks)):
@@ -83,15 +87,14 @@ class LogProbStage:
         Raises:
             RecipeError: sampling kept no log-probs.
         """
-        source = TARGET if self.model == SFT else self.model
-        stage = f"sample/{source}"
+        stage = f"sample/{self.source}"
         if stage not in self.pipeline[self.name].inputs:
             return {}
         wanted = {
             (row["prompt_id"], row[f"{name}_index"])
-            for row in self._read()
+            for row in self._table
             for name in self.answers
-            if row.get(f"{name}_source") == source
+            if row.get(f"{name}_source") == self.source
         }
         found = {
             (row["prompt_id"], row["index"]): row
@@ -107,7 +110,8 @@ class LogProbStage:
             )
         return found
 
-    def _read(self) -> list[Row]:
+    @cached_property
+    def _table(self) -> list[Row]:
         table = "triples" if self.rows == "anchors" else self.rows
         rows = read_rows(self.pipeline.finished(f"build/{table}"))
         return with_anchors(rows) if self.rows == "anchors" else rows

@@ -29,7 +29,7 @@ from wrpo.ids import response_seed
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.sampling_sections import Engine
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, resolved_sampling, sampling_model
+from wrpo.stages import Pipeline, resolved_engine, resolved_sampling, sampling_model
 from wrpo.tables import RESPONSES, Row, dropped_row, read_rows
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class Sampler:
 
     def engine_settings(self) -> Engine:
         """The recipe's engine settings after the source's own."""
-        over = self.entry.engine.model_dump(exclude_none=True)
-        return self.recipe.sample.engine.model_copy(update=over)
+        return resolved_engine(self.recipe, self.source)
 
     def model_path(self) -> str:
         """Weights to sample from: the source's, or the SFT model's."""

@@ -18,6 +18,7 @@ from wrpo.ids import digest
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
 from wrpo.recipe.reward_sections import ModelReward
+from wrpo.recipe.sampling_sections import Engine
 from wrpo.stage_folder import key_differences, read_manifest
 
 State = Literal["missing", "partial", "done", "stale"]
@@ -224,6 +225,12 @@ def resolved_sampling(recipe: Recipe, source: str) -> dict[str, Any]:
     if source == TARGET:
         over = {**over, **recipe.sample.target.model_dump(exclude_none=True)}
     return {**base, **over}
+
+
+def resolved_engine(recipe: Recipe, source: str) -> Engine:
+    """The engine settings of one source after its own overrides."""
+    over = sampling_model(recipe, source).engine.model_dump(exclude_none=True)
+    return recipe.sample.engine.model_copy(update=over)
 
 
 def _sample(recipe: Recipe, source: str) -> Stage:
