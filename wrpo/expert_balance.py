@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from wrpo.errors import ModelError
+from wrpo.fused_head import causal_model
 
 
 @dataclass
@@ -33,7 +33,7 @@ def balancing_loss(model: Any, weights: Tensor | None) -> Iterator[Balance]:
     model: a causal language model or its PEFT wrapper, not wrapped for distribution.
     weights: (rows, tokens) responses that each token belongs to, 0 for padding; None is all 1.
 
-    The passes must not ask for router logits themselves: see `without_router_logits`.
+    The passes must not ask for router logits themselves: see `wrpo.fused_head.fused_pass`.
 
     Raises:
         ModelError: the model gives no router logits.
@@ -41,7 +41,7 @@ def balancing_loss(model: Any, weights: Tensor | None) -> Iterator[Balance]:
     Source: Switch Transformer (arXiv 2101.03961), equations (4) to (6), summed over the experts
     of a token.
     """
-    causal = model.get_base_model() if is_peft_model(model) else model
+    causal = causal_model(model)
     experts_per_token = causal.config.get_text_config().num_experts_per_tok
     balance = Balance()
 
@@ -74,9 +74,3 @@ def balancing_loss(model: Any, weights: Tensor | None) -> Iterator[Balance]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def without_router_logits(model: Any) -> dict[str, bool]:
-    """Arguments of a forward pass that keep TRL's LM head from balancing experts by itself."""
-    has_router = hasattr(model.config.get_text_config(), "output_router_logits")
-    return {"output_router_logits": False} if has_router else {}

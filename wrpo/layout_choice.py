@@ -17,11 +17,10 @@ from wrpo.collator import (
     DataCollatorForWRPO,
     Layout,
     by_response,
-    model_inputs,
     padded_layout,
 )
 from wrpo.errors import RecipeError
-from wrpo.expert_balance import without_router_logits
+from wrpo.fused_head import fused_pass
 from wrpo.packed_layout import PackedLayout
 from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
@@ -170,6 +169,4 @@ def _log_probs(model: Any, layout: Layout, device: torch.device) -> Tensor:
     ]
     batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)
     batch = {name: value.to(device) for name, value in batch.items()}
-    options = {**without_router_logits(model), "use_cache": False, "fused_lm_head": True}
-    outputs = model(**model_inputs(batch), **options)
-    return by_response(outputs.log_probs, batch)
+    return by_response(fused_pass(model, batch).log_probs, batch)

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from trl.trainer.utils import add_fused_lm_head
 
 from wrpo.batching import batches_by_length
-from wrpo.collator import DataCollatorForWRPO, Example, by_response, model_inputs, padded_layout
-from wrpo.expert_balance import without_router_logits
+from wrpo.collator import DataCollatorForWRPO, Example, by_response, padded_layout
+from wrpo.fused_head import fused_pass
 from wrpo.layout_choice import Wishes, settle_layout
 from wrpo.preference_data import RESPONSES
 
@@ -51,11 +51,6 @@ class LogProbPass:
         )
         add_fused_lm_head(model, outputs=("log_probs", "entropy"))
         self._model = model.eval().to(self._accelerator.device)
-        self._options = {
-            **without_router_logits(model),
-            "use_cache": False,
-            "fused_lm_head": True,
-        }
         self._batch_tokens = batch_tokens
         wishes = Wishes(layout=layout, max_length=max_length)
         self._collator = DataCollatorForWRPO(
@@ -85,7 +80,7 @@ class LogProbPass:
         device = self._accelerator.device
         batch = {name: value.to(device) for name, value in batch.items()}
         with torch.no_grad(), self._accelerator.autocast():
-            outputs = self._model(**model_inputs(batch), **self._options)
+            outputs = fused_pass(self._model, batch)
         entropy = by_response(outputs.entropy, batch) / batch["lengths"]
         return torch.stack([by_response(outputs.log_probs, batch), entropy], dim=-1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -105,10 +105,7 @@ class WRPO:
             target,
             rejected,
             alpha=alpha,
-            beta=form.beta,
-            loss=form.loss,
-            margin=form.margin,
-            label_smoothing=form.label_smoothing,
+            **asdict(form),
         )
         weighted = alpha * source + (1.0 - alpha) * target
         return losses, {
@@ -143,13 +140,7 @@ class DPO:
     def __call__(self, rewards: Mapping[str, Tensor], progress: Progress) -> Losses:
         form = self.form
         chosen, rejected = rewards["chosen"], rewards["rejected"]
-        losses = preference_loss(
-            chosen - rejected,
-            beta=form.beta,
-            loss=form.loss,
-            margin=form.margin,
-            label_smoothing=form.label_smoothing,
-        )
+        losses = preference_loss(chosen - rejected, **asdict(form))
         return losses, {
             "rewards/chosen": form.beta * chosen,
             "rewards/rejected": form.beta * rejected,

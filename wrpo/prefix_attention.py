@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -26,6 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask, sdpa_mask
 from transformers.modeling_flash_attention_utils import _flash_attention_forward
 
+from wrpo.fused_head import causal_model
 from wrpo.merged_attention import can_merge, merged_attention
 from wrpo.segments import Segment, are_segments, read_segments
 
@@ -224,7 +224,7 @@ def attach_scored_only(model: Any) -> None:
 
     Away from GPUs, TRL's fused LM head projects every position it is given.
     """
-    causal = model.get_base_model() if is_peft_model(model) else model
+    causal = causal_model(model)
     if _scored_only not in causal.base_model._forward_hooks.values():
         causal.base_model.register_forward_hook(_scored_only, with_kwargs=True)
 

@@ -17,10 +17,11 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, global_then_local_main_first, use_adapter
 
 from wrpo.balance import balance_micro_batches
-from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, reference_logps
+from wrpo.collator import DataCollatorForWRPO, by_response, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
-from wrpo.expert_balance import balancing_loss, without_router_logits
+from wrpo.expert_balance import balancing_loss
+from wrpo.fused_head import causal_model, fused_pass
 from wrpo.layout_choice import Wishes, settle_layout
 from wrpo.losses import implicit_rewards, likelihood_term
 from wrpo.metrics import response_metrics
@@ -159,15 +160,16 @@ class WRPOTrainer(ReportingTrainer):
         self.precompute_ref_logps = precompute and not self._reference_supplied
         refuse_sharded_sequences(self.accelerator.parallelism_config)
         # The parent also has the head compute what only its own metrics read.
-        add_fused_lm_head(_causal(self.model), outputs=("log_probs", "entropy"))
+        add_fused_lm_head(causal_model(self.model), outputs=("log_probs", "entropy"))
         self._settle_layout()
 
-    @staticmethod
-    def _collator(args: WRPOConfig, tokenizer: PreTrainedTokenizerBase) -> DataCollatorForWRPO:
+    def _collator(
+        self, args: WRPOConfig, tokenizer: PreTrainedTokenizerBase
+    ) -> DataCollatorForWRPO:
         return DataCollatorForWRPO(
             pad_token_id=tokenizer.pad_token_id,
             responses=args.responses,
-            scored=() if args.reference_free else objective_of(args).responses,
+            scored=self._scored,
             needs_scores=args.needs_scores,
             pad_to_multiple_of=args.pad_to_multiple_of,
         )
@@ -352,8 +354,7 @@ class WRPOTrainer(ReportingTrainer):
         return outputs, balance.loss
 
     def _forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
-        options = without_router_logits(self.accelerator.unwrap_model(model))
-        return model(**model_inputs(inputs), **options, use_cache=False, fused_lm_head=True)
+        return fused_pass(model, inputs, bare=self.accelerator.unwrap_model(model))
 
     def _losses(
         self, logps: Tensor, reference: Tensor | None, inputs: Mapping[str, Tensor]
@@ -394,8 +395,3 @@ class WRPOTrainer(ReportingTrainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs).detach(), None, None
-
-
-def _causal(model: Any) -> Any:
-    """The language model itself, below adapters."""
-    return model.get_base_model() if is_peft_model(model) else model

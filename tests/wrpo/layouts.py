@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from tests.tiny_models import tiny_model
-from wrpo.collator import DataCollatorForWRPO, Layout, by_response, model_inputs
-from wrpo.expert_balance import without_router_logits
+from wrpo.collator import DataCollatorForWRPO, Layout, by_response
+from wrpo.fused_head import fused_pass
 from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import SDPA, attach_scored_only
 
@@ -86,10 +86,8 @@ def score(
     """Log-probabilities (n, 3) and the gradients of a weighted sum of them."""
     rows = token_rows() if rows is None else rows
     batch = DataCollatorForWRPO(pad_token_id=0, layout=layout, responses=responses)(rows)
-    inputs = {**model_inputs(batch), **replaced}
     model.zero_grad()
-    options = without_router_logits(model)
-    outputs = model(**inputs, **options, use_cache=False, fused_lm_head=True)
+    outputs = fused_pass(model, {**batch, **replaced})
     logps = by_response(outputs.log_probs, batch)
     (logps * torch.linspace(-1, 2, logps.numel()).view_as(logps)).sum().backward()
     return logps.detach(), {

@@ -11,7 +11,8 @@ from tests.wrpo.layouts import score, scoring_model, share_prompts, token_rows
 from tests.wrpo.training import logged
 from wrpo.collator import DataCollatorForWRPO, model_inputs, padded_layout
 from wrpo.errors import ModelError
-from wrpo.expert_balance import balancing_loss, without_router_logits
+from wrpo.expert_balance import balancing_loss
+from wrpo.fused_head import fused_pass
 from wrpo.packed_layout import PackedLayout
 
 EXPERTS = ("mixtral", "qwen3_moe")
@@ -31,7 +32,7 @@ def balance(model, layout, weights=None):
         weights = batch.get("token_weights", batch["attention_mask"])
     model.zero_grad()
     with balancing_loss(model, None if weights is UNWEIGHTED else weights) as balanced:
-        model(**model_inputs(batch), **without_router_logits(model), fused_lm_head=True)
+        fused_pass(model, batch)
     balanced.loss.backward()
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     return balanced.loss.item(), gradients
@@ -95,7 +96,7 @@ def test_reentrant_checkpointing_is_warned_about():
     batch = model_inputs(collate(padded_layout))
     warned = pytest.warns(UserWarning, match="trains nothing")
     with warned, balancing_loss(model, batch["attention_mask"]):
-        model(**batch, **without_router_logits(model), fused_lm_head=True)
+        fused_pass(model, batch)
 
 
 def test_log_probs_do_not_depend_on_the_balancing():
