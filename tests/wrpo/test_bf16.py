@@ -2,12 +2,20 @@
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from tests.tiny_models import tiny_model
 from tests.wrpo.layouts import scoring_model, share_prompts, token_rows
 from tests.wrpo.training import logged
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, padded_layout
 from wrpo.packed_layout import PackedLayout
+
+
+@pytest.fixture
+def own_precision():
+    """Takes back what a run sets for the whole process, so that the order of tests is free."""
+    yield
+    AcceleratorState._reset_state()
 
 
 def random_lengths(prompts):
@@ -46,7 +54,7 @@ def test_log_probs_are_as_near_to_float32_as_those_of_padded_rows(architecture):
     assert errors["shared"] < 1.2 * errors["padded"]
 
 
-def test_autocast_trains_alike_in_both_layouts(make_trainer):
+def test_autocast_trains_alike_in_both_layouts(make_trainer, own_precision):
     losses, logps = {}, {}
     for layout in ("padded", "prefix"):
         trainer = make_trainer(
