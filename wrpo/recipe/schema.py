@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from wrpo.recipe.executor_sections import Executor, LocalExecutor
 from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.prompt_sections import Prompts
 from wrpo.recipe.reward_sections import Reward
@@ -56,10 +57,22 @@ class Correctness(Section):
     )
 
 
+class ScoreEngine(Section):
+    """How scoring is spread."""
+
+    replicas: int | None = Field(
+        None, ge=1, description="Ray: actors, each with all rewards; unset: as many as fit."
+    )
+    gpus_per_replica: int = Field(
+        1, ge=0, description="Ray: GPUs of an actor, where a reward is a model and there are GPUs."
+    )
+
+
 class Score(Section):
     """How scoring deals with bad rows."""
 
     max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+    engine: ScoreEngine = Field(default_factory=ScoreEngine, description="Speed only.")
 
 
 class Build(Section):
@@ -109,6 +122,9 @@ class Recipe(Section):
     runs: Path = Field(Path("runs"), description="Folder that holds the run directories.")
     reuse: str | None = Field(
         None, description="Another run whose finished stages serve where their keys are equal."
+    )
+    executor: Executor = Field(
+        default_factory=LocalExecutor, description="Where sampling and scoring run; speed only."
     )
     seed: int = Field(42, ge=0, description="Seed of splits, sampling and training.")
     sources: dict[str, Model] = Field(min_length=1, description="The teachers, by name.")
