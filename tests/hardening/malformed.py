@@ -1,4 +1,4 @@
-"""Seeded damage to text, to trees of plain values, and to rows: what malformed inputs are made of."""
+"""Seeded damage to text, to trees of plain values and to bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ ODD_VALUES: tuple[Any, ...] = (
     "é\u2028", "a" * 3000, [], {}, [[]], [None], {"": None}, {"a": {"b": []}}, "../../etc/passwd",
     "sk-not-a-key", [1, "two", None],
 )  # fmt: skip
-NOISE = ("\x00", "\t", "\r", "{", "}", "[", "]", ":", ": ", "- ", "&a ", "*a", "!!python/name:os ",
-         "%", "@", "`", '"', "'", "\\", "\ufeff", "\u2028", "\U0001f600", "#", "|", ">", "?", "<<:")  # fmt: skip
+NOISE = (
+    *("\x00", "\t", "\r", "\\", "\ufeff", "\u2028", "\U0001f600"),
+    *("{", "}", "[", "]", ":", ": ", "- ", "&a ", "*a", "!!python/name:os ", "<<:"),
+    *("%", "@", "`", '"', "'", "#", "|", ">", "?"),
+)
 
 
 def damaged_text(text: str, chance: random.Random) -> str:

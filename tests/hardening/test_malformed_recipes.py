@@ -1,4 +1,4 @@
-"""A thousand malformed recipes: each loads, or ends in one message with file, line and the mistake."""
+"""A thousand malformed recipes: each loads, or ends in a message with file, line and mistake."""
 
 from __future__ import annotations
 
