@@ -77,7 +77,7 @@ def _optional(node: Any) -> Any:
         return node
     loose = {}
     for key, value in node.items():
-        if key == "required" and isinstance(value, list) or key == "discriminator":
+        if (key == "required" and isinstance(value, list)) or key == "discriminator":
             continue
         loose["anyOf" if key == "oneOf" else key] = _optional(value)
     return loose

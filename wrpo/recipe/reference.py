@@ -11,9 +11,9 @@ from wrpo.recipe.json_schema import recipe_schema
 HEAD = """\
 # Recipe reference
 
-Made from the schema by `make reference`; do not edit it by hand. Unknown keys are refused, and no field
-under `engine:` changes a result. A section named twice has its table once. TRL's own keys stand under
-`sft.train` and `wrpo.train`. An arm (`arms.NAME`) has the fields of `wrpo`.
+Made from the schema by `make reference`; do not edit it by hand. Unknown keys are refused, and no
+field under `engine:` changes a result. A section that several fields lead to has one table. TRL's
+own keys stand under `sft.train` and `wrpo.train`. An arm (`arms.NAME`) has the fields of `wrpo`.
 """
 
 _LIMITS = {
@@ -76,7 +76,7 @@ class _Writer:
         return str(own or (named[0] if len(named) == 1 else "")).replace("\n", " ")
 
     def _sections(self, field: Node) -> list[tuple[str, str]]:
-        """(what follows the field's name, name of the section) of every section a field leads to."""
+        """(what follows the field's name, section's name) of every section it leads to."""
         if "$ref" in field:
             name = field["$ref"].rsplit("/", 1)[-1]
             return [("", name)] if "properties" in self.definitions[name] else []
