@@ -24,7 +24,7 @@ from wrpo.stages import Pipeline, sampling_model
 from wrpo.tables import SCORES, Row, dropped_row, parts, read_parquet, read_rows
 
 if TYPE_CHECKING:
-    from data_construction.rewards import RewardModel
+    from data_construction.rewards import Candidate, RewardModel
     from data_construction.rewards.base import Refusal
 
 logger = logging.getLogger(__name__)
@@ -85,24 +85,40 @@ class Scorer:
     def _score(self, answers: list[Row]) -> tuple[list[Row], list[Row]]:
         from data_construction.rewards import Candidate
 
-        filled = [answer for answer in answers if answer["text"].strip()]
-        dropped = [_dropped(a, "empty_answer") for a in answers if not a["text"].strip()]
-        candidates = []
-        for answer in filled:
+        dropped, kept, candidates = [], [], []
+        for answer in answers:
             prompt = self.prompts().get(answer["prompt_id"])
             if prompt is None:
                 raise DataError(f"answer to unknown prompt {answer['prompt_id']}; sample again")
-            candidates.append(Candidate(prompt["messages"], answer["text"], prompt["answer"]))
-        heads = {name: reward.score(candidates) for name, reward in self.rewards().items()}
+            if not answer["text"].strip():
+                dropped.append(_dropped(answer, "empty_answer"))
+            elif not any(r.covers(prompt["domain"]) for r in self.recipe.rewards.values()):
+                dropped.append(_dropped(answer, "no_reward", f"domain {prompt['domain']}"))
+            else:
+                kept.append((answer, prompt["domain"]))
+                candidates.append(Candidate(prompt["messages"], answer["text"], prompt["answer"]))
+        values = self._values([domain for _, domain in kept], candidates)
         rows = []
-        for place, answer in enumerate(filled):
-            values = {name: head[place] for name, head in heads.items()}
-            problem = _problem(values)
+        for (answer, _), heads in zip(kept, values, strict=True):
+            problem = _problem(heads)
             if problem is None:
-                rows.append(self._row(answer, values))  # type: ignore[arg-type]
+                rows.append(self._row(answer, heads))  # type: ignore[arg-type]
             else:
                 dropped.append(_dropped(answer, *problem))
         return rows, dropped
+
+    def _values(
+        self, domains: list[str], candidates: list[Candidate]
+    ) -> list[dict[str, float | Refusal]]:
+        """What each reward says of each candidate whose domain it covers, by name."""
+        values: list[dict[str, float | Refusal]] = [{} for _ in candidates]
+        for name, reward in self.rewards().items():
+            covers = self.recipe.rewards[name].covers
+            places = [place for place, domain in enumerate(domains) if covers(domain)]
+            scores = reward.score([candidates[place] for place in places]) if places else []
+            for place, score in zip(places, scores, strict=True):
+                values[place][name] = score
+        return values
 
     def _row(self, answer: Row, values: dict[str, float]) -> Row:
         weights = {name: settings.weight for name, settings in self.recipe.rewards.items()}

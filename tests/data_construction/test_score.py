@@ -94,3 +94,36 @@ def test_shards_together_give_what_one_process_gives(scored_recipe) -> None:
 def test_scoring_before_sampling_names_the_command(scored_recipe) -> None:
     with pytest.raises(MissingInputError, match=r"data_construction.sample --source one"):
         Scorer(scored_recipe).run("one", WHOLE)
+
+
+def test_a_reward_counts_for_the_prompts_of_its_domains_only(write_recipe) -> None:
+    rewards = {
+        "gold": {**ANSWER, "domains": ["k0"]},
+        "other": {**ANSWER, "weight": 5.0, "domains": ["k0", "k1"]},
+    }
+    recipe = load_recipe(write_recipe(prompts=8, rewards=rewards))
+    make_prompts(recipe)
+    right = gold(recipe)
+    domains = {
+        row["prompt_id"]: row["domain"] for row in read_rows(Pipeline(recipe).finished("prompts"))
+    }
+    write_answers(recipe, "one", {key: [right[key]] for key in right})
+    Scorer(recipe).run("one", WHOLE)
+    rows = read_rows(Pipeline(recipe).finished("score/one"))
+    assert len(rows) == 8
+    for row in rows:
+        covered = domains[row["prompt_id"]] == "k0"
+        assert [head["name"] for head in row["heads"]] == ["gold", "other"][not covered :]
+        assert row["score"] == (7.0 if covered else 5.0)
+
+
+def test_answers_that_no_reward_covers_are_dropped_with_reason(write_recipe) -> None:
+    rewards = {"gold": {**ANSWER, "domains": ["k0"]}}
+    recipe = load_recipe(write_recipe(prompts=8, rewards=rewards, score={"max_dropped_share": 0.5}))
+    make_prompts(recipe)
+    write_answers(recipe, "one", {key: ["sea"] for key in prompt_ids(recipe)})
+    Scorer(recipe).run("one", WHOLE)
+    folder = Pipeline(recipe).finished("score/one")
+    dropped = read_parquet(folder / "dropped.parquet")
+    assert len(read_rows(folder)) == len(dropped) == 4
+    assert {(row["reason"], row["detail"]) for row in dropped} == {("no_reward", "domain k1")}

@@ -151,9 +151,17 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _correctness_has_a_reward(self) -> Recipe:
         rules = self.build.correctness
-        if rules and rules.reward not in self.rewards:
+        if rules is None:
+            return self
+        if rules.reward not in self.rewards:
             known = ", ".join(self.rewards)
             raise ValueError(f'build.correctness: no reward "{rules.reward}"; rewards: {known}')
+        unchecked = [d for d in rules.domains if not self.rewards[rules.reward].covers(d)]
+        if unchecked:
+            raise ValueError(
+                f"build.correctness: reward {rules.reward} does not cover {', '.join(unchecked)}; "
+                f"add to rewards.{rules.reward}.domains, or take out of correctness.domains"
+            )
         return self
 
     @model_validator(mode="after")
