@@ -173,8 +173,7 @@ def _reward(
     """The demo's reward: 2 for content, 1 for layout, 1 for manner."""
     layout = generator.random(right.shape) < 0.9
     polite = generator.random(right.shape) < manner
-    reward: Floats = 2.0 * right + layout + polite
-    return reward
+    return 2.0 * right.astype(np.float64) + layout + polite
 
 
 def _reward_levels(

@@ -65,8 +65,8 @@ def verdict(comparisons: list[list[Comparison]], missing: dict[str, str]) -> lis
 DIFFERENCE_NOTE = (
     "Differences are WRPO minus the other model on the same prompts (paired), with Tango's "
     "interval for scores of 0 and 1 and a studentised bootstrap for others. A difference is shown "
-    f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all comparisons on "
-    f"the same metric, is below {SIGNIFICANCE:.2f}. “No difference shown” does not mean that the "
+    f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all "
+    f"comparisons on the same metric, is below {SIGNIFICANCE:.2f}. “No difference shown” does not mean that the "
     "models are equal. The best single source is the one with "
     "the best mean on these prompts, which favours it slightly. All of this is one run with one "
     "training seed."
