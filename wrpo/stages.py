@@ -257,6 +257,8 @@ def _score(recipe: Recipe, source: str) -> Stage:
     rewards = {}
     for name, reward in recipe.rewards.items():
         settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
+        if reward.domains is None:  # off: scores made before it keep their key
+            del settings["domains"]
         if isinstance(reward, ModelReward):
             settings["model"] = model_identity(reward.model, reward.revision)
             settings["chat_template"] = _template_identity(reward.chat_template)
