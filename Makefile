@@ -19,7 +19,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 .DEFAULT_GOAL := help
 .SILENT:
 .PHONY: help setup demo demo-full test check prompts sample score build sft logprobs wrpo eval \
-	report plan run peek clean
+	report plan run peek reference clean
 
 help:
 	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [ARM=name] [ARGS="--flag ..."]'
@@ -38,7 +38,7 @@ demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
 
 test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recipe")
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
-		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile $(ARGS)
+		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## format, lint and types
 	$(PY) -m ruff format --check .
@@ -80,6 +80,10 @@ run: setup ## every missing stage of RECIPE (JOBS=2: two at once)
 
 peek: setup ## show rows of any table (FOLDER=runs/demo/build/triples)
 	$(PY) -m data_construction.peek $(FOLDER) $(ARGS)
+
+reference: setup ## write recipes/schema.json and docs/recipe.md anew from the recipe's schema
+	$(PY) -m wrpo schema > recipes/schema.json
+	$(PY) -m wrpo reference > docs/recipe.md
 
 clean: ## remove caches; runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
+from wrpo.local_paths import is_file
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
 from wrpo.recipe.reward_sections import ModelReward
@@ -257,6 +258,8 @@ def _score(recipe: Recipe, source: str) -> Stage:
     rewards = {}
     for name, reward in recipe.rewards.items():
         settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
+        if reward.domains is None:  # off: scores made before it keep their key
+            del settings["domains"]
         if isinstance(reward, ModelReward):
             settings["model"] = model_identity(reward.model, reward.revision)
             settings["chat_template"] = _template_identity(reward.chat_template)
@@ -380,7 +383,7 @@ def _report(recipe: Recipe) -> Stage:
 def _template_identity(path: Path | None) -> str | None:
     if path is None:
         return None
-    return f"{path.name}#{file_digest(path)}" if path.is_file() else str(path)
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
 
 
 def _task_identity(folder: Path | None) -> dict[str, str] | None:

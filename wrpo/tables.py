@@ -161,6 +161,20 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         DataError: the file is missing or damaged.
     """
+    rows: list[Row] = _read(path).to_pylist()
+    return rows
+
+
+def read_column(path: Path, name: str) -> pa.ChunkedArray:
+    """One column of a parquet file; the others are not read.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _read(path, columns=[name])[name]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
