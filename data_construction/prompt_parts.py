@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wrpo.tables import Row, parts, read_table
+from wrpo.tables import Row, parts, read_column, read_table
 
 _COLUMNS = ["prompt_id", "messages"]
 
@@ -66,7 +66,7 @@ class PromptParts:
     def _count(self, file: Path) -> int:
         if self._split is None:
             return int(read_table(file, columns=[]).num_rows)
-        splits = read_table(file, columns=["split"])["split"]
+        splits = read_column(file, "split")
         return int(pc.sum(pc.equal(splits, self._split)).as_py() or 0)
 
     def _table(self, number: int) -> pa.Table:
