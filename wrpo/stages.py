@@ -8,6 +8,7 @@ anywhere upstream shows.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
+from wrpo.local_paths import is_file
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
 from wrpo.recipe.reward_sections import ModelReward
@@ -61,10 +63,16 @@ class Stage:
 
 
 class Pipeline:
-    """The stages of one recipe in the order in which they run."""
+    """The stages of one recipe in the order in which they run.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        given: finished folders that another process has checked; they are not checked again, as the
+            files that their keys are made of need not be on this machine.
+    """
+
+    def __init__(self, recipe: Recipe, *, given: Mapping[str, Path] | None = None) -> None:
         self.recipe = recipe
+        self._given = given or {}
         self.stages: dict[str, Stage] = {stage.name: stage for stage in _stages(recipe)}
 
     def __getitem__(self, name: str) -> Stage:
@@ -99,6 +107,8 @@ class Pipeline:
             MissingInputError: it is not there or not complete; names the command that makes it.
             StageError: it was made with other settings than the recipe now says.
         """
+        if name in self._given:
+            return self._given[name]
         state = self.state(name)
         if state == "done":
             return self._reused(name) or self.folder(name)
@@ -257,6 +267,8 @@ def _score(recipe: Recipe, source: str) -> Stage:
     rewards = {}
     for name, reward in recipe.rewards.items():
         settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
+        if reward.domains is None:  # off: scores made before it keep their key
+            del settings["domains"]
         if isinstance(reward, ModelReward):
             settings["model"] = model_identity(reward.model, reward.revision)
             settings["chat_template"] = _template_identity(reward.chat_template)
@@ -380,7 +392,7 @@ def _report(recipe: Recipe) -> Stage:
 def _template_identity(path: Path | None) -> str | None:
     if path is None:
         return None
-    return f"{path.name}#{file_digest(path)}" if path.is_file() else str(path)
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
 
 
 def _task_identity(folder: Path | None) -> dict[str, str] | None:

@@ -721,3 +721,11 @@ def test_truncation_that_cannot_work_is_refused_at_its_line(
     message = refusal(tmp_path, f"truncation: {section}\n")
     assert f":{line_of(tmp_path, 'truncation:')}: truncation" in message
     assert problem in message
+
+
+def test_the_verifier_of_correctness_must_cover_its_domains(tmp_path: Path) -> None:
+    check = "rewards.check={type: math, domains: [maths]}"
+    rules = "build.correctness={domains: [%s], reward: check}"
+    assert load(tmp_path, "", check, rules % "maths").build.correctness is not None
+    message = refusal(tmp_path, "", check, rules % "maths, code")
+    assert "reward check does not cover code; add to rewards.check.domains" in message

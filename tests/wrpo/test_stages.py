@@ -163,6 +163,12 @@ def test_the_reward_leaves_the_answers_alone(tmp_path: Path) -> None:
     assert not stages & {"prompts", "sample/letters", "sample/numbers"}
 
 
+def test_the_domains_of_a_reward_enter_the_key_only_where_they_are_set(tmp_path: Path) -> None:
+    key = Pipeline(tiny_recipe(tmp_path)).key("score/letters")
+    assert "domains" not in key["rewards"]["rm"]
+    assert "score/letters" in changed(tmp_path, "rewards.rm.domains=[code]")
+
+
 def test_a_reward_model_enters_the_key_by_its_content(tmp_path: Path) -> None:
     found = []
     for place, text in (("a", "{}"), ("b", '{"num_objectives": 19}')):

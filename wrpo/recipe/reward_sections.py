@@ -11,6 +11,7 @@ from pydantic import (
     field_validator,
 )
 
+from wrpo.recipe.sampling_sections import VLLMSettings
 from wrpo.recipe.section import Section
 
 
@@ -20,7 +21,32 @@ class ScoringEngine(Section):
     batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
 
 
-class ModelReward(Section):
+class RewardSection(Section):
+    """What all rewards share."""
+
+    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
+    domains: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Only prompts of these domains; to others it gives no number. Unset: all.",
+    )
+
+    def covers(self, domain: str) -> bool:
+        """Whether this reward counts for prompts of a domain."""
+        return self.domains is None or domain in self.domains
+
+
+class ClassifierEngine(ScoringEngine, VLLMSettings):
+    """How fast a classifier scores; `vllm` takes the fields after `batch_tokens`."""
+
+    backend: Literal["transformers", "vllm"] = Field(
+        "transformers",
+        description="vllm is compared with transformers on the first answers, and refused where "
+        "it gives other scores.",
+    )
+
+
+class ModelReward(RewardSection):
     """What rewards by a model of conversations share."""
 
     model: str = Field(description="Hub id, or folder of a local checkpoint.")
@@ -31,7 +57,6 @@ class ModelReward(Section):
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
     fold_system: bool = Field(False, description="Put the system text into the first user turn.")
     max_tokens: int = Field(4096, ge=1, description="Longer conversations are dropped.")
-    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
     engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
 
 
@@ -40,6 +65,7 @@ class ClassifierReward(ModelReward):
 
     type: Literal["classifier"]
     trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
+    engine: ClassifierEngine = Field(default_factory=ClassifierEngine, description="Speed only.")
 
 
 class ArmoRMReward(ModelReward):
@@ -48,7 +74,7 @@ class ArmoRMReward(ModelReward):
     type: Literal["armorm"]
 
 
-class AnswerReward(Section):
+class AnswerReward(RewardSection):
     """A programmatic verifier: 1 when the extracted answer equals the gold answer, else 0."""
 
     type: Literal["answer"]
@@ -56,7 +82,6 @@ class AnswerReward(Section):
         r"(?s)(?P<answer>.*)", description="Regular expression with a group named `answer`."
     )
     ignore_case: bool = Field(False, description="Compare without regard to case.")
-    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
 
     @field_validator("pattern")
     @classmethod
@@ -76,7 +101,7 @@ class CodeEngine(Section):
     workers: int = Field(4, ge=1, description="Programs that run at the same time.")
 
 
-class CodeReward(Section):
+class CodeReward(RewardSection):
     """Unit tests: the gold answer holds assertions, or inputs and outputs, as code or JSON."""
 
     type: Literal["code"]
@@ -88,24 +113,21 @@ class CodeReward(Section):
         "bubblewrap",
         description="none-i-accept-the-risk: answers run with the rights of the user, with limits.",
     )
-    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
     engine: CodeEngine = Field(default_factory=CodeEngine, description="Speed only.")
 
 
-class MathReward(Section):
+class MathReward(RewardSection):
     """Mathematical equality with the gold answer, by math-verify."""
 
     type: Literal["math"]
     timeout_s: int = Field(5, ge=1, description="For parsing and for comparing, in seconds.")
-    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
 
 
-class InstructionReward(Section):
+class InstructionReward(RewardSection):
     """Checks of form, which the gold answer names as a JSON list: [{"min_words": 50}, ...]."""
 
     type: Literal["instruction"]
     partial: bool = Field(False, description="The share of passed checks; else all or nothing.")
-    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
 
 
 Reward = Annotated[

@@ -18,6 +18,7 @@ from pydantic import (
 
 from wrpo.recipe.executor_sections import Executor, LocalExecutor
 from wrpo.recipe.import_sections import Imported
+from wrpo.recipe.judge_sections import JudgeModel
 from wrpo.recipe.prompt_sections import Prompts
 from wrpo.recipe.reward_sections import Reward
 from wrpo.recipe.sampling_sections import Model, Sample
@@ -62,9 +63,6 @@ class ScoreEngine(Section):
 
     replicas: int | None = Field(
         None, ge=1, description="Ray: actors, each with all rewards; unset: as many as fit."
-    )
-    gpus_per_replica: int = Field(
-        1, ge=0, description="Ray: GPUs of an actor, where a reward is a model and there are GPUs."
     )
 
 
@@ -132,6 +130,9 @@ class Recipe(Section):
     prompts: Prompts
     sample: Sample = Field(default_factory=Sample)
     rewards: dict[str, Reward] = Field(min_length=1, description="Score = weighted sum of these.")
+    judges: dict[str, JudgeModel] = Field(
+        default_factory=dict, description="Models that judge answers, by name."
+    )
     score: Score = Field(default_factory=Score)
     build: Build = Field(default_factory=Build)
     sft: SFT = Field(default_factory=SFT)
@@ -143,7 +144,7 @@ class Recipe(Section):
     )
     eval: Eval = Field(default_factory=Eval)
 
-    @field_validator("sources", "arms")
+    @field_validator("sources", "arms", "judges")
     @classmethod
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
@@ -163,9 +164,17 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _correctness_has_a_reward(self) -> Recipe:
         rules = self.build.correctness
-        if rules and rules.reward not in self.rewards:
+        if rules is None:
+            return self
+        if rules.reward not in self.rewards:
             known = ", ".join(self.rewards)
             raise ValueError(f'build.correctness: no reward "{rules.reward}"; rewards: {known}')
+        unchecked = [d for d in rules.domains if not self.rewards[rules.reward].covers(d)]
+        if unchecked:
+            raise ValueError(
+                f"build.correctness: reward {rules.reward} does not cover {', '.join(unchecked)}; "
+                f"add to rewards.{rules.reward}.domains, or take out of correctness.domains"
+            )
         return self
 
     @model_validator(mode="after")
