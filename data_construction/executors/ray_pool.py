@@ -20,6 +20,8 @@ from wrpo.recipe.executor_sections import RayExecutor
 logger = logging.getLogger(__name__)
 
 _SILENCE_S = 60.0
+_SHORT = 300
+_LONG = 1500
 
 
 class RayPool:
@@ -172,7 +174,7 @@ class _Workers:
             self._replace(name, str(error).strip())
         except ray.exceptions.RayActorError as error:
             ray.kill(handle)
-            self._replace(name, str(error).strip())
+            self._replace(name, " ".join(str(error).split()))
 
     def _replace(self, name: str, reason: str) -> None:
         import ray
@@ -180,19 +182,19 @@ class _Workers:
         in_hand, deadly = ray.get(self._coordinator.lost.remote(name))
         logger.warning(
             "%s: lost a worker that had %s in hand: %s",
-            *(self.job.name, ", ".join(map(_shown, in_hand)) or "nothing", reason),
+            *(self.job.name, ", ".join(map(_shown, in_hand)) or "nothing", reason[:_SHORT]),
         )
         self._losses_in_a_row += 1
         if self._losses_in_a_row >= self.executor.attempts * self._replicas:
             raise StageError(
                 f"{self.job.name}: {self._losses_in_a_row} workers were lost one after another, "
-                f"and none of them has made a part. The last one: {reason[-1500:]}"
+                f"and none of them has made a part. The last one: {reason[-_LONG:]}"
             )
         if deadly is not None:
             self._given_up = StageError(
                 f"{self.job.name}: {_shown(deadly)} has lost {self.executor.attempts} workers, the "
                 "first of them perhaps by another part, the others by itself. The last one: "
-                f"{reason[-1500:]}\nOther finished parts are kept. Mend the cause (a worker killed "
+                f"{reason[-_LONG:]}\nOther finished parts are kept. Mend the cause (a worker killed "
                 "for memory: fewer engine.max_num_seqs; else the rows of this part), then run the "
                 "same command again"
             )
