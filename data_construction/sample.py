@@ -21,15 +21,25 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from data_construction.dataset_answers import GivenAnswers
 from data_construction.dropped import check_dropped
 from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError, TemplateError
 from wrpo.ids import response_seed
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.recipe.sampling_sections import Engine
+from wrpo.sampling import (
+    answered_domains,
+    answering_sources,
+    resolved_engine,
+    resolved_sampling,
+    sampling_by_domain,
+    sampling_model,
+)
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, resolved_engine, resolved_sampling, sampling_model
+from wrpo.stages import Pipeline
 from wrpo.tables import RESPONSES, Row, dropped_row, read_rows
 
 if TYPE_CHECKING:
@@ -52,6 +62,7 @@ class Sampler:
         self.pipeline = Pipeline(recipe)
         self.entry = sampling_model(recipe, source)
         self.sampling = resolved_sampling(recipe, source)
+        self.by_domain = sampling_by_domain(recipe, source)
         self.stage = f"sample/{source}"
         path = self.pipeline.folder(self.stage)
         key = self.pipeline.key(self.stage)
@@ -75,7 +86,23 @@ class Sampler:
         rows = read_rows(self.pipeline.finished("prompts"))
         if self.source == TARGET:
             rows = [row for row in rows if row["split"] == "preference"]
+        domains = answered_domains(self.recipe, self.source)
+        if domains is not None:
+            rows = [row for row in rows if row["domain"] in domains]
         return rows[: self.limit]
+
+    def responses(self, prompts: list[Row]) -> int:
+        """How many answers these prompts get."""
+        return sum(self.fields(row)["responses"] for row in prompts)
+
+    def fields(self, prompt: Row) -> dict[str, Any]:
+        """The sampling fields of one prompt."""
+        return self.by_domain.get(prompt["domain"], self.sampling)
+
+    def max_tokens(self) -> int:
+        """The longest answer of any domain."""
+        every = [self.sampling, *self.by_domain.values()]
+        return max(int(fields["max_tokens"]) for fields in every)
 
     def run(self, shard: Shard) -> None:
         """Samples the missing parts of this shard and completes the stage when all are there."""
@@ -112,7 +139,6 @@ class _Run:
         self.model = model
         self.engine_settings = sampler.engine_settings()
         self.tokenizer = None if self.engine_settings.sends_messages else self._load_tokenizer()
-        self.responses: int = sampler.sampling["responses"]
         self.open: dict[int, dict[tuple[int, int], Row]] = {}
         self.missing: dict[int, int] = {}
         self.dropped: dict[int, list[Row]] = {}
@@ -123,7 +149,7 @@ class _Run:
         from tqdm import tqdm
 
         engine = self._engine()
-        total = sum(len(self.chunks[part]) for part in todo) * self.responses
+        total = sum(self.sampler.responses(self.chunks[part]) for part in todo)
         started = time.monotonic()
         with tqdm(total=total, unit="answer", desc=self.sampler.stage) as bar:
             for answer in engine.generate(self._requests(todo, bar)):
@@ -153,25 +179,27 @@ class _Run:
             engine=self.engine_settings,
             sampling=sampling,
             stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
-            max_model_len=sampling["max_prompt_tokens"] + sampling["max_tokens"],
+            max_model_len=sampling["max_prompt_tokens"] + self.sampler.max_tokens(),
         )
 
     def _requests(self, todo: list[int], bar: tqdm[Any]) -> Iterator[Request]:
         from data_construction.engines import Request
 
         for part in todo:
-            places = range(len(self.chunks[part]))
-            rendered = [(place, self._render(part, place)) for place in places]
+            chunk = self.chunks[part]
+            rendered = [(place, self._render(part, place)) for place in range(len(chunk))]
             usable = [(place, prompt) for place, prompt in rendered if prompt is not None]
             self.open[part] = {}
-            self.missing[part] = len(usable) * self.responses
-            bar.update((len(rendered) - len(usable)) * self.responses)
+            self.missing[part] = self.sampler.responses([chunk[place] for place, _ in usable])
+            bar.update(self.sampler.responses(chunk) - self.missing[part])
             if not usable:
                 self._write(part)
             for position, (messages, ids) in usable:
-                for index in range(self.responses):
-                    seed = self._seed(self.chunks[part][position], index)
-                    yield Request((part, position, index), ids, messages, seed)
+                prompt = chunk[position]
+                own = self.sampler.by_domain.get(prompt["domain"])
+                for index in range(self.sampler.fields(prompt)["responses"]):
+                    seed = self._seed(prompt, index)
+                    yield Request((part, position, index), ids, messages, seed, own)
 
     def _render(self, part: int, position: int) -> tuple[Messages, list[int]] | None:
         """One prompt as messages and, with a tokenizer, as token ids; None where it is dropped."""
@@ -243,12 +271,16 @@ class _Run:
     def _check_dropped(self, todo: list[int]) -> None:
         """Counts answers: a dropped prompt (index -1) is all of its answers."""
         dropped = [row for rows in self.dropped.values() for row in rows]
-        lost = sum(self.responses if row["index"] < 0 else 1 for row in dropped)
+        prompts = {row["prompt_id"]: row for part in todo for row in self.chunks[part]}
+        lost = sum(
+            self.sampler.responses([prompts[row["prompt_id"]]]) if row["index"] < 0 else 1
+            for row in dropped
+        )
         check_dropped(
             self.sampler.folder,
             dropped,
             lost=lost,
-            total=sum(len(self.chunks[part]) for part in todo) * self.responses,
+            total=sum(self.sampler.responses(self.chunks[part]) for part in todo),
             limit=self.sampler.recipe.sample.max_dropped_share,
         )
 
@@ -263,22 +295,26 @@ def dry_run(sampler: Sampler) -> str:
         f"writes     {sampler.folder.path}",
         "sampling   " + ", ".join(f"{name}={value}" for name, value in sampling.items()),
     ]
+    for domain, fields in sampler.by_domain.items():
+        own = [f"{name}={value}" for name, value in fields.items() if value != sampling[name]]
+        lines.append(f"           {domain}: {', '.join(own)}")
     for name in sampler.pipeline[stage].inputs:
         there = sampler.pipeline.state(name)
         make = "" if there == "done" else f"; make it: {sampler.pipeline.shell_command(name)}"
         lines.append(f"reads      {sampler.pipeline.folder(name)} ({there}{make})")
     if sampler.pipeline.state("prompts") == "done":
-        prompts = len(sampler.prompts())
+        prompts = sampler.prompts()
+        each = f" x {sampling['responses']}" if not sampler.by_domain else ""
         lines.append(
-            f"answers    {prompts} prompts x {sampling['responses']} = "
-            f"{prompts * sampling['responses']}, at most {sampling['max_tokens']} tokens each"
+            f"answers    {len(prompts)} prompts{each} = {sampler.responses(prompts)}, at most "
+            f"{sampler.max_tokens()} tokens each"
         )
     return "\n".join(lines)
 
 
 def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
     """Each source in a process of its own, so that one engine's memory is gone before the next."""
-    for source in recipe.sources:
+    for source in answering_sources(recipe):
         command = [sys.executable, "-m", "data_construction.sample", "--recipe", str(args.recipe)]
         command += ["--source", source, "--shard", str(args.shard)]
         command += ["--limit", str(args.limit)] if args.limit else []
@@ -305,12 +341,21 @@ def main() -> None:
     if args.source == "all" and not args.dry_run:
         _sample_all(args, recipe)
         return
-    sources = list(recipe.sources) if args.source == "all" else [args.source]
-    samplers = [Sampler(recipe, source, limit=args.limit) for source in sources]
+    given = dataset_answers(recipe.prompts)
     if args.dry_run:
-        sys.stdout.write("\n\n".join(dry_run(sampler) for sampler in samplers) + "\n")
+        sources = answering_sources(recipe) if args.source == "all" else [args.source]
+        texts = [
+            GivenAnswers(recipe, source).dry_run()
+            if source in given
+            else dry_run(Sampler(recipe, source, limit=args.limit))
+            for source in sources
+        ]
+        sys.stdout.write("\n\n".join(texts) + "\n")
         return
-    samplers[0].run(args.shard)
+    if args.source in given:
+        GivenAnswers(recipe, args.source).run(args.shard)
+        return
+    Sampler(recipe, args.source, limit=args.limit).run(args.shard)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

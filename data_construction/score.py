@@ -19,8 +19,9 @@ from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
 from wrpo.recipe import Recipe
+from wrpo.sampling import answering_sources, check_source
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, sampling_model
+from wrpo.stages import Pipeline
 from wrpo.tables import SCORES, Row, dropped_row, parts, read_parquet, read_rows
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Scorer:
         """Scores the missing parts of one source."""
         from tqdm import tqdm
 
-        sampling_model(self.recipe, source)
+        check_source(self.recipe, source)
         stage = f"score/{source}"
         folder = StageFolder(self.pipeline.folder(stage), self.pipeline.key(stage))
         files = parts(self.pipeline.finished(f"sample/{source}"))
@@ -159,7 +160,7 @@ def _arguments() -> argparse.ArgumentParser:
 def main() -> None:
     args, recipe = parse_stage(_arguments())
     scorer = Scorer(recipe)
-    for source in recipe.sources if args.source == "all" else [args.source]:
+    for source in answering_sources(recipe) if args.source == "all" else [args.source]:
         scorer.run(source, args.shard)
 
 
