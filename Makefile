@@ -19,7 +19,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 .DEFAULT_GOAL := help
 .SILENT:
 .PHONY: help setup demo demo-full test check prompts sample score build sft logprobs wrpo eval \
-	report plan run peek clean
+	report plan run peek reference clean
 
 help:
 	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [ARM=name] [ARGS="--flag ..."]'
@@ -80,6 +80,10 @@ run: setup ## every missing stage of RECIPE (JOBS=2: two at once)
 
 peek: setup ## show rows of any table (FOLDER=runs/demo/build/triples)
 	$(PY) -m data_construction.peek $(FOLDER) $(ARGS)
+
+reference: setup ## write recipes/schema.json and docs/recipe.md anew from the recipe's schema
+	$(PY) -m wrpo schema > recipes/schema.json
+	$(PY) -m wrpo reference > docs/recipe.md
 
 clean: ## remove caches; runs and .venv stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info

@@ -3,6 +3,8 @@
 python -m wrpo plan   --recipe R   every stage with its state and its command
 python -m wrpo status --recipe R   how far each stage is
 python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
+python -m wrpo schema              the recipe's JSON Schema, for editors
+python -m wrpo reference           every field of the recipe, as markdown
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ import sys
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
 from wrpo.recipe import Recipe
+from wrpo.recipe.json_schema import editor_schema_text
+from wrpo.recipe.reference import reference_text
 from wrpo.run import run_pipeline
 from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline
 from wrpo.tables import parts
 
-COMMANDS = ("plan", "status", "run")
+COMMANDS = ("plan", "status", "run", "schema", "reference")
 
 
 def plan(recipe: Recipe) -> None:
@@ -56,6 +60,9 @@ def main() -> None:
         wants_help = len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help")
         sys.exit(0 if wants_help else USER_ERROR)
     command = sys.argv.pop(1)
+    if command in ("schema", "reference"):
+        sys.stdout.write(editor_schema_text() if command == "schema" else reference_text())
+        return
     parser = stage_parser(__doc__)
     if command == "run":
         parser.add_argument("--jobs", type=int, default=1, help="stages that may run at once")

@@ -1,7 +1,8 @@
 """The client of OpenAI-compatible servers: what it sends, sends again, gives up on, and hides."""
 
-from __future__ import dataclasses
+from __future__ import annotations
 
+import dataclasses
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -13,8 +14,7 @@ from typing import Any
 import pytest
 
 from data_construction.engines import Completion, Refusal, Request, load_engine
-from data_construction.engines import openai_servers as servers
-from tests.data_construction.completion_server import (
+from tests.completion_server import (
     CompletionServer,
     Reply,
     Seen,
@@ -22,6 +22,7 @@ from tests.data_construction.completion_server import (
     chat_answer,
     problem,
 )
+from wrpo import openai_servers as servers
 from wrpo.errors import ModelError, RecipeError
 from wrpo.recipe.sampling_sections import Engine, Model, Sampling
 
