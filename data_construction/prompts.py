@@ -74,7 +74,10 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
             dropped += _choose(rows, origin, dataset.max_prompts, recipe.seed)
     if not rows:
         reasons = "; ".join(f"{row['reason']}: {row['detail']}" for row in dropped[:3])
-        raise DataError(f"no usable prompt in any dataset of `prompts.datasets`. {reasons}")
+        places = ", ".join(dataset.path for dataset in settings.datasets.values())
+        raise DataError(
+            f"no usable prompt in `prompts.datasets` ({places}). {reasons or 'They hold no rows'}"
+        )
     for key, row in rows.items():
         own = settings.datasets[row["origin"]].sft_share
         share = settings.sft_share if own is None else own

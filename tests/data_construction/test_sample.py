@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_construction.sample import Sampler
+from data_construction.part_sampler import PartSampler
 from data_construction.shard import Shard
 from tests.conftest import REPOSITORY
 from wrpo.ids import response_seed
@@ -58,11 +58,11 @@ def test_each_source_overrides_sampling_and_engine(write_recipe, tiny_models_fol
         "engine": {"max_num_seqs": 4},
     }
     recipe = load_recipe(write_recipe(sources={"one": entry}))
-    sampler = Sampler(recipe, "one")
+    sampler = PartSampler(recipe, "one")
     assert (sampler.sampling["temperature"], sampler.sampling["responses"]) == (0.1, 3)
     assert sampler.sampling["max_tokens"] == 8
-    assert sampler.engine_settings().max_num_seqs == 4
-    assert sampler.engine_settings().enforce_eager
+    assert sampler.engine_settings.max_num_seqs == 4
+    assert sampler.engine_settings.enforce_eager
 
 
 def test_each_source_answers_its_domains_as_often_as_they_ask(
@@ -72,7 +72,12 @@ def test_each_source_answers_its_domains_as_often_as_they_ask(
     from data_construction.sample import dry_run
 
     entry = {"model": str(tiny_models_folder / "one")}
-    sample = {"max_tokens": 8, "responses": 2, "domains": {"k1": {"responses": 5, "max_tokens": 9}}}
+    sample = {
+        "max_tokens": 8,
+        "responses": 2,
+        "chunk_prompts": 4,
+        "domains": {"k1": {"responses": 5, "max_tokens": 9}},
+    }
     recipe = load_recipe(
         write_recipe(
             prompts=12,
@@ -81,11 +86,12 @@ def test_each_source_answers_its_domains_as_often_as_they_ask(
         )
     )
     make_prompts(recipe)
-    one, two = Sampler(recipe, "one"), Sampler(recipe, "two")
-    assert {row["domain"] for row in one.prompts()} == {"k1"}
-    assert one.responses(one.prompts()) == 6 * 5
-    assert two.responses(two.prompts()) == 6 * 5 + 6 * 2
-    assert two.max_tokens() == 9
+    one, two = PartSampler(recipe, "one"), PartSampler(recipe, "two")
+    assert one.prompts.domains() == {"k1": 6} and one.prompts.total == 6
+    assert {row["domain"] for row in one.prompts.read(0)} == {"k1"}
+    assert (one.answers(), two.answers()) == (6 * 5, 6 * 5 + 6 * 2)
+    assert sum(two.answers(part) for part in range(len(two.prompts))) == two.answers()
+    assert two.max_tokens == 9
     assert "12 prompts = 42, at most 9 tokens" in dry_run(two)
     assert "k1: responses=5, max_tokens=9" in dry_run(two)
 
