@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
+from wrpo.local_paths import is_file
 from wrpo.recipe.schema import Eval
 from wrpo.recipe.section import Section
 from wrpo.recipe.yaml_source import Located, read_yaml
@@ -115,7 +116,7 @@ def load_suite(name: str) -> Suite:
         RecipeError: no such suite, or its file says something wrong.
     """
     path = Path(name) if "/" in name or name.endswith(".yaml") else SUITES / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         close = difflib.get_close_matches(name, shipped_suites(), n=1)
         hint = f'; did you mean "{close[0]}"?' if close else "."
         raise RecipeError(
