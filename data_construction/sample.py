@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import subprocess
 import sys
 
 from data_construction.dataset_answers import GivenAnswers
@@ -30,6 +29,7 @@ from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.sampling import answering_sources
+from wrpo.stopping import end_children, run_command
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
         command = [sys.executable, "-m", "data_construction.sample", "--recipe", str(args.recipe)]
         command += ["--source", source, "--shard", str(args.shard)]
         command += ["--limit", str(args.limit)] if args.limit else []
-        status = subprocess.run([*command, *args.overrides]).returncode
+        status = run_command([*command, *args.overrides])
         if status:
             sys.exit(status)
 
@@ -136,6 +136,7 @@ def main() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
+    end_children()
     # Collecting vLLM's objects at exit costs seconds; everything is written by now.
     os._exit(0)
 

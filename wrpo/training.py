@@ -15,6 +15,7 @@ from wrpo.model_saving import save_model
 from wrpo.recipe.sampling_sections import Model
 from wrpo.recipe.training_sections import Lora, Training
 from wrpo.stage_folder import StageFolder
+from wrpo.stopping import Terminated
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -160,15 +161,24 @@ def train_and_save(
     The model folder holds merged weights, so that samplers and evaluation need no adapter.
 
     load_base: loads in full precision what was quantised for training.
+
+    Raises:
+        Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
     from transformers.trainer_utils import get_last_checkpoint
+
+    from wrpo.preemption import StopsAtSigterm
 
     checkpoints = folder.path / CHECKPOINTS
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     if last:
         logger.info("resuming from %s", last)
     with writing(folder):
+        preemption = StopsAtSigterm(trainer)
+        trainer.add_callback(preemption)
         result = trainer.train(resume_from_checkpoint=last)
+        if preemption.stopped:
+            raise Terminated
         save_model(trainer, folder.path / MODEL, load_base=load_base)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)

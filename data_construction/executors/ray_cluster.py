@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 from data_construction.executors.job import Needs
 from wrpo.errors import RecipeError, StageError
 from wrpo.recipe.executor_sections import RayExecutor
+from wrpo.stopping import keeping_signals
 
 logger = logging.getLogger(__name__)
 
@@ -39,18 +39,14 @@ def connected(executor: RayExecutor) -> Iterator[None]:
     # Engines that outlive a killed worker would keep its GPU memory.
     os.environ.setdefault("RAY_process_group_cleanup_enabled", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     options: dict[str, Any] = {"logging_level": logging.WARNING}
     if executor.address is None:
         options["include_dashboard"] = False
     try:
-        ray.init(address=executor.address or "local", **options)
+        with keeping_signals():
+            ray.init(address=executor.address or "local", **options)
     except ConnectionError as error:
         raise _no_cluster(executor.address, error) from error
-    finally:
-        # ray.init takes SIGTERM for itself.
-        for number, handler in ours.items():
-            signal.signal(number, handler)
     try:
         yield
     finally:

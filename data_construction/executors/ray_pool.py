@@ -195,8 +195,8 @@ class _Workers:
                 f"{self.job.name}: {_shown(deadly)} has lost {self.executor.attempts} workers, the "
                 "first of them perhaps by another part, the others by itself. The last one: "
                 f"{reason[-_LONG:]}\nOther finished parts are kept. Mend the cause (a worker "
-                "killed for memory: fewer engine.max_num_seqs; else the rows of this part), then run the "
-                "same command again"
+                "killed for memory: fewer engine.max_num_seqs; else the rows of this part), then "
+                "run the same command again"
             )
         if self._given_up is None:
             self._start_one()
