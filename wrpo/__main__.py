@@ -1,7 +1,7 @@
 """The pipeline as a whole.
 
 python -m wrpo plan   --recipe R   every stage with its state and its command
-python -m wrpo status --recipe R   how far each stage is
+python -m wrpo status --recipe R   how far each stage is; --watch 2 redraws, --json for scripts
 python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
 python -m wrpo schema              the recipe's JSON Schema, for editors
 python -m wrpo reference           every field of the recipe, as markdown
@@ -16,9 +16,9 @@ from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text
 from wrpo.recipe.reference import reference_text
 from wrpo.run import run_pipeline
-from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline
-from wrpo.tables import parts
+from wrpo.status import run_status
+from wrpo.status_view import status_json, status_text, watch
 
 COMMANDS = ("plan", "status", "run", "schema", "reference")
 
@@ -33,20 +33,15 @@ def plan(recipe: Recipe) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def status(recipe: Recipe) -> None:
-    """Prints how far each stage is: parts, rows, dropped rows, seconds."""
+def status(recipe: Recipe, *, watched_s: float | None, as_json: bool) -> None:
+    """Prints how far each stage is, once or until all are done."""
     pipeline = Pipeline(recipe)
-    lines = [f"{'state':8} {'stage':20} {'parts':>9} {'rows':>8} {'dropped':>8} {'seconds':>8}"]
-    for name in pipeline.stages:
-        folder = pipeline.folder(name)
-        manifest = read_manifest(folder) or {}
-        done, total = len(parts(folder)), manifest.get("parts")
-        progress = f"{done}/{total}" if total else "-"
-        rows, lost = manifest.get("rows", "-"), manifest.get("dropped", "-")
-        seconds = manifest.get("seconds", "-") if manifest.get("complete") else "-"
-        state = pipeline.state(name)
-        lines.append(f"{state:8} {name:20} {progress:>9} {rows:>8} {lost:>8} {seconds:>8}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    if watched_s is not None and not as_json:
+        watch(pipeline, every_s=watched_s)
+        return
+    stages = run_status(pipeline)
+    text = status_json(stages) if as_json else "\n".join(status_text(recipe.run, stages)) + "\n"
+    sys.stdout.write(text)
 
 
 def console() -> None:
@@ -66,11 +61,16 @@ def main() -> None:
     parser = stage_parser(__doc__)
     if command == "run":
         parser.add_argument("--jobs", type=int, default=1, help="stages that may run at once")
+    elif command == "status":
+        parser.add_argument(
+            "--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help="draw it anew"
+        )
+        parser.add_argument("--json", action="store_true", help="a JSON list of stages")
     args, recipe = parse_stage(parser)
     if command == "plan":
         plan(recipe)
     elif command == "status":
-        status(recipe)
+        status(recipe, watched_s=args.watch, as_json=args.json)
     else:
         run_pipeline(recipe, ["--recipe", str(args.recipe), *args.overrides], jobs=args.jobs)
 
