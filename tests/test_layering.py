@@ -31,6 +31,7 @@ LIGHT_MODULES = [
     "wrpo.cli",
     "wrpo.errors",
     "wrpo.ids",
+    "wrpo.judging",
     "wrpo.model_identity",
     "wrpo.recipe",
     "wrpo.stage_folder",

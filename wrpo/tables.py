@@ -155,14 +155,27 @@ def read_parquet(path: Path) -> list[Row]:
     Raises:
         DataError: the file is missing or damaged.
     """
+    rows: list[Row] = _read(path).to_pylist()
+    return rows
+
+
+def read_column(path: Path, name: str) -> pa.ChunkedArray:
+    """One column of a parquet file; the others are not read.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _read(path, columns=[name])[name]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
+        return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path}: not readable as parquet ({error}); delete this file and run the stage again, "
             "it makes only what is missing"
         ) from None
-    return rows
 
 
 def write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from data_construction.engines.base import Completion, Refusal, Request
-from data_construction.engines.openai_servers import RequestRefused, Servers
 from wrpo.errors import ModelError, RecipeError
+from wrpo.openai_servers import RequestRefused, Servers
 from wrpo.recipe.sampling_sections import Engine, Model
 
 _NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}

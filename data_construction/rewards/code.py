@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-import secrets
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from data_construction.rewards.base import Candidate, Refusal
-from data_construction.sandbox import Limits, Sandbox
 from wrpo.recipe.reward_sections import CodeReward
+from wrpo.sandbox import Limits, Sandbox, failure
 
 logger = logging.getLogger(__name__)
 
@@ -76,17 +75,12 @@ class CodeTests:
         return passed / len(cases), reason
 
     def _problem(self, program: str, case: Case) -> str | None:
-        if case.code is None:
-            outcome = self._sandbox.run(program, case.stdin)
-            right = _lines(outcome.stdout) == _lines(case.stdout)
-        else:
-            # An answer that leaves early, by exit() say, never prints the word.
-            word = secrets.token_hex(8)
-            outcome = self._sandbox.run(f"{program}\n\n{case.code}\n\nprint('\\n{word}')\n")
-            right = outcome.stdout.rstrip().rpartition("\n")[2] == word
+        if case.code is not None:
+            return failure(self._sandbox, program, case.code)
+        outcome = self._sandbox.run(program, case.stdin)
         if outcome.status != "ok":
             return outcome.status
-        return None if right else "wrong"
+        return None if _lines(outcome.stdout) == _lines(case.stdout) else "wrong"
 
 
 def extract_program(answer: str) -> str:

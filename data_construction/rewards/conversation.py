@@ -16,7 +16,7 @@ from data_construction.rewards.batches import (
     padded_places,
 )
 from data_construction.rewards.network import Network
-from wrpo.chat import render_answer
+from wrpo.chat import render_answers
 from wrpo.errors import ModelError, TemplateError
 from wrpo.recipe.reward_sections import ModelReward
 
@@ -58,7 +58,7 @@ class ConversationReward:
 
     def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
         """One number per candidate; over-long and unrenderable candidates are refused."""
-        rendered = [self._render(candidate) for candidate in candidates]
+        rendered = self._render(candidates)
         found = [item for item in rendered if isinstance(item, Conversation)]
         values = self._values(list(dict.fromkeys(found)))
         return [item if isinstance(item, Refusal) else values[item] for item in rendered]
@@ -66,20 +66,41 @@ class ConversationReward:
     def check(self, conversation: Conversation) -> None:
         """Hook: refuses by an exception what the network cannot read."""
 
-    def _render(self, candidate: Candidate) -> Conversation | Refusal:
+    def _render(self, candidates: Sequence[Candidate]) -> list[Conversation | Refusal]:
+        """Token ids of each conversation; a prompt is rendered once for all its answers."""
+        groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for place, candidate in enumerate(candidates):
+            turns = tuple((turn["role"], turn["content"]) for turn in candidate.messages)
+            groups.setdefault(turns, []).append(place)
+        rendered: dict[int, Conversation | Refusal] = {}
+        for places in groups.values():
+            group = [candidates[place] for place in places]
+            rendered |= zip(places, self._render_group(group), strict=True)
+        return [rendered[place] for place in range(len(candidates))]
+
+    def _render_group(self, group: Sequence[Candidate]) -> list[Conversation | Refusal]:
+        """The same for candidates with equal messages."""
         try:
-            prompt, answer = render_answer(
+            prompt, answers = render_answers(
                 self._tokenizer,
-                candidate.messages,
-                candidate.answer,
+                group[0].messages,
+                [candidate.answer for candidate in group],
                 fold_system=self._settings.fold_system,
             )
         except TemplateError as error:
-            return Refusal("template", str(error))
+            if len(group) == 1:
+                return [Refusal("template", str(error))]
+            return [found for candidate in group for found in self._render_group([candidate])]
+        shared = tuple(prompt)
+        return [self._conversation(shared, tuple(answer)) for answer in answers]
+
+    def _conversation(
+        self, prompt: tuple[int, ...], answer: tuple[int, ...]
+    ) -> Conversation | Refusal:
         length = len(prompt) + len(answer)
         if length > self._settings.max_tokens:
             return Refusal("too_long", f"{length} tokens, the limit is {self._settings.max_tokens}")
-        conversation = Conversation(tuple(prompt), tuple(answer))
+        conversation = Conversation(prompt, answer)
         self.check(conversation)
         return conversation
 

@@ -7,7 +7,7 @@ import pytest
 from data_construction.rewards import Candidate, load_reward
 from data_construction.rewards.base import Refusal
 from data_construction.rewards.code import extract_program
-from tests.data_construction.test_sandbox import isolating
+from tests.wrpo.test_sandbox import isolating
 from wrpo.errors import ModelError, RecipeError, SandboxError
 from wrpo.recipe.load import load_recipe
 from wrpo.recipe.reward_sections import CodeReward, InstructionReward, MathReward
@@ -89,7 +89,7 @@ def test_the_last_python_block_is_the_program(answer: str, program: str) -> None
 
 
 def test_code_without_a_sandbox_needs_plain_words(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr("data_construction.sandbox.sandbox.shutil.which", _only_prlimit)
+    monkeypatch.setattr("wrpo.sandbox.sandbox.shutil.which", _only_prlimit)
     with pytest.raises(SandboxError, match="none-i-accept-the-risk"):
         load_reward(code())
     accepted = code(sandbox="none-i-accept-the-risk")

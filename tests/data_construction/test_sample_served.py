@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.data_construction.completion_server import (
+from tests.completion_server import (
     CompletionServer,
     Reply,
     Seen,
     chat_answer,
     problem,
 )
+from tests.conftest import REPOSITORY
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows

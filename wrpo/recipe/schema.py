@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from wrpo.recipe.import_sections import Imported
+from wrpo.recipe.judge_sections import JudgeModel
 from wrpo.recipe.prompt_sections import Prompts
 from wrpo.recipe.reward_sections import Reward
 from wrpo.recipe.sampling_sections import Model, Sample
@@ -116,6 +117,9 @@ class Recipe(Section):
     prompts: Prompts
     sample: Sample = Field(default_factory=Sample)
     rewards: dict[str, Reward] = Field(min_length=1, description="Score = weighted sum of these.")
+    judges: dict[str, JudgeModel] = Field(
+        default_factory=dict, description="Models that judge answers, by name."
+    )
     score: Score = Field(default_factory=Score)
     build: Build = Field(default_factory=Build)
     sft: SFT = Field(default_factory=SFT)
@@ -127,7 +131,7 @@ class Recipe(Section):
     )
     eval: Eval = Field(default_factory=Eval)
 
-    @field_validator("sources", "arms")
+    @field_validator("sources", "arms", "judges")
     @classmethod
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from data_construction.engines import Completion, Refusal, Request, load_engine
-from data_construction.engines import openai_servers as servers
-from tests.data_construction.completion_server import (
+from tests.completion_server import (
     CompletionServer,
     Reply,
     Seen,
@@ -22,6 +21,7 @@ from tests.data_construction.completion_server import (
     chat_answer,
     problem,
 )
+from wrpo import openai_servers as servers
 from wrpo.errors import ModelError, RecipeError
 from wrpo.recipe.sampling_sections import Engine, Model, Sampling
 

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from data_construction.sandbox.bubblewrap import (
+from wrpo.errors import SandboxError
+from wrpo.sandbox.bubblewrap import (
     ENVIRONMENT,
     GO,
     Limits,
     bubblewrap_command,
     python_command,
 )
-from wrpo.errors import SandboxError
 
 _START_S = 30.0
 _POLL_S = 0.002

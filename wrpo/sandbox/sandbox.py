@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from data_construction.sandbox.bubblewrap import Limits
-from data_construction.sandbox.exchange import exchange
-from data_construction.sandbox.launch import isolated, unprotected
-from data_construction.sandbox.probe import probe
-from data_construction.sandbox.seccomp import filter_program
 from wrpo.errors import SandboxError
+from wrpo.sandbox.bubblewrap import Limits
+from wrpo.sandbox.exchange import exchange
+from wrpo.sandbox.launch import isolated, unprotected
+from wrpo.sandbox.probe import probe
+from wrpo.sandbox.seccomp import filter_program
 
 Status = Literal["ok", "failed", "timeout", "memory", "output", "killed"]
 
@@ -39,22 +39,29 @@ class Sandbox:
     """Runs programs one by one; may be shared by threads.
 
     `isolated=False` keeps the limits and drops every wall: a program can then read and write what
-    the user can, reach the network and leave processes behind.
+    the user can, reach the network and leave processes behind. `field` is the recipe field that a
+    refusal names as the way to ask for that.
 
     Raises SandboxError where this machine cannot isolate programs; the walls are tried first.
     """
 
-    def __init__(self, limits: Limits | None = None, *, isolated: bool = True) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        isolated: bool = True,
+        field: str = "rewards.NAME.sandbox",
+    ) -> None:
         self.limits = limits or Limits()
         self._isolated = isolated
         if shutil.which("prlimit") is None:
             raise SandboxError("prlimit (util-linux) is not on the PATH; install util-linux")
         if isolated:
             if shutil.which("bwrap") is None:
-                raise SandboxError(_refusal("bwrap is not on the PATH"))
+                raise SandboxError(_refusal("bwrap is not on the PATH", field))
             self._filter = filter_program()
             if problem := self._problem():
-                raise SandboxError(_refusal(problem))
+                raise SandboxError(_refusal(problem, field))
 
     def run(self, source: str, stdin: str = "") -> Outcome:
         """The outcome of a program, which cannot make this raise, nor outlast its wall time.
@@ -107,9 +114,9 @@ def _status(exit_code: int, stderr: str) -> Status:
     return "killed" if exit_code > 128 else "failed"
 
 
-def _refusal(problem: str) -> str:
+def _refusal(problem: str, field: str) -> str:
     return (
         f"cannot run untrusted programs safely here: {problem}. Install bubblewrap (package "
-        "bubblewrap) and permit unprivileged user namespaces, score on another machine, or "
-        'accept the risk in the recipe with rewards.NAME.sandbox: "none-i-accept-the-risk"'
+        "bubblewrap) and permit unprivileged user namespaces, use another machine, or accept the "
+        f'risk in the recipe with {field}: "none-i-accept-the-risk"'
     )

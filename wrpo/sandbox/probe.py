@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from data_construction.sandbox.sandbox import Outcome
+    from wrpo.sandbox.sandbox import Outcome
 
 _PROGRAM = """
 import json, os, socket, sys
@@ -54,7 +54,7 @@ print(json.dumps(escapes))
 
 def probe(run: Callable[[str], Outcome]) -> str | None:
     """Why programs are not isolated by `run`, or None."""
-    from data_construction.sandbox.bubblewrap import ENVIRONMENT
+    from wrpo.sandbox.bubblewrap import ENVIRONMENT
 
     known = [*ENVIRONMENT, "PWD", "LC_CTYPE"]
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:

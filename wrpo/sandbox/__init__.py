@@ -6,9 +6,11 @@ seccomp.py     the system calls that stay closed
 launch.py      starts a program such that it can always be ended
 exchange.py    standard input and output, with a deadline and a limit
 probe.py       tries the walls before the first program runs
+unit_test.py   one program and the code that tests it
 """
 
-from data_construction.sandbox.bubblewrap import Limits
-from data_construction.sandbox.sandbox import Outcome, Sandbox, Status
+from wrpo.sandbox.bubblewrap import Limits
+from wrpo.sandbox.sandbox import Outcome, Sandbox, Status
+from wrpo.sandbox.unit_test import failure
 
-__all__ = ["Limits", "Outcome", "Sandbox", "Status"]
+__all__ = ["Limits", "Outcome", "Sandbox", "Status", "failure"]

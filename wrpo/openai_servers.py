@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from wrpo.errors import ModelError, RecipeError
-from wrpo.recipe.sampling_sections import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +27,30 @@ _WARN_EVERY_S = 30.0
 _REFUSED = {400, 413, 422}
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503}
+
+
+class ServerSettings(Protocol):
+    """The fields of a recipe section that say where servers are and how they are asked."""
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Base URLs, mostly ending in /v1."""
+
+    @property
+    def api_key_env(self) -> str | None:
+        """The environment variable that holds the key."""
+
+    @property
+    def concurrency(self) -> int:
+        """Requests in flight per endpoint."""
+
+    @property
+    def request_timeout_s(self) -> float:
+        """Seconds until a request is sent again."""
+
+    @property
+    def retries(self) -> int:
+        """Failures of one request before ModelError."""
 
 
 class RequestRefused(Exception):
@@ -87,23 +110,38 @@ class Servers:
     A server that cannot be reached, or answers 429 or 503, rests, and its requests go to others.
     The key is read from the environment and written nowhere.
 
+    Args:
+        settings: where the servers are.
+        section: the recipe section of these settings, and
+        model_field: its field with the model's name, as messages name them.
+
     Raises:
         RecipeError: no endpoints, or the variable with the API key is not usable.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        if not engine.endpoints:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        section: str = "engine",
+        model_field: str = "served_model",
+    ) -> None:
+        if not settings.endpoints:
             raise RecipeError(
-                "backend openai needs engine.endpoints, e.g. endpoints: [http://localhost:8000/v1]"
+                f"{section}.endpoints is empty; name the servers, "
+                "e.g. endpoints: [http://localhost:8000/v1]"
             )
-        self._retries = engine.retries
-        self._key = _api_key(engine.api_key_env)
-        self._key_name = engine.api_key_env
+        self._section = section
+        self._model_field = model_field
+        self._retries = settings.retries
+        self._key = _api_key(settings.api_key_env, section)
+        self._key_name = settings.api_key_env
         self._endpoints = [
-            _Endpoint(url, asyncio.Semaphore(engine.concurrency)) for url in engine.endpoints
+            _Endpoint(url, asyncio.Semaphore(settings.concurrency)) for url in settings.endpoints
         ]
+        timeout = httpx.Timeout(settings.request_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None)
         self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(engine.request_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None),
+            timeout=timeout,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
         )
@@ -180,14 +218,18 @@ class Servers:
     def _way_out(self, status: int, model: str) -> str:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             if self._key_name is None:
-                return "Set engine.api_key_env to the environment variable that holds the API key"
+                return (
+                    f"Set {self._section}.api_key_env to the environment variable that holds the "
+                    "API key"
+                )
             return f"Check the key in ${self._key_name}, and what it may use"
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"Does this server serve a model named {model} (engine.served_model), and does the "
-                "URL end in its base, mostly /v1 (engine.endpoints)? GET /v1/models lists its names"
+                f"Does this server serve a model named {model} ({self._section}."
+                f"{self._model_field}), and does the URL end in its base, mostly /v1 "
+                f"({self._section}.endpoints)? GET /v1/models lists its names"
             )
-        return "Check engine.endpoints"
+        return f"Check {self._section}.endpoints"
 
     def _json(self, endpoint: _Endpoint, response: httpx.Response) -> dict[str, Any]:
         try:
@@ -195,7 +237,7 @@ class Servers:
         except ValueError:
             raise ModelError(
                 f"{endpoint.url}: the reply is not JSON: {self._hidden(response.text)[:200]!r}. "
-                "Check engine.endpoints"
+                f"Check {self._section}.endpoints"
             ) from None
         return reply
 
@@ -213,14 +255,14 @@ class Servers:
         return text.replace(self._key, "[API key]") if self._key else text
 
 
-def _api_key(variable: str | None) -> str | None:
+def _api_key(variable: str | None, section: str) -> str | None:
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise RecipeError(f"engine.api_key_env: ${variable} is not set; put the API key there")
+        raise RecipeError(f"{section}.api_key_env: ${variable} is not set; put the API key there")
     if not (key.isascii() and key.isprintable()):
-        raise RecipeError(f"engine.api_key_env: ${variable} holds more than one line of ASCII")
+        raise RecipeError(f"{section}.api_key_env: ${variable} holds more than one line of ASCII")
     return key
 
 

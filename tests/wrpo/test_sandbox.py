@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from data_construction.sandbox import Limits, Outcome, Sandbox
-from data_construction.sandbox.seccomp import filter_program
-from tests.data_construction.hostile_programs import DOOR, PLACES, programs
+from tests.wrpo.hostile_programs import DOOR, PLACES, programs
 from wrpo.errors import SandboxError
+from wrpo.sandbox import Limits, Outcome, Sandbox
+from wrpo.sandbox.seccomp import filter_program
 
 SMALL = Limits(cpu_s=1, wall_s=1.2, memory_mib=192, scratch_mib=8, output_kib=64)
 MARGIN_S = 10.0
@@ -165,7 +165,7 @@ def _forget_connections(server: socket.socket) -> int:
 def test_a_program_dies_with_the_process_that_runs_it(delay: float) -> None:
     limits = limits_of_this_process(wall_s=99.0)
     code = (
-        "from data_construction.sandbox import Limits, Sandbox\n"
+        "from wrpo.sandbox import Limits, Sandbox\n"
         f"sandbox = Sandbox({limits})\n"
         "print('ready', flush=True)\n"
         "sandbox.run('import time; time.sleep(99)')"

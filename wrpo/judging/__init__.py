@@ -1,0 +1,16 @@
+"""Judges: models that give verdicts on answers, with every judgement cached on disk."""
+
+from wrpo.judging.cache import JudgementCache
+from wrpo.judging.cost import Cost, Tokens
+from wrpo.judging.judge import Judge, judge_identity
+from wrpo.judging.request import JudgeRequest, Verdict
+
+__all__ = [
+    "Cost",
+    "Judge",
+    "JudgeRequest",
+    "JudgementCache",
+    "Tokens",
+    "Verdict",
+    "judge_identity",
+]
