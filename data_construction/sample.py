@@ -1,7 +1,8 @@
 """Draws answers from one source model, or from the SFT target (`--source target`).
 
 Reads:   RUN/prompts; for `--source target` also RUN/sft/model
-Writes:  RUN/sample/SOURCE (one row per answer: text, token ids, finish reason, seed)
+Writes:  RUN/sample/SOURCE (one row per answer: text, token ids, finish reason, seed), and how fast
+         it was to RUNS/throughput.yaml, which `python -m wrpo plan` reads
 Run:     python -m data_construction.sample --source qwen72b --recipe recipes/llama3-8b-wrpo.yaml
          --source all samples every source of the recipe, one after the other
          --shard 2/4 does a quarter of the parts; shards may run at once on several machines
@@ -24,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 from data_construction.dropped import check_dropped
 from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import RecipeError, TemplateError
+from wrpo.errors import RecipeError, TemplateError, WRPOError
 from wrpo.ids import response_seed
+from wrpo.pricing.estimate import measured_name
+from wrpo.pricing.throughput import Measured, device, record
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.sampling_sections import Engine
 from wrpo.stage_folder import StageFolder
@@ -116,7 +119,7 @@ class _Run:
         self.open: dict[int, dict[tuple[int, int], Row]] = {}
         self.missing: dict[int, int] = {}
         self.dropped: dict[int, list[Row]] = {}
-        self.tokens = 0
+        self.prompts = self.prompt_tokens = self.answers = self.tokens = 0
 
     def parts(self, todo: list[int]) -> None:
         """Samples the given parts and writes each as soon as its last answer is there."""
@@ -129,7 +132,29 @@ class _Run:
             for answer in engine.generate(self._requests(todo, bar)):
                 self._take(answer)
                 self._show(bar, started)
+        self._keep_throughput(time.monotonic() - started)
         self._check_dropped(todo)
+
+    def _keep_throughput(self, seconds: float) -> None:
+        """Tells `plan` how fast this model was here; servers run on machines of their own."""
+        engine = self.engine_settings
+        if engine.backend == "openai" or not self.tokens:
+            return
+        recipe, source = self.sampler.recipe, self.sampler.source
+        row = Measured(
+            model=measured_name(recipe, source),
+            gpu=device(),
+            gpus=engine.tensor_parallel_size * engine.pipeline_parallel_size,
+            prompts=self.prompts,
+            prompt_tokens=self.prompt_tokens,
+            answers=self.answers,
+            answer_tokens=self.tokens,
+            seconds=seconds,
+        )
+        try:
+            record(recipe.runs, row)
+        except (OSError, WRPOError) as error:  # no reason to lose answers
+            logger.warning("throughput is not kept: %s", error)
 
     def _load_tokenizer(self) -> PreTrainedTokenizerBase:
         from wrpo.chat import load_tokenizer
@@ -169,6 +194,7 @@ class _Run:
             if not usable:
                 self._write(part)
             for position, (messages, ids) in usable:
+                self.prompts, self.prompt_tokens = self.prompts + 1, self.prompt_tokens + len(ids)
                 for index in range(self.responses):
                     seed = self._seed(self.chunks[part][position], index)
                     yield Request((part, position, index), ids, messages, seed)
@@ -208,6 +234,7 @@ class _Run:
         part, position, index = answer.row
         prompt = self.chunks[part][position]
         if isinstance(answer, Completion):
+            self.answers += 1
             self.tokens += answer.token_count or 0
             self.open[part][position, index] = self._row(prompt, index, answer)
         else:

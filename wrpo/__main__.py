@@ -1,6 +1,6 @@
 """The pipeline as a whole.
 
-python -m wrpo plan   --recipe R   every stage with its state and its command
+python -m wrpo plan   --recipe R   every stage with state, command and price; --explain, --json
 python -m wrpo status --recipe R   how far each stage is; --watch 2 redraws, --json for scripts
 python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
 python -m wrpo schema              the recipe's JSON Schema, for editors
@@ -9,9 +9,15 @@ python -m wrpo reference           every field of the recipe, as markdown
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
+from wrpo.errors import RecipeError
+from wrpo.pricing.estimate import Estimator
+from wrpo.pricing.throughput import find_table, read_measured, read_table
+from wrpo.pricing.view import as_json, plan_json, plan_lines, price_lines
 from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text
 from wrpo.recipe.reference import reference_text
@@ -23,14 +29,37 @@ from wrpo.status_view import status_json, status_text, watch
 COMMANDS = ("plan", "status", "run", "schema", "reference")
 
 
-def plan(recipe: Recipe) -> None:
-    """Prints every stage in order: state, folder, command."""
+def plan(recipe: Recipe, args: argparse.Namespace) -> None:
+    """Prints every stage with its state, command and price."""
     pipeline = Pipeline(recipe)
-    lines = [f"run {recipe.run}: {len(pipeline.stages)} stages in {recipe.runs / recipe.run}", ""]
-    for name in pipeline.stages:
-        command = pipeline.shell_command(name)
-        lines.append(f"{pipeline.state(name):8} {name:20} {command}")
+    estimator = _estimator(pipeline, args)
+    prices = [estimator.stage(name) for name in pipeline.stages] if estimator else []
+    kind = estimator.kind if estimator else None
+    if args.json:
+        sys.stdout.write(as_json(plan_json(pipeline, prices, kind=kind)))
+        return
+    lines = plan_lines(pipeline)
+    if estimator:
+        lines += price_lines(prices, kind=estimator.kind, explain=args.explain)
+    else:
+        lines += ["", "no prices: there is no throughput.yaml beside the recipe or in recipes/"]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _estimator(pipeline: Pipeline, args: argparse.Namespace) -> Estimator | None:
+    """None where there is no throughput table.
+
+    Raises:
+        RecipeError: the table does not know the kind of GPU that is asked for.
+    """
+    path = args.throughput or find_table(args.recipe)
+    if path is None:
+        return None
+    table = read_table(path)
+    kind = args.gpu or table.gpu
+    if kind not in table.gpus:
+        raise RecipeError(f"--gpu: {path} has no {kind}; it has: {', '.join(table.gpus)}")
+    return Estimator(pipeline, table, read_measured(pipeline.recipe.runs), kind=kind)
 
 
 def status(recipe: Recipe, *, watched_s: float | None, as_json: bool) -> None:
@@ -59,7 +88,12 @@ def main() -> None:
         sys.stdout.write(editor_schema_text() if command == "schema" else reference_text())
         return
     parser = stage_parser(__doc__)
-    if command == "run":
+    if command == "plan":
+        parser.add_argument("--gpu", help="kind of GPU to price for; default: the table's `gpu`")
+        parser.add_argument("--explain", action="store_true", help="show the arithmetic")
+        parser.add_argument("--throughput", type=Path, help="another table of speeds and prices")
+        parser.add_argument("--json", action="store_true", help="one JSON object")
+    elif command == "run":
         parser.add_argument("--jobs", type=int, default=1, help="stages that may run at once")
     elif command == "status":
         parser.add_argument(
@@ -68,7 +102,7 @@ def main() -> None:
         parser.add_argument("--json", action="store_true", help="a JSON list of stages")
     args, recipe = parse_stage(parser)
     if command == "plan":
-        plan(recipe)
+        plan(recipe, args)
     elif command == "status":
         status(recipe, watched_s=args.watch, as_json=args.json)
     else:

@@ -6,6 +6,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def _writing_parts(name: str, state: State, folder: Path, manifest: dict[str, An
 def _since_pause(points: list[tuple[float, int]]) -> list[tuple[float, int]]:
     """The recent (time, count) points after the last long gap or step back."""
     points = points[-RECENT:]
-    gaps = [later[0] - earlier[0] for earlier, later in zip(points, points[1:], strict=False)]
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(points)]
     if not gaps:
         return points
     longest = max(PAUSE * statistics.median(gaps), 1.0)

@@ -46,7 +46,7 @@ def _log_offline_without_key() -> None:
         return
     os.environ["WANDB_MODE"] = "offline"
     logger.info(
-        "wandb: no key found, logging offline; upload later with: wandb sync %s/wandb/offline-run-*",
+        "wandb: no key found, logging offline; later: wandb sync %s/wandb/offline-run-*",
         os.environ["WANDB_DIR"],
     )
 

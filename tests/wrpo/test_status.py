@@ -4,7 +4,6 @@ import json
 import os
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
