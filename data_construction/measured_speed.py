@@ -39,7 +39,7 @@ class MeasuredSpeed:
         self._answer_tokens += tokens
 
     def keep(self) -> None:
-        """Adds what was counted to RUNS/throughput.yaml; a failure is a warning, no lost answers."""
+        """Adds what was counted to RUNS/throughput.yaml; a failure is but a warning."""
         if self._engine.backend == "openai" or not self._answer_tokens:
             return
         try:

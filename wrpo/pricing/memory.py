@@ -119,8 +119,7 @@ def training_memory(
     if second_model and not lora:  # adapters are switched off for the reference instead
         divided = processes.gpus if processes.sharded == "all" else 1
         state["reference"] = 4 * shape.parameters / divided
-    divided = "nothing" if processes.sharded == "nothing" else processes.sharded
-    note = f"{processes.gpus} GPUs, divided among them: {divided}"
+    note = f"{processes.gpus} GPUs, divided among them: {processes.sharded}"
     return Memory({name: size / GIB for name, size in state.items()}, note)
 
 
