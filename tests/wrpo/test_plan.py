@@ -17,7 +17,7 @@ def test_plan_names_states_commands_and_prices(write_recipe, run_module) -> None
     for name in Pipeline(load_recipe(path)).stages:
         assert f"missing  {name}" in result.stdout
     assert f"python -m wrpo.train --arm wrpo --recipe {path} prompts.exp" in result.stdout
-    assert "100 prompts x 2 answers x 450 tokens (expected length)" in result.stdout
+    assert "100 prompts, 200 answers x 450 tokens (expected length)" in result.stdout
     assert "size from its safetensors files, shape from config.json" in result.stdout
     assert "whole run: " in result.stdout
 

@@ -16,19 +16,15 @@ from wrpo.pricing.memory import (
 )
 from wrpo.pricing.shapes import Shape, shape_of
 from wrpo.pricing.throughput import GPU, Measured, Table, decode_speed
-from wrpo.pricing.volumes import Volumes
+from wrpo.pricing.volumes import Asked, Volumes
 from wrpo.pricing.work import EPOCHS, Rows, Work, short
 from wrpo.recipe import TARGET, Model, Recipe, preference
+from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.recipe.reward_sections import ModelReward
 from wrpo.recipe.sampling_sections import Engine
 from wrpo.recipe.training_sections import Preference, Training
-from wrpo.stages import (
-    Pipeline,
-    resolved_engine,
-    resolved_sampling,
-    sampling_model,
-    training_table,
-)
+from wrpo.sampling import resolved_engine, resolved_sampling, sampling_model
+from wrpo.stages import Pipeline, training_table
 from wrpo.status import stage_status
 
 _LIGHT = ("prompts", "build", "report")
@@ -91,6 +87,8 @@ class Estimator:
         if kind == "eval":
             return Estimate(name, unknown="depends on the benchmarks", left=left)
         try:
+            if kind == "sample" and rest in dataset_answers(self.recipe.prompts):
+                return Estimate(name, gpu_hours=0.0, dollars=0.0, left=left)
             if kind == "sample" and resolved_engine(self.recipe, rest).backend == "openai":
                 return self._served(name, rest, left)
             return self._priced(name, self._work(name), left)
@@ -136,30 +134,28 @@ class Estimator:
 
     # ---- sampling -------------------------------------------------------------------------------
 
-    def _asked(self, source: str) -> tuple[int, int]:
-        """Prompts that a model answers, and answers to each."""
-        count = self.volumes.prompts
-        if count is None:
+    def _asked(self, source: str) -> Asked:
+        asked = self.volumes.asked(source)
+        if asked is None:
             raise _Unknown(NO_PROMPTS)
-        prompts = count.preference if source == TARGET else count.total
-        return prompts, int(resolved_sampling(self.recipe, source)["responses"])
+        return asked
 
     def _sampling(self, source: str) -> Work:
-        prompts, responses = self._asked(source)
+        asked = self._asked(source)
         entry, engine = sampling_model(self.recipe, source), resolved_engine(self.recipe, source)
         shape = self._shape(entry)
         work = Work(self.gpu, gpus=engine.tensor_parallel_size * engine.pipeline_parallel_size)
         prompt, answer = self.volumes.prompt, self.volumes.answer(source)
-        written = prompts * responses * answer.tokens
+        written = asked.answers * answer.tokens
         work.lines.append(
-            f"{prompts:,} prompts x {responses} answers x {answer.tokens:,.0f} tokens "
+            f"{asked.prompts:,} prompts, {asked.answers:,} answers x {answer.tokens:,.0f} tokens "
             f"({answer.basis}) = {short(written)} answer tokens"
         )
         context = prompt.tokens + answer.tokens / 2
         speed, told = self._decode_speed(work, source, shape, engine, context=context)
         work.decode(written, speed=speed, told=told)
         if work.basis == "table":
-            rows = Rows(prompts * (1 if engine.prefix_caching else responses), prompt.tokens)
+            rows = Rows(asked.prompts if engine.prefix_caching else asked.answers, prompt.tokens)
             work.read(shape, rows, what=f"reading prompts ({prompt.basis})")
         sampling = resolved_sampling(self.recipe, source)
         work.memory = sampling_memory(
@@ -200,10 +196,10 @@ class Estimator:
         return min(rows, key=lambda row: abs(row.gpus - gpus), default=None)
 
     def _served(self, name: str, source: str, left: float) -> Estimate:
-        prompts, responses = self._asked(source)
+        asked = self._asked(source)
         entry, engine = sampling_model(self.recipe, source), resolved_engine(self.recipe, source)
-        read = prompts * responses * self.volumes.prompt.tokens
-        written = prompts * responses * self.volumes.answer(source).tokens
+        read = asked.answers * self.volumes.prompt.tokens
+        written = asked.answers * self.volumes.answer(source).tokens
         served = engine.served_model or entry.model
         price = self.table.hosted.get(served)
         if price is None:
@@ -227,17 +223,19 @@ class Estimator:
     # ---- forward passes -------------------------------------------------------------------------
 
     def _scoring(self, source: str) -> Work:
-        prompts, responses = self._asked(source)
+        asked = self._asked(source)
         work = Work(self.gpu)
         prompt, answer = self.volumes.prompt, self.volumes.answer(source)
-        rows = Rows(prompts, prompt.tokens, [answer.tokens] * responses)
+        each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
+        answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
+        rows = Rows(asked.prompts, prompt.tokens, answers)
         for name, reward in self.recipe.rewards.items():
             if not isinstance(reward, ModelReward):
                 continue
             shape = shape_of(reward.model, revision=reward.revision)
             if shape is None:
                 raise _Unknown(f"size of reward {name} unknown: its name does not tell it")
-            what = f"{name}, {responses} answers ({answer.basis}) behind each prompt"
+            what = f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
             work.read(shape, rows, what=what)
             memory = scoring_memory(
                 shape,

@@ -1,6 +1,7 @@
 """Prices of stages against sums done by hand, before, while and after a run has its data."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.recipe_files import tiny_recipe
 from wrpo.pricing.estimate import NO_PROMPTS, Estimate, Estimator, measured_name
 from wrpo.pricing.throughput import Hosted, Measured, Table
 from wrpo.pricing.view import plan_json, price_lines
+from wrpo.recipe import load_recipe
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import PROMPTS, RESPONSES
@@ -252,3 +254,30 @@ def test_the_sums_and_what_is_left_out_of_them(tmp_path: Path) -> None:
     lines = price_lines(estimates, kind="fast", explain=True)
     assert any("GPU hours x $2" in line for line in lines)
     assert lines[-1].startswith("without a price: eval/target")
+
+
+DOMAINS = """\
+    prompts:
+      datasets:
+        chat: {path: hub/chat, max_prompts: 1000, sft_share: 0.5}
+        maths: {path: hub/maths, domain_name: math, limit: 400, sft_share: 0}
+        own: {path: hub/own, limit: 300, sft_share: 1, answers: {source: gold, column: reply}}
+    sample:
+      domains: {math: {responses: 10}}
+    """
+
+
+def test_domains_have_their_own_prompts_and_answers(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    tiny_recipe(tmp_path)
+    text = path.read_text().split("prompts:")
+    rewards = "rewards:" + text[1].split("rewards:")[1]
+    path.write_text(text[0] + textwrap.dedent(DOMAINS) + rewards)
+    overrides = [*SIZES, f"runs={tmp_path / 'runs'}", "sources.numbers.domains=[math]"]
+    found = prices(Pipeline(load_recipe(path, overrides)))
+    assert found["sample/letters"].tokens == 1700 * 100 + (1000 * 5 + 400 * 10 + 300 * 5) * 200
+    assert found["sample/numbers"].tokens == 400 * 100 + 400 * 10 * 200
+    assert found["sample/target"].tokens == 900 * 100 + (500 * 5 + 400 * 10) * 200
+    assert found["sample/gold"].gpu_hours == 0
+    assert found["score/gold"].tokens == 300 * (100 + 200)
+    assert found["sft"].tokens == 3 * (500 + 300) * (100 + 200)
