@@ -38,7 +38,7 @@ demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
 
 test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recipe")
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
-		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile $(ARGS)
+		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## format, lint and types
 	$(PY) -m ruff format --check .

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
+from wrpo.local_paths import is_file
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
 from wrpo.recipe.reward_sections import ModelReward
@@ -382,7 +383,7 @@ def _report(recipe: Recipe) -> Stage:
 def _template_identity(path: Path | None) -> str | None:
     if path is None:
         return None
-    return f"{path.name}#{file_digest(path)}" if path.is_file() else str(path)
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
 
 
 def _task_identity(folder: Path | None) -> dict[str, str] | None:

@@ -53,16 +53,16 @@ def test_all_sources_at_once_score_as_each_by_itself(sampled_recipe) -> None:
 
 
 def test_answers_of_all_sources_share_one_prompt(sampled_recipe, monkeypatch) -> None:
-    from data_construction.rewards import conversation
+    from data_construction.rewards import network_reward
 
     seen = []
-    pack = conversation.packed_batch
+    pack = network_reward.packed_batch
 
     def packed_batch(conversations):
         seen.append([item.prompt for item in conversations])
         return pack(conversations)
 
-    monkeypatch.setattr(conversation, "packed_batch", packed_batch)
+    monkeypatch.setattr(network_reward, "packed_batch", packed_batch)
     score_sources(sampled_recipe, SOURCES, WHOLE)
     answers = [prompts.count(prompt) for prompts in seen[1:] for prompt in set(prompts)]
     assert answers == [5] * 10  # after the check of the first call
