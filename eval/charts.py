@@ -1,8 +1,8 @@
 """Charts of the report, drawn by matplotlib as SVG that is put into the page as it is.
 
 Colours are names of the page's style sheet, so that a chart follows light and dark; fonts are the
-page's too. A chart is 400 units wide, about the width of a phone. Titles and legends are HTML, which
-wraps where a phone needs it.
+page's too. A chart is 400 units wide, about the width of a phone. Titles and legends are HTML,
+which wraps where a phone needs it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH = 400.0
 COLOURS = 8
-FONT_SIZE = 11.0
+FONT_SIZE = 12.0
 _POINTS_PER_INCH = 72.0
 _ROW_HEIGHT = 24.0
 _MAX_POINTS = 400
@@ -153,10 +153,13 @@ def radar_chart(
     Args:
         series: name to one value per group, in the order of groups.
     """
+    from matplotlib.ticker import MaxNLocator
+
+    highest = max(value for values in series.values() for value in values)
     angles = [2 * math.pi * place / len(groups) for place in range(len(groups))]
     legend = _legend(series)
     with _picture(title, height=300.0) as drawing:
-        axes = drawing.axes(left=70, right=70, top=30, bottom=30, projection="polar")
+        axes = drawing.axes(left=60, right=60, top=24, bottom=24, projection="polar")
         axes.set_theta_offset(math.pi / 2)
         axes.set_theta_direction(-1)
         for (_, colour, dash), values in zip(legend, series.values(), strict=True):
@@ -166,7 +169,9 @@ def radar_chart(
             if colour == 0:
                 axes.fill(*closed, color=_colour(colour), alpha=0.15, linewidth=0)
         axes.set_xticks(angles, groups)
-        axes.set_ylim(0.0, max(value for values in series.values() for value in values) * 1.02)
+        axes.set_ylim(0.0, highest * 1.02)
+        axes.set_rlabel_position(180.0 / len(groups))
+        axes.set_yticks(MaxNLocator(3).tick_values(0.0, highest)[1:-1])
         axes.spines["polar"].set_color(_LINE)
     summary = "; ".join(
         f"{name}: " + ", ".join(f"{g} {v:.2f}" for g, v in zip(groups, values, strict=True))
@@ -200,7 +205,8 @@ def _picture(title: str, *, height: float) -> Iterator[_Drawing]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": title}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
         figure.patch.set_visible(False)
         drawing = _Drawing(figure, height=height)

@@ -51,8 +51,7 @@ FIRST = ("loss", "alpha", "rewards (beta x log-ratio)", "lengths (tokens)")
 ACROSS = {
     "loss": "loss",
     "alpha": "alpha",
-    "rewards/margins": "reward margin, preferred minus rejected",
-    "rewards/accuracies": "share of rows with the preferred reward above the rejected one",
+    "rewards/accuracies": "reward accuracy (preferred > rejected)",
 }
 """Metrics whose curves of all models share a chart, and the chart's title."""
 

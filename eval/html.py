@@ -1,4 +1,4 @@
-"""Renders a report as one HTML file that needs no network: style, script, charts and text are in it.
+"""Renders a report as one HTML file that needs no network: style, script and charts are in it.
 
 A content security policy lets the browser run our script and nothing else, and load nothing at all,
 whatever a model wrote into an answer.
@@ -17,6 +17,7 @@ from eval.charts import Chart
 from eval.page import (
     BETTER,
     WORSE,
+    Beside,
     Block,
     Card,
     Cards,
@@ -79,6 +80,8 @@ def _block(block: Block) -> str:
             return _table(block)
         case Figures():
             return '<div class="charts">\n' + "\n".join(map(_figure, block.charts)) + "\n</div>"
+        case Beside():
+            return '<div class="beside">\n' + "\n".join(map(_block, block.blocks)) + "\n</div>"
         case Code():
             return f"<pre>{escape(block.text)}</pre>"
         case Details():
@@ -110,7 +113,9 @@ def _cards(cards: Cards) -> str:
         '<button type="button">Open or close all</button>\n'
         '<output aria-live="polite"></output>\n</form>'
     )
-    body = "\n".join(_card(card, is_first=place == 0) for place, card in enumerate(cards.cards))
+    body = "\n".join(
+        _card(cards, card, is_first=place == 0) for place, card in enumerate(cards.cards)
+    )
     return f'{form}\n<div class="cards">\n{body}\n</div>'
 
 
@@ -126,16 +131,17 @@ def _select(name: str, everything: str, options: dict[str, str]) -> str:
     )
 
 
-def _card(card: Card, *, is_first: bool) -> str:
+def _card(cards: Cards, card: Card, *, is_first: bool) -> str:
     question = card.question.strip()
     short = question if len(question) <= _QUESTION_SHOWN else f"{question[:_QUESTION_SHOWN]} …"
-    tag = f'<span class="tag">{escape(card.group)}</span>' if card.group else ""
+    tags = (card.group, *(cards.outcomes[word] for word in [card.outcome] if word))
+    tag = "".join(f'<span class="tag">{escape(text)}</span>' for text in tags if text)
     inner = list(card.blocks) if short == question else [Code(question), *card.blocks]
     body = "\n".join(_block(block) for block in inner)
     return (
         f'<details class="card" data-group="{escape(card.group)}" '
         f'data-outcome="{escape(card.outcome)}"{" open" if is_first else ""}>'
-        f"<summary>{tag}{escape(short)}</summary>\n{body}\n</details>"
+        f"<summary>{escape(short)} {tag}</summary>\n{body}\n</details>"
     )
 
 
@@ -164,7 +170,7 @@ def _cell(cell: str) -> str:
     if isinstance(cell, Measured):
         tint = "" if cell.share is None else f' class="tinted" style="--share:{cell.share:.2f}"'
         value, bracket, interval = cell.partition(" [")
-        small = f"<br><small>[{escape(interval)}</small>" if bracket else ""
+        small = f" <small>[{escape(interval)}</small>" if bracket else ""
         return f"<td{tint}>{escape(value)}{small}</td>"
     long = ' class="long"' if len(cell) > _LONG_CELL else ""
     return f"<td{long}>{_inline(cell)}</td>"

@@ -32,7 +32,7 @@ def length_bias(evidence: Evidence) -> dict[str, Any]:
         its answers. `rows`: by training table, `longer`, the share of rows whose chosen answer has
         more tokens than the rejected one (equal counts half), and both mean lengths.
     """
-    answers = {name: table for name, table in _scored_lengths(evidence)}
+    answers = dict(_scored_lengths(evidence))
     correlation = {name: _correlation([table]) for name, table in answers.items()}
     sources = [table for name, table in answers.items() if name != TARGET]
     if len(sources) > 1:

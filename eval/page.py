@@ -27,7 +27,7 @@ BETTER, WORSE, NOT_SHOWN = "▲ better", "▼ worse", "● no difference shown"
 
 
 class Measured(str):
-    """A table cell `value [low, high]`; HTML sets the interval small, and tints the cell by `share`.
+    """A cell `value [low, high]`; HTML sets the interval small, and tints the cell by `share`.
 
     Attributes:
         share: 0 to 1, or None for no tint.
@@ -84,6 +84,13 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Blocks beside each other where there is room, a table and its chart for example."""
+
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
 class Code:
     """Preformatted text."""
 
@@ -128,7 +135,7 @@ class Cards:
     outcomes: dict[str, str] = field(default_factory=dict)
 
 
-Block = Heading | Paragraph | Items | Table | Figures | Code | Details | Cards
+Block = Heading | Paragraph | Items | Table | Figures | Beside | Code | Details | Cards
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
@@ -156,6 +163,8 @@ def _block(block: Block) -> str:
             return _table(block)
         case Figures():
             return ""
+        case Beside():
+            return markdown(block.blocks).rstrip()
         case Code():
             fence = _fence(block.text, shortest=3)
             return f"{fence}{block.language}\n{block.text.rstrip()}\n{fence}"

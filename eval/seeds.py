@@ -17,7 +17,7 @@ from eval.evidence import Evidence, display_name, read_run_folder
 from eval.output import write_report
 from eval.page import Block, Code, Details, Figures, Heading, Items, Paragraph, Table, number
 from eval.sections.common import fused_row, interval, model_hue
-from eval.sections.verdict import difference_chart, difference_table, words
+from eval.sections.verdict import differences, words
 from eval.statistics import LEVEL, SIGNIFICANCE, Estimate, standard_deviation, t_interval
 from eval.verdict import sentence
 from wrpo.errors import DataError, RecipeError
@@ -191,8 +191,7 @@ def _differences_by_seed(
         Items([sentence(comparison, unit="seeds") for comparison in comparisons]),
     ]
     return [
-        difference_table(comparisons),
-        Figures([difference_chart(comparisons)]),
+        differences(comparisons),
         Details(f"By seed, and in sentences ({scores.board.task}, {metric})", details),
     ]
 

@@ -27,7 +27,7 @@ def interval(
 ) -> Measured:
     """`value [low, high]` and the tail, the value alone where there is no interval."""
     value = number(estimate.value, digits=digits, signed=signed)
-    if math.isnan(estimate.low):
+    if math.isnan(estimate.low) or estimate.low == estimate.high:  # all prompts alike
         return measured(value, share=share)
     low = number(estimate.low, digits=digits, signed=signed)
     high = number(estimate.high, digits=digits, signed=signed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.charts import Range, bar_chart, line_chart, range_chart
-from eval.page import Block, Figures, Heading, Paragraph, Table, number
+from eval.page import Beside, Block, Figures, Heading, Paragraph, Table, number
 from eval.sections.common import interval
 from eval.statistics import LEVEL
 from wrpo.truncation import Limits
@@ -43,8 +43,14 @@ def _winners(stage: str, winners: dict[str, dict[str, float]]) -> list[Block]:
     title = f"Who wrote the preferred answers of {stage}"
     return [
         Heading(title, 3),
-        Table(["source", "rows", "share", "mean score"], rows),
-        Figures([bar_chart(shares, title=f"{stage}: share of preferred answers", unit="%")]),
+        Beside(
+            [
+                Table(["source", "rows", "share", "mean score"], rows),
+                Figures(
+                    [bar_chart(shares, title=f"{stage}: share of preferred answers", unit="%")]
+                ),
+            ]
+        ),
     ]
 
 
@@ -134,4 +140,4 @@ def _distributions(title: str, by_name: dict[str, dict[str, float]]) -> list[Blo
         title=f"{title}: median, middle 50% and 90%",
     )
     header = ["answers of", "answers", "mean", "5%", "25%", "median", "75%", "95%"]
-    return [Heading(title, 3), Table(header, rows), Figures([chart])]
+    return [Heading(title, 3), Beside([Table(header, rows), Figures([chart])])]

@@ -42,7 +42,7 @@ def provenance(evidence: Evidence, stages: list[dict[str, Any]]) -> list[Block]:
         Heading("Versions and models", 3),
         _versions(stages),
         _models(evidence),
-        *_first_prompts(evidence),
+        _first_prompts(evidence),
         Details("Commands, as they were run", [Code(_commands(stages))]),
         Details("Resolved recipe", [Code(dump_recipe(evidence.recipe), "yaml")]),
     ]
@@ -86,7 +86,7 @@ def _commands(stages: list[dict[str, Any]]) -> str:
     return "\n".join(stage["command"] for stage in stages if "command" in stage)
 
 
-def _first_prompts(evidence: Evidence) -> list[Block]:
+def _first_prompts(evidence: Evidence) -> Details:
     blocks: list[Block] = []
     for name, results in evidence.results.items():
         inner: list[Block] = []
@@ -94,6 +94,5 @@ def _first_prompts(evidence: Evidence) -> list[Block]:
             first = facts["first_prompt"]
             text = f"{first['text']}\n\ntoken ids: {first['token_ids']}"
             inner += [Paragraph(task), Code(f"{text}\n{facts['generation_kwargs']}")]
-        title = f"First prompt as {display_name(evidence.recipe, name)} saw it"
-        blocks.append(Details(title, inner))
-    return blocks
+        blocks.append(Details(display_name(evidence.recipe, name), inner))
+    return Details("The first prompt as each model saw it, with token ids", blocks)

@@ -117,7 +117,7 @@ def who_beats_whom(
         [label(recipe, row), *(_win(matrix[row].get(column)) for column in board.models)]
         for row in board.models
     ]
-    header = ["wins of … over", *(label(recipe, model) for model in board.models)]
+    header = ["row wins over", *board.models]
     return [
         Heading(f"Who beats whom on {board.task}"),
         Paragraph(f"By {board.primary}, on {len(board.ids)} prompts."),

@@ -21,19 +21,20 @@ def training(evidence: Evidence) -> list[Block]:
     names = {name: display_name(evidence.recipe, name) for name in evidence.histories}
     arms = {names[name]: log for name, log in evidence.histories.items() if name != "sft"}
     together = curves.charts_across(arms)
+    shared = {chart.title for chart in together if chart.title != "loss"}
     blocks.append(Paragraph(NOTE, "note"))
     if together:
         blocks.append(Figures(together))
     for name, history in evidence.histories.items():
         ends = curves.endpoints(history)
         rows = [[metric, f"{first:.4g}", f"{last:.4g}"] for metric, (first, last) in ends.items()]
-        more = [
+        more: list[Block] = [
             Figures(curves.charts(history, first=False)),
             Table(["metric", "first", "last"], rows),
         ]
         blocks += [
             Heading(names[name], 3),
-            Figures(curves.charts(history, first=True)),
+            Figures([c for c in curves.charts(history, first=True) if c.title not in shared]),
             Details(f"More of {names[name]}: other curves, first and last values", more),
         ]
     return blocks

@@ -8,6 +8,7 @@ from eval.page import (
     BETTER,
     NOT_SHOWN,
     WORSE,
+    Beside,
     Block,
     Details,
     Figures,
@@ -43,10 +44,7 @@ def verdict(comparisons: list[list[Comparison]], missing: dict[str, str]) -> lis
     for same_metric in comparisons:
         blocks.append(Paragraph(words(same_metric, unit="prompts"), "lead"))
     for same_metric in comparisons:
-        blocks += [
-            difference_table(same_metric),
-            Figures([difference_chart(same_metric)]),
-        ]
+        blocks.append(differences(same_metric))
     if comparisons:
         blocks += [Paragraph(_note(comparisons), "note"), _sentences(comparisons)]
     else:
@@ -66,6 +64,11 @@ def words(comparisons: list[Comparison], *, unit: str) -> str:
     return f"On **{first.task}**, by **{first.metric}**, {size} {unit}: {overview(comparisons)}"
 
 
+def differences(comparisons: list[Comparison]) -> Beside:
+    """The comparisons on one metric as a table and a chart."""
+    return Beside([difference_table(comparisons), Figures([difference_chart(comparisons)])])
+
+
 def difference_table(comparisons: list[Comparison]) -> Table:
     """One row per comparison on a metric."""
     first = comparisons[0]
@@ -79,7 +82,7 @@ def difference_table(comparisons: list[Comparison]) -> Table:
         for c in comparisons
     ]
     header = [
-        f"WRPO against … ({first.task}, {first.metric})",
+        f"{first.task}, {first.metric}: WRPO against",
         "WRPO is",
         f"difference [{LEVEL:.0%} interval]",
         "Holm's p",
