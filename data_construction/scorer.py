@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_construction.joint_parts import Part
 from data_construction.prompt_lookup import PromptLookup
+from wrpo.errors import DataError
 from wrpo.recipe import Recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import Row, dropped_row, read_parquet
@@ -55,7 +56,7 @@ class Scorer:
         domains: dict[int, str] = {}
         candidates: dict[int, Candidate] = {}
         for place, answer in enumerate(answers):
-            prompt = self.prompts[answer["prompt_id"]]
+            prompt = self._prompt(answer["prompt_id"])
             problem = self._unscorable(prompt, answer)
             if problem:
                 rows[place] = _dropped(answer, *problem)
@@ -73,16 +74,18 @@ class Scorer:
 
         if self._rewards is None:
             self._rewards = {
-                name: load_reward(settings) for name, settings in self.recipe.rewards.items()
+                name: load_reward(settings, self.recipe)
+                for name, settings in self.recipe.rewards.items()
             }
         return self._rewards
 
-    @property
-    def prompts(self) -> PromptLookup:
-        """The prompts of the run."""
+    def _prompt(self, prompt_id: str) -> Row:
         if self._prompts is None:
             self._prompts = PromptLookup(Pipeline(self.recipe).finished("prompts"))
-        return self._prompts
+        rows = self._prompts[prompt_id]
+        if not rows:
+            raise DataError(f"answer to unknown prompt {prompt_id}; sample again")
+        return rows[0]
 
     def _unscorable(self, prompt: Row, answer: Row) -> tuple[str, str] | None:
         if not answer["text"].strip():
@@ -123,7 +126,7 @@ class Scorer:
 def _candidate(prompt: Row, answer: Row) -> Candidate:
     from data_construction.rewards import Candidate
 
-    return Candidate(prompt["messages"], answer["text"], prompt["answer"])
+    return Candidate(prompt["messages"], answer["text"], prompt["answer"], prompt["prompt_id"])
 
 
 def _dropped(answer: Row, reason: str, detail: str) -> Row:
