@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from wrpo.errors import DataError
 from wrpo.tables import Row, parts, read_column, read_parquet
 
 _PARTS_IN_MEMORY = 2
 
 
-class PromptLookup:
+class RowLookup:
     """The rows of a finished stage by prompt id; only ids and the parts read last are in memory."""
 
     def __init__(self, folder: Path) -> None:
@@ -21,10 +22,25 @@ class PromptLookup:
         }
         self._rows = lru_cache(maxsize=_PARTS_IN_MEMORY)(_by_id)
 
-    def __getitem__(self, prompt_id: str) -> list[Row]:
+    def rows(self, prompt_id: str) -> list[Row]:
         """The rows of one prompt, in their order; none where it has none."""
         path = self._path_of.get(prompt_id)
         return self._rows(path)[prompt_id] if path else []
+
+
+class PromptLookup(RowLookup):
+    """The rows of RUN/prompts, one per prompt."""
+
+    def __getitem__(self, prompt_id: str) -> Row:
+        """The row of one prompt.
+
+        Raises:
+            DataError: no such prompt.
+        """
+        rows = self.rows(prompt_id)
+        if not rows:
+            raise DataError(f"answer to unknown prompt {prompt_id}; sample again")
+        return rows[0]
 
 
 def _by_id(path: Path) -> dict[str, list[Row]]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_construction.joint_parts import Part
 from data_construction.prompt_lookup import PromptLookup
-from wrpo.errors import DataError
 from wrpo.recipe import Recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import Row, dropped_row, read_parquet
@@ -56,7 +55,7 @@ class Scorer:
         domains: dict[int, str] = {}
         candidates: dict[int, Candidate] = {}
         for place, answer in enumerate(answers):
-            prompt = self._prompt(answer["prompt_id"])
+            prompt = self.prompts[answer["prompt_id"]]
             problem = self._unscorable(prompt, answer)
             if problem:
                 rows[place] = _dropped(answer, *problem)
@@ -79,13 +78,12 @@ class Scorer:
             }
         return self._rewards
 
-    def _prompt(self, prompt_id: str) -> Row:
+    @property
+    def prompts(self) -> PromptLookup:
+        """The prompts of the run."""
         if self._prompts is None:
             self._prompts = PromptLookup(Pipeline(self.recipe).finished("prompts"))
-        rows = self._prompts[prompt_id]
-        if not rows:
-            raise DataError(f"answer to unknown prompt {prompt_id}; sample again")
-        return rows[0]
+        return self._prompts
 
     def _unscorable(self, prompt: Row, answer: Row) -> tuple[str, str] | None:
         if not answer["text"].strip():

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Protocol
 
-from data_construction.prompt_lookup import PromptLookup
+from data_construction.prompt_lookup import RowLookup
 from data_construction.rewards.base import Candidate, Refusal
 from data_construction.rewards.judge_comparison import Comparison
 from data_construction.rewards.judge_grade import Grade
@@ -112,6 +112,6 @@ def load_judge_reward(settings: JudgeReward, recipe: Recipe) -> JudgeScores:
     question: Question = Grade(settings, recipe.judges[settings.judge])
     if settings.opponent is not None:
         folder = Pipeline(recipe).finished(f"sample/{settings.opponent}")
-        question = Comparison(settings, PromptLookup(folder))
+        question = Comparison(settings, RowLookup(folder))
     cache = recipe.runs / "judgements.sqlite"
     return JudgeScores(settings, recipe.judges[settings.judge], question, cache)

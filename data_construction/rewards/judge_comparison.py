@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from data_construction.prompt_lookup import PromptLookup
+from data_construction.prompt_lookup import RowLookup
 from data_construction.rewards.base import Candidate, Refusal
 from wrpo.judging import JudgeRequest, Verdict
 from wrpo.recipe.judge_questions import as_text, fill, last_match, template_name
@@ -19,7 +19,7 @@ class Comparison:
     Judges prefer one of two places (arXiv 2306.05685), so each pair is shown in both orders.
     """
 
-    def __init__(self, settings: JudgeReward, opponent: PromptLookup) -> None:
+    def __init__(self, settings: JudgeReward, opponent: RowLookup) -> None:
         self._opponent = opponent
         self._opponent_name = settings.opponent
         self._template = settings.template
@@ -28,7 +28,7 @@ class Comparison:
 
     def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Refusal:
         """The answer as A, then as B; nothing is asked about equal answers."""
-        answers = self._opponent[candidate.prompt_id]
+        answers = self._opponent.rows(candidate.prompt_id)
         other = min(answers, key=lambda row: row["index"])["text"] if answers else ""
         if not other.strip():
             return Refusal("no_opponent_answer", f"of {self._opponent_name}")

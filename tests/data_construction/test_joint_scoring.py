@@ -123,7 +123,9 @@ def test_prompts_are_found_by_id_with_few_parts_in_memory(tmp_path: Path) -> Non
         map(list, "abcdef")
     )
     (tmp_path / "part-00002.parquet").unlink()
-    assert len(prompts["e"]) == 1 and prompts["g"] == []
+    assert prompts["e"]["prompt_id"] == "e" and prompts.rows("g") == []
+    with pytest.raises(DataError, match="unknown prompt g"):
+        prompts["g"]
 
 
 def test_parts_come_back_whole_and_in_order(sampled_recipe) -> None:

@@ -728,10 +728,13 @@ CODE_AND_MATHS = "prompts.datasets={c: {path: c.jsonl}, m: {path: m.jsonl, domai
 
 def test_the_verifier_of_a_domain_is_a_reward_that_covers_it(tmp_path: Path) -> None:
     check = "rewards.check={type: math, domains: [maths]}"
-    rules = "build.correctness={domains: [%s], reward: check}"
-    assert load(tmp_path, "", check, rules % "maths").build.correctness is not None
-    message = refusal(tmp_path, "", check, rules % "maths, code")
-    assert "reward check does not cover code; add to rewards.check.domains" in message
+    rules = "build.domains={%s: {verifier: %s}}"
+    good = load(tmp_path, "", CODE_AND_MATHS, check, rules % ("maths", "check"))
+    assert good.build.domains["maths"].verifier == "check"
+    message = refusal(tmp_path, "", CODE_AND_MATHS, check, rules % ("c", "check"))
+    assert "reward check does not cover c; add it to rewards.check.domains" in message
+    message = refusal(tmp_path, "", CODE_AND_MATHS, check, rules % ("maths", "chekc"))
+    assert 'no reward "chekc"; rewards: rm, check' in message
 
 
 JUDGES = "judges={strict: {model: m, endpoints: ['http://host/v1']}}"
@@ -765,14 +768,6 @@ def test_the_question_of_a_judge_must_have_its_fields(tmp_path: Path) -> None:
     assert "must have the fields ['answer', 'prompt']" in message and "rubric" in message
     question.write_text("{{prompt}} {{answer}} from {{low}}")
     assert load(tmp_path, "", JUDGES, reward).rewards["j"].template == question.read_text()
-
-    rules = "build.domains={%s: {verifier: %s}}"
-    good = load(tmp_path, "", CODE_AND_MATHS, check, rules % ("maths", "check"))
-    assert good.build.domains["maths"].verifier == "check"
-    message = refusal(tmp_path, "", CODE_AND_MATHS, check, rules % ("c", "check"))
-    assert "reward check does not cover c; add it to rewards.check.domains" in message
-    message = refusal(tmp_path, "", CODE_AND_MATHS, check, rules % ("maths", "chekc"))
-    assert 'no reward "chekc"; rewards: rm, check' in message
 
 
 @pytest.mark.parametrize(

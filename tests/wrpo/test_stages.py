@@ -172,7 +172,7 @@ def test_the_domains_of_a_reward_enter_the_key_only_where_they_are_set(tmp_path:
 
 def test_a_judge_enters_the_key_by_what_decides_its_verdicts(tmp_path: Path) -> None:
     judges = "judges={j: {model: m, endpoints: ['http://host/v1']}}"
-    reward = "rewards.rm={type: judge, judge: j, opponent: numbers}"
+    reward = "rewards.style={type: judge, judge: j, opponent: numbers}"
 
     def key(*overrides: str) -> dict[str, object]:
         return Pipeline(tiny_recipe(tmp_path, judges, reward, *overrides)).key("score/letters")
@@ -184,7 +184,7 @@ def test_a_judge_enters_the_key_by_what_decides_its_verdicts(tmp_path: Path) -> 
     found = []
     for words in ("which?", "which one?"):
         question.write_text(f"{words} {{{{prompt}}}} {{{{answer_a}}}} {{{{answer_b}}}}")
-        found.append(key(f"rewards.rm.prompt={question}"))
+        found.append(key(f"rewards.style.prompt={question}"))
     assert found[0] != found[1] != key()
 
 

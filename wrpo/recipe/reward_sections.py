@@ -120,11 +120,11 @@ class InstructionReward(RewardSection):
 Reward = Annotated[
     ClassifierReward
     | ArmoRMReward
-    | JudgeReward
     | AnswerReward
     | CodeReward
     | MathReward
-    | InstructionReward,
+    | InstructionReward
+    | JudgeReward,
     Field(discriminator="type"),
 ]
 REWARD_TYPES = {

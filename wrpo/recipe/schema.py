@@ -226,8 +226,9 @@ class Recipe(Section):
         if judge is None:
             known = ", ".join(self.judges) or "none"
             raise ValueError(f'{where}.judge: no judge "{reward.judge}"; judges: {known}')
-        if reward.opponent is not None and reward.opponent not in self.sources:
-            known = ", ".join(self.sources)
+        sources = [*self.sources, *dataset_answers(self.prompts)]
+        if reward.opponent is not None and reward.opponent not in sources:
+            known = ", ".join(sources)
             raise ValueError(f'{where}.opponent: no source "{reward.opponent}"; sources: {known}')
         if reward.samples > 1 and judge.temperature == 0:
             raise ValueError(
