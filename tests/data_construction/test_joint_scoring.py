@@ -119,9 +119,7 @@ def test_prompts_are_found_by_id_with_few_parts_in_memory(tmp_path: Path) -> Non
     for number, keys in enumerate(["ab", "cd", "ef"]):
         part(tmp_path, "x", number, keys).path.rename(tmp_path / f"part-0000{number}.parquet")
     prompts = PromptLookup(tmp_path)
-    assert [[row["prompt_id"] for row in prompts[key]] for key in "abcdef"] == list(
-        map(list, "abcdef")
-    )
+    assert [prompts[key]["prompt_id"] for key in "abcdef"] == list("abcdef")
     (tmp_path / "part-00002.parquet").unlink()
     assert prompts["e"]["prompt_id"] == "e" and prompts.rows("g") == []
     with pytest.raises(DataError, match="unknown prompt g"):

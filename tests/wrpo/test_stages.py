@@ -179,7 +179,7 @@ def test_a_judge_enters_the_key_by_what_decides_its_verdicts(tmp_path: Path) -> 
 
     assert set(key()["inputs"]) == {"prompts", "sample/letters", "sample/numbers"}
     assert key("judges.j.concurrency=2") == key()
-    assert key("judges.j.version=2") != key()
+    assert key("judges.j.version=v2") != key()
     question = tmp_path / "question.txt"
     found = []
     for words in ("which?", "which one?"):
