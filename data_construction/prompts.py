@@ -16,7 +16,7 @@ from typing import Any
 
 from data_construction.contamination import benchmark_index, whole_text
 from data_construction.dropped import check_dropped
-from data_construction.messages import prompt_messages, user_text
+from data_construction.messages import dataset_prompt, user_text
 from data_construction.near_duplicates import near_duplicates
 from data_construction.prompt_filters import rejection
 from data_construction.records import UnusableRow, numbered_records
@@ -166,9 +166,7 @@ def _prompt_row(record: Any, dataset: PromptDataset, origin: str) -> Row:
         raise record
     if not isinstance(record, dict):
         raise UnusableRow(f"is a {type(record).__name__}, not an object with columns")
-    if dataset.prompt not in record:
-        raise UnusableRow(f'has no column "{dataset.prompt}"; it has: {", ".join(record)}')
-    messages = prompt_messages(record[dataset.prompt])
+    messages = dataset_prompt(record, dataset)
     answer = record.get(dataset.answer) if dataset.answer else None
     domain = record.get(dataset.domain) if dataset.domain else None
     return {

@@ -245,3 +245,20 @@ def test_repeated_prompts_of_a_dataset_with_answers_are_no_loss(write_recipe, tm
     answers = {"column": "solution", "source": "teacher"}
     kept, dropped = collect(recipe_for(write_recipe, dataset(file, answers=answers)))
     assert len(kept) == 1 and not dropped
+
+
+def test_the_input_column_follows_the_prompt(write_recipe, tmp_path) -> None:
+    rows = [
+        {"text": "Translate.", "more": "sea"},
+        {"text": "Sing.", "more": ""},
+        {"text": "Hum.", "more": None},
+        {"text": "Say.", "more": ["x"]},
+        {"text": "No column."},
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    kept, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / "p.jsonl", input="more")))
+    texts = {row["messages"][0]["content"] for row in kept}
+    assert texts == {"Translate.\n\nsea", "Sing.", "Hum."}
+    assert ["list, not text" in dropped[0]["detail"], '"more"' in dropped[1]["detail"]] == [
+        True
+    ] * 2
