@@ -81,6 +81,19 @@ def user_text(messages: Sequence[dict[str, str]]) -> str:
     return "\n".join(turn["content"] for turn in messages if turn["role"] == "user")
 
 
+def encodable(text: str) -> str:
+    """The text, if it can be written at all.
+
+    Raises:
+        UnusableRow: it holds lone surrogates, which is also what bytes that are no UTF-8 become.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UnusableRow("its text is not valid Unicode, or its bytes are not UTF-8") from None
+    return text
+
+
 def _kind(role: str) -> str:
     return "prompt" if role == "user" else "answer"
 
@@ -91,11 +104,7 @@ def _message(turn: Any) -> dict[str, str]:
         raise UnusableRow(f"a turn is not {{role, content}} of text: {str(turn)[:80]}")
     if not content.strip() and role == "user":
         raise UnusableRow("a user turn is empty")
-    try:
-        content.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UnusableRow("a turn is not valid Unicode text") from None
-    return {"role": role, "content": content}
+    return {"role": role, "content": encodable(content)}
 
 
 def _role_and_content(turn: dict[str, Any]) -> tuple[Any, Any]:
