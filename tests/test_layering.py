@@ -120,6 +120,17 @@ def test_checking_a_recipe_and_planning_it_load_nothing_heavy() -> None:
     assert loaded_by(code) == set()
 
 
+def test_pricing_a_run_and_its_status_load_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from wrpo.__main__ import main\n"
+        "for command in ('plan', 'status', 'schema', 'reference'):\n"
+        "    sys.argv = ['wrpo', command]\n"
+        "    main()"
+    )
+    assert loaded_by(code) == set()
+
+
 def test_the_test_sees_a_heavy_import() -> None:
     assert loaded_by("import torch") >= {"torch"}
 

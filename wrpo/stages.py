@@ -207,7 +207,8 @@ def _needed(stages: list[Stage]) -> list[Stage]:
 
 
 def _prompts(recipe: Recipe) -> Stage:
-    settings = recipe.prompts.model_dump(mode="json", exclude={"max_dropped_share"})
+    unused = {"max_dropped_share", "expected_prompts"}
+    settings = recipe.prompts.model_dump(mode="json", exclude=unused)
     # Steps that are off stay out, so that prompts made without them keep their key.
     settings = {key: value for key, value in settings.items() if value is not None}
     benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})

@@ -17,7 +17,7 @@ from wrpo.stages import Pipeline
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FUSECHAT3 = sorted(set((RECIPES / "fusechat3").glob("*.yaml")) - {RECIPES / "fusechat3/base.yaml"})
-RUNS = [*sorted(RECIPES.glob("*.yaml")), *FUSECHAT3]
+RUNS = [*sorted(set(RECIPES.glob("*.yaml")) - {RECIPES / "throughput.yaml"}), *FUSECHAT3]
 SOURCES = sorted((RECIPES / "sources").glob("*.yaml"))
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 

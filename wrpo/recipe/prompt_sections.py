@@ -126,6 +126,9 @@ class Prompts(Section):
     near_duplicates: NearDuplicates | None = Field(
         None, description="Removes near copies, `{}` with the defaults; unset: only equal prompts."
     )
+    expected_prompts: int | None = Field(
+        None, ge=1, description="How many there will be, for `plan`; unset: what `limit` says."
+    )
     sft_share: Share = Field(1 / 3, description="Share that goes to SFT; the rest to preferences.")
     max_dropped_share: Share = Field(
         0.2, description="The stage stops above this share of unusable and repeated rows."
