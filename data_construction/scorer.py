@@ -78,7 +78,7 @@ class Scorer:
 
         if self._rewards is None:
             self._rewards = {
-                name: load_reward(settings, self.recipe)
+                name: load_reward(settings, self._pipeline)
                 for name, settings in self.recipe.rewards.items()
             }
         return self._rewards

@@ -10,6 +10,7 @@ from data_construction.joint_parts import Part
 from data_construction.scorer import Scorer
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor_sections import RayExecutor
+from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.reward_sections import ClassifierEngine, ModelReward
 from wrpo.stage_folder import StageFolder, dropped_name
 from wrpo.stages import Pipeline
@@ -48,7 +49,11 @@ def score_on_ray(
         by_name[name].count(kept, read_parquet(dropped) if dropped.exists() else [])
 
     pipeline = Pipeline(recipe)
-    samples = {stage.name: f"sample/{stage.source}" for stage in stages}
+    inputs = {name for stage in stages for name in pipeline[stage.name].inputs}
+    opponents = {r.opponent for r in recipe.rewards.values() if isinstance(r, JudgeReward)}
+    samples = {
+        stage.name: f"sample/{stage.source}" for stage in stages if stage.source not in opponents
+    }
     run_on_ray(
         PartsJob(
             name="score" if len(stages) > 1 else stages[0].name,
@@ -58,7 +63,7 @@ def score_on_ray(
                 tuple(PartPlace(f"score/{part.source}", part.number) for part in group)
                 for group in groups
             ],
-            inputs={name: pipeline.finished(name) for name in ("prompts", *samples.values())},
+            inputs={name: pipeline.finished(name) for name in sorted(inputs)},
             open_maker=_open,
             replicas=recipe.score.engine.replicas,
             gpus=_gpus(recipe),
