@@ -43,7 +43,9 @@ UNUSED_FIELDS = {
 }
 _EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
 BUILD_TABLES = ("sft", "triples", "pairs")
-_OPTIONAL_OF_DATASETS = ("domain_name", "answers", "filters", "max_prompts", "sft_share")
+_OPTIONAL_OF_DATASETS = (
+    *("input", "domain_name", "answers", "filters", "max_prompts", "sft_share"),
+)
 
 
 _command_line: tuple[list[str], list[str]] = (["--recipe", "RECIPE"], [])
