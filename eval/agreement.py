@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.answers import shorten
-from eval.results import RESULTS, plain, read_results, read_samples
+from eval.results import RESULTS, read_results, read_samples
 from wrpo.cli import run_main
 from wrpo.errors import DataError, MissingInputError
 
@@ -139,13 +139,20 @@ def _add_samples(found: Evaluation, task: str, rows: list[dict[str, Any]]) -> No
     for row in rows:
         item = (task, int(row["doc_id"]))
         response = row["resps"][0][0]
-        text = response if isinstance(response, str) else json.dumps(plain(row["resps"]))
+        text = response if isinstance(response, str) else json.dumps(_numbers(row["resps"]))
         found.answers.setdefault(item, text)
         suffix = f" ({row['filter']})" if several else ""
         scores = found.scores.setdefault(item, {})
         for name in row["metrics"]:
             if isinstance(row[name], (int, float)):
                 scores[name + suffix] = float(row[name])
+
+
+def _numbers(value: Any) -> Any:
+    """Log-likelihoods, which lm-eval writes as text, as numbers."""
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return value == "True" if value in ("True", "False") else float(value)
 
 
 def _json(text: str, path: Path) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,17 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, tiny_world: Path) -> dict[str, Recipe]:
-    """The same evaluation by transformers and by vLLM."""
+def evaluated(
+    tmp_path_factory: pytest.TempPathFactory, tiny_world: Path
+) -> Callable[[str], Recipe]:
+    """Evaluates one tiny model by the backend that is asked for, once."""
     from tests.tiny_models import save_tiny
 
     folder = tmp_path_factory.mktemp("runs")
     model = save_tiny(folder / "model", head_dim=32)  # a size that CPU attention supports
-    recipes = {}
-    for backend in ("hf", "vllm"):
+
+    @functools.cache
+    def evaluate(backend: str) -> Recipe:
         recipe = make_recipe(
             folder,
             model,
@@ -62,9 +67,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_world: Path) -> dict[str
         )
         engine = recipe.sample.engine.model_copy(update=ENGINE)
         sample = recipe.sample.model_copy(update={"engine": engine})
-        recipes[backend] = recipe.model_copy(update={"run": backend, "sample": sample})
-        evaluate_models(recipes[backend], "target")
-    return recipes
+        recipe = recipe.model_copy(update={"run": backend, "sample": sample})
+        evaluate_models(recipe, "target")
+        return recipe
+
+    return evaluate
 
 
 def api_folder(recipe: Recipe) -> Path:
@@ -85,11 +92,11 @@ def run_command(line: str, output: Path) -> None:
 @pytest.mark.slow  # starts lm-eval's command twice and a vLLM engine twice
 @pytest.mark.parametrize("backend", ["hf", "vllm"])
 def test_the_plain_command_gives_the_numbers_of_the_api(
-    runs: dict[str, Recipe], tmp_path: Path, backend: str
+    evaluated: Callable[[str], Recipe], tmp_path: Path, backend: str
 ) -> None:
     if backend == "vllm":
         pytest.importorskip("vllm")
-    recipe = runs[backend]
+    recipe = evaluated(backend)
     lines = [line for line in print_commands(recipe, "target") if line.startswith("lm-eval ")]
     assert len(lines) == 1
     run_command(lines[0], tmp_path)
@@ -100,9 +107,11 @@ def test_the_plain_command_gives_the_numbers_of_the_api(
 
 
 @pytest.mark.slow
-def test_the_backends_agree_and_the_comparison_says_so(runs: dict[str, Recipe]) -> None:
+def test_the_backends_agree_and_the_comparison_says_so(
+    evaluated: Callable[[str], Recipe],
+) -> None:
     pytest.importorskip("vllm")
-    found = [read_evaluation(api_folder(runs[backend])) for backend in ("hf", "vllm")]
+    found = [read_evaluation(api_folder(evaluated(backend))) for backend in ("hf", "vllm")]
     lines = agreement(*found)
     assert lines[0].split() == ["metric", "first", "second", "difference"]
     assert "tiny_world acc,none" in "\n".join(lines)
