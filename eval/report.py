@@ -122,6 +122,7 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
         *papers.papers(recipe, numbers["papers"]),
         *training.training(evidence),
         *data.data(numbers["data"]),
+        Heading("Answers side by side"),
         *examples,
         *provenance.provenance(evidence, numbers["stages"]),
     ]
