@@ -124,7 +124,7 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
         *data.data(numbers["data"]),
         Heading("Answers side by side"),
         *examples,
-        *provenance.provenance(evidence, numbers["stages"]),
+        *provenance.provenance(evidence, numbers["stages"], judges_cost=judged.cost(judged_by)),
     ]
     return numbers, blocks
 
