@@ -171,10 +171,10 @@ class Recipe(Section):
     def _distinct_names(self) -> Recipe:
         given = dataset_answers(self.prompts)
         self._names(dict.fromkeys(given))
-        for what, names in (("a source and an arm", self.arms), ("two sources", given)):
+        for what, names in (("both a source and an arm", self.arms), ("two sources", given)):
             both = sorted(set(self.sources) & set(names))
             if both:
-                raise ValueError(f"{both} name both {what}; rename one")
+                raise ValueError(f"{both} name {what}; rename one")
         return self
 
     @model_validator(mode="after")
