@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from wrpo.recipe.executor_sections import Executor, LocalExecutor
 from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
@@ -67,10 +68,19 @@ class DomainRules(Section):
     )
 
 
+class ScoreEngine(Section):
+    """How scoring is spread."""
+
+    replicas: int | None = Field(
+        None, ge=1, description="Ray: actors, each with all rewards; unset: as many as fit."
+    )
+
+
 class Score(Section):
     """How scoring deals with bad rows."""
 
     max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+    engine: ScoreEngine = Field(default_factory=ScoreEngine, description="Speed only.")
 
 
 class Build(Section):
@@ -137,6 +147,9 @@ class Recipe(Section):
     runs: Path = Field(Path("runs"), description="Folder that holds the run directories.")
     reuse: str | None = Field(
         None, description="Another run whose finished stages serve where their keys are equal."
+    )
+    executor: Executor = Field(
+        default_factory=LocalExecutor, description="Where sampling and scoring run; speed only."
     )
     seed: int = Field(42, ge=0, description="Seed of splits, sampling and training.")
     sources: dict[str, Source] = Field(min_length=1, description="The teachers, by name.")
