@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wrpo.errors import MissingInputError, RecipeError
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stages import Pipeline, model_names, sampling_model
 
 ALL = "all"
@@ -38,10 +39,10 @@ def chosen_names(recipe: Recipe, name: str) -> list[str]:
     Raises:
         RecipeError: no model of that name in the run, or no tasks to evaluate on.
     """
-    if not recipe.eval.tasks:
+    if not evaluated_tasks(recipe.eval):
         raise RecipeError(
-            "eval.tasks is empty: list lm-eval task names in the recipe, or on the command line: "
-            "'eval.tasks=[gsm8k]'"
+            "the recipe names no benchmark of lm-eval: set eval.suite (python -m eval.suites lists "
+            "them) or eval.tasks, in the recipe or on the command line: eval.suite=quick"
         )
     known = model_names(recipe)
     if name == ALL:

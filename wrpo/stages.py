@@ -20,7 +20,9 @@ from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
 from wrpo.recipe.reward_sections import ModelReward
 from wrpo.recipe.sampling_sections import Engine
+from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import key_differences, read_manifest
+from wrpo.task_identity import task_settings
 
 State = Literal["missing", "partial", "done", "stale"]
 
@@ -32,6 +34,7 @@ UNUSED_FIELDS = {
     "cgpo": {"sft_on", "alpha", "fusion", *_LOSS_FIELDS},
     "sft": {"alpha", "beta", "likelihood", "reference", "fusion", "cgpo", *_LOSS_FIELDS},
 }
+_EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
 BUILD_TABLES = ("sft", "triples", "pairs")
 
 
@@ -185,8 +188,8 @@ def _stages(recipe: Recipe) -> list[Stage]:
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [_logprobs(recipe, model, rows) for model, rows in scored]
     stages += [_train(recipe, arm) for arm in arms]
-    if recipe.eval.tasks:
-        tasks = _task_identity(recipe.eval.include_path)
+    if evaluated_tasks(recipe.eval):
+        tasks = task_settings(recipe.eval)
         stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
         stages.append(_report(recipe))
     unread = recipe.build.imported.tables().keys() - {"sft", *(t.split("/")[1] for t in tables)}
@@ -359,9 +362,10 @@ def _train(recipe: Recipe, arm: str) -> Stage:
     )
 
 
-def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
+def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
     settings = recipe.eval.model_dump(
-        mode="json", exclude={"engine", "metrics", "group_by", "sources", "include_path"}
+        mode="json",
+        exclude={"engine", "metrics", "group_by", "sources", *_EVAL_FILES},
     )
     inputs: tuple[str, ...] = ()
     if name in (TARGET, *recipe.sources):
@@ -370,9 +374,7 @@ def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
         settings["chat_template"] = _template_identity(entry.chat_template)
     else:
         inputs = (name,)
-    if tasks is not None:
-        settings["tasks_folder"] = tasks
-    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings)
+    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
 
 
 def _report(recipe: Recipe) -> Stage:
@@ -384,10 +386,3 @@ def _template_identity(path: Path | None) -> str | None:
     if path is None:
         return None
     return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
-
-
-def _task_identity(folder: Path | None) -> dict[str, str] | None:
-    if folder is None:
-        return None
-    files = sorted(file for file in folder.rglob("*") if file.suffix in (".yaml", ".py", ".jsonl"))
-    return {str(file.relative_to(folder)): file_digest(file) for file in files}

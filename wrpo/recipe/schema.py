@@ -89,7 +89,14 @@ class EvalEngine(Section):
 class Eval(Section):
     """lm-eval runs of every model of the run."""
 
-    tasks: list[str] = Field(default_factory=list, description="lm-eval task or group names.")
+    suite: str | list[str] | None = Field(
+        None,
+        description="Suite or suites of benchmarks: names in eval/suites/, or paths of own files.",
+    )
+    tasks: list[str] = Field(
+        default_factory=list,
+        description="lm-eval task or group names, beside or instead of a suite.",
+    )
     include_path: Path | None = Field(None, description="Folder with further lm-eval tasks.")
     backend: Literal["hf", "vllm"] = Field("hf", description="lm-eval model type.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
@@ -100,7 +107,17 @@ class Eval(Section):
     metrics: list[str] = Field(default_factory=list, description="Shown first; empty: all.")
     group_by: str | None = Field(None, description="Document field the report breaks down by.")
     sources: bool = Field(True, description="Evaluate the source models too.")
+    sandbox: Literal["bubblewrap", "none-i-accept-the-risk"] = Field(
+        "bubblewrap", description="Where programs that models wrote run, in code benchmarks."
+    )
     engine: EvalEngine = Field(default_factory=EvalEngine, description="Speed only.")
+
+    @property
+    def suites(self) -> list[str]:
+        """The names under `suite`."""
+        if self.suite is None:
+            return []
+        return [self.suite] if isinstance(self.suite, str) else self.suite
 
 
 class Recipe(Section):
