@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from itertools import islice
+from functools import partial
 from typing import Any
 
 from data_construction.contamination import benchmark_index, whole_text
+from data_construction.distinct_rows import DistinctRows
 from data_construction.dropped import check_dropped
-from data_construction.messages import prompt_messages, user_text
+from data_construction.messages import dataset_prompt, encodable, user_text
 from data_construction.near_duplicates import near_duplicates
 from data_construction.prompt_filters import rejection
-from data_construction.records import UnusableRow, numbered_records
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
 from wrpo.recipe import Recipe
-from wrpo.recipe.prompt_sections import Decontaminate, Filters, NearDuplicates, PromptDataset
+from wrpo.recipe.prompt_sections import Decontaminate, NearDuplicates, PromptDataset, Prompts
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import PROMPTS, Row, dropped_row
@@ -63,13 +63,16 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
         DataError: a dataset cannot be read, or no prompt is left.
     """
     settings = recipe.prompts
-    rows, dropped = _distinct(settings.datasets)
-    if settings.filters:
-        dropped += _filter(rows, settings.filters)
+    found = _distinct(settings.datasets)
+    rows, dropped = found.rows, found.dropped
+    dropped += _filter(rows, settings)
     if settings.decontaminate:
         dropped += _decontaminate(rows, settings.decontaminate)
     if settings.near_duplicates:
         dropped += _thin_out(rows, settings.near_duplicates)
+    for origin, dataset in settings.datasets.items():
+        if dataset.max_prompts:
+            dropped += _choose(rows, origin, dataset.max_prompts, recipe.seed)
     if not rows:
         reasons = "; ".join(f"{row['reason']}: {row['detail']}" for row in dropped[:3])
         places = ", ".join(dataset.path for dataset in settings.datasets.values())
@@ -77,40 +80,39 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
             f"no usable prompt in `prompts.datasets` ({places}). {reasons or 'They hold no rows'}"
         )
     for key, row in rows.items():
-        in_sft = unit_hash(recipe.seed, key) < settings.sft_share
-        row["split"] = "sft" if in_sft else "preference"
+        own = settings.datasets[row["origin"]].sft_share
+        share = settings.sft_share if own is None else own
+        row["split"] = "sft" if unit_hash(recipe.seed, key) < share else "preference"
     return [rows[key] for key in sorted(rows)], dropped
 
 
-def _distinct(datasets: dict[str, PromptDataset]) -> tuple[Rows, list[Row]]:
-    """Usable prompts by id; of equal ones the first row stays."""
-    rows: Rows = {}
-    dropped: list[Row] = []
+def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
+    """Usable prompts by id.
+
+    Where answers come with the prompts, a repeated row is one more answer and no drop.
+    """
+    found = DistinctRows()
     for origin, dataset in datasets.items():
-        for number, record in islice(_numbered(dataset), dataset.limit):
-            where = f"{dataset.path} row {number}"
-            try:
-                row = _prompt_row(record, dataset, origin)
-            except UnusableRow as problem:
-                dropped.append(dropped_row("", "unusable", f"{where}: {problem}"))
-                continue
-            if row["prompt_id"] in rows:
-                dropped.append(dropped_row(row["prompt_id"], "duplicate", where))
-            else:
-                rows[row["prompt_id"]] = row
-    return rows, dropped
+        try:
+            found.add(
+                dataset,
+                partial(_prompt_row, dataset=dataset, origin=origin),
+                limit=dataset.limit,
+                drop_repeated=dataset.answers is None,
+            )
+        except MissingInputError as error:
+            raise MissingInputError(f"prompts: {error}") from None
+    return found
 
 
-def _numbered(dataset: PromptDataset) -> Any:
-    try:
-        return numbered_records(dataset)
-    except MissingInputError as error:
-        raise MissingInputError(f"prompts: {error}") from None
-
-
-def _filter(rows: Rows, filters: Filters) -> list[Row]:
+def _filter(rows: Rows, settings: Prompts) -> list[Row]:
+    """Each dataset's own filters, else those of all."""
     dropped = []
     for key in sorted(rows):
+        own = settings.datasets[rows[key]["origin"]].filters
+        filters = settings.filters if own is None else own
+        if filters is None:
+            continue
         reason = rejection(user_text(rows[key]["messages"]), rows[key]["domain"], filters)
         if reason:
             del rows[key]
@@ -141,22 +143,26 @@ def _thin_out(rows: Rows, settings: NearDuplicates) -> list[Row]:
     return dropped
 
 
-def _prompt_row(record: Any, dataset: PromptDataset, origin: str) -> Row:
-    if isinstance(record, UnusableRow):
-        raise record
-    if not isinstance(record, dict):
-        raise UnusableRow(f"is a {type(record).__name__}, not an object with columns")
-    if dataset.prompt not in record:
-        raise UnusableRow(f'has no column "{dataset.prompt}"; it has: {", ".join(record)}')
-    messages = prompt_messages(record[dataset.prompt])
+def _choose(rows: Rows, origin: str, count: int, seed: int) -> list[Row]:
+    """Keeps `count` prompts of a dataset: those with the lowest hash, which is not the split's."""
+    own = [key for key, row in rows.items() if row["origin"] == origin]
+    own.sort(key=lambda key: (unit_hash(seed, f"chosen {key}"), key))
+    for key in own[count:]:
+        del rows[key]
+    return [dropped_row(key, "beyond_max_prompts", origin) for key in sorted(own[count:])]
+
+
+def _prompt_row(record: dict[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:
+    messages = dataset_prompt(record, dataset)
+    key = prompt_id(messages)
     answer = record.get(dataset.answer) if dataset.answer else None
     domain = record.get(dataset.domain) if dataset.domain else None
-    return {
-        "prompt_id": prompt_id(messages),
+    return key, {
+        "prompt_id": key,
         "messages": messages,
-        "domain": str(domain) if domain is not None else origin,
+        "domain": encodable(str(domain)) if domain is not None else dataset.domain_name or origin,
         "origin": origin,
-        "answer": None if answer is None else str(answer),
+        "answer": None if answer is None else encodable(str(answer)),
     }
 
 

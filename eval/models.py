@@ -9,7 +9,8 @@ from pathlib import Path
 from wrpo.errors import MissingInputError, RecipeError
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.suite import evaluated_tasks
-from wrpo.stages import Pipeline, model_names, sampling_model
+from wrpo.sampling import sampling_model
+from wrpo.stages import Pipeline, model_names
 
 ALL = "all"
 

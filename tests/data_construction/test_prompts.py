@@ -11,7 +11,7 @@ from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows
 
 
-def dataset(path: Path, **columns: str) -> dict[str, object]:
+def dataset(path: Path, **columns: object) -> dict[str, object]:
     return {"datasets": {"d": {"path": str(path), "prompt": "text", **columns}}}
 
 
@@ -184,3 +184,105 @@ def test_a_folder_of_files_and_a_saved_dataset_give_the_same_prompts(
     assert len(found[0]) == 6 and found[0] == found[1] == found[2]
     with pytest.raises(MissingInputError, match="no split test"):
         collect(recipe_for(write_recipe, dataset(tmp_path / "splits", split="test")))
+
+
+def two_datasets(tmp_path: Path, **second: object) -> dict[str, object]:
+    """`talk` and `sums`, forty prompts each; the second with further settings."""
+    found: dict[str, object] = {}
+    for name, text in (("talk", "Talk about {}, please."), ("sums", "What is {} + 1?")):
+        lines = [json.dumps({"text": text.format(n), "gold": str(n + 1)}) for n in range(40)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        found[name] = {"path": str(tmp_path / f"{name}.jsonl"), "prompt": "text"}
+    found["sums"] = {**found["sums"], **second}  # type: ignore[dict-item]
+    return found
+
+
+def test_a_dataset_has_its_own_domain_filters_and_share(write_recipe, tmp_path) -> None:
+    own = {"domain_name": "maths", "filters": {}, "sft_share": 0.75}
+    prompts = {"datasets": two_datasets(tmp_path, **own), "filters": {"remove_math": True}}
+    rows, dropped = collect(recipe_for(write_recipe, prompts))
+    assert not dropped and {(r["origin"], r["domain"]) for r in rows} == {
+        ("talk", "talk"),
+        ("sums", "maths"),
+    }
+    sft = dict.fromkeys(("talk", "sums"), 0)
+    for row in rows:
+        sft[row["origin"]] += row["split"] == "sft"
+    assert sft["talk"] < 20 < sft["sums"] < 40
+    everything = {"datasets": two_datasets(tmp_path, sft_share=1), "filters": {"remove_math": True}}
+    _, dropped = collect(recipe_for(write_recipe, everything))
+    assert [row["reason"] for row in dropped] == ["math"] * 40
+
+
+def test_a_share_of_one_leaves_no_preference_prompt_and_moves_no_other(
+    write_recipe, tmp_path
+) -> None:
+    splits = []
+    for share in ({}, {"sft_share": 1.0}):
+        prompts = {"datasets": two_datasets(tmp_path, **share)}
+        rows, _ = collect(recipe_for(write_recipe, prompts))
+        splits.append({r["prompt_id"]: r["split"] for r in rows if r["origin"] == "talk"})
+    assert splits[0] == splits[1]
+    assert {row["split"] for row in rows if row["origin"] == "sums"} == {"sft"}
+
+
+def test_max_prompts_keeps_a_choice_that_is_not_the_split(write_recipe, tmp_path) -> None:
+    prompts = {"datasets": two_datasets(tmp_path, max_prompts=15)}
+    rows, dropped = collect(recipe_for(write_recipe, prompts))
+    kept = [row for row in rows if row["origin"] == "sums"]
+    assert len(kept) == 15 and len(rows) == 55
+    assert [row["reason"] for row in dropped] == ["beyond_max_prompts"] * 25
+    assert {row["split"] for row in kept} == {"sft", "preference"}
+    fewer = {"datasets": two_datasets(tmp_path, max_prompts=9)}
+    rows, _ = collect(recipe_for(write_recipe, fewer))
+    assert {r["prompt_id"] for r in rows if r["origin"] == "sums"} < {r["prompt_id"] for r in kept}
+
+
+def test_repeated_prompts_of_a_dataset_with_answers_are_no_loss(write_recipe, tmp_path) -> None:
+    file = tmp_path / "p.jsonl"
+    rows = [{"text": "2 + 2?", "solution": f"4, says {n}"} for n in range(6)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    answers = {"column": "solution", "source": "teacher"}
+    kept, dropped = collect(recipe_for(write_recipe, dataset(file, answers=answers)))
+    assert len(kept) == 1 and not dropped
+
+
+def test_the_input_column_follows_the_prompt(write_recipe, tmp_path) -> None:
+    rows = [
+        {"text": "Translate.", "more": "sea"},
+        {"text": "Sing.", "more": ""},
+        {"text": "Hum.", "more": None},
+        {"text": "Say.", "more": ["x"]},
+        {"text": "No column."},
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    kept, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / "p.jsonl", input="more")))
+    texts = {row["messages"][0]["content"] for row in kept}
+    assert texts == {"Translate.\n\nsea", "Sing.", "Hum."}
+    assert ["list, not text" in dropped[0]["detail"], '"more"' in dropped[1]["detail"]] == [
+        True
+    ] * 2
+
+
+def test_a_row_that_is_not_utf8_does_not_take_the_file_with_it(write_recipe, tmp_path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "a.csv").write_bytes(b"text,gold\ngood,1\nb\xffd,2\nfine,3\nextra,4,5\n")
+    (tmp_path / "a.json").write_bytes(
+        b'[{"text": "good"}, {"text": "b\xffd"}, {"text": "\\ud800"}, {"text": "fine"}]'
+    )
+    raw = pa.array([b"good", b"b\xffd", b"fine"]).cast(pa.binary())
+    column = pa.StringArray.from_buffers(3, *raw.buffers()[1:])
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    for name, bad in (("csv", 2), ("json", 2), ("parquet", 1)):
+        rows, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / f"a.{name}")))
+        assert {row["messages"][0]["content"] for row in rows} == {"good", "fine"}, name
+        assert [row["reason"] for row in dropped] == ["unusable"] * bad, name
+
+
+def test_a_gold_answer_that_cannot_be_written_drops_its_row(write_recipe, tmp_path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"text": "a", "gold": "\\ud800"}\n{"text": "b", "gold": 2}')
+    rows, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / "p.jsonl", answer="gold")))
+    assert [row["answer"] for row in rows] == ["2"]
+    assert "not valid Unicode" in dropped[0]["detail"]

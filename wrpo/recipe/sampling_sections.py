@@ -138,6 +138,9 @@ class Model(Section):
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
     parameters_b: float | None = Field(None, gt=0, description="Size in billions, for planning.")
+    active_parameters_b: float | None = Field(
+        None, gt=0, description="What one token uses of it, in a mixture of experts; for planning."
+    )
     sampling: SamplingOverride = Field(
         default_factory=SamplingOverride, description="What differs from `sample` for this model."
     )
@@ -146,11 +149,22 @@ class Model(Section):
     )
 
 
+class Source(Model):
+    """A teacher."""
+
+    domains: list[str] | None = Field(
+        None, min_length=1, description="Only prompts of these domains; unset: all."
+    )
+
+
 class Sample(Sampling):
-    """Sampling of every model; `target` and each source may override."""
+    """Sampling of every model; the strongest word has the source, or `target`, then the domain."""
 
     target: SamplingOverride = Field(
         default_factory=SamplingOverride, description="What differs for the SFT target."
+    )
+    domains: dict[str, SamplingOverride] = Field(
+        default_factory=dict, description="What differs for the prompts of a domain."
     )
     max_prompt_tokens: int = Field(1800, ge=1, description="Longer prompts are dropped.")
     chunk_prompts: int = Field(256, ge=1, description="Prompts per part file: the unit of resume.")
