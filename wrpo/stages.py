@@ -15,6 +15,7 @@ from typing import Any, Literal
 from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
+from wrpo.judged_stages import answer_settings, judge_settings
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
 from wrpo.recipe.reward_sections import ModelReward
@@ -184,6 +185,7 @@ def _stages(recipe: Recipe) -> list[Stage]:
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [_logprobs(recipe, model, rows) for model, rows in scored]
     stages += [_train(recipe, arm) for arm in arms]
+    stages += _judged(recipe)
     if recipe.eval.tasks:
         tasks = _task_identity(recipe.eval.include_path)
         stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
@@ -360,7 +362,7 @@ def _train(recipe: Recipe, arm: str) -> Stage:
 
 def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
     settings = recipe.eval.model_dump(
-        mode="json", exclude={"engine", "metrics", "group_by", "sources", "include_path"}
+        mode="json", exclude={"engine", "metrics", "group_by", "sources", "include_path", "judged"}
     )
     inputs: tuple[str, ...] = ()
     if name in (TARGET, *recipe.sources):
@@ -374,8 +376,41 @@ def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
     return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings)
 
 
+def _judged(recipe: Recipe) -> list[Stage]:
+    """The answers of every model to the judged benchmarks, then the verdicts on them."""
+    benchmarks = list(recipe.eval.judged)
+    names = model_names(recipe)
+    stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
+    for benchmark in benchmarks:
+        settings = judge_settings(recipe, benchmark)
+        command = ("eval.judge", "--benchmark", benchmark, "--model")
+        for name in names:
+            inputs = (f"answers/{benchmark}/{name}",)
+            stages.append(
+                Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings)
+            )
+    return stages
+
+
+def _answers(recipe: Recipe, benchmark: str, name: str) -> Stage:
+    settings = answer_settings(recipe, benchmark)
+    inputs: tuple[str, ...] = (name,)
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        settings["model"] = model_identity(entry.model, entry.revision)
+        settings["chat_template"] = _template_identity(entry.chat_template)
+        inputs = ()
+    command = ("eval.generate", "--benchmark", benchmark, "--model", name)
+    return Stage(f"answers/{benchmark}/{name}", command, inputs, settings)
+
+
 def _report(recipe: Recipe) -> Stage:
     inputs = tuple(f"eval/{name}" for name in model_names(recipe))
+    inputs += tuple(
+        f"judge/{benchmark}/{name}"
+        for benchmark in recipe.eval.judged
+        for name in model_names(recipe)
+    )
     return Stage("report", ("eval.report",), inputs)
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 
 from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.judge_sections import JudgeModel
+from wrpo.recipe.judged_sections import Judged, JudgedName
 from wrpo.recipe.prompt_sections import Prompts
 from wrpo.recipe.reward_sections import Reward
 from wrpo.recipe.sampling_sections import Model, Sample
@@ -100,6 +101,9 @@ class Eval(Section):
     metrics: list[str] = Field(default_factory=list, description="Shown first; empty: all.")
     group_by: str | None = Field(None, description="Document field the report breaks down by.")
     sources: bool = Field(True, description="Evaluate the source models too.")
+    judged: dict[JudgedName, Judged] = Field(
+        default_factory=dict, description="Benchmarks that a judge scores, by name."
+    )
     engine: EvalEngine = Field(default_factory=EvalEngine, description="Speed only.")
 
 
@@ -146,6 +150,16 @@ class Recipe(Section):
         both = sorted(set(self.sources) & set(self.arms))
         if both:
             raise ValueError(f"{both} name both a source and an arm; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _benchmarks_have_judges(self) -> Recipe:
+        for name, judged in self.eval.judged.items():
+            if judged.judge not in self.judges:
+                known = ", ".join(self.judges) or "none"
+                raise ValueError(
+                    f'eval.judged.{name}: no judge "{judged.judge}"; judges: {known}'
+                )
         return self
 
     @model_validator(mode="after")
