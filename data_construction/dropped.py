@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from wrpo.errors import DataError
 from wrpo.stage_folder import DROPPED_FILE, StageFolder
 from wrpo.tables import DROPPED, Row, write_parquet
+
+if TYPE_CHECKING:
+    from data_construction.part_sampler import PartSampler, WrittenPart
 
 
 def check_dropped(
@@ -33,5 +39,43 @@ def check_dropped(
         f"{folder.path}: {lost} of {total} rows dropped ({share:.0%}), more than "
         f"max_dropped_share={limit:.0%} allows. First reason: {first['reason']} "
         f"({first['detail']}). All of them: python -m data_construction.peek {folder.path} "
-        "--dropped. Mend the data or raise the limit"
+        "--dropped. Mend the data and delete the folder, or raise the limit"
     )
+
+
+def answers_lost(dropped: Iterable[Row], responses: int) -> int:
+    """How many answers dropped rows stand for: a dropped prompt (index -1) is all of its own."""
+    return sum(responses if row["index"] < 0 else 1 for row in dropped)
+
+
+class DroppedAnswers:
+    """Watches the parts of a sampling stage, those of earlier starts too.
+
+    The limit is a share of all answers of the stage, so the stage stops as soon as it is sure
+    to be passed.
+
+    Raises:
+        DataError: it is passed already.
+    """
+
+    def __init__(self, sampler: PartSampler) -> None:
+        self._sampler = sampler
+        self._lost = answers_lost(sampler.folder.dropped_rows(), sampler.responses)
+        self._check()
+
+    def add(self, written: WrittenPart) -> None:
+        """Counts one more part.
+
+        Raises:
+            DataError: the limit is passed.
+        """
+        self._lost += written.lost
+        if written.lost:
+            self._check()
+
+    def _check(self) -> None:
+        total = self._sampler.prompts.total * self._sampler.responses
+        limit = self._sampler.recipe.sample.max_dropped_share
+        if self._lost > limit * total:
+            folder = self._sampler.folder
+            check_dropped(folder, folder.dropped_rows(), lost=self._lost, total=total, limit=limit)

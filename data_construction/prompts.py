@@ -72,7 +72,10 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
         dropped += _thin_out(rows, settings.near_duplicates)
     if not rows:
         reasons = "; ".join(f"{row['reason']}: {row['detail']}" for row in dropped[:3])
-        raise DataError(f"no usable prompt in any dataset of `prompts.datasets`. {reasons}")
+        places = ", ".join(dataset.path for dataset in settings.datasets.values())
+        raise DataError(
+            f"no usable prompt in `prompts.datasets` ({places}). {reasons or 'They hold no rows'}"
+        )
     for key, row in rows.items():
         in_sft = unit_hash(recipe.seed, key) < settings.sft_share
         row["split"] = "sft" if in_sft else "preference"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wrpo.errors import DataError, MissingInputError
+from wrpo.local_paths import is_file, is_folder
 from wrpo.recipe.prompt_sections import Dataset
 from wrpo.tables import parts
 
@@ -32,10 +33,10 @@ def numbered_records(dataset: Dataset) -> Iterator[tuple[int, Any]]:
 
 def _records(dataset: Dataset) -> Iterable[Any]:
     path = Path(dataset.path)
-    if path.is_dir():
+    if is_folder(path):
         return _folder(path, dataset)
     if path.suffix in _READERS:
-        if not path.is_file():
+        if not is_file(path):
             raise MissingInputError(f"no file {path}")
         return _READERS[path.suffix](path)
     return _hub(dataset)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.evidence import Evidence
+from eval.intervals import Floats
 from eval.results import Sample, SampleId
-from eval.statistics import Estimate, Floats, PairedBootstrap
+from eval.statistics import Estimate, differences, means
 from wrpo.errors import DataError
 
 ORACLE = "best source per prompt"
@@ -58,15 +59,16 @@ class Board:
         means = {name: self.direction(metric) * self.column(name, metric).mean() for name in models}
         return max(means, key=lambda name: means[name])
 
-    def bootstrap(self, metric: str, *, group: str = ALL_PROMPTS) -> PairedBootstrap:
-        """A paired bootstrap of all models over the prompts of a group."""
-        chosen = [group in (ALL_PROMPTS, own) for own in self.groups or [""] * len(self.ids)]
-        return PairedBootstrap(self.values[np.array(chosen), :, self.metrics.index(metric)])
-
     def estimates(self, metric: str, *, group: str = ALL_PROMPTS) -> dict[str, Estimate]:
-        """Mean and interval of every model."""
-        bootstrap = self.bootstrap(metric, group=group)
-        return {name: bootstrap.mean(index) for index, name in enumerate(self.models)}
+        """Mean and interval of every model over the prompts of a group."""
+        chosen = [group in (ALL_PROMPTS, own) for own in self.groups or [""] * len(self.ids)]
+        columns = self.values[np.array(chosen), :, self.metrics.index(metric)]
+        return dict(zip(self.models, means(columns), strict=True))
+
+    def against(self, model: str, others: list[str], metric: str) -> list[Estimate]:
+        """The model minus each other one, prompt by prompt."""
+        columns = np.stack([self.column(name, metric) for name in others], axis=1)
+        return differences(self.column(model, metric), columns)
 
 
 def boards(evidence: Evidence) -> list[Board]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from eval.board import Board
-from eval.statistics import Estimate, PairedBootstrap, holm
+from eval.statistics import SIGNIFICANCE, Estimate, holm
 from wrpo.recipe import TARGET, Recipe, preference
 
 FUSED = "wrpo"
@@ -33,8 +34,17 @@ class Comparison:
 
     @property
     def outcome(self) -> int:
-        """1: WRPO is better, -1: worse, 0: no difference shown."""
-        return self.direction * self.estimate.sign
+        """1: WRPO is better, -1: worse, 0: no difference shown.
+
+        A difference is shown when the interval leaves out 0 and Holm's p is below 0.05.
+        """
+        shown = math.isnan(self.holm_p) or self.holm_p < SIGNIFICANCE
+        return self.direction * self.estimate.sign if shown else 0
+
+    @property
+    def uncorrected(self) -> bool:
+        """Whether the interval leaves out 0 and the correction for several comparisons does not."""
+        return self.outcome == 0 and self.estimate.sign != 0
 
 
 def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
@@ -56,18 +66,13 @@ def compare(recipe: Recipe, board: Board, metric: str) -> list[Comparison]:
     """All comparisons on one metric; empty when WRPO is not evaluated."""
     if FUSED not in board.models:
         return []
-    bootstrap: PairedBootstrap = board.bootstrap(metric)
-    fused = board.models.index(FUSED)
+    named = opponents(recipe, board, metric)
+    if not named:
+        return []
+    estimates = board.against(FUSED, list(named), metric)
     found = [
-        Comparison(
-            task=board.task,
-            metric=metric,
-            other=name,
-            label=label,
-            estimate=bootstrap.difference(fused, board.models.index(name)),
-            direction=board.direction(metric),
-        )
-        for name, label in opponents(recipe, board, metric).items()
+        Comparison(board.task, metric, name, label, estimate, board.direction(metric))
+        for (name, label), estimate in zip(named.items(), estimates, strict=True)
     ]
     return with_holm(found)
 

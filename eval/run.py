@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eval.models import ALL, EvalModel, chosen_names, resolve_models
 from eval.results import SAMPLES, read_results, write_results
@@ -83,6 +83,7 @@ def _task_manager(recipe: Recipe) -> TaskManager:
 
 
 def _evaluate(pipeline: Pipeline, model: EvalModel, manager: TaskManager) -> None:
+    from eval.engines.load import engine_arguments
     from eval.harness import evaluate
 
     recipe = pipeline.recipe
@@ -92,31 +93,10 @@ def _evaluate(pipeline: Pipeline, model: EvalModel, manager: TaskManager) -> Non
         if folder.open():
             return
         results, rows = evaluate(
-            model, recipe.eval, manager=manager, engine=_vllm_arguments(recipe, model.name)
+            model, recipe.eval, manager=manager, engine=engine_arguments(recipe, model.name)
         )
         write_results(folder.path, results)
         folder.write_all(rows, SAMPLES)
-
-
-def _vllm_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Engine settings of sampling, which serve vLLM here too."""
-    if recipe.eval.backend != "vllm":
-        return {}
-    entry = recipe.sources.get(name, recipe.target)
-    engine = recipe.sample.engine.model_dump() | entry.engine.model_dump(exclude_none=True)
-    arguments = {
-        "tensor_parallel_size": engine["tensor_parallel_size"],
-        "pipeline_parallel_size": engine["pipeline_parallel_size"],
-        "gpu_memory_utilization": engine["gpu_memory_utilization"],
-        "max_num_seqs": engine["max_num_seqs"],
-        "enforce_eager": engine["enforce_eager"],
-        "enable_prefix_caching": engine["prefix_caching"],
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-    }
-    if engine["kv_cache_mib"] is not None:
-        arguments["kv_cache_memory_bytes"] = engine["kv_cache_mib"] * 2**20
-    return arguments
 
 
 def _headline(pipeline: Pipeline, name: str) -> str:

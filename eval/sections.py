@@ -9,6 +9,7 @@ from eval import curves
 from eval.board import ORACLE, Board
 from eval.compare import FUSED, Comparison
 from eval.evidence import Evidence, display_name
+from eval.intervals import RESAMPLES
 from eval.page import (
     Block,
     Code,
@@ -21,7 +22,7 @@ from eval.page import (
     Verbatim,
     number,
 )
-from eval.statistics import LEVEL, RESAMPLES, Estimate
+from eval.statistics import LEVEL, SIGNIFICANCE, Estimate
 from eval.svg import Range, range_chart
 from eval.verdict import overview, sentence
 from wrpo.recipe import Recipe, dump_recipe
@@ -29,10 +30,10 @@ from wrpo.truncation import Limits
 
 SCORES_NOTE = (
     "characters: mean length of an answer. "
-    f"Brackets are {LEVEL:.0%} intervals: percentile bootstrap over prompts, {RESAMPLES:,} "
-    "resamples, fixed seed. They say how far the numbers depend on which prompts were drawn, not "
-    "how far they depend on the training seed; for that, repeat the run with other seeds and use "
-    "`python -m eval.report --runs`."
+    f"Brackets are {LEVEL:.0%} intervals over prompts: Wilson's for shares of 0s and 1s, a "
+    f"studentised bootstrap for other scores ({RESAMPLES:,} resamples, fixed seed). They say how "
+    "far the numbers depend on which prompts were drawn, not how far they depend on the training "
+    "seed; for that, repeat the run with other seeds and use `python -m eval.report --runs`."
 )
 ORACLE_NOTE = (
     f"**{ORACLE}**: for each prompt the answer of whichever source scores best there, by "
@@ -62,9 +63,11 @@ def verdict(comparisons: list[list[Comparison]], missing: dict[str, str]) -> lis
 
 
 DIFFERENCE_NOTE = (
-    "Differences are WRPO minus the other model on the same prompts (paired). “No difference "
-    f"shown” means that the {LEVEL:.0%} interval contains 0, not that the models are equal. Holm p "
-    "is adjusted for all comparisons on the same metric. The best single source is the one with "
+    "Differences are WRPO minus the other model on the same prompts (paired), with Tango's "
+    "interval for scores of 0 and 1 and a studentised bootstrap for others. A difference is shown "
+    f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all "
+    f"comparisons on the same metric, is below {SIGNIFICANCE:.2f}. “No difference shown” does not mean that the "
+    "models are equal. The best single source is the one with "
     "the best mean on these prompts, which favours it slightly. All of this is one run with one "
     "training seed."
 )

@@ -1,8 +1,8 @@
-"""Intervals and tests for the report, as pure functions of arrays.
+"""Estimates with intervals and tests for the report, as pure functions of arrays.
 
-Within one run the unit is the prompt: all models answer the same prompts, so prompts are resampled
-and every model is read off the same resample (a paired bootstrap). Across runs the unit is the
-seed: few values, hence Student's t.
+Within one run the unit is the prompt: all models answer the same prompts, so differences are taken
+prompt by prompt. Across runs the unit is the seed: few values, hence Student's t.
+`eval.intervals` has the methods.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from eval.intervals import (
+    FEWEST_VARIED,
+    Floats,
+    Intervals,
+    student_t,
+    studentised_bootstrap,
+    tango,
+    varied,
+    wilson,
+)
 
 LEVEL = 0.95
-RESAMPLES = 10_000
-SEED = 0
-_CHUNK_CELLS = 4_000_000
-
-Floats = NDArray[np.float64]
+SIGNIFICANCE = 1.0 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Estimate:
         low, high: bounds of the interval; NaN where n allows none.
         n: prompts or seeds.
         p: two-sided p-value of "the difference is 0"; NaN for plain means.
+        method: wilson, tango, bootstrap-t or t.
+        few: the data vary on so few prompts that the interval may be too narrow.
     """
 
     value: float
@@ -37,6 +45,8 @@ class Estimate:
     high: float
     n: int
     p: float = math.nan
+    method: str = ""
+    few: bool = False
 
     @property
     def sign(self) -> int:
@@ -46,42 +56,48 @@ class Estimate:
         return -1 if self.high < 0 else 0
 
 
-class PairedBootstrap:
-    """Means of several models over the same prompts, and of the same resamples of them.
+def means(columns: Floats, *, level: float = LEVEL) -> list[Estimate]:
+    """Mean of each column: shares of 0s and 1s by Wilson, all else by the studentised bootstrap.
 
     Args:
-        values: one row per prompt and one column per model, shape (n, models).
-        resamples: how often the n prompts are drawn with replacement.
+        columns: one row per prompt and one column per model, shape (n, models).
     """
+    columns = _checked(columns)
+    if _binary(columns):
+        found = wilson(columns.sum(axis=0), len(columns), level=level)
+        return _estimates(columns, found, method="wilson")
+    plain = _over_prompts(columns, level=level)
+    return [Estimate(e.value, e.low, e.high, e.n, math.nan, e.method, e.few) for e in plain]
 
-    def __init__(
-        self, values: Floats, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = SEED
-    ) -> None:
-        self.values = np.asarray(values, dtype=np.float64)
-        if self.values.ndim != 2 or not len(self.values):
-            raise ValueError(f"values must be (prompts, models), not {self.values.shape}")
-        self.level = level
-        self.means = _resampled_means(self.values, resamples=resamples, seed=seed)
 
-    def mean(self, model: int) -> Estimate:
-        """Mean of one column with its percentile interval."""
-        low, high = self._interval(self.means[:, model])
-        return Estimate(float(self.values[:, model].mean()), low, high, len(self.values))
+def differences(first: Floats, others: Floats, *, level: float = LEVEL) -> list[Estimate]:
+    """Mean of `first` minus each column of `others`, prompt by prompt.
 
-    def difference(self, model: int, other: int) -> Estimate:
-        """Mean of column `model` minus mean of column `other`, prompt by prompt.
+    Args:
+        first: shape (n,).
+        others: shape (n, models).
+    """
+    others = _checked(others)
+    gaps = np.asarray(first, dtype=np.float64)[:, None] - others
+    if _binary(first) and _binary(others):
+        won, lost = (gaps > 0).sum(axis=0), (gaps < 0).sum(axis=0)
+        found = tango(won, lost, len(gaps), level=level)
+        return _estimates(gaps, found, method="tango")
+    return _over_prompts(gaps, level=level)
 
-        The p-value is the level at which the percentile interval just reaches 0.
-        """
-        resampled = self.means[:, model] - self.means[:, other]
-        low, high = self._interval(resampled)
-        value = float((self.values[:, model] - self.values[:, other]).mean())
-        return Estimate(value, low, high, len(self.values), _two_sided_p(resampled))
 
-    def _interval(self, resampled: Floats) -> tuple[float, float]:
-        tail = (1.0 - self.level) / 2.0
-        low, high = np.quantile(resampled, [tail, 1.0 - tail])
-        return float(low), float(high)
+def wins(first: Floats, second: Floats, *, level: float = LEVEL) -> Estimate:
+    """Share of prompts on which `first` is higher, ties counting half.
+
+    Its interval is Tango's for the share won minus the share lost; p is that of the sign test in
+    McNemar's form, of a share of one half.
+    """
+    gaps = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    n = len(gaps)
+    net = tango(np.array([(gaps > 0).sum()]), np.array([(gaps < 0).sum()]), n, level=level)
+    value = 0.5 + float(np.sign(gaps).mean()) / 2
+    low, high = (0.5 + float(bound[0]) / 2 for bound in (net.low, net.high))
+    return Estimate(value, low, high, n, float(net.p[0]), "tango")
 
 
 def t_interval(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
@@ -93,17 +109,10 @@ def t_interval(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
     """
     n = len(values)
     if n < 2:
-        return Estimate(float(np.mean(values)), math.nan, math.nan, n)
-    from scipy.stats import t  # type: ignore[import-untyped]
-
-    centre = float(np.mean(values))
-    error = standard_deviation(values) / math.sqrt(n)
-    half = float(t.ppf((1.0 + level) / 2.0, n - 1)) * error
-    if error == 0.0:
-        p = 1.0 if centre == 0.0 else 0.0
-    else:
-        p = 2.0 * float(t.sf(abs(centre) / error, n - 1))
-    return Estimate(centre, centre - half, centre + half, n, p)
+        return Estimate(float(np.mean(values)), math.nan, math.nan, n, method="t")
+    column = np.array(values, dtype=np.float64)[:, None]
+    (estimate,) = _estimates(column, student_t(column, level=level), method="t")
+    return estimate
 
 
 def standard_deviation(values: Sequence[float]) -> float:
@@ -125,21 +134,33 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _resampled_means(values: Floats, *, resamples: int, seed: int) -> Floats:
-    """(resamples, models): all columns see the same draws."""
-    n = len(values)
-    generator = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_CELLS // n)
-    means = []
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        drawn = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        means.append(counts @ values / n)
-    return np.concatenate(means)
+def _over_prompts(columns: Floats, *, level: float) -> list[Estimate]:
+    if len(columns) < 2:
+        nothing = np.full(columns.shape[1], math.nan)
+        return _estimates(columns, Intervals(nothing, nothing, nothing), method="")
+    found = studentised_bootstrap(columns, level=level)
+    few = varied(columns) < FEWEST_VARIED
+    return [
+        Estimate(e.value, e.low, e.high, e.n, e.p, "t" if scarce else e.method, bool(scarce))
+        for e, scarce in zip(_estimates(columns, found, method="bootstrap-t"), few, strict=True)
+    ]
 
 
-def _two_sided_p(resampled: Floats) -> float:
-    below = float(np.mean(resampled < 0)) + float(np.mean(resampled == 0)) / 2
-    tail = min(below, 1.0 - below)
-    return min(1.0, max(2.0 * tail, 1.0 / len(resampled)))
+def _estimates(columns: Floats, found: Intervals, *, method: str) -> list[Estimate]:
+    return [
+        Estimate(float(value), float(low), float(high), len(columns), float(p), method)
+        for value, low, high, p in zip(
+            columns.mean(axis=0), found.low, found.high, found.p, strict=True
+        )
+    ]
+
+
+def _checked(columns: Floats) -> Floats:
+    columns = np.asarray(columns, dtype=np.float64)
+    if columns.ndim != 2 or not len(columns):
+        raise ValueError(f"values must be (prompts, models), not {columns.shape}")
+    return columns
+
+
+def _binary(values: Floats) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())

@@ -7,8 +7,6 @@ import math
 from eval.compare import Comparison
 from eval.statistics import LEVEL
 
-SIGNIFICANCE = 1.0 - LEVEL
-
 
 def sentence(comparison: Comparison, *, unit: str = "prompts") -> str:
     """One comparison as a sentence with its numbers.
@@ -55,11 +53,12 @@ def _numbers(comparison: Comparison, unit: str) -> str:
 
 
 def _caution(comparison: Comparison) -> str:
-    if comparison.outcome == 0 or math.isnan(comparison.holm_p):
+    if not comparison.uncorrected:
         return ""
-    if comparison.holm_p < SIGNIFICANCE:
-        return ""
-    return f" (does not survive Holm's correction, p = {comparison.holm_p:.2f})"
+    return (
+        " (the interval alone leaves out 0, but one of several comparisons does so by chance: "
+        f"Holm's p = {comparison.holm_p:.2f})"
+    )
 
 
 def _list(words: list[str]) -> str:

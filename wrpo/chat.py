@@ -32,6 +32,7 @@ from wrpo.chat_tokens import (
     unguard,
 )
 from wrpo.errors import ModelError, TemplateError
+from wrpo.local_paths import is_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -262,7 +263,7 @@ def _template_text(chat_template: str) -> str:
     if "{" in chat_template:
         return chat_template
     path = Path(chat_template).expanduser()
-    if not path.is_file():
+    if not is_file(path):
         raise TemplateError(
             f"chat_template: {chat_template!r} is neither Jinja text nor a file. Correct the path."
         )

@@ -6,6 +6,7 @@ import os
 import sys
 
 from wrpo.errors import RecipeError
+from wrpo.local_paths import is_file
 from wrpo.recipe.training_sections import TrainingEngine
 
 
@@ -18,7 +19,7 @@ def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:
     config = engine.accelerate
     if config is None or "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
         return
-    if not config.is_file():
+    if not is_file(config):
         raise RecipeError(f"engine.accelerate: no file {config}")
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     # The trainer's bf16 and fp16 decide; what the config says would win over `bf16: false`.

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from wrpo.ids import digest
+from wrpo.local_paths import is_folder
 
 _WHOLE_BYTES = 64 << 20
 _SAMPLES = 256
@@ -17,7 +18,7 @@ _RELEVANT = ("*.json", "*.safetensors", "pytorch_model*.bin", "*.jinja", "*.mode
 def model_identity(model: str, revision: str | None = None) -> str:
     """`name@revision` for a hub model, `name#digest` for a local folder."""
     folder = Path(model)
-    if folder.is_dir():
+    if is_folder(folder):
         return f"{folder.name}#{_folder_digest(folder.resolve())}"
     return f"{model}@{revision or 'main'}"
 

@@ -72,6 +72,11 @@ class StageFolder:
         """Numbers of the parts that are there."""
         return {int(path.stem.removeprefix("part-")) for path in parts(self.path)}
 
+    def dropped_rows(self) -> list[Row]:
+        """What the parts dropped, while the stage is not complete."""
+        files = sorted(self.path.glob("dropped-*.parquet"))
+        return [row for path in files for row in read_parquet(path)]
+
     def write_part(
         self, part: int, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
     ) -> None:
@@ -104,11 +109,7 @@ class StageFolder:
         return True
 
     def _gather(self, expected: int, facts: dict[str, Any]) -> None:
-        dropped = [
-            row
-            for path in sorted(self.path.glob("dropped-*.parquet"))
-            for row in read_parquet(path)
-        ]
+        dropped = self.dropped_rows()
         write_parquet(self.path / DROPPED_FILE, dropped, DROPPED)
         rows = sum(pq.read_metadata(path).num_rows for path in parts(self.path))
         self.finish(

@@ -16,6 +16,7 @@ from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.judged_stages import answer_settings, judge_settings
+from wrpo.local_paths import is_file
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Model, Recipe, preference
 from wrpo.recipe.reward_sections import ModelReward
@@ -386,9 +387,7 @@ def _judged(recipe: Recipe) -> list[Stage]:
         command = ("eval.judge", "--benchmark", benchmark, "--model")
         for name in names:
             inputs = (f"answers/{benchmark}/{name}",)
-            stages.append(
-                Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings)
-            )
+            stages.append(Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings))
     return stages
 
 
@@ -417,7 +416,7 @@ def _report(recipe: Recipe) -> Stage:
 def _template_identity(path: Path | None) -> str | None:
     if path is None:
         return None
-    return f"{path.name}#{file_digest(path)}" if path.is_file() else str(path)
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
 
 
 def _task_identity(folder: Path | None) -> dict[str, str] | None:

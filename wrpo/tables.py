@@ -150,19 +150,29 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def read_parquet(path: Path) -> list[Row]:
-    """The rows of one parquet file.
+    """The rows of one parquet file; errors as `read_table`."""
+    rows: list[Row] = read_table(path).to_pylist()
+    return rows
+
+
+def read_column(path: Path, name: str) -> pa.ChunkedArray:
+    """One column of a parquet file; the others are not read. Errors as `read_table`."""
+    return read_table(path, columns=[name])[name]
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """One parquet file, or some of its columns; with no columns, only its number of rows.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
+        return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path}: not readable as parquet ({error}); delete this file and run the stage again, "
             "it makes only what is missing"
         ) from None
-    return rows
 
 
 def write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:

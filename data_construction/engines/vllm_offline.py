@@ -7,11 +7,11 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from data_construction.engines.base import Completion, Request
 from wrpo.errors import ModelError
-from wrpo.recipe.sampling_sections import Engine, Model
+from wrpo.recipe.sampling_sections import Engine, Model, VLLMSettings
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
@@ -101,7 +101,14 @@ class VLLMEngine:
         )
 
 
-def load_llm(model: str, *, entry: Model, engine: Engine, max_model_len: int) -> LLM:
+def load_llm(
+    model: str,
+    *,
+    entry: Model,
+    engine: VLLMSettings,
+    max_model_len: int,
+    runner: Literal["generate", "pooling"] = "generate",
+) -> LLM:
     """A vLLM engine for one model; see `VLLMEngine` for the arguments.
 
     Raises:
@@ -115,6 +122,7 @@ def load_llm(model: str, *, entry: Model, engine: Engine, max_model_len: int) ->
 
     arguments: dict[str, Any] = {
         "model": model,
+        "runner": runner,
         "revision": entry.revision,
         "dtype": entry.dtype,
         "quantization": entry.quantization,

@@ -12,8 +12,8 @@ from transformers import LlamaModel
 
 from data_construction.rewards.armorm_head import load_head
 from data_construction.rewards.batches import Batch, Conversation
-from data_construction.rewards.conversation import ConversationReward, Networks
 from data_construction.rewards.network import Head, Pooled, share_prompts
+from data_construction.rewards.network_reward import NetworkReward, Networks
 from wrpo.chat import load_tokenizer, render_prompt
 from wrpo.errors import ModelError
 from wrpo.recipe.reward_sections import ArmoRMReward
@@ -27,7 +27,7 @@ _TOLERANCE = 1e-3
 _HALF_TOLERANCE = 0.02
 
 
-class ArmoRM(ConversationReward):
+class ArmoRM(NetworkReward):
     """Gated sum of ArmoRM's objectives for the rendered conversation.
 
     The gate reads the token that ends the last user turn: the start of the last occurrence of

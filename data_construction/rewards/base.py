@@ -60,6 +60,10 @@ def load_reward(settings: Reward) -> RewardModel:
         from data_construction.rewards.instruction import InstructionChecks
 
         return InstructionChecks(settings)
+    if settings.engine.backend == "vllm":
+        from data_construction.rewards.vllm_classifier import VLLMClassifier
+
+        return VLLMClassifier(settings)
     from data_construction.rewards.classifier import Classifier
 
     return Classifier(settings)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from data_construction.rewards.conversation import ConversationReward, Networks
 from data_construction.rewards.network import (
     Network,
     Pooled,
@@ -16,6 +15,7 @@ from data_construction.rewards.network import (
     score_head,
     share_prompts,
 )
+from data_construction.rewards.network_reward import NetworkReward, Networks
 from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError
 from wrpo.recipe.reward_sections import ClassifierReward
@@ -24,11 +24,15 @@ _TOLERANCE = 1e-3
 _HALF_TOLERANCE = 0.15
 
 
-class Classifier(ConversationReward):
+class Classifier(NetworkReward):
     """Raw logit of the single label for the rendered conversation.
 
     The answers of a prompt share it where the head is transformers' linear layer `score`; other
     heads score padded rows.
+
+    Attributes:
+        tokenizer: the model's, with the recipe's chat template.
+        dtype: precision of the backbone, e.g. "bfloat16".
 
     Raises:
         ModelError: the model cannot be loaded, has several labels, or depends on its batch.
@@ -42,6 +46,8 @@ class Classifier(ConversationReward):
             trust_remote_code=settings.trust_remote_code,
         )
         model = _load(settings, tokenizer.pad_token_id)
+        self.tokenizer = tokenizer
+        self.dtype = str(model.dtype).removeprefix("torch.")
         exact = model.dtype == torch.float32
         super().__init__(
             settings,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from lm_eval.api.instance import Instance
 from transformers import set_seed
 
-from eval.harness import ChatModel, engine_arguments, load_model, release
+from eval.engines.load import engine_arguments, load_model, release
 from eval.judging.questions import Question
 from eval.models import EvalModel
 from wrpo.errors import RecipeError
@@ -23,6 +23,9 @@ from wrpo.recipe import Recipe
 from wrpo.recipe.judged_sections import MT_BENCH_TEMPERATURES, stated_decoding
 from wrpo.stage_folder import StageFolder
 from wrpo.tables import Row
+
+if TYPE_CHECKING:
+    from eval.engines.load import ChatModel
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ def answer_parts(
         ModelError: the model cannot be loaded.
         TemplateError: the chat template refuses a question.
     """
-    decoding = stated_decoding(benchmark, recipe.eval.judged[benchmark])  # type: ignore[index]
+    decoding = stated_decoding(benchmark, recipe.eval.judged[benchmark])
     _check_backend(recipe.eval.backend, decoding)
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("lm_eval").setLevel(logging.WARNING)
@@ -130,10 +133,14 @@ def _generation(
     kwargs: dict[str, Any] = {"until": [], "max_gen_toks": decoding["max_tokens"]}
     if temperature == 0:
         return {**kwargs, "do_sample": False, "temperature": 0.0} | _penalties(decoding)
-    sampled = {name: decoding[name] for name in ("top_p", "top_k") if name in decoding}
+    sampled: dict[str, Any] = {
+        name: decoding[name] for name in ("top_p", "top_k") if name in decoding
+    }
     if _is_vllm(lm):
         sampled["seed"] = seed
-    return {**kwargs, "do_sample": True, "temperature": temperature, **sampled} | _penalties(decoding)
+    return {**kwargs, "do_sample": True, "temperature": temperature, **sampled} | _penalties(
+        decoding
+    )
 
 
 def _penalties(decoding: dict[str, Any]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from eval.judging.questions import Question
-from eval.statistics import PairedBootstrap
+from eval.statistics import means
 from wrpo.judging import JudgeRequest, Verdict
 
 
@@ -78,12 +78,12 @@ class Benchmark(Protocol):
 
 
 def mean_metric(records: Sequence[Record], name: str) -> Metric:
-    """The mean of one value per question, with a bootstrap interval over questions."""
+    """The mean of one value per question, with a 95% interval over questions."""
     values = [record.values[name] for record in records if name in record.values]
     if not values:
         return Metric(math.nan, math.nan, math.nan, 0)
     array = np.array(values)
-    estimate = PairedBootstrap(array[:, None]).mean(0)
+    (estimate,) = means(array[:, None])
     error = float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else math.nan
     return Metric(estimate.value, estimate.low, estimate.high, len(array), error)
 

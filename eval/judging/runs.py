@@ -52,7 +52,5 @@ def _pick(kind: str, name: str, known: list[str], run: str) -> list[str]:
     if name not in known:
         close = difflib.get_close_matches(name, [*known, ALL], n=1)
         hint = f'; did you mean "{close[0]}"?' if close else "."
-        raise RecipeError(
-            f'no {kind} "{name}" in run {run}{hint} Known: {", ".join(known)}, {ALL}'
-        )
+        raise RecipeError(f'no {kind} "{name}" in run {run}{hint} Known: {", ".join(known)}, {ALL}')
     return [name]

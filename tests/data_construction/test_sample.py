@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_construction.sample import Sampler
+from data_construction.part_sampler import PartSampler
 from data_construction.shard import Shard
 from tests.conftest import REPOSITORY
 from wrpo.ids import response_seed
@@ -58,11 +58,11 @@ def test_each_source_overrides_sampling_and_engine(write_recipe, tiny_models_fol
         "engine": {"max_num_seqs": 4},
     }
     recipe = load_recipe(write_recipe(sources={"one": entry}))
-    sampler = Sampler(recipe, "one")
+    sampler = PartSampler(recipe, "one")
     assert (sampler.sampling["temperature"], sampler.sampling["responses"]) == (0.1, 3)
     assert sampler.sampling["max_tokens"] == 8
-    assert sampler.engine_settings().max_num_seqs == 4
-    assert sampler.engine_settings().enforce_eager
+    assert sampler.engine_settings.max_num_seqs == 4
+    assert sampler.engine_settings.enforce_eager
 
 
 def test_dry_run_answers_without_torch_and_without_writing(write_recipe, tmp_path: Path) -> None:

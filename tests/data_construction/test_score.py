@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from data_construction.prompts import make_prompts
-from data_construction.score import Scorer
+from data_construction.rewards.base import Refusal
+from data_construction.score import score_sources
+from data_construction.scorer import Scorer
 from data_construction.shard import Shard
 from tests.data_construction.sampled import prompt_ids, write_answers
 from wrpo.errors import DataError, MissingInputError
@@ -38,7 +40,7 @@ def gold(recipe: Recipe) -> dict[str, str]:
 def test_score_is_the_weighted_sum_and_keeps_each_reward(scored_recipe) -> None:
     right = gold(scored_recipe)
     write_answers(scored_recipe, "one", {key: [right[key], f"{right[key]} !"] for key in right})
-    Scorer(scored_recipe).run("one", WHOLE)
+    score_sources(scored_recipe, ["one"], WHOLE)
     rows = read_rows(Pipeline(scored_recipe).finished("score/one"))
     assert len(rows) == 16
     assert {row["index"]: row["score"] for row in rows} == {0: 3.0, 1: 2.0}
@@ -48,7 +50,7 @@ def test_score_is_the_weighted_sum_and_keeps_each_reward(scored_recipe) -> None:
 
 def test_empty_answers_are_dropped_with_reason(scored_recipe) -> None:
     write_answers(scored_recipe, "one", {key: ["sea", " \n"] for key in prompt_ids(scored_recipe)})
-    Scorer(scored_recipe).run("one", WHOLE)
+    score_sources(scored_recipe, ["one"], WHOLE)
     folder = Pipeline(scored_recipe).finished("score/one")
     assert len(read_rows(folder)) == 8
     dropped = read_parquet(folder / "dropped.parquet")
@@ -65,8 +67,8 @@ def test_a_score_that_is_not_finite_is_dropped(scored_recipe, monkeypatch) -> No
         def score(self, candidates):
             return [math.nan if item.answer == "b" else 1.0 for item in candidates]
 
-    scorer.rewards()["second"] = Broken()
-    scorer.run("one", WHOLE)
+    scorer.rewards["second"] = Broken()
+    score_sources(scored_recipe, ["one"], WHOLE, scorer=scorer)
     folder = Pipeline(scored_recipe).finished("score/one")
     assert {row["index"] for row in read_rows(folder)} == {0, 2}
     assert {row["reason"] for row in read_parquet(folder / "dropped.parquet")} == {
@@ -78,7 +80,7 @@ def test_losing_too_many_answers_stops_the_stage(scored_recipe) -> None:
     answers = {key: ["", "", "sea"] for key in prompt_ids(scored_recipe)}
     write_answers(scored_recipe, "one", answers)
     with pytest.raises(DataError, match="max_dropped_share=50%"):
-        Scorer(scored_recipe).run("one", WHOLE)
+        score_sources(scored_recipe, ["one"], WHOLE)
     assert Pipeline(scored_recipe).state("score/one") == "partial"
 
 
@@ -86,14 +88,14 @@ def test_shards_together_give_what_one_process_gives(scored_recipe) -> None:
     write_answers(scored_recipe, "one", {key: ["sea"] for key in prompt_ids(scored_recipe)})
     for number in (1, 2, 3):
         assert Pipeline(scored_recipe).state("score/one") != "done"
-        Scorer(scored_recipe).run("one", Shard(number, 3))
+        score_sources(scored_recipe, ["one"], Shard(number, 3))
     rows = read_rows(Pipeline(scored_recipe).finished("score/one"))
     assert sorted(row["prompt_id"] for row in rows) == sorted(prompt_ids(scored_recipe))
 
 
 def test_scoring_before_sampling_names_the_command(scored_recipe) -> None:
     with pytest.raises(MissingInputError, match=r"data_construction.sample --source one"):
-        Scorer(scored_recipe).run("one", WHOLE)
+        score_sources(scored_recipe, ["one"], WHOLE)
 
 
 def test_a_reward_counts_for_the_prompts_of_its_domains_only(write_recipe) -> None:
@@ -108,7 +110,7 @@ def test_a_reward_counts_for_the_prompts_of_its_domains_only(write_recipe) -> No
         row["prompt_id"]: row["domain"] for row in read_rows(Pipeline(recipe).finished("prompts"))
     }
     write_answers(recipe, "one", {key: [right[key]] for key in right})
-    Scorer(recipe).run("one", WHOLE)
+    score_sources(recipe, ["one"], WHOLE)
     rows = read_rows(Pipeline(recipe).finished("score/one"))
     assert len(rows) == 8
     for row in rows:
@@ -122,8 +124,39 @@ def test_answers_that_no_reward_covers_are_dropped_with_reason(write_recipe) -> 
     recipe = load_recipe(write_recipe(prompts=8, rewards=rewards, score={"max_dropped_share": 0.5}))
     make_prompts(recipe)
     write_answers(recipe, "one", {key: ["sea"] for key in prompt_ids(recipe)})
-    Scorer(recipe).run("one", WHOLE)
+    score_sources(recipe, ["one"], WHOLE)
     folder = Pipeline(recipe).finished("score/one")
     dropped = read_parquet(folder / "dropped.parquet")
     assert len(read_rows(folder)) == len(dropped) == 4
     assert {(row["reason"], row["detail"]) for row in dropped} == {("no_reward", "domain k1")}
+
+
+class Fixed:
+    """A reward that says of each answer what the table says."""
+
+    def __init__(self, values: dict[str, object]) -> None:
+        self._values = values
+
+    def score(self, candidates):
+        return [self._values[item.answer] for item in candidates]
+
+
+def test_several_rewards_add_up_and_one_bad_value_drops_the_answer(scored_recipe) -> None:
+    answers = ["both", "refused", "nan", "infinite", "negative"]
+    write_answers(scored_recipe, "one", dict.fromkeys(prompt_ids(scored_recipe), answers))
+    scorer = Scorer(scored_recipe)
+    refused = Refusal("too_long", "9 tokens, the limit is 8")
+    scorer.rewards["first"] = Fixed(
+        {"both": 1.5, "refused": 1.0, "nan": math.nan, "infinite": 1.0, "negative": -3.0}
+    )
+    scorer.rewards["second"] = Fixed(
+        {"both": 0.25, "refused": refused, "nan": 1.0, "infinite": -math.inf, "negative": 1.0}
+    )
+    rows = scorer.score(read_rows(Pipeline(scored_recipe).finished("sample/one"))[:5])
+    assert [row.get("score") for row in rows] == [3.25, None, None, None, -5.0]
+    assert [(row["reason"], row["detail"]) for row in rows[1:4]] == [
+        ("too_long", "second: 9 tokens, the limit is 8"),
+        ("score_not_finite", "first gave nan"),
+        ("score_not_finite", "second gave -inf"),
+    ]
+    assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]

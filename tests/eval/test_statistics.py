@@ -1,71 +1,89 @@
-"""Intervals and tests against closed forms and simulation."""
+"""Estimates: which interval for which values, and tests against closed forms."""
 
 import math
 
 import numpy as np
 import pytest
 
-from eval.statistics import PairedBootstrap, holm, standard_deviation, t_interval
+from eval.intervals import wilson
+from eval.statistics import (
+    differences,
+    holm,
+    means,
+    standard_deviation,
+    t_interval,
+    wins,
+)
 
 
-def test_bootstrap_interval_of_a_mean_matches_the_normal_approximation() -> None:
-    values = np.random.default_rng(1).normal(size=(2000, 1))
-    estimate = PairedBootstrap(values).mean(0)
-    error = values.std() / math.sqrt(2000)
-    assert estimate.value == pytest.approx(values.mean())
-    assert estimate.low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
-    assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+def test_shares_get_wilsons_interval_and_other_means_the_bootstrap() -> None:
+    right = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    first, second = means(right)
+    bounds = wilson(np.array([3.0]), 4, level=0.95)
+    assert (first.value, first.method, first.n) == (0.75, "wilson", 4)
+    assert (first.low, first.high) == (bounds.low[0], bounds.high[0])
+    assert (second.low, second.high) == (first.low, first.high)
+    rewards = np.random.default_rng(0).normal(size=(40, 1))
+    (estimate,) = means(rewards)
+    assert estimate.method == "bootstrap-t"
+    assert math.isnan(estimate.p)
+
+
+def test_differences_of_shares_get_tangos_interval_and_mcnemars_p() -> None:
+    first = np.array([1.0] * 15 + [0.0] * 5 + [1.0] * 40)
+    second = np.array([0.0] * 15 + [1.0] * 5 + [1.0] * 40)
+    (estimate,) = differences(first, second[:, None])
+    assert estimate.method == "tango"
+    assert estimate.value == pytest.approx(10 / 60)
+    assert estimate.p == pytest.approx(0.025347, abs=1e-6)
+    assert estimate.sign == 1
 
 
 def test_pairing_takes_out_what_two_models_share() -> None:
     rng = np.random.default_rng(2)
     difficulty = rng.normal(scale=10.0, size=500)
-    values = np.stack([difficulty + 0.5, difficulty + rng.normal(scale=0.1, size=500)], axis=1)
-    estimate = PairedBootstrap(values).difference(0, 1)
+    other = difficulty + rng.normal(scale=0.1, size=500)
+    (estimate,) = differences(difficulty + 0.5, other[:, None])
     assert estimate.sign == 1
     assert estimate.high - estimate.low < 0.05
 
 
-def test_bootstrap_interval_covers_the_true_difference_about_95_times_in_100() -> None:
-    rng = np.random.default_rng(3)
-    covered = 0
-    for trial in range(300):
-        answers = rng.random((150, 2)) < np.array([0.7, 0.6])
-        estimate = PairedBootstrap(answers, resamples=400, seed=trial).difference(0, 1)
-        covered += estimate.low <= 0.1 <= estimate.high
-    assert 0.90 <= covered / 300 <= 0.98
-
-
-def test_p_value_is_below_5_percent_exactly_when_the_interval_leaves_out_zero() -> None:
-    rng = np.random.default_rng(4)
-    seen = set()
-    for shift in np.linspace(0.0, 0.5, 15):
-        values = rng.normal(size=(100, 2)) + np.array([shift, 0.0])
-        estimate = PairedBootstrap(values, resamples=2000).difference(0, 1)
-        seen.add(estimate.sign)
-        assert (estimate.p < 0.05) == (estimate.sign != 0)
-    assert seen == {0, 1}
-
-
 def test_equal_answers_show_no_difference() -> None:
-    estimate = PairedBootstrap(np.ones((20, 2))).difference(0, 1)
+    (estimate,) = differences(np.ones(20), np.ones((20, 1)))
     assert (estimate.value, estimate.sign, estimate.p) == (0.0, 0, 1.0)
+    (rewards,) = differences(np.full(20, 2.5), np.full((20, 1), 2.5))
+    assert (rewards.value, rewards.sign, rewards.p) == (0.0, 0, 1.0)
 
 
-def test_bootstrap_is_the_same_every_time() -> None:
-    values = np.random.default_rng(5).normal(size=(50, 2))
-    assert PairedBootstrap(values).difference(0, 1) == PairedBootstrap(values).difference(0, 1)
+def test_a_difference_on_few_prompts_is_marked() -> None:
+    rewards = np.zeros(100)
+    rewards[:5] = 2.0
+    (estimate,) = differences(rewards, np.full((100, 1), 0.5) * (rewards[:, None] > 0))
+    assert estimate.few
+    assert estimate.method == "t"
 
 
-def test_bootstrap_over_many_prompts_is_drawn_in_chunks_of_the_right_total() -> None:
-    bootstrap = PairedBootstrap(np.ones((5000, 1)), resamples=1001)
-    assert bootstrap.means.shape == (1001, 1)
-    assert np.all(bootstrap.means == 1.0)
+def test_one_prompt_has_no_interval_unless_it_is_a_share() -> None:
+    (reward,) = means(np.array([[2.5]]))
+    assert math.isnan(reward.low)
+    (share,) = means(np.array([[1.0]]))
+    assert (share.low, share.high) == (pytest.approx(0.2065, abs=1e-4), 1.0)
 
 
-def test_bootstrap_refuses_a_flat_list() -> None:
+def test_wins_count_ties_half_and_agree_with_the_sign_test() -> None:
+    first = np.array([3.0] * 6 + [1.0] * 2 + [2.0] * 2)
+    second = np.array([1.0] * 6 + [3.0] * 2 + [2.0] * 2)
+    estimate = wins(first, second)
+    assert estimate.value == pytest.approx(0.7)
+    assert estimate.low < 0.5 < estimate.high
+    assert estimate.p == pytest.approx(0.157299, abs=1e-6)  # chi-square 16/8, one degree
+    back = wins(second, first)
+    assert (back.low, back.high) == pytest.approx((1 - estimate.high, 1 - estimate.low))
+
+
+def test_values_must_be_prompts_by_models() -> None:
     with pytest.raises(ValueError, match="prompts, models"):
-        PairedBootstrap(np.ones(5))
+        means(np.ones(5))
 
 
 def test_t_interval_of_three_seeds_matches_the_table() -> None:

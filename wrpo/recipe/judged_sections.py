@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from wrpo.recipe.section import Section
 
-JudgedName = Literal["alpaca_eval_2", "arena_hard", "mt_bench"]
+JudgedName = Annotated[str, Field(pattern="^(alpaca_eval_2|arena_hard|mt_bench)$")]
 
 OWN, PUBLISHED = "own", "published"
 

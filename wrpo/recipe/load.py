@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
+from wrpo.local_paths import is_file
 from wrpo.recipe.reward_sections import REWARD_TYPES
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.training_sections import Preference
@@ -110,10 +111,10 @@ def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
     if not isinstance(parent_name, str):
         raise RecipeError(f"{place}: extends: names one parent file, not {parent_name!r}")
     parent_path = path.parent / parent_name
+    if not is_file(parent_path):
+        raise RecipeError(f"{place}: extends: no file {str(parent_path)[:200]!r}")
     if parent_path.resolve() in [child.resolve() for child in (*children, path)]:
         raise RecipeError(f"{place}: extends: {parent_name} extends itself in a circle")
-    if not parent_path.is_file():
-        raise RecipeError(f"{place}: extends: no file {parent_path}")
     parent = _with_parent(parent_path, (*children, path))
     _name_sources(parent)
     return Located(merge(parent.value, located.value), {**parent.places, **located.places})
@@ -184,7 +185,7 @@ def _source_file(name: str, recipe_path: Path, place: str) -> Path:
     folders = [folder / "sources" for folder in recipe_path.resolve().parents]
     folders.append(Path("recipes") / "sources")
     for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
+        if is_file(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
     known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     raise RecipeError(

@@ -11,6 +11,7 @@ from pydantic import (
     field_validator,
 )
 
+from wrpo.recipe.sampling_sections import VLLMSettings
 from wrpo.recipe.section import Section
 
 
@@ -35,6 +36,16 @@ class RewardSection(Section):
         return self.domains is None or domain in self.domains
 
 
+class ClassifierEngine(ScoringEngine, VLLMSettings):
+    """How fast a classifier scores; `vllm` takes the fields after `batch_tokens`."""
+
+    backend: Literal["transformers", "vllm"] = Field(
+        "transformers",
+        description="vllm is compared with transformers on the first answers, and refused where "
+        "it gives other scores.",
+    )
+
+
 class ModelReward(RewardSection):
     """What rewards by a model of conversations share."""
 
@@ -54,6 +65,7 @@ class ClassifierReward(ModelReward):
 
     type: Literal["classifier"]
     trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
+    engine: ClassifierEngine = Field(default_factory=ClassifierEngine, description="Speed only.")
 
 
 class ArmoRMReward(ModelReward):

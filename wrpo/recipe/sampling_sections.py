@@ -63,7 +63,19 @@ BaseURL = Annotated[str, AfterValidator(_is_base_url)]
 VariableName = Annotated[str, AfterValidator(_is_variable_name)]
 
 
-class Engine(Section):
+class VLLMSettings(Section):
+    """How vLLM runs in this process."""
+
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
+    pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
+    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
+    max_num_seqs: int = Field(256, ge=1, description="Sequences computed together.")
+    enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
+    kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
+    prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
+
+
+class Engine(VLLMSettings):
     """How sampling runs; no field here changes what is asked of the model.
 
     The one exception is `api: chat`, where the server makes the prompt with its own template.
@@ -75,13 +87,6 @@ class Engine(Section):
         "models that vLLM lacks. Seeds are honoured by each; equal answers are only promised by "
         "temperature 0.",
     )
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
-    pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
-    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
-    max_num_seqs: int = Field(256, ge=1, description="Sequences decoded together.")
-    enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
-    kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
-    prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
     endpoints: list[BaseURL] = Field(
         default_factory=list, description="openai: base URLs of servers of one and the same model."
     )

@@ -157,9 +157,7 @@ class Recipe(Section):
         for name, judged in self.eval.judged.items():
             if judged.judge not in self.judges:
                 known = ", ".join(self.judges) or "none"
-                raise ValueError(
-                    f'eval.judged.{name}: no judge "{judged.judge}"; judges: {known}'
-                )
+                raise ValueError(f'eval.judged.{name}: no judge "{judged.judge}"; judges: {known}')
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,272 @@
+"""Samples parts of one source: feeds the engine, collects answers, writes full parts.
+
+A `PartSampler` needs nothing but the recipe and the name of the source, so that any process on any
+machine can make one; who does which part is decided outside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from data_construction.dropped import answers_lost
+from data_construction.prompt_parts import PromptParts
+from wrpo.errors import TemplateError
+from wrpo.ids import response_seed
+from wrpo.recipe import TARGET, Recipe
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline, resolved_engine, resolved_sampling, sampling_model
+from wrpo.tables import RESPONSES, Row, dropped_row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from data_construction.engines import Completion, GenerationEngine, Refusal, Request
+    from wrpo.chat import Messages
+
+_PROGRESS_SECONDS = 0.5
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the answers and the tokens since the last call."""
+
+
+class WrittenPart(NamedTuple):
+    """A part that is on disk, and how many of its answers were dropped."""
+
+    part: int
+    lost: int
+
+
+@dataclass
+class _OpenPart:
+    """A part whose prompts are with the engine."""
+
+    prompts: list[Row]
+    missing: int = 0
+    answers: dict[tuple[int, int], Row] = field(default_factory=dict)
+    dropped: list[Row] = field(default_factory=list)
+
+
+class PartSampler:
+    """One source of one recipe. The engine is loaded once and stays for all calls of `parts`.
+
+    Args:
+        recipe: the recipe.
+        source: a source's name, or `target`.
+        limit: only so many prompts, in a folder of their own.
+
+    Raises:
+        RecipeError: no source of that name.
+    """
+
+    def __init__(self, recipe: Recipe, source: str, *, limit: int | None = None) -> None:
+        self.recipe = recipe
+        self.source = source
+        self.limit = limit
+        self.pipeline = Pipeline(recipe)
+        self.entry = sampling_model(recipe, source)
+        self.sampling = resolved_sampling(recipe, source)
+        self.engine_settings = resolved_engine(recipe, source)
+        self.responses: int = self.sampling["responses"]
+        self.stage = f"sample/{source}"
+        self.folder = self._folder()
+        self._open: dict[int, _OpenPart] = {}
+        self._fresh = (0, 0)
+
+    def _folder(self) -> StageFolder:
+        path = self.pipeline.folder(self.stage)
+        key = self.pipeline.key(self.stage)
+        if self.limit is not None:
+            path = path.with_name(f"{path.name}.limit-{self.limit}")
+            key = {**key, "limit": self.limit}
+        return StageFolder(path, key)
+
+    @cached_property
+    def prompts(self) -> PromptParts:
+        """What this source answers; the target answers the prompts of the preference split.
+
+        Raises:
+            MissingInputError: the prompts are not made.
+        """
+        return PromptParts(
+            self.pipeline.finished("prompts"),
+            self.sampling["chunk_prompts"],
+            split="preference" if self.source == TARGET else None,
+            limit=self.limit,
+        )
+
+    @cached_property
+    def model_path(self) -> str:
+        """Weights to sample from: the source's, or the SFT model's.
+
+        Raises:
+            MissingInputError: the SFT model is not trained.
+        """
+        if self.source == TARGET:
+            return str(self.pipeline.finished("sft") / "model")
+        return self.entry.model
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """None where the server renders the chat."""
+        from wrpo.chat import load_tokenizer
+
+        if self.engine_settings.sends_messages:
+            return None
+        return load_tokenizer(
+            self.model_path,
+            revision=self.entry.revision if self.source != TARGET else None,
+            chat_template=str(self.entry.chat_template) if self.entry.chat_template else None,
+            trust_remote_code=self.entry.trust_remote_code,
+        )
+
+    @cached_property
+    def engine(self) -> GenerationEngine:
+        """The loaded engine.
+
+        Raises:
+            RecipeError: the settings do not fit the backend.
+            ModelError: the model cannot be loaded.
+        """
+        if self.engine_settings.backend == "vllm":
+            from data_construction.engines.vllm_offline import prepare_environment
+
+            prepare_environment()
+        from data_construction.engines import load_engine
+        from wrpo.chat import stop_token_ids
+
+        return load_engine(
+            self.model_path,
+            entry=self.entry,
+            engine=self.engine_settings,
+            sampling=self.sampling,
+            stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
+            max_model_len=self.sampling["max_prompt_tokens"] + self.sampling["max_tokens"],
+        )
+
+    def parts(self, todo: Iterable[int], progress: Progress | None = None) -> Iterator[WrittenPart]:
+        """Samples parts and yields each once it is written.
+
+        A number is pulled from `todo` when the engine has room, while earlier parts are still with
+        it, so `todo` must not wait for anything: when it ends, open parts are finished and `parts`
+        returns. It may be called again with more.
+
+        Args:
+            todo: part numbers, at leisure.
+            progress: hears of answers and tokens about twice a second.
+        """
+        self._open.clear()
+        self._fresh = (0, 0)
+        told = time.monotonic()
+        for answer in self._answers(todo):
+            if isinstance(answer, WrittenPart):
+                yield answer
+            elif written := self._take(answer):
+                yield written
+            if progress and (now := time.monotonic()) - told > _PROGRESS_SECONDS:
+                told = now
+                self._tell(progress)
+        if progress:
+            self._tell(progress)
+
+    def _tell(self, progress: Progress) -> None:
+        progress(*self._fresh)
+        self._fresh = (0, 0)
+
+    def _answers(self, todo: Iterable[int]) -> Iterator[Completion | Refusal | WrittenPart]:
+        """What the engine answers, and the parts that are written without it."""
+        empty: list[WrittenPart] = []
+        for answer in self.engine.generate(self._requests(todo, empty)):
+            yield from _emptied(empty)
+            yield answer
+        yield from _emptied(empty)
+
+    def _requests(self, todo: Iterable[int], empty: list[WrittenPart]) -> Iterator[Request]:
+        from data_construction.engines import Request
+
+        for part in todo:
+            opened = self._open[part] = _OpenPart(self.prompts.read(part))
+            rendered = [self._render(opened, row) for row in opened.prompts]
+            unusable = rendered.count(None)
+            opened.missing = (len(rendered) - unusable) * self.responses
+            self._count(unusable * self.responses, 0)
+            if not opened.missing:
+                empty.append(self._write(part))
+            for position, prompt in enumerate(rendered):
+                if prompt is None:
+                    continue
+                messages, ids = prompt
+                for index in range(self.responses):
+                    seed = self._seed(opened.prompts[position], index)
+                    yield Request((part, position, index), ids, messages, seed)
+
+    def _render(self, part: _OpenPart, row: Row) -> tuple[Messages, list[int]] | None:
+        """One prompt as messages and, with a tokenizer, as token ids; None where it is dropped."""
+        from wrpo.chat import fold_system_message, render_prompt
+
+        messages: Messages = row["messages"]
+        limit = self.sampling["max_prompt_tokens"]
+        try:
+            if self.entry.fold_system:
+                messages = fold_system_message(messages)
+            ids = render_prompt(self.tokenizer, messages) if self.tokenizer else []
+        except TemplateError as error:
+            part.dropped.append(self._dropped(row, "template", str(error)))
+            return None
+        if len(ids) > limit:
+            detail = f"{len(ids)} tokens, the limit is {limit}"
+            part.dropped.append(self._dropped(row, "prompt_too_long", detail))
+            return None
+        return messages, ids
+
+    def _dropped(self, prompt: Row, reason: str, detail: str, *, index: int = -1) -> Row:
+        return dropped_row(prompt["prompt_id"], reason, detail, source=self.source, index=index)
+
+    def _seed(self, prompt: Row, index: int) -> int:
+        return response_seed(self.recipe.seed, prompt["prompt_id"], self.source, index)
+
+    def _take(self, answer: Completion | Refusal) -> WrittenPart | None:
+        from data_construction.engines import Completion
+
+        part, position, index = answer.row
+        opened = self._open[part]
+        prompt = opened.prompts[position]
+        if isinstance(answer, Completion):
+            self._count(1, answer.token_count or 0)
+            opened.answers[position, index] = self._row(prompt, index, answer)
+        else:
+            self._count(1, 0)
+            reason = self._dropped(prompt, answer.reason, answer.detail, index=index)
+            opened.dropped.append(reason)
+        opened.missing -= 1
+        return None if opened.missing else self._write(part)
+
+    def _count(self, answers: int, tokens: int) -> None:
+        self._fresh = (self._fresh[0] + answers, self._fresh[1] + tokens)
+
+    def _row(self, prompt: Row, index: int, completion: Completion) -> Row:
+        return {
+            "prompt_id": prompt["prompt_id"],
+            "source": self.source,
+            "index": index,
+            "text": completion.text,
+            "token_ids": completion.token_ids,
+            "finish_reason": completion.finish_reason,
+            "token_count": completion.token_count,
+            "seed": self._seed(prompt, index),
+            "logprob": completion.logprob,
+        }
+
+    def _write(self, part: int) -> WrittenPart:
+        done = self._open.pop(part)
+        rows = [done.answers[place] for place in sorted(done.answers)]
+        self.folder.write_part(part, rows, RESPONSES, dropped=done.dropped)
+        return WrittenPart(part, answers_lost(done.dropped, self.responses))
+
+
+def _emptied(found: list[WrittenPart]) -> list[WrittenPart]:
+    taken, found[:] = list(found), []
+    return taken

@@ -1,0 +1,132 @@
+"""The working core of the score stage: answers in, scores out; it writes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from data_construction.joint_parts import Part
+from data_construction.prompt_lookup import PromptLookup
+from wrpo.recipe import Recipe
+from wrpo.stages import Pipeline
+from wrpo.tables import Row, dropped_row, read_parquet
+
+if TYPE_CHECKING:
+    from data_construction.rewards import Candidate, RewardModel
+    from data_construction.rewards.base import Refusal
+
+Heads = dict[str, "float | Refusal"]
+"""What each reward says of one answer, by the name of the reward."""
+
+
+class ScoredPart(NamedTuple):
+    """What becomes of one part: rows of the tables SCORES and DROPPED, one per answer."""
+
+    part: Part
+    rows: list[Row]
+    dropped: list[Row]
+
+
+class Scorer:
+    """The rewards of a recipe, loaded when the first answers come.
+
+    It is made from the recipe alone, so that any process can make one and be given work.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._rewards: dict[str, RewardModel] | None = None
+        self._prompts: PromptLookup | None = None
+
+    def __call__(self, work: Iterable[Sequence[Part]]) -> Iterator[ScoredPart]:
+        """Scores groups of parts, lazily; the answers of a group to one prompt share it."""
+        for group in work:
+            answers = [read_parquet(part.path) for part in group]
+            scored = iter(self.score([answer for rows in answers for answer in rows]))
+            for part, rows in zip(group, answers, strict=True):
+                made = [next(scored) for _ in rows]
+                kept = [row for row in made if "score" in row]
+                yield ScoredPart(part, kept, [row for row in made if "score" not in row])
+
+    def score(self, answers: Sequence[Row]) -> list[Row]:
+        """A row of SCORES, or of DROPPED, for each answer, in order."""
+        rows: dict[int, Row] = {}
+        domains: dict[int, str] = {}
+        candidates: dict[int, Candidate] = {}
+        for place, answer in enumerate(answers):
+            prompt = self.prompts[answer["prompt_id"]]
+            problem = self._unscorable(prompt, answer)
+            if problem:
+                rows[place] = _dropped(answer, *problem)
+            else:
+                domains[place] = prompt["domain"]
+                candidates[place] = _candidate(prompt, answer)
+        for place, heads in self._heads(domains, candidates).items():
+            rows[place] = self._row(answers[place], heads)
+        return [rows[place] for place in range(len(answers))]
+
+    @property
+    def rewards(self) -> dict[str, RewardModel]:
+        """The loaded rewards of the recipe, by name."""
+        from data_construction.rewards import load_reward
+
+        if self._rewards is None:
+            self._rewards = {
+                name: load_reward(settings) for name, settings in self.recipe.rewards.items()
+            }
+        return self._rewards
+
+    @property
+    def prompts(self) -> PromptLookup:
+        """The prompts of the run."""
+        if self._prompts is None:
+            self._prompts = PromptLookup(Pipeline(self.recipe).finished("prompts"))
+        return self._prompts
+
+    def _unscorable(self, prompt: Row, answer: Row) -> tuple[str, str] | None:
+        if not answer["text"].strip():
+            return "empty_answer", ""
+        domain = prompt["domain"]
+        if not any(reward.covers(domain) for reward in self.recipe.rewards.values()):
+            return "no_reward", f"domain {domain}"
+        return None
+
+    def _heads(self, domains: dict[int, str], candidates: dict[int, Candidate]) -> dict[int, Heads]:
+        """What the rewards that cover each candidate's domain say of it."""
+        heads: dict[int, Heads] = {place: {} for place in candidates}
+        for name, reward in self.rewards.items():
+            covers = self.recipe.rewards[name].covers
+            places = [place for place in candidates if covers(domains[place])]
+            values = reward.score([candidates[place] for place in places]) if places else []
+            for place, value in zip(places, values, strict=True):
+                heads[place][name] = value
+        return heads
+
+    def _row(self, answer: Row, heads: Heads) -> Row:
+        values: dict[str, float] = {}
+        for name, value in heads.items():
+            if not isinstance(value, float):
+                return _dropped(answer, value.reason, f"{name}: {value.detail}")
+            if not math.isfinite(value):
+                return _dropped(answer, "score_not_finite", f"{name} gave {value}")
+            values[name] = value
+        return {
+            "prompt_id": answer["prompt_id"],
+            "source": answer["source"],
+            "index": answer["index"],
+            "score": sum(self.recipe.rewards[name].weight * v for name, v in values.items()),
+            "heads": [{"name": name, "value": value} for name, value in values.items()],
+        }
+
+
+def _candidate(prompt: Row, answer: Row) -> Candidate:
+    from data_construction.rewards import Candidate
+
+    return Candidate(prompt["messages"], answer["text"], prompt["answer"])
+
+
+def _dropped(answer: Row, reason: str, detail: str) -> Row:
+    return dropped_row(
+        answer["prompt_id"], reason, detail, source=answer["source"], index=answer["index"]
+    )
