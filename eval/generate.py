@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from eval.judging.runs import ALL, add_flags, chosen
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import ModelError
+from wrpo.errors import ModelError, RecipeError
 from wrpo.recipe import Recipe
+from wrpo.recipe.judged_sections import ONLY_VLLM, stated_decoding
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 
@@ -62,9 +63,20 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
         models = resolve_models(pipeline, waiting)
         if not models:
             continue
+        _check_decoding(recipe, chosen_benchmark)
         questions = load_questions(chosen_benchmark, recipe.eval.judged[chosen_benchmark])
         for entry in models:
             _generate(pipeline, chosen_benchmark, entry, questions)
+
+
+def _check_decoding(recipe: Recipe, benchmark: str) -> None:
+    decoding = stated_decoding(benchmark, recipe.eval.judged[benchmark])
+    lacking = [name for name in ONLY_VLLM if decoding.get(name)]
+    if lacking and recipe.eval.backend != "vllm":
+        raise RecipeError(
+            f"eval.judged.{benchmark}.decoding: {', '.join(lacking)} only exists with "
+            f"eval.backend=vllm, not {recipe.eval.backend}"
+        )
 
 
 def _generate(

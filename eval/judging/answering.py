@@ -20,7 +20,7 @@ from eval.models import EvalModel
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.recipe import Recipe
-from wrpo.recipe.judged_sections import MT_BENCH_TEMPERATURES, stated_decoding
+from wrpo.recipe.judged_sections import MT_BENCH_TEMPERATURES, ONLY_VLLM, stated_decoding
 from wrpo.stage_folder import StageFolder
 from wrpo.tables import Row
 
@@ -43,8 +43,6 @@ ANSWERED = pa.schema(
 """One question: what the user says and the model answers, one text per turn; tokens of the
 answers by the model's tokenizer, without the end of the turn."""
 
-_ONLY_VLLM = ("presence_penalty", "frequency_penalty")
-
 
 def answer_parts(
     recipe: Recipe,
@@ -56,12 +54,11 @@ def answer_parts(
     """Loads the model once and writes the answers to each part of the questions.
 
     Raises:
-        RecipeError: the decoding cannot be done by this backend or in this context.
+        RecipeError: the context is too short for the answers.
         ModelError: the model cannot be loaded.
         TemplateError: the chat template refuses a question.
     """
     decoding = stated_decoding(benchmark, recipe.eval.judged[benchmark])
-    _check_backend(recipe.eval.backend, decoding)
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("lm_eval").setLevel(logging.WARNING)
     with _loaded(recipe, model) as lm:
@@ -144,18 +141,12 @@ def _generation(
 
 
 def _penalties(decoding: dict[str, Any]) -> dict[str, float]:
-    names = ("repetition_penalty", *_ONLY_VLLM)
+    names = ("repetition_penalty", *ONLY_VLLM)
     return {name: decoding[name] for name in names if decoding.get(name)}
 
 
 def _is_vllm(lm: ChatModel) -> bool:
     return type(lm).__name__ == "ChatVLLM"
-
-
-def _check_backend(backend: str, decoding: dict[str, Any]) -> None:
-    lacking = [name for name in _ONLY_VLLM if decoding.get(name)]
-    if lacking and backend != "vllm":
-        raise RecipeError(f"{', '.join(lacking)} only exists with eval.backend=vllm, not {backend}")
 
 
 def _warn_of_long_prompts(lm: ChatModel, requests: list[Instance], answer: int) -> None:

@@ -16,6 +16,7 @@ is scikit-learn's, with the package's seed and order of rows, so that the number
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,7 +149,9 @@ def _fit(
     row_weight = np.concatenate([weight, weight])
     classes = np.repeat([1, 0], len(target))
     groups = np.tile(np.arange(len(target)), 2)
-    with sklearn.config_context(enable_metadata_routing=True):
+    with warnings.catch_warnings(), sklearn.config_context(enable_metadata_routing=True):
+        # `penalty` goes in scikit-learn 1.10, but alpaca-eval fits with it.
+        warnings.simplefilter("ignore", FutureWarning)
         scorer = make_scorer(_log_loss, response_method="predict_proba", greater_is_better=False)
         model = LogisticRegressionCV(
             cv=GroupKFold(n_splits=_FOLDS),

@@ -74,6 +74,10 @@ def _mt_bench(path: Path, judged: Judged) -> list[Question]:
         Question(_id(record), n, record["category"], _turns(record))
         for n, record in enumerate(read_records(path))
     ]
+    if any(len(question.turns) != 2 for question in questions):
+        raise DataError(
+            f"{path}: not the question file of mt_bench, whose questions have two turns"
+        )
     return _with_references(questions, "mt_bench", judged, only=MT_BENCH_REFERENCED)
 
 

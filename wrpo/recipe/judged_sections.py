@@ -12,6 +12,7 @@ from wrpo.recipe.section import Section
 JudgedName = Annotated[str, Field(pattern="^(alpaca_eval_2|arena_hard|mt_bench)$")]
 
 OWN, PUBLISHED = "own", "published"
+ONLY_VLLM = ("presence_penalty", "frequency_penalty")
 
 
 class Decoding(Section):
