@@ -28,8 +28,9 @@ from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.sampling_sections import Model
 from wrpo.reference_columns import with_anchors
+from wrpo.sampling import sampling_model
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, sampling_model
+from wrpo.stages import Pipeline
 from wrpo.tables import ANSWERS, LOGPROBS, Row, iter_parts, read_rows
 
 logger = logging.getLogger(__name__)

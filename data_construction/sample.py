@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 
+from data_construction.dataset_answers import GivenAnswers
 from data_construction.dropped import DroppedAnswers
 from data_construction.part_sampler import PartSampler
 from data_construction.sample_progress import AnswerBar
@@ -25,6 +26,8 @@ from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.prompt_sections import dataset_answers
+from wrpo.sampling import answering_sources
 
 logger = logging.getLogger(__name__)
 
@@ -65,22 +68,25 @@ def dry_run(sampler: PartSampler) -> str:
         f"writes     {sampler.folder.path}",
         "sampling   " + ", ".join(f"{name}={value}" for name, value in sampling.items()),
     ]
+    for domain, fields in sampler.by_domain.items():
+        own = [f"{name}={value}" for name, value in fields.items() if value != sampling[name]]
+        lines.append(f"           {domain}: {', '.join(own)}")
     for name in sampler.pipeline[stage].inputs:
         there = sampler.pipeline.state(name)
         make = "" if there == "done" else f"; make it: {sampler.pipeline.shell_command(name)}"
         lines.append(f"reads      {sampler.pipeline.folder(name)} ({there}{make})")
     if sampler.pipeline.state("prompts") == "done":
-        prompts = sampler.prompts.total
+        each = f" x {sampling['responses']}" if not sampler.by_domain else ""
         lines.append(
-            f"answers    {prompts} prompts x {sampling['responses']} = "
-            f"{prompts * sampling['responses']}, at most {sampling['max_tokens']} tokens each"
+            f"answers    {sampler.prompts.total} prompts{each} = {sampler.answers()}, at most "
+            f"{sampler.max_tokens} tokens each"
         )
     return "\n".join(lines)
 
 
 def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
     """Each source in a process of its own, so that one engine's memory is gone before the next."""
-    for source in recipe.sources:
+    for source in answering_sources(recipe):
         command = [sys.executable, "-m", "data_construction.sample", "--recipe", str(args.recipe)]
         command += ["--source", source, "--shard", str(args.shard)]
         command += ["--limit", str(args.limit)] if args.limit else []
@@ -107,12 +113,21 @@ def main() -> None:
     if args.source == "all" and not args.dry_run:
         _sample_all(args, recipe)
         return
-    sources = list(recipe.sources) if args.source == "all" else [args.source]
-    samplers = [PartSampler(recipe, source, limit=args.limit) for source in sources]
+    given = dataset_answers(recipe.prompts)
     if args.dry_run:
-        sys.stdout.write("\n\n".join(dry_run(sampler) for sampler in samplers) + "\n")
+        sources = answering_sources(recipe) if args.source == "all" else [args.source]
+        texts = [
+            GivenAnswers(recipe, source).dry_run()
+            if source in given
+            else dry_run(PartSampler(recipe, source, limit=args.limit))
+            for source in sources
+        ]
+        sys.stdout.write("\n\n".join(texts) + "\n")
         return
-    sample(samplers[0], args.shard)
+    if args.source in given:
+        GivenAnswers(recipe, args.source).run(args.shard)
+        return
+    sample(PartSampler(recipe, args.source, limit=args.limit), args.shard)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

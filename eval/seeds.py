@@ -21,6 +21,7 @@ from eval.svg import Range, range_chart
 from eval.verdict import overview, sentence
 from wrpo.errors import DataError, RecipeError
 from wrpo.recipe import Recipe
+from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import key_differences
 
 BEST_SOURCE = "best single source"
@@ -114,7 +115,7 @@ def _mean(board: Board, model: str, metric: str) -> float:
 def _check_same_kind(runs: list[Evidence]) -> None:
     if len(runs) < 2:
         raise RecipeError("--runs needs two run folders or more")
-    tasks = {run.recipe.run: run.recipe.eval.tasks for run in runs}
+    tasks = {run.recipe.run: evaluated_tasks(run.recipe.eval) for run in runs}
     if len({tuple(names) for names in tasks.values()}) > 1:
         raise DataError(f"the runs were evaluated on different tasks: {tasks}")
     seeds = [run.recipe.seed for run in runs]

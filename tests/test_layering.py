@@ -39,6 +39,8 @@ LIGHT_MODULES = [
     "wrpo.tables",
     "data_construction",
     "eval",
+    "eval.command_line",
+    "eval.suites.__main__",
     "tiny_world",
 ]
 COMMANDS = [

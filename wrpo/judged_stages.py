@@ -1,4 +1,4 @@
-"""What decides the answers to judged benchmarks, and their verdicts: settings for stage keys."""
+"""The stages of judged benchmarks: who answers, who judges, and what decides the results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import yaml
 
 from wrpo.ids import digest
 from wrpo.judging import judge_identity
-from wrpo.model_identity import file_digest
-from wrpo.recipe import Recipe
+from wrpo.local_paths import is_file
+from wrpo.model_identity import file_digest, model_identity, template_identity
+from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.judged_sections import (
     OWN,
     Judged,
@@ -18,9 +19,36 @@ from wrpo.recipe.judged_sections import (
     default_prompt,
     stated_decoding,
 )
+from wrpo.sampling import sampling_model
+from wrpo.stage import Stage
 
 _OWN_PROMPTS = Path(__file__).parents[1] / "eval" / "judging" / "prompts.yaml"
 """A file of the package `eval`: it is data here, nothing of that package is imported."""
+
+
+def judged_stages(recipe: Recipe, names: list[str]) -> list[Stage]:
+    """The answers of the named models to the judged benchmarks, then the verdicts on them."""
+    benchmarks = list(recipe.eval.judged)
+    stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
+    for benchmark in benchmarks:
+        settings = judge_settings(recipe, benchmark)
+        command = ("eval.judge", "--benchmark", benchmark, "--model")
+        for name in names:
+            inputs = (f"answers/{benchmark}/{name}",)
+            stages.append(Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings))
+    return stages
+
+
+def _answers(recipe: Recipe, benchmark: str, name: str) -> Stage:
+    settings = answer_settings(recipe, benchmark)
+    inputs: tuple[str, ...] = (name,)
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        settings["model"] = model_identity(entry.model, entry.revision)
+        settings["chat_template"] = template_identity(entry.chat_template)
+        inputs = ()
+    command = ("eval.generate", "--benchmark", benchmark, "--model", name)
+    return Stage(f"answers/{benchmark}/{name}", command, inputs, settings)
 
 
 def answer_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
@@ -53,7 +81,7 @@ def judge_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
 def _file_identity(path: Path | None) -> str:
     if path is None:
         return "hub"
-    return f"{path.name}#{file_digest(path)}" if path.is_file() else str(path)
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
 
 
 def _prompt_identity(benchmark: str, judged: Judged) -> str:

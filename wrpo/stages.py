@@ -8,20 +8,28 @@ anywhere upstream shows.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
-from wrpo.judged_stages import answer_settings, judge_settings
-from wrpo.local_paths import is_file
-from wrpo.model_identity import file_digest, model_identity
-from wrpo.recipe import TARGET, Model, Recipe, preference
+from wrpo.judged_stages import judged_stages
+from wrpo.model_identity import model_identity, template_identity
+from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.recipe.reward_sections import ModelReward
-from wrpo.recipe.sampling_sections import Engine
+from wrpo.recipe.suite import evaluated_tasks
+from wrpo.sampling import (
+    answered_domains,
+    answering_sources,
+    resolved_sampling,
+    sampling_by_domain,
+    sampling_model,
+)
+from wrpo.stage import Stage
 from wrpo.stage_folder import key_differences, read_manifest
+from wrpo.task_identity import task_settings
 
 State = Literal["missing", "partial", "done", "stale"]
 
@@ -33,7 +41,9 @@ UNUSED_FIELDS = {
     "cgpo": {"sft_on", "alpha", "fusion", *_LOSS_FIELDS},
     "sft": {"alpha", "beta", "likelihood", "reference", "fusion", "cgpo", *_LOSS_FIELDS},
 }
+_EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
 BUILD_TABLES = ("sft", "triples", "pairs")
+_OPTIONAL_OF_DATASETS = ("domain_name", "answers", "filters", "max_prompts", "sft_share")
 
 
 _command_line: tuple[list[str], list[str]] = (["--recipe", "RECIPE"], [])
@@ -43,23 +53,6 @@ def remember_command_line(recipe: str, overrides: list[str]) -> None:
     """Lets the commands that messages name carry this recipe and these `key=value`."""
     global _command_line
     _command_line = (["--recipe", recipe], list(overrides))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command of the pipeline.
-
-    Attributes:
-        name: e.g. "sample/qwen72b"; also the folder below the run directory.
-        command: module and flags, without recipe and overrides.
-        inputs: names of the stages it reads.
-        settings: the recipe fields that decide its result.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    inputs: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -145,20 +138,6 @@ def training_table(recipe: Recipe, arm: str) -> str:
     return f"build/{preference(recipe, arm).data}"
 
 
-def sampling_model(recipe: Recipe, source: str) -> Model:
-    """The recipe entry of a source, or of the target.
-
-    Raises:
-        RecipeError: no source of that name.
-    """
-    if source == TARGET:
-        return recipe.target
-    if source not in recipe.sources:
-        known = ", ".join([*recipe.sources, TARGET])
-        raise RecipeError(f'no source "{source}" in recipe {recipe.run}; known: {known}')
-    return recipe.sources[source]
-
-
 def _plain(value: Any) -> Any:
     """The value as it comes back from JSON, so that keys compare equal to stored ones."""
     if isinstance(value, dict):
@@ -169,7 +148,7 @@ def _plain(value: Any) -> Any:
 
 
 def _stages(recipe: Recipe) -> list[Stage]:
-    sources = list(recipe.sources)
+    sources = answering_sources(recipe)
     source_scores = tuple(f"score/{name}" for name in sources)
     arms = ["wrpo", *recipe.arms]
     tables = list(dict.fromkeys(training_table(recipe, arm) for arm in arms))
@@ -186,9 +165,9 @@ def _stages(recipe: Recipe) -> list[Stage]:
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [_logprobs(recipe, model, rows) for model, rows in scored]
     stages += [_train(recipe, arm) for arm in arms]
-    stages += _judged(recipe)
-    if recipe.eval.tasks:
-        tasks = _task_identity(recipe.eval.include_path)
+    stages += judged_stages(recipe, model_names(recipe))
+    if evaluated_tasks(recipe.eval):
+        tasks = task_settings(recipe.eval)
         stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
         stages.append(_report(recipe))
     unread = recipe.build.imported.tables().keys() - {"sft", *(t.split("/")[1] for t in tables)}
@@ -214,6 +193,9 @@ def _prompts(recipe: Recipe) -> Stage:
     # Steps that are off stay out, so that prompts made without them keep their key.
     settings = {key: value for key, value in settings.items() if value is not None}
     benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})
+    for dataset in settings["datasets"].values():
+        for key in [key for key in _OPTIONAL_OF_DATASETS if dataset[key] is None]:
+            del dataset[key]
     for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
         dataset["path"] = data_identity(dataset["path"])
     return Stage(
@@ -221,36 +203,28 @@ def _prompts(recipe: Recipe) -> Stage:
     )
 
 
-def resolved_sampling(recipe: Recipe, source: str) -> dict[str, Any]:
-    """The sampling fields of one source after its own overrides."""
-    base = recipe.sample.model_dump(mode="json", exclude={"target", "engine", "max_dropped_share"})
-    over = sampling_model(recipe, source).sampling.model_dump(exclude_none=True)
-    if source == TARGET:
-        over = {**over, **recipe.sample.target.model_dump(exclude_none=True)}
-    return {**base, **over}
-
-
-def resolved_engine(recipe: Recipe, source: str) -> Engine:
-    """The engine settings of one source after its own overrides."""
-    over = sampling_model(recipe, source).engine.model_dump(exclude_none=True)
-    return recipe.sample.engine.model_copy(update=over)
-
-
 def _sample(recipe: Recipe, source: str) -> Stage:
-    sampling = resolved_sampling(recipe, source)
-    return Stage(
-        f"sample/{source}",
-        ("data_construction.sample", "--source", source),
-        ("prompts", "sft") if source == TARGET else ("prompts",),
-        {"seed": recipe.seed, "model": _sampled_model(recipe, source), "sampling": sampling},
-    )
+    name, command = f"sample/{source}", ("data_construction.sample", "--source", source)
+    given = dataset_answers(recipe.prompts).get(source)
+    if given:  # which rows these are stands in the key of the prompts
+        return Stage(name, command, ("prompts",), {"answers_of": sorted(given)})
+    settings = {
+        "seed": recipe.seed,
+        "model": _sampled_model(recipe, source),
+        "sampling": resolved_sampling(recipe, source),
+    }
+    # What is said of no domain stays out, so that answers sampled without it keep their key.
+    by_domain, domains = sampling_by_domain(recipe, source), answered_domains(recipe, source)
+    settings |= {"sampling_by_domain": by_domain} if by_domain else {}
+    settings |= {"domains": sorted(domains)} if domains is not None else {}
+    return Stage(name, command, ("prompts", "sft") if source == TARGET else ("prompts",), settings)
 
 
 def _sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
     """What identifies a model that is sampled or scored; the target's weights are an input."""
     entry = sampling_model(recipe, source)
     model = entry.model_dump(mode="json", include={"dtype", "quantization", "fold_system"})
-    model["chat_template"] = _template_identity(entry.chat_template)
+    model["chat_template"] = template_identity(entry.chat_template)
     if source != TARGET:
         model["model"] = model_identity(entry.model, entry.revision)
     return model
@@ -264,7 +238,7 @@ def _score(recipe: Recipe, source: str) -> Stage:
             del settings["domains"]
         if isinstance(reward, ModelReward):
             settings["model"] = model_identity(reward.model, reward.revision)
-            settings["chat_template"] = _template_identity(reward.chat_template)
+            settings["chat_template"] = template_identity(reward.chat_template)
         rewards[name] = settings
     return Stage(
         f"score/{source}",
@@ -290,15 +264,19 @@ def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
     }
     settings = rules[table]
     # Rules that are off stay out, so that tables made without them keep their key.
-    if recipe.build.correctness and table != "triples":
-        settings = {**settings, "correctness": recipe.build.correctness.model_dump(mode="json")}
+    domains = {} if table == "triples" else recipe.build.domains
+    if domains:
+        own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}
+        settings = {**settings, "domains": own}
+    if any(rule.sft_needs_pair for rule in domains.values()):
+        settings = {**rules["pairs"], **settings}
     return Stage(f"build/{table}", command, inputs, settings)
 
 
 def _target_settings(recipe: Recipe) -> dict[str, Any]:
     return {
         "model": model_identity(recipe.target.model, recipe.target.revision),
-        "chat_template": _template_identity(recipe.target.chat_template),
+        "chat_template": template_identity(recipe.target.chat_template),
         "fold_system": recipe.target.fold_system,
     }
 
@@ -324,6 +302,12 @@ def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:
         needed.append(("sft", "anchors"))
     if settings.objective == "cgpo" or settings.reference == "fused":
         needed += [(source, settings.data) for source in recipe.sources]
+        for source, datasets in dataset_answers(recipe.prompts).items():
+            raise RecipeError(
+                f"{arm} needs the log-probs of every source, and {source} has no model: its "
+                f"answers come with the dataset {', '.join(datasets)}. Take `answers` out of it, "
+                "or train with an objective and a reference that read no log-probs of sources"
+            )
     return needed
 
 
@@ -361,46 +345,19 @@ def _train(recipe: Recipe, arm: str) -> Stage:
     )
 
 
-def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
+def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
     settings = recipe.eval.model_dump(
-        mode="json", exclude={"engine", "metrics", "group_by", "sources", "include_path", "judged"}
+        mode="json",
+        exclude={"engine", "metrics", "group_by", "sources", "judged", *_EVAL_FILES},
     )
     inputs: tuple[str, ...] = ()
     if name in (TARGET, *recipe.sources):
         entry = sampling_model(recipe, name)
         settings["model"] = model_identity(entry.model, entry.revision)
-        settings["chat_template"] = _template_identity(entry.chat_template)
+        settings["chat_template"] = template_identity(entry.chat_template)
     else:
         inputs = (name,)
-    if tasks is not None:
-        settings["tasks_folder"] = tasks
-    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings)
-
-
-def _judged(recipe: Recipe) -> list[Stage]:
-    """The answers of every model to the judged benchmarks, then the verdicts on them."""
-    benchmarks = list(recipe.eval.judged)
-    names = model_names(recipe)
-    stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
-    for benchmark in benchmarks:
-        settings = judge_settings(recipe, benchmark)
-        command = ("eval.judge", "--benchmark", benchmark, "--model")
-        for name in names:
-            inputs = (f"answers/{benchmark}/{name}",)
-            stages.append(Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings))
-    return stages
-
-
-def _answers(recipe: Recipe, benchmark: str, name: str) -> Stage:
-    settings = answer_settings(recipe, benchmark)
-    inputs: tuple[str, ...] = (name,)
-    if name in (TARGET, *recipe.sources):
-        entry = sampling_model(recipe, name)
-        settings["model"] = model_identity(entry.model, entry.revision)
-        settings["chat_template"] = _template_identity(entry.chat_template)
-        inputs = ()
-    command = ("eval.generate", "--benchmark", benchmark, "--model", name)
-    return Stage(f"answers/{benchmark}/{name}", command, inputs, settings)
+    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
 
 
 def _report(recipe: Recipe) -> Stage:
@@ -411,16 +368,3 @@ def _report(recipe: Recipe) -> Stage:
         for name in model_names(recipe)
     )
     return Stage("report", ("eval.report",), inputs)
-
-
-def _template_identity(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
-
-
-def _task_identity(folder: Path | None) -> dict[str, str] | None:
-    if folder is None:
-        return None
-    files = sorted(file for file in folder.rglob("*") if file.suffix in (".yaml", ".py", ".jsonl"))
-    return {str(file.relative_to(folder)): file_digest(file) for file in files}

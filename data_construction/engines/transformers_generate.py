@@ -60,11 +60,24 @@ class TransformersEngine:
         waiting = iter(requests)
         while window := list(islice(waiting, self._batch_size * _BATCHES_SORTED_TOGETHER)):
             window.sort(key=lambda request: len(request.prompt_ids))
-            for start in range(0, len(window), self._batch_size):
-                yield from self._batch(window[start : start + self._batch_size])
+            for sampling, alike in self._by_sampling(window):
+                for start in range(0, len(alike), self._batch_size):
+                    yield from self._batch(alike[start : start + self._batch_size], sampling)
+
+    def _by_sampling(self, requests: list[Request]) -> list[tuple[dict[str, Any], list[Request]]]:
+        """Requests with the same sampling fields, which can share a batch."""
+        groups: list[tuple[dict[str, Any], list[Request]]] = []
+        for request in requests:
+            sampling = request.sampling or self._sampling
+            own = next((group for fields, group in groups if fields == sampling), None)
+            if own is None:
+                groups.append((sampling, [request]))
+            else:
+                own.append(request)
+        return groups
 
     @torch.inference_mode()
-    def _batch(self, requests: list[Request]) -> list[Completion]:
+    def _batch(self, requests: list[Request], sampling: dict[str, Any]) -> list[Completion]:
         padding = self._tokenizer.pad_token_id
         width = max(len(request.prompt_ids) for request in requests)
         ids = torch.full((len(requests), width), padding)
@@ -74,14 +87,14 @@ class TransformersEngine:
             ids[row, start:] = torch.tensor(request.prompt_ids)
             mask[row, start:] = 1
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
-        sampler = RowSampler(self._sampling, mask, [request.seed for request in requests])
+        sampler = RowSampler(sampling, mask, [request.seed for request in requests])
         output = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
             logits_processor=LogitsProcessorList([sampler]),
             generation_config=GenerationConfig(
                 do_sample=False,
-                max_new_tokens=self._sampling["max_tokens"],
+                max_new_tokens=sampling["max_tokens"],
                 eos_token_id=self._stop_token_ids,
                 pad_token_id=padding,
             ),

@@ -29,7 +29,7 @@ class VLLMEngine:
         model: path or hub id of the weights.
         entry: the recipe's entry of that model (revision, dtype, quantisation).
         engine: speed settings.
-        sampling: resolved sampling fields; the only source of sampling parameters.
+        sampling: resolved sampling fields; with those of a request, the only sampling parameters.
         stop_token_ids: ids that end an answer.
         max_model_len: prompt plus answer, in tokens.
 
@@ -76,14 +76,14 @@ class VLLMEngine:
         from vllm.inputs import TokensPrompt
 
         self._engine.add_request(
-            name, TokensPrompt(prompt_token_ids=request.prompt_ids), self._parameters(request.seed)
+            name, TokensPrompt(prompt_token_ids=request.prompt_ids), self._parameters(request)
         )
 
-    def _parameters(self, seed: int) -> Any:
+    def _parameters(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        s = self._sampling
+        s = request.sampling or self._sampling
         return SamplingParams(
             n=1,
             temperature=s["temperature"],
@@ -94,7 +94,7 @@ class VLLMEngine:
             presence_penalty=s["presence_penalty"],
             frequency_penalty=s["frequency_penalty"],
             max_tokens=s["max_tokens"],
-            seed=seed if s["temperature"] > 0 else None,
+            seed=request.seed if s["temperature"] > 0 else None,
             stop_token_ids=self._stop_token_ids,
             logprobs=0 if s["keep_logprobs"] else None,
             output_kind=RequestOutputKind.FINAL_ONLY,

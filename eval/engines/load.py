@@ -11,7 +11,6 @@ import torch
 from eval.models import EvalModel
 from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError, WRPOError
-from wrpo.recipe import Recipe
 from wrpo.recipe.schema import Eval
 
 if TYPE_CHECKING:
@@ -21,27 +20,6 @@ if TYPE_CHECKING:
     ChatModel = ChatHFLM | ChatVLLM
 
 logger = logging.getLogger(__name__)
-
-
-def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Engine settings of sampling, which serve vLLM here too."""
-    if recipe.eval.backend != "vllm":
-        return {}
-    entry = recipe.sources.get(name, recipe.target)
-    engine = recipe.sample.engine.model_dump() | entry.engine.model_dump(exclude_none=True)
-    arguments = {
-        "tensor_parallel_size": engine["tensor_parallel_size"],
-        "pipeline_parallel_size": engine["pipeline_parallel_size"],
-        "gpu_memory_utilization": engine["gpu_memory_utilization"],
-        "max_num_seqs": engine["max_num_seqs"],
-        "enforce_eager": engine["enforce_eager"],
-        "enable_prefix_caching": engine["prefix_caching"],
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-    }
-    if engine["kv_cache_mib"] is not None:
-        arguments["kv_cache_memory_bytes"] = engine["kv_cache_mib"] * 2**20
-    return arguments
 
 
 def load_model(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> ChatModel:

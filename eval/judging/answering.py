@@ -14,9 +14,9 @@ import pyarrow as pa
 from lm_eval.api.instance import Instance
 from transformers import set_seed
 
-from eval.engines.load import engine_arguments, load_model, release
+from eval.engines.load import load_model, release
 from eval.judging.questions import Question
-from eval.models import EvalModel
+from eval.models import EvalModel, engine_arguments
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.recipe import Recipe

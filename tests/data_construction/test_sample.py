@@ -65,6 +65,37 @@ def test_each_source_overrides_sampling_and_engine(write_recipe, tiny_models_fol
     assert sampler.engine_settings.enforce_eager
 
 
+def test_each_source_answers_its_domains_as_often_as_they_ask(
+    write_recipe, tiny_models_folder
+) -> None:
+    from data_construction.prompts import make_prompts
+    from data_construction.sample import dry_run
+
+    entry = {"model": str(tiny_models_folder / "one")}
+    sample = {
+        "max_tokens": 8,
+        "responses": 2,
+        "chunk_prompts": 4,
+        "domains": {"k1": {"responses": 5, "max_tokens": 9}},
+    }
+    recipe = load_recipe(
+        write_recipe(
+            prompts=12,
+            sources={"one": {**entry, "domains": ["k1"]}, "two": entry},
+            sample=sample,
+        )
+    )
+    make_prompts(recipe)
+    one, two = PartSampler(recipe, "one"), PartSampler(recipe, "two")
+    assert one.prompts.domains() == {"k1": 6} and one.prompts.total == 6
+    assert {row["domain"] for row in one.prompts.read(0)} == {"k1"}
+    assert (one.answers(), two.answers()) == (6 * 5, 6 * 5 + 6 * 2)
+    assert sum(two.answers(part) for part in range(len(two.prompts))) == two.answers()
+    assert two.max_tokens == 9
+    assert "12 prompts = 42, at most 9 tokens" in dry_run(two)
+    assert "k1: responses=5, max_tokens=9" in dry_run(two)
+
+
 def test_dry_run_answers_without_torch_and_without_writing(write_recipe, tmp_path: Path) -> None:
     code = (
         "import sys\n"

@@ -165,7 +165,7 @@ def test_a_run_without_evaluations_says_how_to_make_them(tmp_path: Path) -> None
 
 
 def test_a_recipe_without_tasks_has_no_report(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"eval\.tasks is empty"):
+    with pytest.raises(RecipeError, match=r"eval\.suite and eval\.tasks are empty"):
         report_run(make_recipe(tmp_path, "some/model"))
 
 

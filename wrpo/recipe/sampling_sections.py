@@ -146,11 +146,22 @@ class Model(Section):
     )
 
 
+class Source(Model):
+    """A teacher."""
+
+    domains: list[str] | None = Field(
+        None, min_length=1, description="Only prompts of these domains; unset: all."
+    )
+
+
 class Sample(Sampling):
-    """Sampling of every model; `target` and each source may override."""
+    """Sampling of every model; the strongest word has the source, or `target`, then the domain."""
 
     target: SamplingOverride = Field(
         default_factory=SamplingOverride, description="What differs for the SFT target."
+    )
+    domains: dict[str, SamplingOverride] = Field(
+        default_factory=dict, description="What differs for the prompts of a domain."
     )
     max_prompt_tokens: int = Field(1800, ge=1, description="Longer prompts are dropped.")
     chunk_prompts: int = Field(256, ge=1, description="Prompts per part file: the unit of resume.")
