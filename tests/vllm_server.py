@@ -15,7 +15,9 @@ from pathlib import Path
 
 
 @contextmanager
-def vllm_serve(model: Path, folder: Path, *, max_model_len: int) -> Iterator[str]:
+def vllm_serve(
+    model: Path, folder: Path, *, max_model_len: int, logprobs_mode: str = "raw_logprobs"
+) -> Iterator[str]:
     """Serves a model on a free port; yields the base URL. Its log is in `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -25,6 +27,7 @@ def vllm_serve(model: Path, folder: Path, *, max_model_len: int) -> Iterator[str
     command += ["--kv-cache-memory-bytes", str(64 * 2**20)]
     # Chunked prefill and seeds do not go together on CPUs.
     command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192"]
+    command += ["--logprobs-mode", logprobs_mode]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     log = folder / "log.txt"
     with log.open("w") as output:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
 from wrpo.recipe.section import Section
-
-JudgedName = Annotated[str, Field(pattern="^(alpaca_eval_2|arena_hard|mt_bench)$")]
 
 OWN, PUBLISHED = "own", "published"
 ONLY_VLLM = ("presence_penalty", "frequency_penalty")

@@ -17,10 +17,10 @@ import pytest
 
 from eval.judge import dry_run, judge_answers
 from eval.judging.batch import Batch
-from eval.judging.questions import load_questions
 from eval.results import read_results, read_samples
 from tests.completion_server import CompletionServer, Reply, Seen, chat_answer
 from tests.conftest import REPOSITORY
+from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
     write_alpaca_eval,
     write_arena_hard,
@@ -29,7 +29,6 @@ from tests.eval.judging.benchmark_files import (
 )
 from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 
 
@@ -79,29 +78,6 @@ def recipe_path(tmp_path: Path, server: CompletionServer) -> Path:
     }
     full = {name: {"judge": "big", **fields} for name, fields in judged.items()}
     return write_judge_recipe(tmp_path, "org/model", {**judge, **prices}, full)
-
-
-def answer(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ") -> None:
-    """Finished answers of a model, as `eval.generate` writes them."""
-    from eval.judging.answering import ANSWERED
-
-    pipeline = Pipeline(recipe)
-    stage = f"answers/{benchmark}/{model}"
-    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
-    assert not folder.open()
-    rows: list[dict[str, Any]] = [
-        {
-            "question_id": question.id,
-            "number": question.number,
-            "category": question.category,
-            "questions": list(question.turns),
-            "answers": [text * (1 + question.number) for _ in question.turns],
-            "tokens": [10 for _ in question.turns],
-            "temperature": 0.0,
-        }
-        for question in load_questions(benchmark, recipe.eval.judged[benchmark])
-    ]
-    folder.write_all(rows, ANSWERED)
 
 
 def results_of(recipe: Recipe, benchmark: str, model: str) -> dict[str, Any]:
