@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_construction.dropped import answers_lost
+from data_construction.measured_speed import MeasuredSpeed
 from data_construction.prompt_parts import PromptParts
 from wrpo.errors import TemplateError
 from wrpo.ids import response_seed
@@ -82,6 +83,7 @@ class PartSampler:
         self.folder = self._folder()
         self._open: dict[int, _OpenPart] = {}
         self._fresh = (0, 0)
+        self._speed = MeasuredSpeed(recipe, source, self.engine_settings)
 
     def _folder(self) -> StageFolder:
         path = self.pipeline.folder(self.stage)
@@ -186,8 +188,10 @@ class PartSampler:
         """
         self._open.clear()
         self._fresh = (0, 0)
+        engine = self.engine  # loaded before the clock starts
+        self._speed.start()
         told = time.monotonic()
-        for answer in self._answers(todo):
+        for answer in self._answers(engine, todo):
             if isinstance(answer, WrittenPart):
                 yield answer
             elif written := self._take(answer):
@@ -197,15 +201,18 @@ class PartSampler:
                 self._tell(progress)
         if progress:
             self._tell(progress)
+        self._speed.keep()
 
     def _tell(self, progress: Progress) -> None:
         progress(*self._fresh)
         self._fresh = (0, 0)
 
-    def _answers(self, todo: Iterable[int]) -> Iterator[Completion | Refusal | WrittenPart]:
+    def _answers(
+        self, engine: GenerationEngine, todo: Iterable[int]
+    ) -> Iterator[Completion | Refusal | WrittenPart]:
         """What the engine answers, and the parts that are written without it."""
         empty: list[WrittenPart] = []
-        for answer in self.engine.generate(self._requests(todo, empty)):
+        for answer in engine.generate(self._requests(todo, empty)):
             yield from _emptied(empty)
             yield answer
         yield from _emptied(empty)
@@ -226,6 +233,7 @@ class PartSampler:
                 if prompt is None:
                     continue
                 messages, ids = prompt
+                self._speed.prompt(len(ids))
                 row = opened.prompts[position]
                 own = self.by_domain.get(row["domain"])
                 for index in range(wanted[position]):
@@ -265,6 +273,7 @@ class PartSampler:
         prompt = opened.prompts[position]
         if isinstance(answer, Completion):
             self._count(1, answer.token_count or 0)
+            self._speed.answer(answer.token_count or 0)
             opened.answers[position, index] = self._row(prompt, index, answer)
         else:
             self._count(1, 0)

@@ -1,7 +1,8 @@
 """Draws answers from one source model, or from the SFT target (`--source target`).
 
 Reads:   RUN/prompts; for `--source target` also RUN/sft/model
-Writes:  RUN/sample/SOURCE (one row per answer: text, token ids, finish reason, seed)
+Writes:  RUN/sample/SOURCE (one row per answer: text, token ids, finish reason, seed), and how fast
+         it was to RUNS/throughput.yaml, which `python -m wrpo plan` reads
 Run:     python -m data_construction.sample --source qwen72b --recipe recipes/llama3-8b-wrpo.yaml
          --source all samples every source of the recipe, one after the other
          --shard 2/4 does a quarter of the parts; shards may run at once on several machines

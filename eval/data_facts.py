@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.evidence import Evidence
+from eval.length_bias import length_bias
 from wrpo.errors import DataError
 from wrpo.recipe import TARGET
 from wrpo.sampling import answering_sources
@@ -33,6 +34,7 @@ def data_facts(evidence: Evidence) -> dict[str, Any]:
     return {
         "winners": _winners(evidence),
         "lengths": _lengths(evidence),
+        "length_bias": length_bias(evidence),
         "scores": _scores(evidence),
         "answers": _answers(evidence),
         "truncation": _truncation(evidence),

@@ -15,6 +15,8 @@ from data_construction.part_sampler import PartSampler
 from data_construction.shard import Shard
 from tests.conftest import REPOSITORY
 from wrpo.ids import response_seed
+from wrpo.pricing.estimate import measured_name
+from wrpo.pricing.throughput import device, read_measured
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows
@@ -194,6 +196,19 @@ def test_seeded_answers_of_transformers_do_not_depend_on_batches(write_recipe, r
         found.append(sampled(recipe_path, "one", *overrides))
     assert found[0] == found[1]
     assert len({row["text"] for row in found[0]}) == len(found[0]) == 12
+    _check_measured_speed(recipe_path, [row for rows in found for row in rows])
+
+
+def _check_measured_speed(recipe_path: Path, rows: list[dict]) -> None:
+    """What `plan` reads: the sums of all runs of this model on this machine."""
+    recipe = load_recipe(recipe_path)
+    [measured] = read_measured(recipe.runs)
+    assert measured.place == (measured_name(recipe, "one"), device(), 1)
+    assert measured.answers == len(rows)
+    assert measured.prompts == len({row["prompt_id"] for row in rows}) * 2
+    assert measured.answer_tokens == sum(row["token_count"] for row in rows)
+    assert measured.prompt_tokens > measured.prompts
+    assert measured.seconds > 0
 
 
 @pytest.mark.slow

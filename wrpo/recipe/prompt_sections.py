@@ -88,6 +88,9 @@ class PromptDataset(Dataset):
     """Where prompts come from: one prompt per row."""
 
     prompt: str = Field("prompt", description="Column: text, one message, or a list of messages.")
+    input: str | None = Field(
+        None, description="Column whose text, where there is any, follows that of the prompt."
+    )
     answer: str | None = Field(None, description="Column with the gold answer, for verifiers.")
     domain: str | None = Field(None, description="Column that names the domain of a prompt.")
     domain_name: str | None = Field(
@@ -122,6 +125,9 @@ class Prompts(Section):
     )
     near_duplicates: NearDuplicates | None = Field(
         None, description="Removes near copies, `{}` with the defaults; unset: only equal prompts."
+    )
+    expected_prompts: int | None = Field(
+        None, ge=1, description="How many there will be, for `plan`; unset: what `limit` says."
     )
     sft_share: Share = Field(1 / 3, description="Share that goes to SFT; the rest to preferences.")
     max_dropped_share: Share = Field(

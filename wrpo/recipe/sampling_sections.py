@@ -138,6 +138,9 @@ class Model(Section):
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
     parameters_b: float | None = Field(None, gt=0, description="Size in billions, for planning.")
+    active_parameters_b: float | None = Field(
+        None, gt=0, description="What one token uses of it, in a mixture of experts; for planning."
+    )
     sampling: SamplingOverride = Field(
         default_factory=SamplingOverride, description="What differs from `sample` for this model."
     )
