@@ -209,6 +209,7 @@ def _prompts(recipe: Recipe) -> Stage:
     settings = {key: value for key, value in settings.items() if value is not None}
     benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})
     for dataset in settings["datasets"].values():
+        del dataset["expected_prompts"]
         for key in [key for key in _OPTIONAL_OF_DATASETS if dataset[key] is None]:
             del dataset[key]
     for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
