@@ -50,8 +50,8 @@ class VLLMEngine:
         self._sampling = sampling
         self._stop_token_ids = stop_token_ids
         self._window = engine.max_num_seqs * _QUEUE_FACTOR
-        llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len)
-        self._engine = llm.llm_engine
+        self.llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len)
+        self._engine = self.llm.llm_engine
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yields every completion as it finishes."""
