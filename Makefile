@@ -18,8 +18,8 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo demo-full test check prompts sample score build sft logprobs wrpo eval \
-	report plan run peek reference clean
+.PHONY: help setup demo demo-full test check coverage audit docs prompts sample score build sft \
+	logprobs wrpo eval report plan run peek reference clean
 
 help:
 	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [ARM=name] [ARGS="--flag ..."]'
@@ -40,10 +40,23 @@ test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recip
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
 		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: setup ## format, lint and types
+check: setup ## format, lint, types, links of the documentation
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+
+coverage: setup ## the test suite with the share of lines that it runs
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
+		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder \
+		--cov=wrpo --cov=data_construction --cov=eval --cov-report=term:skip-covered $(ARGS)
+
+audit: setup ## known weaknesses of the pinned packages; needs the network
+	$(PY) -m pip install --quiet pip-audit
+	$(PY) -m pip_audit --requirement requirements/cuda.txt --no-deps --disable-pip
+
+docs: setup ## the documentation as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 prompts: setup ## 1  collect, normalise, de-duplicate and split the prompts
 	$(PY) -m data_construction.prompts $(STAGE)
@@ -86,5 +99,5 @@ reference: setup ## write recipes/schema.json and docs/recipe.md anew from the r
 	$(PY) -m wrpo reference > docs/recipe.md
 
 clean: ## remove caches; runs and .venv stay
-	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+	rm -rf site .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
