@@ -17,9 +17,11 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import closing
 
 from data_construction.dropped import DroppedAnswers
-from data_construction.part_sampler import PartSampler
+from data_construction.part_sampler import PartSampler, WrittenPart
 from data_construction.sample_progress import AnswerBar
 from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
@@ -48,11 +50,26 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
             logger.info("%s: resuming, %d parts of %d to do", stage, len(todo), parts)
         dropped = DroppedAnswers(sampler)
         if todo:
-            with AnswerBar(sampler, todo) as bar:
-                for written in sampler.parts(todo, bar):
+            with (
+                AnswerBar(sampler, todo) as bar,
+                closing(_parts(sampler, todo, shard, bar)) as made,
+            ):
+                for written in made:
                     dropped.add(written)
         if not folder.finish_parts(parts):
             logger.info("%s: shard %s done, others are not", stage, shard)
+
+
+def _parts(
+    sampler: PartSampler, todo: list[int], shard: Shard, bar: AnswerBar
+) -> Generator[WrittenPart]:
+    """In this process, or in replicas where the recipe asks for them."""
+    if (sampler.engine_settings.replicas or 1) == 1:
+        yield from sampler.parts(todo, bar)
+        return
+    from data_construction.replicas import Replicas
+
+    yield from Replicas(sampler, todo, shard).parts(bar)
 
 
 def dry_run(sampler: PartSampler) -> str:
@@ -113,6 +130,7 @@ def main() -> None:
         sys.stdout.write("\n\n".join(dry_run(sampler) for sampler in samplers) + "\n")
         return
     sample(samplers[0], args.shard)
+    samplers[0].close()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -66,6 +66,9 @@ class OpenAIEngine:
             finally:
                 runner.run(self._close(tasks))
 
+    def close(self) -> None:
+        """`generate` closes its connections itself."""
+
     def _stream(
         self,
         runner: asyncio.Runner,

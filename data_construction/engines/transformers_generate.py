@@ -63,6 +63,9 @@ class TransformersEngine:
             for start in range(0, len(window), self._batch_size):
                 yield from self._batch(window[start : start + self._batch_size])
 
+    def close(self) -> None:
+        """Nothing runs outside this process."""
+
     @torch.inference_mode()
     def _batch(self, requests: list[Request]) -> list[Completion]:
         padding = self._tokenizer.pad_token_id

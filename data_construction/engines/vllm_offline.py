@@ -72,6 +72,10 @@ class VLLMEngine:
                 if output.finished:
                     yield _completion(running.pop(output.request_id), output)
 
+    def close(self) -> None:
+        """Ends the processes of the engine, which may outlive this one on GPUs."""
+        self._engine.engine_core.shutdown()
+
     def _add(self, name: str, request: Request) -> None:
         from vllm.inputs import TokensPrompt
 

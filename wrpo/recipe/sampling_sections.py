@@ -68,6 +68,13 @@ class VLLMSettings(Section):
 
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
     pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        description="Copies of the model that share the work, each with GPUs of its own. On one "
+        "machine, processes (unset: 1); on Ray, actors (unset: as many as fit). For openai, list "
+        "endpoints instead.",
+    )
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
     max_num_seqs: int = Field(256, ge=1, description="Sequences computed together.")
     enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
