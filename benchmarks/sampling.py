@@ -80,7 +80,7 @@ def bare_inputs(sampler: PartSampler, parts: range) -> list[list[int]]:
         ids
         for part in parts
         for row in sampler.prompts.read(part)
-        for ids in [render_prompt(sampler.tokenizer, row["messages"])] * sampler.responses
+        for ids in [render_prompt(sampler.tokenizer, row["messages"])] * ANSWERS
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wrpo.errors import ModelError
 from wrpo.ids import answer_id
-from wrpo.stages import resolved_engine
+from wrpo.sampling import resolved_engine
 from wrpo.tables import Row
 
 if TYPE_CHECKING:

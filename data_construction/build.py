@@ -12,37 +12,24 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
-from typing import Any
 
 import pyarrow as pa
 
 from data_construction.dropped import check_dropped
-from data_construction.gap_quantiles import candidate_gaps, quantile_window
 from data_construction.published import import_table
-from data_construction.select import (
-    Answer,
-    Pair,
-    Rejection,
-    Triple,
-    same_source_pair,
-    sft_answer,
-    triple,
-)
+from data_construction.select import Answer, Rejection
+from data_construction.table_rules import TableRules
 from data_construction.truncated import count_truncated
-from data_construction.verified import verified_pair, verified_sft_answer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
-from wrpo.ids import triple_id
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.schema import PairRules
+from wrpo.sampling import answering_sources
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import BUILD_TABLES, Pipeline
 from wrpo.tables import PAIRS, SFT_ROWS, TRIPLES, Row, dropped_row, iter_parts, read_rows
 
 logger = logging.getLogger(__name__)
 
-Answers = dict[str, list[Answer]]
 SCHEMAS: dict[str, pa.Schema] = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 
 
@@ -84,11 +71,11 @@ def _rows(
     """Training rows and dropped prompts of one table."""
     split = "sft" if table == "sft" else "preference"
     wanted = {row["prompt_id"]: row for row in prompts if row["split"] == split}
-    rules = recipe.build.correctness
-    verifier = rules.reward if rules else None
-    sources = _answers(pipeline, list(recipe.sources), set(wanted), verifier)
-    targets = _answers(pipeline, [TARGET], set(wanted), verifier) if table == "triples" else {}
-    make = _makers(recipe, wanted, sources, targets)[table]
+    verifiers = {key: _verifier(recipe, row["domain"]) for key, row in wanted.items()}
+    sources = _answers(pipeline, answering_sources(recipe), verifiers)
+    targets = _answers(pipeline, [TARGET], verifiers) if table == "triples" else {}
+    rules = TableRules(recipe.build, wanted, sources, targets)
+    make = {"sft": rules.sft_row, "triples": rules.triple_row, "pairs": rules.pair_row}[table]
     rows, dropped = [], []
     for key in sorted(wanted):
         made = make(wanted[key])
@@ -99,59 +86,29 @@ def _rows(
     return rows, dropped
 
 
-def _makers(
-    recipe: Recipe, prompts: dict[str, Row], sources: Answers, targets: Answers
-) -> dict[str, Callable[[Row], Row | Rejection]]:
-    correctness = recipe.build.correctness
-    windows = _windows(recipe.build.pairs, prompts, sources)
-    verified_domains = set(correctness.domains) if correctness else set()
-
-    def sft(prompt: Row) -> Row | Rejection:
-        choose = verified_sft_answer if prompt["domain"] in verified_domains else sft_answer
-        chosen = choose(sources.get(prompt["prompt_id"], []))
-        return chosen if isinstance(chosen, Rejection) else _sft_row(prompt, chosen)
-
-    def triples(prompt: Row) -> Row | Rejection:
-        key = prompt["prompt_id"]
-        made = triple(sources.get(key, []), targets.get(key, []), min_gap=recipe.build.min_gap)
-        return made if isinstance(made, Rejection) else preference_row(prompt, made)
-
-    def pairs(prompt: Row) -> Row | Rejection:
-        own = sources.get(prompt["prompt_id"], [])
-        window = windows[prompt["domain"]]
-        if correctness and prompt["domain"] in verified_domains:
-            made = verified_pair(own, **(window if correctness.window else {}))
-        else:
-            made = same_source_pair(own, **window)
-        return made if isinstance(made, Rejection) else preference_row(prompt, made)
-
-    return {"sft": sft, "triples": triples, "pairs": pairs}
-
-
-def _windows(
-    rules: PairRules, prompts: dict[str, Row], sources: Answers
-) -> dict[str, dict[str, Any]]:
-    """min_gap and max_gap of pairs, by domain."""
-    gaps: dict[str, list[float]] = {row["domain"]: [] for row in prompts.values()}
-    if rules.quantiles is None:
-        return {domain: rules.model_dump(exclude={"quantiles"}) for domain in gaps}
-    for key, row in prompts.items():
-        gaps[row["domain"]] += candidate_gaps(sources.get(key, []))
-    edges = {domain: quantile_window(own, *rules.quantiles) for domain, own in gaps.items()}
-    return {domain: {"min_gap": low, "max_gap": high} for domain, (low, high) in edges.items()}
+def _verifier(recipe: Recipe, domain: str) -> str | None:
+    rules = recipe.build.domains.get(domain)
+    return rules.verifier if rules else None
 
 
 def _answers(
-    pipeline: Pipeline, sources: list[str], wanted: set[str], verifier: str | None
-) -> Answers:
-    """Scored answers by prompt, joined by (prompt_id, source, index)."""
-    found: Answers = {}
+    pipeline: Pipeline, sources: list[str], verifiers: dict[str, str | None]
+) -> dict[str, list[Answer]]:
+    """Scored answers by prompt, joined by (prompt_id, source, index).
+
+    Args:
+        verifiers: of every prompt that is wanted, the reward that tells right answers, or None.
+    """
+    found: dict[str, list[Answer]] = {}
     for source in sources:
         scores = {
-            (row["prompt_id"], row["index"]): (row["score"], _correct(row["heads"], verifier))
+            (row["prompt_id"], row["index"]): (
+                row["score"],
+                _correct(row["heads"], verifiers[row["prompt_id"]]),
+            )
             for rows in iter_parts(pipeline.finished(f"score/{source}"))
             for row in rows
-            if row["prompt_id"] in wanted
+            if row["prompt_id"] in verifiers
         }
         for rows in iter_parts(pipeline.finished(f"sample/{source}")):
             for row in rows:
@@ -165,40 +122,6 @@ def _answers(
 def _correct(heads: list[Row], verifier: str | None) -> bool | None:
     """Whether the verifier gave 1; None where it gave nothing."""
     return next((head["value"] >= 1 for head in heads if head["name"] == verifier), None)
-
-
-def _sft_row(prompt: Row, chosen: Answer) -> Row:
-    return {
-        "prompt_id": prompt["prompt_id"],
-        "prompt": prompt["messages"],
-        "completion": _assistant(chosen.text),
-        "source": chosen.source,
-        "index": chosen.index,
-        "score": chosen.score,
-    }
-
-
-def preference_row(prompt: Row, made: Triple | Pair) -> Row:
-    """A trainer-ready row with the provenance and score of each answer."""
-    answers: dict[str, Answer] = {"chosen": made.chosen, "rejected": made.rejected}
-    if isinstance(made, Triple):
-        answers = {"source_chosen": made.source_chosen, **answers}
-    key = triple_id(prompt["prompt_id"], [(a.source, a.index) for a in answers.values()])
-    row: dict[str, Any] = {
-        "triple_id": key,
-        "prompt_id": prompt["prompt_id"],
-        "prompt": prompt["messages"],
-    }
-    for name, answer in answers.items():
-        row[name] = _assistant(answer.text)
-        row[f"{name}_source"] = answer.source
-        row[f"{name}_index"] = answer.index
-        row[f"{name}_score"] = answer.score
-    return row
-
-
-def _assistant(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
 
 
 def _ready_tables(recipe: Recipe) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from data_construction.prompt_lookup import PromptLookup
 from wrpo.errors import DataError
 from wrpo.stage_folder import DROPPED_FILE, StageFolder
 from wrpo.tables import DROPPED, Row, write_parquet
@@ -43,9 +44,13 @@ def check_dropped(
     )
 
 
-def answers_lost(dropped: Iterable[Row], responses: int) -> int:
-    """How many answers dropped rows stand for: a dropped prompt (index -1) is all of its own."""
-    return sum(responses if row["index"] < 0 else 1 for row in dropped)
+def answers_lost(dropped: Iterable[Row], responses: Callable[[str], int]) -> int:
+    """How many answers dropped rows stand for: a dropped prompt (index -1) is all of its own.
+
+    Args:
+        responses: answers to a prompt, by its id.
+    """
+    return sum(responses(row["prompt_id"]) if row["index"] < 0 else 1 for row in dropped)
 
 
 class DroppedAnswers:
@@ -60,7 +65,9 @@ class DroppedAnswers:
 
     def __init__(self, sampler: PartSampler) -> None:
         self._sampler = sampler
-        self._lost = answers_lost(sampler.folder.dropped_rows(), sampler.responses)
+        self._total = sampler.answers()
+        earlier = sampler.folder.dropped_rows()
+        self._lost = answers_lost(earlier, self._responses()) if earlier else 0
         self._check()
 
     def add(self, written: WrittenPart) -> None:
@@ -73,9 +80,15 @@ class DroppedAnswers:
         if written.lost:
             self._check()
 
+    def _responses(self) -> Callable[[str], int]:
+        sampler = self._sampler
+        prompts = PromptLookup(sampler.pipeline.finished("prompts"))
+        return lambda key: sampler.responses(prompts[key]["domain"])
+
     def _check(self) -> None:
-        total = self._sampler.prompts.total * self._sampler.responses
         limit = self._sampler.recipe.sample.max_dropped_share
-        if self._lost > limit * total:
+        if self._lost > limit * self._total:
             folder = self._sampler.folder
-            check_dropped(folder, folder.dropped_rows(), lost=self._lost, total=total, limit=limit)
+            check_dropped(
+                folder, folder.dropped_rows(), lost=self._lost, total=self._total, limit=limit
+            )

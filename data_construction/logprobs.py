@@ -28,8 +28,9 @@ from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.sampling_sections import Model
 from wrpo.reference_columns import with_anchors
+from wrpo.sampling import sampling_model
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, sampling_model
+from wrpo.stages import Pipeline
 from wrpo.tables import ANSWERS, LOGPROBS, Row, iter_parts, read_rows
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,12 @@ class LogProbStage:
         self.answers = ("anchor",) if rows == "anchors" else ANSWERS[rows]
         self.source = TARGET if model == SFT else model
         self.entry: Model = sampling_model(recipe, self.source)
+        if self.entry.adapter:
+            raise RecipeError(
+                f"{self.name}: log-probs are of plain weights, and {model} has adapter "
+                f"{self.entry.adapter}; merge it into the weights (peft: merge_and_unload) and "
+                "name the merged folder as model"
+            )
         self.folder = StageFolder(self.pipeline.folder(self.name), self.pipeline.key(self.name))
 
     def run(self) -> None:

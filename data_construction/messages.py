@@ -40,6 +40,23 @@ def to_messages(value: Any, *, text_role: str = "user") -> Messages:
     return [_message(turn) for turn in value]
 
 
+def conversation(value: Any) -> tuple[Messages, str]:
+    """(messages before the answer, answer); no messages where the value is the answer only.
+
+    Raises:
+        UnusableRow: the last turn is not the assistant's, or it is empty.
+    """
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        value = value[0]
+    messages = to_messages(value, text_role="assistant")
+    if messages[-1]["role"] != "assistant":
+        raise UnusableRow(f"the last turn is the {messages[-1]['role']}'s, not the assistant's")
+    if not messages[-1]["content"].strip():
+        raise UnusableRow("an answer is empty")
+    before = messages[:-1]
+    return (prompt_messages(before) if before else []), messages[-1]["content"]
+
+
 def user_text(messages: Sequence[dict[str, str]]) -> str:
     """What the user says, one turn per line; a system text shared by many prompts stays out."""
     return "\n".join(turn["content"] for turn in messages if turn["role"] == "user")

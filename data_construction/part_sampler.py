@@ -13,12 +13,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_construction.dropped import answers_lost
+from data_construction.measured_speed import MeasuredSpeed
 from data_construction.prompt_parts import PromptParts
 from wrpo.errors import TemplateError
 from wrpo.ids import response_seed
 from wrpo.recipe import TARGET, Recipe
+from wrpo.sampling import (
+    answered_domains,
+    resolved_engine,
+    resolved_sampling,
+    sampling_by_domain,
+    sampling_model,
+)
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, resolved_engine, resolved_sampling, sampling_model
+from wrpo.stages import Pipeline
 from wrpo.tables import RESPONSES, Row, dropped_row
 
 if TYPE_CHECKING:
@@ -70,11 +78,12 @@ class PartSampler:
         self.entry = sampling_model(recipe, source)
         self.sampling = resolved_sampling(recipe, source)
         self.engine_settings = resolved_engine(recipe, source)
-        self.responses: int = self.sampling["responses"]
+        self.by_domain = sampling_by_domain(recipe, source)
         self.stage = f"sample/{source}"
         self.folder = self._folder()
         self._open: dict[int, _OpenPart] = {}
         self._fresh = (0, 0)
+        self._speed = MeasuredSpeed(recipe, source, self.engine_settings)
 
     def _folder(self) -> StageFolder:
         path = self.pipeline.folder(self.stage)
@@ -86,7 +95,7 @@ class PartSampler:
 
     @cached_property
     def prompts(self) -> PromptParts:
-        """What this source answers; the target answers the prompts of the preference split.
+        """What this source answers: its domains; the target answers the preference split.
 
         Raises:
             MissingInputError: the prompts are not made.
@@ -95,8 +104,27 @@ class PartSampler:
             self.pipeline.finished("prompts"),
             self.sampling["chunk_prompts"],
             split="preference" if self.source == TARGET else None,
+            domains=answered_domains(self.recipe, self.source),
             limit=self.limit,
         )
+
+    def responses(self, domain: str) -> int:
+        """Answers to each prompt of a domain."""
+        return int(self.by_domain.get(domain, self.sampling)["responses"])
+
+    def answers(self, part: int | None = None) -> int:
+        """Answers of one part, or of all."""
+        if not self.by_domain:
+            prompts = self.prompts.total if part is None else self.prompts.size(part)
+            return prompts * int(self.sampling["responses"])
+        domains = self.prompts.domains(part)
+        return sum(count * self.responses(domain) for domain, count in domains.items())
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest answer of any domain."""
+        every = [self.sampling, *self.by_domain.values()]
+        return max(int(fields["max_tokens"]) for fields in every)
 
     @cached_property
     def model_path(self) -> str:
@@ -144,7 +172,7 @@ class PartSampler:
             engine=self.engine_settings,
             sampling=self.sampling,
             stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
-            max_model_len=self.sampling["max_prompt_tokens"] + self.sampling["max_tokens"],
+            max_model_len=self.sampling["max_prompt_tokens"] + self.max_tokens,
         )
 
     def parts(self, todo: Iterable[int], progress: Progress | None = None) -> Iterator[WrittenPart]:
@@ -161,8 +189,10 @@ class PartSampler:
         """
         self._open.clear()
         self._fresh = (0, 0)
+        engine = self.engine  # loaded before the clock starts
+        self._speed.start()
         told = time.monotonic()
-        for answer in self._answers(todo):
+        for answer in self._answers(engine, todo):
             written = answer if isinstance(answer, WrittenPart) else self._take(answer)
             now = time.monotonic()
             if progress and (written or now - told > _PROGRESS_SECONDS):
@@ -170,16 +200,19 @@ class PartSampler:
                 told, self._fresh = now, (0, 0)
             if written:
                 yield written
+        self._speed.keep()
 
     def close(self) -> None:
         """Ends what the engine has started; the sampler is of no use afterwards."""
         if "engine" in self.__dict__:
             self.engine.close()
 
-    def _answers(self, todo: Iterable[int]) -> Iterator[Completion | Refusal | WrittenPart]:
+    def _answers(
+        self, engine: GenerationEngine, todo: Iterable[int]
+    ) -> Iterator[Completion | Refusal | WrittenPart]:
         """What the engine answers, and the parts that are written without it."""
         empty: list[WrittenPart] = []
-        for answer in self.engine.generate(self._requests(todo, empty)):
+        for answer in engine.generate(self._requests(todo, empty)):
             yield from _emptied(empty)
             yield answer
         yield from _emptied(empty)
@@ -190,18 +223,22 @@ class PartSampler:
         for part in todo:
             opened = self._open[part] = _OpenPart(self.prompts.read(part))
             rendered = [self._render(opened, row) for row in opened.prompts]
-            unusable = rendered.count(None)
-            opened.missing = (len(rendered) - unusable) * self.responses
-            self._count(unusable * self.responses, 0)
+            wanted = [self.responses(row["domain"]) for row in opened.prompts]
+            pairs = zip(rendered, wanted, strict=True)
+            opened.missing = sum(count for prompt, count in pairs if prompt is not None)
+            self._count(sum(wanted) - opened.missing, 0)
             if not opened.missing:
                 empty.append(self._write(part))
             for position, prompt in enumerate(rendered):
                 if prompt is None:
                     continue
                 messages, ids = prompt
-                for index in range(self.responses):
-                    seed = self._seed(opened.prompts[position], index)
-                    yield Request((part, position, index), ids, messages, seed)
+                self._speed.prompt(len(ids))
+                row = opened.prompts[position]
+                own = self.by_domain.get(row["domain"])
+                for index in range(wanted[position]):
+                    seed = self._seed(row, index)
+                    yield Request((part, position, index), ids, messages, seed, own)
 
     def _render(self, part: _OpenPart, row: Row) -> tuple[Messages, list[int]] | None:
         """One prompt as messages and, with a tokenizer, as token ids; None where it is dropped."""
@@ -236,6 +273,7 @@ class PartSampler:
         prompt = opened.prompts[position]
         if isinstance(answer, Completion):
             self._count(1, answer.token_count or 0)
+            self._speed.answer(answer.token_count or 0)
             opened.answers[position, index] = self._row(prompt, index, answer)
         else:
             self._count(1, 0)
@@ -264,7 +302,8 @@ class PartSampler:
         done = self._open.pop(part)
         rows = [done.answers[place] for place in sorted(done.answers)]
         self.folder.write_part(part, rows, RESPONSES, dropped=done.dropped)
-        return WrittenPart(part, answers_lost(done.dropped, self.responses))
+        responses = {row["prompt_id"]: self.responses(row["domain"]) for row in done.prompts}
+        return WrittenPart(part, answers_lost(done.dropped, responses.__getitem__))
 
 
 def _emptied(found: list[WrittenPart]) -> list[WrittenPart]:

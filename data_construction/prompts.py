@@ -24,7 +24,7 @@ from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
 from wrpo.recipe import Recipe
-from wrpo.recipe.prompt_sections import Decontaminate, Filters, NearDuplicates, PromptDataset
+from wrpo.recipe.prompt_sections import Decontaminate, NearDuplicates, PromptDataset, Prompts
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import PROMPTS, Row, dropped_row
@@ -64,12 +64,14 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
     """
     settings = recipe.prompts
     rows, dropped = _distinct(settings.datasets)
-    if settings.filters:
-        dropped += _filter(rows, settings.filters)
+    dropped += _filter(rows, settings)
     if settings.decontaminate:
         dropped += _decontaminate(rows, settings.decontaminate)
     if settings.near_duplicates:
         dropped += _thin_out(rows, settings.near_duplicates)
+    for origin, dataset in settings.datasets.items():
+        if dataset.max_prompts:
+            dropped += _choose(rows, origin, dataset.max_prompts, recipe.seed)
     if not rows:
         reasons = "; ".join(f"{row['reason']}: {row['detail']}" for row in dropped[:3])
         places = ", ".join(dataset.path for dataset in settings.datasets.values())
@@ -77,13 +79,17 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
             f"no usable prompt in `prompts.datasets` ({places}). {reasons or 'They hold no rows'}"
         )
     for key, row in rows.items():
-        in_sft = unit_hash(recipe.seed, key) < settings.sft_share
-        row["split"] = "sft" if in_sft else "preference"
+        own = settings.datasets[row["origin"]].sft_share
+        share = settings.sft_share if own is None else own
+        row["split"] = "sft" if unit_hash(recipe.seed, key) < share else "preference"
     return [rows[key] for key in sorted(rows)], dropped
 
 
 def _distinct(datasets: dict[str, PromptDataset]) -> tuple[Rows, list[Row]]:
-    """Usable prompts by id; of equal ones the first row stays."""
+    """Usable prompts by id; of equal ones the first row stays.
+
+    Where answers come with the prompts, a repeated row is one more answer and no drop.
+    """
     rows: Rows = {}
     dropped: list[Row] = []
     for origin, dataset in datasets.items():
@@ -94,10 +100,10 @@ def _distinct(datasets: dict[str, PromptDataset]) -> tuple[Rows, list[Row]]:
             except UnusableRow as problem:
                 dropped.append(dropped_row("", "unusable", f"{where}: {problem}"))
                 continue
-            if row["prompt_id"] in rows:
+            if row["prompt_id"] in rows and dataset.answers is None:
                 dropped.append(dropped_row(row["prompt_id"], "duplicate", where))
             else:
-                rows[row["prompt_id"]] = row
+                rows.setdefault(row["prompt_id"], row)
     return rows, dropped
 
 
@@ -108,9 +114,14 @@ def _numbered(dataset: PromptDataset) -> Any:
         raise MissingInputError(f"prompts: {error}") from None
 
 
-def _filter(rows: Rows, filters: Filters) -> list[Row]:
+def _filter(rows: Rows, settings: Prompts) -> list[Row]:
+    """Each dataset's own filters, else those of all."""
     dropped = []
     for key in sorted(rows):
+        own = settings.datasets[rows[key]["origin"]].filters
+        filters = settings.filters if own is None else own
+        if filters is None:
+            continue
         reason = rejection(user_text(rows[key]["messages"]), rows[key]["domain"], filters)
         if reason:
             del rows[key]
@@ -141,6 +152,15 @@ def _thin_out(rows: Rows, settings: NearDuplicates) -> list[Row]:
     return dropped
 
 
+def _choose(rows: Rows, origin: str, count: int, seed: int) -> list[Row]:
+    """Keeps `count` prompts of a dataset: those with the lowest hash, which is not the split's."""
+    own = [key for key, row in rows.items() if row["origin"] == origin]
+    own.sort(key=lambda key: (unit_hash(seed, f"chosen {key}"), key))
+    for key in own[count:]:
+        del rows[key]
+    return [dropped_row(key, "beyond_max_prompts", origin) for key in sorted(own[count:])]
+
+
 def _prompt_row(record: Any, dataset: PromptDataset, origin: str) -> Row:
     if isinstance(record, UnusableRow):
         raise record
@@ -154,7 +174,7 @@ def _prompt_row(record: Any, dataset: PromptDataset, origin: str) -> Row:
     return {
         "prompt_id": prompt_id(messages),
         "messages": messages,
-        "domain": str(domain) if domain is not None else origin,
+        "domain": str(domain) if domain is not None else dataset.domain_name or origin,
         "origin": origin,
         "answer": None if answer is None else str(answer),
     }

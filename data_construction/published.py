@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from data_construction.messages import Messages, prompt_messages, to_messages
+from data_construction.messages import Messages, conversation, prompt_messages, to_messages
 from data_construction.records import UnusableRow, numbered_records
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import answer_id, digest, prompt_id
@@ -99,11 +99,11 @@ def sft_row(record: Mapping[str, Any]) -> Row:
     """
     column = next((name for name in _COMPLETIONS if record.get(name) is not None), None)
     if column:
-        prompt, answer = _conversation(record[column])
+        prompt, answer = conversation(record[column])
         prompt = prompt or _prompt(record)
     else:
         column = _present(record, _CONVERSATIONS, "completion, and no conversation")
-        prompt, answer = _conversation(record[column])
+        prompt, answer = conversation(record[column])
         if not prompt:
             raise UnusableRow(f"{column} holds no user turn before the answer")
     prompt = _with_system(record, prompt)
@@ -147,7 +147,7 @@ def _prompt_and_answers(
     """The prompt before every answer, which must be the same, and the answers by name."""
     prompts, answers = [], {}
     for name, value in _answer_values(record, names).items():
-        before, answers[name] = _conversation(value)
+        before, answers[name] = conversation(value)
         if before:
             prompts.append(before)
     if any(prompt != prompts[0] for prompt in prompts):
@@ -169,19 +169,6 @@ def _answer_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[st
     if missing:
         raise UnusableRow(f"no {', '.join(missing)}; it has: {', '.join(record)}")
     return values
-
-
-def _conversation(value: Any) -> tuple[Messages, str]:
-    """(messages before the answer, answer); no messages where the value is the answer only."""
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-        value = value[0]
-    messages = to_messages(value, text_role="assistant")
-    if messages[-1]["role"] != "assistant":
-        raise UnusableRow(f"the last turn is the {messages[-1]['role']}'s, not the assistant's")
-    if not messages[-1]["content"].strip():
-        raise UnusableRow("an answer is empty")
-    before = messages[:-1]
-    return (prompt_messages(before) if before else []), messages[-1]["content"]
 
 
 def _role(turn: Any) -> str:

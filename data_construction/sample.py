@@ -1,7 +1,8 @@
 """Draws answers from one source model, or from the SFT target (`--source target`).
 
 Reads:   RUN/prompts; for `--source target` also RUN/sft/model
-Writes:  RUN/sample/SOURCE (one row per answer: text, token ids, finish reason, seed)
+Writes:  RUN/sample/SOURCE (one row per answer: text, token ids, finish reason, seed), and how fast
+         it was to RUNS/throughput.yaml, which `python -m wrpo plan` reads
 Run:     python -m data_construction.sample --source qwen72b --recipe recipes/llama3-8b-wrpo.yaml
          --source all samples every source of the recipe, one after the other
          --shard 2/4 does a quarter of the parts; shards may run at once on several machines
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Generator
 from contextlib import closing
 
+from data_construction.dataset_answers import GivenAnswers
 from data_construction.dropped import DroppedAnswers
 from data_construction.part_sampler import PartSampler, WrittenPart
 from data_construction.sample_progress import AnswerBar
@@ -27,6 +29,8 @@ from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.prompt_sections import dataset_answers
+from wrpo.sampling import answering_sources
 
 logger = logging.getLogger(__name__)
 
@@ -82,22 +86,25 @@ def dry_run(sampler: PartSampler) -> str:
         f"writes     {sampler.folder.path}",
         "sampling   " + ", ".join(f"{name}={value}" for name, value in sampling.items()),
     ]
+    for domain, fields in sampler.by_domain.items():
+        own = [f"{name}={value}" for name, value in fields.items() if value != sampling[name]]
+        lines.append(f"           {domain}: {', '.join(own)}")
     for name in sampler.pipeline[stage].inputs:
         there = sampler.pipeline.state(name)
         make = "" if there == "done" else f"; make it: {sampler.pipeline.shell_command(name)}"
         lines.append(f"reads      {sampler.pipeline.folder(name)} ({there}{make})")
     if sampler.pipeline.state("prompts") == "done":
-        prompts = sampler.prompts.total
+        each = f" x {sampling['responses']}" if not sampler.by_domain else ""
         lines.append(
-            f"answers    {prompts} prompts x {sampling['responses']} = "
-            f"{prompts * sampling['responses']}, at most {sampling['max_tokens']} tokens each"
+            f"answers    {sampler.prompts.total} prompts{each} = {sampler.answers()}, at most "
+            f"{sampler.max_tokens} tokens each"
         )
     return "\n".join(lines)
 
 
 def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
     """Each source in a process of its own, so that one engine's memory is gone before the next."""
-    for source in recipe.sources:
+    for source in answering_sources(recipe):
         command = [sys.executable, "-m", "data_construction.sample", "--recipe", str(args.recipe)]
         command += ["--source", source, "--shard", str(args.shard)]
         command += ["--limit", str(args.limit)] if args.limit else []
@@ -124,13 +131,23 @@ def main() -> None:
     if args.source == "all" and not args.dry_run:
         _sample_all(args, recipe)
         return
-    sources = list(recipe.sources) if args.source == "all" else [args.source]
-    samplers = [PartSampler(recipe, source, limit=args.limit) for source in sources]
+    given = dataset_answers(recipe.prompts)
     if args.dry_run:
-        sys.stdout.write("\n\n".join(dry_run(sampler) for sampler in samplers) + "\n")
+        sources = answering_sources(recipe) if args.source == "all" else [args.source]
+        texts = [
+            GivenAnswers(recipe, source).dry_run()
+            if source in given
+            else dry_run(PartSampler(recipe, source, limit=args.limit))
+            for source in sources
+        ]
+        sys.stdout.write("\n\n".join(texts) + "\n")
         return
-    sample(samplers[0], args.shard)
-    samplers[0].close()
+    if args.source in given:
+        GivenAnswers(recipe, args.source).run(args.shard)
+        return
+    sampler = PartSampler(recipe, args.source, limit=args.limit)
+    sample(sampler, args.shard)
+    sampler.close()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,8 +17,7 @@ class AnswerBar:
     """Answers done of those to do, with tokens per second; called with (answers, tokens)."""
 
     def __init__(self, sampler: PartSampler, todo: Sequence[int]) -> None:
-        prompts = sum(sampler.prompts.size(part) for part in todo)
-        self._total = prompts * sampler.responses
+        self._total = sum(sampler.answers(part) for part in todo)
         self._stage = sampler.stage
         self._tokens = 0
 

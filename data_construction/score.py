@@ -22,8 +22,9 @@ from data_construction.scorer import ScoredPart, Scorer
 from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.recipe import Recipe
+from wrpo.sampling import answering_sources, check_source
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, sampling_model
+from wrpo.stages import Pipeline
 from wrpo.tables import SCORES, Row, parts
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class ScoreStage:
     """The stage of one source: what there is to do, and where the results go."""
 
     def __init__(self, recipe: Recipe, source: str) -> None:
-        sampling_model(recipe, source)
+        check_source(recipe, source)
         pipeline = Pipeline(recipe)
         self.source = source
         self.name = f"score/{source}"
@@ -110,7 +111,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     args, recipe = parse_stage(_arguments())
-    sources = list(recipe.sources) if args.source == "all" else [args.source]
+    sources = answering_sources(recipe) if args.source == "all" else [args.source]
     score_sources(recipe, sources, args.shard)
 
 

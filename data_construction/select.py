@@ -1,14 +1,22 @@
 """Which answers become training rows: pure functions over the scored answers of one prompt.
 
-Order decides ties: candidates are compared by score, then by source name, then by index, so the
-choice depends on nothing else. Two answers with the same text are one answer here: a preference
-between equal texts teaches nothing.
+* An answer without text, or whose score is no finite number, is no candidate.
+* Order decides ties: candidates are compared by score, then by source name, then by index, so the
+  choice depends on nothing else.
+* A preference between equal texts teaches nothing and is no row.
+* Gaps are differences of float64 numbers, so 0.8 - 0.7 is a little more than 0.1. Limits are
+  therefore met within TOLERANCE: above every rounding error of a difference, below the step of a
+  float32 score near 0.1.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+TOLERANCE = 1e-9
+"""Two gaps that differ by no more are the same gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,41 @@ class Pair:
     chosen: Answer
     rejected: Answer
 
+    @property
+    def gap(self) -> float:
+        """score(chosen) - score(rejected)."""
+        return self.chosen.score - self.rejected.score
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Gaps that a pair may have, both ends included; None: no limit."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def holds(self, gap: float) -> bool:
+        """Whether the gap is inside, within TOLERANCE."""
+        above = self.low is None or gap >= self.low - TOLERANCE
+        return above and (self.high is None or gap <= self.high + TOLERANCE)
+
+    def __str__(self) -> str:
+        low, high = ("any" if end is None else f"{end:g}" for end in (self.low, self.high))
+        return f"{low} to {high}"
+
+
+def candidates(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers that have a text and a finite score."""
+    return [answer for answer in answers if answer.text.strip() and math.isfinite(answer.score)]
+
+
+def by_source(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """The candidates of each source, sources by name."""
+    own: dict[str, list[Answer]] = {}
+    for answer in candidates(answers):
+        own.setdefault(answer.source, []).append(answer)
+    return [own[source] for source in sorted(own)]
+
 
 def best(answers: Sequence[Answer]) -> Answer:
     """The highest score; ties go to the first source name, then to the lowest index."""
@@ -59,7 +102,8 @@ def worst(answers: Sequence[Answer]) -> Answer:
 
 def sft_answer(answers: Sequence[Answer]) -> Answer | Rejection:
     """WRPO and FuseChat-3.0: the best answer over all sources."""
-    return best(answers) if answers else Rejection("no_source_answer")
+    found = candidates(answers)
+    return best(found) if found else Rejection("no_source_answer")
 
 
 def triple(
@@ -71,42 +115,71 @@ def triple(
         min_gap: score(y_wt) - score(y_l) must be above it; the paper states no such limit, and 0
             drops only ties.
     """
-    if not source_answers:
+    sources, targets = candidates(source_answers), candidates(target_answers)
+    if not sources:
         return Rejection("no_source_answer")
-    if len(target_answers) < 2:
-        return Rejection("too_few_target_answers", f"{len(target_answers)}, two are needed")
-    chosen, rejected = best(target_answers), worst(target_answers)
-    problem = _gap_problem(chosen, rejected, min_gap)
-    return problem or Triple(best(source_answers), chosen, rejected)
-
-
-def same_source_pair(
-    source_answers: Sequence[Answer], *, min_gap: float, max_gap: float | None
-) -> Pair | Rejection:
-    """FuseChat-3.0: best and worst answer of one source, their gap inside a window (inclusive).
-
-    Where several sources qualify the paper does not say which one is used; here it is the one whose
-    chosen answer scores highest.
-    """
-    pairs = []
-    for source in sorted({answer.source for answer in source_answers}):
-        own = [answer for answer in source_answers if answer.source == source]
-        pair = Pair(best(own), worst(own))
-        gap = pair.chosen.score - pair.rejected.score
-        in_window = gap >= min_gap and (max_gap is None or gap <= max_gap)
-        if in_window and gap > 0 and pair.chosen.text != pair.rejected.text:
-            pairs.append(pair)
-    if not pairs:
-        window = f"{min_gap} to {'any' if max_gap is None else max_gap}"
-        return Rejection("no_pair_in_window", f"no source has a gap of {window}")
-    chosen = best([pair.chosen for pair in pairs])
-    return next(pair for pair in pairs if pair.chosen == chosen)
-
-
-def _gap_problem(chosen: Answer, rejected: Answer, min_gap: float) -> Rejection | None:
-    gap = chosen.score - rejected.score
-    if gap <= min_gap:
-        return Rejection("gap_too_small", f"{gap:.4f}, must be above {min_gap}")
-    if chosen.text == rejected.text:
+    if len(targets) < 2:
+        return Rejection("too_few_target_answers", f"{len(targets)}, two are needed")
+    pair = Pair(best(targets), worst(targets))
+    if pair.gap <= min_gap + TOLERANCE:
+        return Rejection("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
+    if pair.chosen.text == pair.rejected.text:
         return Rejection("equal_answers", "best and worst target answer have the same text")
-    return None
+    return Triple(best(sources), pair.chosen, pair.rejected)
+
+
+def best_and_worst(answers: Sequence[Answer]) -> list[Pair]:
+    """The best and the worst answer of each source, unless they are equal in score or text."""
+    pairs = [Pair(best(own), worst(own)) for own in by_source(answers)]
+    return [pair for pair in pairs if pair.gap > TOLERANCE and _differs(pair)]
+
+
+def same_source_pair(answers: Sequence[Answer], window: Window) -> Pair | Rejection:
+    """FuseChat-3.0: best and worst answer of one source, their gap inside a window (inclusive)."""
+    return _pair_in(window, best_and_worst(answers))
+
+
+def verified_sft_answer(answers: Sequence[Answer]) -> Answer | Rejection:
+    """FuseChat-3.0, mathematics and code: the best of the correct answers of all sources."""
+    found = candidates(answers)
+    if not found:
+        return Rejection("no_source_answer")
+    correct = [answer for answer in found if answer.correct]
+    return best(correct) if correct else Rejection("no_correct_answer")
+
+
+def right_and_wrong(answers: Sequence[Answer]) -> list[Pair]:
+    """The best correct and the worst incorrect answer of each source that has both."""
+    pairs = []
+    for own in by_source(answers):
+        right = [answer for answer in own if answer.correct]
+        wrong = [answer for answer in own if answer.correct is False]
+        if right and wrong:
+            pairs.append(Pair(best(right), worst(wrong)))
+    return [pair for pair in pairs if _differs(pair)]
+
+
+def verified_pair(answers: Sequence[Answer], window: Window) -> Pair | Rejection:
+    """FuseChat-3.0, mathematics and code: a correct and an incorrect answer of one source.
+
+    Without limits an incorrect answer may score higher. The paper states a window for mathematics,
+    and none for code.
+    """
+    pairs = right_and_wrong(answers)
+    if not pairs:
+        return Rejection("not_both_right_and_wrong", "no source has a correct and a wrong answer")
+    return _pair_in(window, pairs)
+
+
+def _pair_in(window: Window, pairs: Sequence[Pair]) -> Pair | Rejection:
+    """Where several sources qualify the paper does not say which one is used; here it is the one
+    whose chosen answer scores highest."""
+    inside = [pair for pair in pairs if window.holds(pair.gap)]
+    if not inside:
+        return Rejection("no_pair_in_window", f"no source has a gap of {window}")
+    chosen = best([pair.chosen for pair in inside])
+    return next(pair for pair in inside if pair.chosen == chosen)
+
+
+def _differs(pair: Pair) -> bool:
+    return pair.chosen.text != pair.rejected.text

@@ -11,7 +11,7 @@ from eval.evidence import Evidence
 from eval.results import SampleId
 from wrpo.ids import digest
 
-PROMPTS_SHOWN = 20
+PROMPTS_SHOWN = 60
 LONGEST = 1500
 
 

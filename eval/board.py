@@ -79,7 +79,7 @@ def boards(evidence: Evidence) -> list[Board]:
     """
     first = next(iter(evidence.results.values()))
     members: dict[str, list[str]] = first["members"]
-    return [_board(evidence, task, members[task]) for task in evidence.recipe.eval.tasks]
+    return [_board(evidence, task, leaves) for task, leaves in members.items()]
 
 
 def _board(evidence: Evidence, task: str, leaves: list[str]) -> Board:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from eval.board import Board
-from eval.statistics import SIGNIFICANCE, Estimate, holm
+from eval.statistics import SIGNIFICANCE, Estimate, holm, wins
 from wrpo.recipe import TARGET, Recipe, preference
 
 FUSED = "wrpo"
@@ -75,6 +76,23 @@ def compare(recipe: Recipe, board: Board, metric: str) -> list[Comparison]:
         for (name, label), estimate in zip(named.items(), estimates, strict=True)
     ]
     return with_holm(found)
+
+
+def win_matrix(board: Board, metric: str) -> dict[str, dict[str, Estimate]]:
+    """Row model, column model: share of prompts on which the row is better, ties counting half.
+
+    The p-values are Holm's over all pairs of models.
+    """
+    pairs = list(combinations(board.models, 2))
+    direction = board.direction(metric)
+    columns = {name: direction * board.column(name, metric) for name in board.models}
+    found = [wins(columns[first], columns[second]) for first, second in pairs]
+    adjusted = holm([estimate.p for estimate in found])
+    matrix: dict[str, dict[str, Estimate]] = {name: {} for name in board.models}
+    for (first, second), e, p in zip(pairs, found, adjusted, strict=True):
+        matrix[first][second] = replace(e, p=p)
+        matrix[second][first] = replace(e, value=1 - e.value, low=1 - e.high, high=1 - e.low, p=p)
+    return matrix
 
 
 def with_holm(comparisons: list[Comparison]) -> list[Comparison]:

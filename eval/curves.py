@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.svg import Point, line_chart
+from eval.charts import Chart, Point, line_chart
+
+History = Sequence[Mapping[str, Any]]
 
 PANELS: dict[str, dict[str, str]] = {
     "loss": {
@@ -21,6 +23,11 @@ PANELS: dict[str, dict[str, str]] = {
         "rewards/rejected": "rejected y_l",
         "rewards/weighted": "weighted",
     },
+    "lengths (tokens)": {
+        "lengths/source_chosen": "source y_ws",
+        "lengths/chosen": "target y_wt",
+        "lengths/rejected": "rejected y_l",
+    },
     "reward accuracies": {
         "rewards/accuracies": "preferred > rejected",
         "rewards/source_accuracies": "source > rejected",
@@ -31,11 +38,6 @@ PANELS: dict[str, dict[str, str]] = {
         "logps/chosen": "target y_wt",
         "logps/rejected": "rejected y_l",
     },
-    "lengths (tokens)": {
-        "lengths/source_chosen": "source y_ws",
-        "lengths/chosen": "target y_wt",
-        "lengths/rejected": "rejected y_l",
-    },
     "token accuracy": {"mean_token_accuracy": "token accuracy"},
     "entropy (nats per token)": {"entropy": "entropy"},
     "gradient norm": {"grad_norm": "gradient norm"},
@@ -43,8 +45,18 @@ PANELS: dict[str, dict[str, str]] = {
 }
 """Chart title to metric to its name in the legend."""
 
+FIRST = ("loss", "alpha", "rewards (beta x log-ratio)", "lengths (tokens)")
+"""Panels that are shown at once; the others open."""
 
-def curve(history: Sequence[Mapping[str, Any]], metric: str) -> list[Point]:
+ACROSS = {
+    "loss": "loss",
+    "alpha": "alpha",
+    "rewards/accuracies": "reward accuracy (preferred > rejected)",
+}
+"""Metrics whose curves of all models share a chart, and the chart's title."""
+
+
+def curve(history: History, metric: str) -> list[Point]:
     """(step, value) wherever the metric was logged as a number."""
     points = []
     for entry in history:
@@ -54,7 +66,7 @@ def curve(history: Sequence[Mapping[str, Any]], metric: str) -> list[Point]:
     return points
 
 
-def panels(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Point]]]:
+def panels(history: History) -> dict[str, dict[str, list[Point]]]:
     """The curves of each chart; metrics that were not logged are left out."""
     found = {}
     for title, metrics in PANELS.items():
@@ -65,15 +77,27 @@ def panels(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Poi
     return found
 
 
-def charts(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One chart per panel."""
+def charts(history: History, *, first: bool) -> list[Chart]:
+    """One chart per panel: the first ones, or the others."""
     return [
         line_chart(series, title=title, x_label="optimizer step")
         for title, series in panels(history).items()
+        if (title in FIRST) == first
     ]
 
 
-def endpoints(history: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+def charts_across(histories: Mapping[str, History]) -> list[Chart]:
+    """All models in one chart per metric, where two or more of them logged it."""
+    found = []
+    for metric, title in ACROSS.items():
+        series = {name: curve(history, metric) for name, history in histories.items()}
+        series = {name: points for name, points in series.items() if points}
+        if len(series) > 1:
+            found.append(line_chart(series, title=title, x_label="optimizer step"))
+    return found
+
+
+def endpoints(history: History) -> dict[str, tuple[float, float]]:
     """First and last logged value of each metric of the panels."""
     found = {}
     for metrics in PANELS.values():

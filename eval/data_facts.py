@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.evidence import Evidence
+from eval.length_bias import length_bias
 from wrpo.errors import DataError
 from wrpo.recipe import TARGET
+from wrpo.sampling import answering_sources
 from wrpo.tables import parts
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -32,6 +34,7 @@ def data_facts(evidence: Evidence) -> dict[str, Any]:
     return {
         "winners": _winners(evidence),
         "lengths": _lengths(evidence),
+        "length_bias": length_bias(evidence),
         "scores": _scores(evidence),
         "answers": _answers(evidence),
         "truncation": _truncation(evidence),
@@ -58,7 +61,7 @@ def _winners(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
         columns = _columns(evidence.folders[stage], [who, score])
         names, scores = np.array(columns[who], dtype=object), _floats(columns[score])
         counts = Counter(names.tolist())
-        order = [name for name in (*evidence.recipe.sources, TARGET) if counts[name]]
+        order = [name for name in (*answering_sources(evidence.recipe), TARGET) if counts[name]]
         order += sorted(set(counts) - set(order))
         found[stage] = {
             name: {
@@ -74,7 +77,7 @@ def _winners(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
 def _lengths(evidence: Evidence) -> dict[str, dict[str, float]]:
     """Token counts of the sampled answers, and the share that max_tokens cut off."""
     found = {}
-    for name in [*evidence.recipe.sources, TARGET]:
+    for name in [*answering_sources(evidence.recipe), TARGET]:
         folder = evidence.folders.get(f"sample/{name}")
         if folder is None:
             continue
@@ -87,7 +90,7 @@ def _lengths(evidence: Evidence) -> dict[str, dict[str, float]]:
 
 def _scores(evidence: Evidence) -> dict[str, dict[str, float]]:
     """Distribution of the scores of all answers of each source and of the target."""
-    names = [*evidence.recipe.sources, TARGET]
+    names = [*answering_sources(evidence.recipe), TARGET]
     return {
         name: summarise(_floats(_columns(evidence.folders[f"score/{name}"], ["score"])["score"]))
         for name in names

@@ -11,6 +11,7 @@ from typing import Any
 from eval.results import Sample, read_results, read_samples
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.recipe import Recipe, load_recipe, preference
+from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline, model_names
 
@@ -67,8 +68,10 @@ def read_run(recipe: Recipe) -> Evidence:
         MissingInputError: nothing is evaluated yet.
         DataError: a file is damaged.
     """
-    if not recipe.eval.tasks:
-        raise RecipeError("eval.tasks is empty: a report needs evaluations; list lm-eval tasks")
+    if not evaluated_tasks(recipe.eval):
+        raise RecipeError(
+            "eval.suite and eval.tasks are empty: a report needs evaluations; name a suite"
+        )
     pipeline = Pipeline(recipe)
     states = {name: str(pipeline.state(name)) for name in pipeline.stages}
     folders = {

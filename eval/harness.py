@@ -18,12 +18,17 @@ import torch
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 
+from eval.command_line import SEED
 from eval.models import EvalModel
 from eval.results import plain, sample_row
+from eval.suite_check import DEFAULT_MAX_GEN_TOKENS, check_suites, suite_facts
+from eval.task_folders import task_folders
+from eval.tasks.code.programs import SANDBOX_VARIABLE
 from wrpo.chat import load_tokenizer, template_hash
-from wrpo.errors import MissingInputError, ModelError, RecipeError, WRPOError
+from wrpo.errors import ModelError, RecipeError, WRPOError
 from wrpo.ids import digest
 from wrpo.recipe.schema import Eval
+from wrpo.recipe.suite import evaluated_tasks, suites_of
 from wrpo.tables import Row
 
 if TYPE_CHECKING:
@@ -36,9 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SEED = 1234
-BOOTSTRAP_ITERATIONS = 1000
-DEFAULT_MAX_GEN_TOKENS = 256
+BOOTSTRAP_ITERATIONS = 100_000
+"""lm-eval's own number; metrics that are means do not use it."""
 
 
 def task_manager(settings: Eval) -> TaskManager:
@@ -48,18 +52,17 @@ def task_manager(settings: Eval) -> TaskManager:
         MissingInputError: the folder of tasks is not there.
         RecipeError: a task is unknown.
     """
-    folder = settings.include_path
-    if folder is not None and not folder.is_dir():
-        raise MissingInputError(
-            f"eval.include_path: no folder {folder}; correct the path or make the folder"
-        )
-    manager = TaskManager(include_path=folder, include_defaults=False)
-    if _unknown(manager, settings.tasks):
+    names = evaluated_tasks(settings)
+    folders = task_folders(settings)
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    if _unknown(manager, names):
         logger.info("indexing the tasks that come with lm-eval (about 10 s)")
-        manager = TaskManager(include_path=folder)
-    unknown = _unknown(manager, settings.tasks)
+        manager = TaskManager(include_path=folders)
+    unknown = _unknown(manager, names)
     if unknown:
-        raise RecipeError("\n".join(_explain_unknown(name, manager, folder) for name in unknown))
+        raise RecipeError(
+            "\n".join(_explain_unknown(name, manager, settings.include_path) for name in unknown)
+        )
     return manager
 
 
@@ -77,13 +80,17 @@ def evaluate(
     Raises:
         ModelError: the model cannot be loaded.
         TemplateError: the model has no chat template, or its template refuses a prompt.
-        RecipeError: the prompt and the answer of a task do not fit into the context, or a task
-            runs code that models write and that is not allowed.
+        RecipeError: the prompt and the answer of a task do not fit into the context, a task runs
+            code that models write and that is not allowed, or a task is not what a suite says.
+        SandboxError: a task runs programs in the sandbox, which this machine does not have.
     """
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("lm_eval").setLevel(logging.WARNING)
     started = time.time()
-    loaded = {name: manager.load([name]) for name in settings.tasks}
+    os.environ[SANDBOX_VARIABLE] = settings.sandbox
+    loaded = {name: manager.load([name]) for name in evaluated_tasks(settings)}
+    suites = suites_of(settings)
+    check_suites(suites, loaded)
     unsafe = _allow_code(loaded)
     lm = _load(model, settings, engine)
     try:
@@ -104,6 +111,7 @@ def evaluate(
         )
         results = _results(raw, lm, room=room)
         results["members"] = {name: list(found["tasks"]) for name, found in loaded.items()}
+        results["suites"] = suite_facts(suites)
         results["model"] = _model_facts(model, settings, lm)
         results["seconds"] = round(time.time() - started, 1)
         return results, _rows(raw, lm)
@@ -143,7 +151,8 @@ def _allow_code(loaded: dict[str, TaskDict]) -> bool:
     if unsafe and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
         raise RecipeError(
             f"eval.tasks: {', '.join(unsafe)} runs code that the models write, with your rights; "
-            "in a sandbox, allow it with: export HF_ALLOW_CODE_EVAL=1"
+            "humaneval_instruct_sandbox and mbpp_instruct_sandbox of this toolkit run it behind "
+            "walls. On a machine of its own, allow it with: export HF_ALLOW_CODE_EVAL=1"
         )
     return bool(unsafe)
 

@@ -1,60 +1,47 @@
-"""Renders a report as one HTML file that needs no network: style, charts and text are inside it."""
+"""Renders a report as one HTML file that needs no network: style, script and charts are in it.
+
+A content security policy lets the browser run our script and nothing else, and load nothing at all,
+whatever a model wrote into an answer.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
+from eval.charts import Chart
 from eval.page import (
+    BETTER,
+    WORSE,
+    Beside,
     Block,
+    Card,
+    Cards,
     Code,
     Details,
     Figures,
     Heading,
     Items,
+    Measured,
+    Outcome,
     Paragraph,
     Table,
     Verbatim,
 )
 
-STYLE = """\
-:root { color-scheme: light dark; --page: #ffffff; --text: #1c2024; --soft: #5b6470;
-  --line: #d9dee4; --stress: #eef4ff; --c0: #1f6fd6; --c1: #c4520c; --c2: #1a8a4a; --c3: #8a3fc4;
-  --c4: #b8860b; --c5: #c02b63; --c6: #137c8b; --c7: #6b7280; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171a; --text: #e6e9ec; --soft: #a0a8b2;
-  --line: #343b43; --stress: #1d2a3d; --c0: #6aa9ff; --c1: #ff9a57; --c2: #5fd08c; --c3: #c792f5;
-  --c4: #e5bf4f; --c5: #ff7fae; --c6: #5cc8d7; --c7: #a8b0ba; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--page);
-  color: var(--text); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { margin-top: 2.2rem; font-size: 1.25rem;
-  border-bottom: 1px solid var(--line); } h3 { margin-bottom: .3rem; font-size: 1.05rem; }
-nav a { margin-right: 1rem; white-space: nowrap; } a { color: var(--c0); }
-.scroll { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; } tr.strong { background: var(--stress);
-  font-weight: 600; }
-td pre { margin: 0; min-width: 12rem; max-width: 40rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.4 ui-monospace, monospace; }
-code { font-family: ui-monospace, monospace; font-size: .9em; }
-details { margin: .6rem 0; } summary { cursor: pointer; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr));
-  gap: 1.2rem; margin: 1rem 0; } svg { width: 100%; max-width: 30rem; height: auto; }
-svg text { fill: var(--text); font: 11px system-ui, sans-serif; }
-svg .title { font-size: 13px; font-weight: 600; } svg .grid { stroke: var(--line); }
-svg .zero { stroke: var(--text); } svg .line { fill: none; stroke-width: 1.8; }
-svg .thick { stroke-width: 7; } svg .dot { stroke: var(--page); }
-""" + "".join(
-    f"svg .c{i} {{ stroke: var(--c{i}); }} svg .dot.c{i} {{ fill: var(--c{i}); }}\n"
-    for i in range(8)
-)
+ASSETS = Path(__file__).parent / "assets"
+_LONG_CELL = 48
+_QUESTION_SHOWN = 300
 
 
 def html(title: str, blocks: Sequence[Block]) -> str:
     """A whole page; headings of level 2 make its table of contents."""
+    style = (ASSETS / "report.css").read_text(encoding="utf-8")
+    script = (ASSETS / "report.js").read_text(encoding="utf-8")
     links = " ".join(
         f'<a href="#{_anchor(block.text)}">{escape(block.text)}</a>'
         for block in blocks
@@ -62,13 +49,20 @@ def html(title: str, blocks: Sequence[Block]) -> str:
     )
     body = "\n".join(_block(block) for block in blocks)
     first_end = body.find("</h1>") + len("</h1>") if "</h1>" in body else 0
-    body = f"{body[:first_end]}\n<nav>{links}</nav>\n{body[first_end:]}"
+    nav = f'<nav aria-label="Sections">{links}</nav>' if links else ""
+    body = f"{body[:first_end]}\n{nav}\n{body[first_end:]}"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-        f"{body}\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<main>\n{body}\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 def _block(block: Block) -> str:
@@ -77,38 +71,109 @@ def _block(block: Block) -> str:
             level = block.level
             return f'<h{level} id="{_anchor(block.text)}">{escape(block.text)}</h{level}>'
         case Paragraph():
-            return f"<p>{_inline(block.text)}</p>"
+            kind = f' class="{block.kind}"' if block.kind else ""
+            return f"<p{kind}>{_inline(block.text)}</p>"
         case Items():
             items = "".join(f"<li>{_inline(text)}</li>\n" for text in block.texts)
             return f"<ul>\n{items}</ul>"
         case Table():
             return _table(block)
         case Figures():
-            return '<div class="charts">\n' + "\n".join(block.charts) + "\n</div>"
+            return '<div class="charts">\n' + "\n".join(map(_figure, block.charts)) + "\n</div>"
+        case Beside():
+            return '<div class="beside">\n' + "\n".join(map(_block, block.blocks)) + "\n</div>"
         case Code():
             return f"<pre>{escape(block.text)}</pre>"
         case Details():
             body = "\n".join(_block(inner) for inner in block.blocks)
-            return f"<details><summary>{escape(block.summary)}</summary>\n{body}\n</details>"
+            return f"<details><summary>{_inline(block.summary)}</summary>\n{body}\n</details>"
+        case Cards():
+            return _cards(block)
+
+
+def _figure(chart: Chart) -> str:
+    label = escape(f"{chart.title}. {chart.summary}")
+    svg = chart.svg.replace("<svg ", f'<svg aria-label="{label}" ', 1)
+    keys = "".join(
+        f'<li><i class="k{colour} d{dash}"></i>{escape(name)}</li>'
+        for name, colour, dash in chart.legend
+    )
+    legend = f'<ul class="legend">{keys}</ul>\n' if keys else ""
+    return f"<figure><figcaption>{escape(chart.title)}</figcaption>\n{legend}{svg}\n</figure>"
+
+
+def _cards(cards: Cards) -> str:
+    groups = sorted({card.group for card in cards.cards if card.group})
+    form = (
+        '<form class="filter" role="search" hidden>\n'
+        '<input type="search" name="search" aria-label="Search prompts and answers" '
+        'placeholder="Search prompts and answers (press /)" autocomplete="off">\n'
+        f"{_select('group', 'every group', {group: group for group in groups})}\n"
+        f"{_select('outcome', 'every outcome', cards.outcomes)}\n"
+        '<button type="button">Open or close all</button>\n'
+        '<output aria-live="polite"></output>\n</form>'
+    )
+    body = "\n".join(
+        _card(cards, card, is_first=place == 0) for place, card in enumerate(cards.cards)
+    )
+    return f'{form}\n<div class="cards">\n{body}\n</div>'
+
+
+def _select(name: str, everything: str, options: dict[str, str]) -> str:
+    choices = "".join(
+        f'<option value="{escape(value)}">{escape(label)}</option>'
+        for value, label in options.items()
+    )
+    hidden = "" if len(options) > 1 else " hidden"
+    return (
+        f'<select name="{name}" aria-label="Show {everything}"{hidden}>'
+        f'<option value="">{everything}</option>{choices}</select>'
+    )
+
+
+def _card(cards: Cards, card: Card, *, is_first: bool) -> str:
+    question = card.question.strip()
+    short = question if len(question) <= _QUESTION_SHOWN else f"{question[:_QUESTION_SHOWN]} …"
+    tags = (card.group, *(cards.outcomes[word] for word in [card.outcome] if word))
+    tag = "".join(f'<span class="tag">{escape(text)}</span>' for text in tags if text)
+    inner = list(card.blocks) if short == question else [Code(question), *card.blocks]
+    body = "\n".join(_block(block) for block in inner)
+    return (
+        f'<details class="card" data-group="{escape(card.group)}" '
+        f'data-outcome="{escape(card.outcome)}"{" open" if is_first else ""}>'
+        f"<summary>{escape(short)} {tag}</summary>\n{body}\n</details>"
+    )
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in table.header)
     rows = []
     for place, row in enumerate(table.rows):
         style = ' class="strong"' if place in table.strong else ""
-        rows.append(f"<tr{style}>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>")
+        first = f'<th scope="row">{_inline(row[0])}</th>' if row else ""
+        rows.append(f"<tr{style}>{first}" + "".join(map(_cell, row[1:])) + "</tr>")
     body = "\n".join(rows)
     return (
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
+        '<div class="scroll" tabindex="0"><table>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
 def _cell(cell: str) -> str:
     if isinstance(cell, Verbatim):
-        return f"<pre>{escape(cell)}</pre>" if cell.strip() else "<em>(empty)</em>"
-    return _inline(cell)
+        return (
+            f"<td><pre>{escape(cell)}</pre></td>" if cell.strip() else "<td><em>(empty)</em></td>"
+        )
+    if isinstance(cell, Outcome):
+        kind = "good" if cell.startswith(BETTER[0]) else "bad" if cell[0] == WORSE[0] else "none"
+        return f'<td><span class="chip {kind}">{escape(cell)}</span></td>'
+    if isinstance(cell, Measured):
+        tint = "" if cell.share is None else f' class="tinted" style="--share:{cell.share:.2f}"'
+        value, bracket, interval = cell.partition(" [")
+        small = f" <small>[{escape(interval)}</small>" if bracket else ""
+        return f"<td{tint}>{escape(value)}{small}</td>"
+    long = ' class="long"' if len(cell) > _LONG_CELL else ""
+    return f"<td{long}>{_inline(cell)}</td>"
 
 
 def _inline(text: str) -> str:

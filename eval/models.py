@@ -8,7 +8,9 @@ from pathlib import Path
 
 from wrpo.errors import MissingInputError, RecipeError
 from wrpo.recipe import TARGET, Recipe
-from wrpo.stages import Pipeline, model_names, sampling_model
+from wrpo.recipe.suite import evaluated_tasks
+from wrpo.sampling import sampling_model
+from wrpo.stages import Pipeline, model_names
 
 ALL = "all"
 
@@ -38,10 +40,10 @@ def chosen_names(recipe: Recipe, name: str) -> list[str]:
     Raises:
         RecipeError: no model of that name in the run, or no tasks to evaluate on.
     """
-    if not recipe.eval.tasks:
+    if not evaluated_tasks(recipe.eval):
         raise RecipeError(
-            "eval.tasks is empty: list lm-eval task names in the recipe, or on the command line: "
-            "'eval.tasks=[gsm8k]'"
+            "the recipe names no benchmark of lm-eval: set eval.suite (python -m eval.suites lists "
+            "them) or eval.tasks, in the recipe or on the command line: eval.suite=quick"
         )
     known = model_names(recipe)
     if name == ALL:
@@ -82,6 +84,12 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
     recipe = pipeline.recipe
     if name in (TARGET, *recipe.sources):
         entry = sampling_model(recipe, name)
+        if entry.adapter:
+            raise RecipeError(
+                f"evaluation loads plain weights, and {name} has adapter {entry.adapter}; merge it "
+                "into the weights (peft: merge_and_unload), or leave sources out: "
+                "eval.sources=false"
+            )
         return EvalModel(
             name=name,
             path=entry.model,

@@ -17,15 +17,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from eval import sections
 from eval.answers import PROMPTS_SHOWN, side_by_side
 from eval.board import Board, boards
-from eval.compare import Comparison, compare
+from eval.compare import Comparison, compare, win_matrix
 from eval.curves import panels
 from eval.data_facts import data_facts
 from eval.evidence import Evidence, read_run
 from eval.output import write_report
 from eval.page import Block, Heading, Paragraph
+from eval.sections import answers, data, provenance, scores, training, verdict
 from eval.statistics import Estimate
 from wrpo.cli import run_main, stage_parser
 from wrpo.errors import RecipeError
@@ -88,11 +88,13 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
     for board in found:
         facts = _task_numbers(recipe, board)
         comparisons += [found for found in facts["comparisons"].values() if found]
-        tables += sections.scores(recipe, board, facts["scores"])
-        tables += sections.by_group(recipe, board, facts["groups"])
+        tables += scores.scores(recipe, board, facts["scores"])
+        tables += scores.by_group(recipe, board, facts["groups"])
+        tables += scores.who_beats_whom(recipe, board, facts["wins"])
         shown = side_by_side(evidence, board, count=math.ceil(PROMPTS_SHOWN / len(found)))
-        examples += sections.answers(recipe, shown, board.headline)
+        examples += answers.answers(recipe, board, shown)
         numbers["tasks"][board.task] = {**facts, "answers": shown}
+    by_task = {task: facts["scores"] for task, facts in numbers["tasks"].items()}
     numbers["training"] = {name: panels(log) for name, log in evidence.histories.items()}
     numbers["data"] = data_facts(evidence)
     numbers["stages"] = stage_facts(evidence)
@@ -100,12 +102,13 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
     blocks = [
         Heading(f"Run {recipe.run}", 1),
         Paragraph(_introduction(recipe)),
-        *sections.verdict(comparisons, evidence.missing()),
+        *verdict.verdict(comparisons, evidence.missing()),
+        *scores.across(recipe, found, by_task),
         *tables,
-        *sections.training(evidence),
-        *sections.data(numbers["data"]),
+        *training.training(evidence),
+        *data.data(numbers["data"]),
         *examples,
-        *sections.provenance(evidence, numbers["stages"]),
+        *provenance.provenance(evidence, numbers["stages"]),
     ]
     return numbers, blocks
 
@@ -140,6 +143,7 @@ def _task_numbers(recipe: Recipe, board: Board) -> dict[str, Any]:
         "scores": estimates,
         "groups": groups,
         "comparisons": {metric: compare(recipe, board, metric) for metric in board.headline},
+        "wins": win_matrix(board, board.primary),
     }
 
 

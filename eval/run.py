@@ -2,7 +2,7 @@
 
 Reads   the target and the sources of the recipe; runs/RUN/{sft,wrpo,ARM}/model.
 Writes  runs/RUN/eval/MODEL: results.json, every sample as parquet parts, manifest.json.
-Run     python -m eval.run --recipe RECIPE [--model NAME] [key=value ...]
+Run     python -m eval.run --recipe RECIPE [--model NAME] [--print-command] [key=value ...]
 Resume  a finished model is skipped; a model that was cut off starts again.
 
 Without --model, all models of the run are evaluated in one process: the target as it was, the
@@ -12,14 +12,17 @@ sources, the SFT model, WRPO and every arm.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from eval.command_line import printed
 from eval.models import ALL, EvalModel, chosen_names, resolve_models
 from eval.results import SAMPLES, read_results, write_results
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError
 from wrpo.recipe import Recipe
+from wrpo.recipe.suite import suites_of
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 
@@ -39,8 +42,32 @@ def main() -> None:
         metavar="NAME",
         help="target, a source, sft, wrpo, an arm, or all (default: %(default)s)",
     )
+    parser.add_argument(
+        "--print-command",
+        action="store_true",
+        help="print the lm-eval command lines that give the same numbers, and run nothing",
+    )
     args, recipe = parse_stage(parser)
-    evaluate_models(recipe, args.model)
+    if args.print_command:
+        sys.stdout.write("\n".join(print_commands(recipe, args.model)) + "\n")
+    else:
+        evaluate_models(recipe, args.model)
+
+
+def print_commands(recipe: Recipe, name: str = ALL) -> list[str]:
+    """The lm-eval command lines of one model, or of all that are trained.
+
+    Raises:
+        RecipeError: unknown model, or no benchmarks.
+        MissingInputError: the model is not trained yet; names the command.
+    """
+    pipeline = Pipeline(recipe)
+    lines: list[str] = []
+    for model in resolve_models(pipeline, chosen_names(recipe, name)):
+        output = pipeline.folder(f"eval/{model.name}") / "lm-eval"
+        engine = _vllm_arguments(recipe, model.name)
+        lines += printed(model, recipe.eval, engine=engine, output=output)
+    return lines
 
 
 def evaluate_models(recipe: Recipe, name: str = ALL) -> None:
@@ -63,6 +90,9 @@ def evaluate_models(recipe: Recipe, name: str = ALL) -> None:
     models = resolve_models(pipeline, waiting)
     if not models:
         return
+    for suite in suites_of(recipe.eval):
+        for benchmark, reason in suite.not_by_lm_eval().items():
+            logger.warning("suite %s: %s is not run: %s", suite.suite, benchmark, reason)
     manager = _task_manager(recipe)
     for number, entry in enumerate(models, start=1):
         logger.info("eval/%s (%d of %d): %s", entry.name, number, len(models), entry.path)
@@ -122,9 +152,9 @@ def _vllm_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
 def _headline(pipeline: Pipeline, name: str) -> str:
     """One line of the main metrics of each task."""
     wanted = pipeline.recipe.eval.metrics
-    tasks = read_results(pipeline.finished(f"eval/{name}"))["tasks"]
+    results = read_results(pipeline.finished(f"eval/{name}"))
     parts = []
-    for task, facts in tasks.items():
+    for task, facts in results["tasks"].items():
         values = {
             key: metric["value"]
             for key, metric in facts["metrics"].items()

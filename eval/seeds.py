@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import sections
 from eval.board import ORACLE, Board, boards
+from eval.charts import Range, range_chart
 from eval.compare import FUSED, Comparison, opponents, with_holm
 from eval.evidence import Evidence, display_name, read_run_folder
 from eval.output import write_report
 from eval.page import Block, Code, Details, Figures, Heading, Items, Paragraph, Table, number
-from eval.statistics import LEVEL, standard_deviation, t_interval
-from eval.svg import Range, range_chart
-from eval.verdict import overview, sentence
+from eval.sections.common import fused_row, interval, model_hue
+from eval.sections.verdict import differences, words
+from eval.statistics import LEVEL, SIGNIFICANCE, Estimate, standard_deviation, t_interval
+from eval.verdict import sentence
 from wrpo.errors import DataError, RecipeError
 from wrpo.recipe import Recipe
+from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import key_differences
 
 BEST_SOURCE = "best single source"
@@ -114,7 +116,7 @@ def _mean(board: Board, model: str, metric: str) -> float:
 def _check_same_kind(runs: list[Evidence]) -> None:
     if len(runs) < 2:
         raise RecipeError("--runs needs two run folders or more")
-    tasks = {run.recipe.run: run.recipe.eval.tasks for run in runs}
+    tasks = {run.recipe.run: evaluated_tasks(run.recipe.eval) for run in runs}
     if len({tuple(names) for names in tasks.values()}) > 1:
         raise DataError(f"the runs were evaluated on different tasks: {tasks}")
     seeds = [run.recipe.seed for run in runs]
@@ -149,10 +151,18 @@ def _blocks(by_task: list[SeedScores], runs: list[Evidence]) -> list[Block]:
         Paragraph("Runs: " + ", ".join(f"{r.run} (seed {r.seed})" for r in recipes) + "."),
         Heading("Verdict"),
     ]
-    for scores in by_task:
-        for metric in scores.differences:
-            blocks += _verdict(scores, metric, recipes)
-    blocks.append(Paragraph(SEEDS_NOTE))
+    compared = [
+        (scores, metric, scores.comparisons(metric))
+        for scores in by_task
+        for metric in scores.differences
+    ]
+    if not any(comparisons for _, _, comparisons in compared):
+        blocks.append(Paragraph("WRPO is not evaluated, so there is nothing to compare.", "lead"))
+    compared = [found for found in compared if found[2]]
+    blocks += [Paragraph(words(found, unit="seeds"), "lead") for _, _, found in compared]
+    for scores, metric, comparisons in compared:
+        blocks += _differences_by_seed(scores, metric, comparisons, recipes)
+    blocks.append(Paragraph(SEEDS_NOTE, "note"))
     for scores in by_task:
         blocks += _score_table(scores, recipes)
     return [*blocks, *_provenance(runs)]
@@ -160,69 +170,72 @@ def _blocks(by_task: list[SeedScores], runs: list[Evidence]) -> list[Block]:
 
 SEEDS_NOTE = (
     f"Intervals are Student's t over seeds, {LEVEL:.0%}; each seed counts once, however many "
-    "prompts it has. With few seeds they are wide; “no difference shown” then says little. sd is "
-    "the standard deviation over seeds."
+    "prompts it has. A difference is shown when its interval leaves out 0 and its p, after Holm's "
+    f"correction for all comparisons on the metric, is below {SIGNIFICANCE:.2f}. With few seeds "
+    "intervals are wide; “no difference shown” then says little. sd is the standard deviation over "
+    "seeds."
 )
 
 
-def _verdict(scores: SeedScores, metric: str, recipes: list[Recipe]) -> list[Block]:
-    comparisons = scores.comparisons(metric)
-    where = f"On **{scores.board.task}**, by **{metric}**, over {len(recipes)} seeds: "
-    if not comparisons:
-        return [Paragraph(where + overview(comparisons))]
+def _differences_by_seed(
+    scores: SeedScores, metric: str, comparisons: list[Comparison], recipes: list[Recipe]
+) -> list[Block]:
     seeds = [f"seed {recipe.seed}" for recipe in recipes]
-    header = ["WRPO −", *seeds, "mean", "sd", "interval", "Holm p"]
     rows = []
     for c in comparisons:
         values = scores.differences[metric][c.other]
-        rows.append(
-            [
-                c.label,
-                *(number(value, signed=True) for value in values),
-                number(c.estimate.value, signed=True),
-                number(standard_deviation(values)),
-                f"{number(c.estimate.low, signed=True)} to {number(c.estimate.high, signed=True)}",
-                sections.p_value(c.holm_p),
-            ]
-        )
-    return [
-        Paragraph(where + overview(comparisons)),
+        by_seed = [number(value, signed=True) for value in values]
+        mean, sd = number(c.estimate.value, signed=True), number(standard_deviation(values))
+        rows.append([c.label, *by_seed, mean, sd])
+    details: list[Block] = [
+        Table(["WRPO −", *seeds, "mean", "sd"], rows),
         Items([sentence(comparison, unit="seeds") for comparison in comparisons]),
-        Table(header, rows),
-        Figures([sections.difference_chart(comparisons)]),
+    ]
+    return [
+        differences(comparisons),
+        Details(f"By seed, and in sentences ({scores.board.task}, {metric})", details),
     ]
 
 
 def _score_table(scores: SeedScores, recipes: list[Recipe]) -> list[Block]:
     models = list(next(iter(scores.means.values())))
     names = {m: m if m == ORACLE else display_name(recipes[0], m) for m in models}
+    over_seeds = {
+        metric: {model: t_interval(by_model[model]) for model in models}
+        for metric, by_model in scores.means.items()
+    }
     rows = [
-        [names[model], *(_mean_and_spread(by_model[model]) for by_model in scores.means.values())]
+        [
+            names[model],
+            *(_mean_and_spread(scores.means[m][model], e[model]) for m, e in over_seeds.items()),
+        ]
         for model in models
     ]
-    chart_rows = {
-        metric: [_seed_range(names[model], scores.means[metric][model]) for model in models]
-        for metric in scores.differences
-    }
     charts = [
-        range_chart(rows_, title=f"{scores.board.task}: {metric}, lowest to highest seed")
-        for metric, rows_ in chart_rows.items()
+        range_chart(
+            [
+                _seed_range(names[m], scores.means[metric][m], model_hue(recipes[0], m))
+                for m in models
+            ],
+            title=f"{scores.board.task}: {metric}, mean and range over seeds",
+        )
+        for metric in scores.differences
     ]
-    strong = frozenset({models.index(FUSED)}) if FUSED in models else frozenset()
     return [
         Heading(f"Scores on {scores.board.task}"),
-        Paragraph("Mean over seeds, sd in brackets."),
-        Table(["model", *scores.means], rows, strong=strong),
+        Paragraph(f"Mean over {len(recipes)} seeds with its {LEVEL:.0%} interval, then the sd."),
+        Table(["model", *scores.means], rows, strong=fused_row(models)),
         Figures(charts),
     ]
 
 
-def _seed_range(label: str, values: list[float]) -> Range:
-    return Range(label, min(values), sum(values) / len(values), max(values))
+def _seed_range(label: str, values: list[float], colour: int) -> Range:
+    return Range(label, min(values), sum(values) / len(values), max(values), colour=colour)
 
 
-def _mean_and_spread(values: list[float]) -> str:
-    return f"{number(sum(values) / len(values))} ({number(standard_deviation(values))})"
+def _mean_and_spread(values: list[float], estimate: Estimate) -> str:
+    spread = f", sd {number(standard_deviation(values))}" if len(values) > 1 else ""
+    return interval(estimate, tail=spread)
 
 
 def _provenance(runs: list[Evidence]) -> list[Block]:

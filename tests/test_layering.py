@@ -39,6 +39,8 @@ LIGHT_MODULES = [
     "wrpo.tables",
     "data_construction",
     "eval",
+    "eval.command_line",
+    "eval.suites.__main__",
     "tiny_world",
 ]
 COMMANDS = [
@@ -114,6 +116,17 @@ def test_checking_a_recipe_and_planning_it_load_nothing_heavy() -> None:
         "from wrpo.stages import Pipeline\n"
         "pipeline = Pipeline(load_recipe(Path('recipes/llama3-8b-wrpo.yaml')))\n"
         "[pipeline.state(name) for name in pipeline.stages]"
+    )
+    assert loaded_by(code) == set()
+
+
+def test_pricing_a_run_and_its_status_load_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from wrpo.__main__ import main\n"
+        "for command in ('plan', 'status', 'schema', 'reference'):\n"
+        "    sys.argv = ['wrpo', command]\n"
+        "    main()"
     )
     assert loaded_by(code) == set()
 

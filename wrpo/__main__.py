@@ -1,7 +1,7 @@
 """The pipeline as a whole.
 
-python -m wrpo plan   --recipe R   every stage with its state and its command
-python -m wrpo status --recipe R   how far each stage is
+python -m wrpo plan   --recipe R   every stage with state, command and price; --explain, --json
+python -m wrpo status --recipe R   how far each stage is; --watch 2 redraws, --json for scripts
 python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
 python -m wrpo schema              the recipe's JSON Schema, for editors
 python -m wrpo reference           every field of the recipe, as markdown
@@ -9,44 +9,68 @@ python -m wrpo reference           every field of the recipe, as markdown
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
+from wrpo.errors import RecipeError
+from wrpo.pricing.estimate import Estimator
+from wrpo.pricing.throughput import find_table, read_measured, read_table
+from wrpo.pricing.view import as_json, plan_json, plan_lines, price_lines
 from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text
 from wrpo.recipe.reference import reference_text
 from wrpo.run import run_pipeline
-from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline
-from wrpo.tables import parts
+from wrpo.status import run_status
+from wrpo.status_view import status_json, status_text, watch
 
 COMMANDS = ("plan", "status", "run", "schema", "reference")
 
 
-def plan(recipe: Recipe) -> None:
-    """Prints every stage in order: state, folder, command."""
+def plan(recipe: Recipe, args: argparse.Namespace) -> None:
+    """Prints every stage with its state, command and price."""
     pipeline = Pipeline(recipe)
-    lines = [f"run {recipe.run}: {len(pipeline.stages)} stages in {recipe.runs / recipe.run}", ""]
-    for name in pipeline.stages:
-        command = pipeline.shell_command(name)
-        lines.append(f"{pipeline.state(name):8} {name:20} {command}")
+    estimator = _estimator(pipeline, args)
+    prices = [estimator.stage(name) for name in pipeline.stages] if estimator else []
+    kind = estimator.kind if estimator else None
+    if args.json:
+        sys.stdout.write(as_json(plan_json(pipeline, prices, kind=kind)))
+        return
+    lines = plan_lines(pipeline)
+    if estimator:
+        lines += price_lines(prices, kind=estimator.kind, explain=args.explain)
+    else:
+        lines += ["", "no prices: there is no throughput.yaml beside the recipe or in recipes/"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def status(recipe: Recipe) -> None:
-    """Prints how far each stage is: parts, rows, dropped rows, seconds."""
+def _estimator(pipeline: Pipeline, args: argparse.Namespace) -> Estimator | None:
+    """None where there is no throughput table.
+
+    Raises:
+        RecipeError: the table does not know the kind of GPU that is asked for.
+    """
+    path = args.throughput or find_table(args.recipe)
+    if path is None:
+        return None
+    table = read_table(path)
+    kind = args.gpu or table.gpu
+    if kind not in table.gpus:
+        raise RecipeError(f"--gpu: {path} has no {kind}; it has: {', '.join(table.gpus)}")
+    return Estimator(pipeline, table, read_measured(pipeline.recipe.runs), kind=kind)
+
+
+def status(recipe: Recipe, *, watched_s: float | None, as_json: bool) -> None:
+    """Prints how far each stage is, once or until all are done."""
     pipeline = Pipeline(recipe)
-    lines = [f"{'state':8} {'stage':20} {'parts':>9} {'rows':>8} {'dropped':>8} {'seconds':>8}"]
-    for name in pipeline.stages:
-        folder = pipeline.folder(name)
-        manifest = read_manifest(folder) or {}
-        done, total = len(parts(folder)), manifest.get("parts")
-        progress = f"{done}/{total}" if total else "-"
-        rows, lost = manifest.get("rows", "-"), manifest.get("dropped", "-")
-        seconds = manifest.get("seconds", "-") if manifest.get("complete") else "-"
-        state = pipeline.state(name)
-        lines.append(f"{state:8} {name:20} {progress:>9} {rows:>8} {lost:>8} {seconds:>8}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    if watched_s is not None and not as_json:
+        watch(pipeline, every_s=watched_s)
+        return
+    stages = run_status(pipeline)
+    text = status_json(stages) if as_json else "\n".join(status_text(recipe.run, stages)) + "\n"
+    sys.stdout.write(text)
 
 
 def console() -> None:
@@ -64,13 +88,23 @@ def main() -> None:
         sys.stdout.write(editor_schema_text() if command == "schema" else reference_text())
         return
     parser = stage_parser(__doc__)
-    if command == "run":
+    if command == "plan":
+        parser.add_argument("--gpu", help="kind of GPU to price for; default: the table's `gpu`")
+        parser.add_argument("--explain", action="store_true", help="show the arithmetic")
+        parser.add_argument("--throughput", type=Path, help="another table of speeds and prices")
+        parser.add_argument("--json", action="store_true", help="one JSON object")
+    elif command == "run":
         parser.add_argument("--jobs", type=int, default=1, help="stages that may run at once")
+    elif command == "status":
+        parser.add_argument(
+            "--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help="draw it anew"
+        )
+        parser.add_argument("--json", action="store_true", help="a JSON list of stages")
     args, recipe = parse_stage(parser)
     if command == "plan":
-        plan(recipe)
+        plan(recipe, args)
     elif command == "status":
-        status(recipe)
+        status(recipe, watched_s=args.watch, as_json=args.json)
     else:
         run_pipeline(recipe, ["--recipe", str(args.recipe), *args.overrides], jobs=args.jobs)
 

@@ -17,10 +17,19 @@ from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.local_paths import is_file
 from wrpo.model_identity import file_digest, model_identity
-from wrpo.recipe import TARGET, Model, Recipe, preference
+from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.recipe.reward_sections import ModelReward
-from wrpo.recipe.sampling_sections import Engine
+from wrpo.recipe.suite import evaluated_tasks
+from wrpo.sampling import (
+    answered_domains,
+    answering_sources,
+    resolved_sampling,
+    sampling_by_domain,
+    sampling_model,
+)
 from wrpo.stage_folder import key_differences, read_manifest
+from wrpo.task_identity import task_settings
 
 State = Literal["missing", "partial", "done", "stale"]
 
@@ -32,7 +41,9 @@ UNUSED_FIELDS = {
     "cgpo": {"sft_on", "alpha", "fusion", *_LOSS_FIELDS},
     "sft": {"alpha", "beta", "likelihood", "reference", "fusion", "cgpo", *_LOSS_FIELDS},
 }
+_EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
 BUILD_TABLES = ("sft", "triples", "pairs")
+_OPTIONAL_OF_DATASETS = ("domain_name", "answers", "filters", "max_prompts", "sft_share")
 
 
 _command_line: tuple[list[str], list[str]] = (["--recipe", "RECIPE"], [])
@@ -144,20 +155,6 @@ def training_table(recipe: Recipe, arm: str) -> str:
     return f"build/{preference(recipe, arm).data}"
 
 
-def sampling_model(recipe: Recipe, source: str) -> Model:
-    """The recipe entry of a source, or of the target.
-
-    Raises:
-        RecipeError: no source of that name.
-    """
-    if source == TARGET:
-        return recipe.target
-    if source not in recipe.sources:
-        known = ", ".join([*recipe.sources, TARGET])
-        raise RecipeError(f'no source "{source}" in recipe {recipe.run}; known: {known}')
-    return recipe.sources[source]
-
-
 def _plain(value: Any) -> Any:
     """The value as it comes back from JSON, so that keys compare equal to stored ones."""
     if isinstance(value, dict):
@@ -168,7 +165,7 @@ def _plain(value: Any) -> Any:
 
 
 def _stages(recipe: Recipe) -> list[Stage]:
-    sources = list(recipe.sources)
+    sources = answering_sources(recipe)
     source_scores = tuple(f"score/{name}" for name in sources)
     arms = ["wrpo", *recipe.arms]
     tables = list(dict.fromkeys(training_table(recipe, arm) for arm in arms))
@@ -185,8 +182,8 @@ def _stages(recipe: Recipe) -> list[Stage]:
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [_logprobs(recipe, model, rows) for model, rows in scored]
     stages += [_train(recipe, arm) for arm in arms]
-    if recipe.eval.tasks:
-        tasks = _task_identity(recipe.eval.include_path)
+    if evaluated_tasks(recipe.eval):
+        tasks = task_settings(recipe.eval)
         stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
         stages.append(_report(recipe))
     unread = recipe.build.imported.tables().keys() - {"sft", *(t.split("/")[1] for t in tables)}
@@ -208,10 +205,14 @@ def _needed(stages: list[Stage]) -> list[Stage]:
 
 
 def _prompts(recipe: Recipe) -> Stage:
-    settings = recipe.prompts.model_dump(mode="json", exclude={"max_dropped_share"})
+    unused = {"max_dropped_share", "expected_prompts"}
+    settings = recipe.prompts.model_dump(mode="json", exclude=unused)
     # Steps that are off stay out, so that prompts made without them keep their key.
     settings = {key: value for key, value in settings.items() if value is not None}
     benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})
+    for dataset in settings["datasets"].values():
+        for key in [key for key in _OPTIONAL_OF_DATASETS if dataset[key] is None]:
+            del dataset[key]
     for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
         dataset["path"] = data_identity(dataset["path"])
     return Stage(
@@ -219,29 +220,21 @@ def _prompts(recipe: Recipe) -> Stage:
     )
 
 
-def resolved_sampling(recipe: Recipe, source: str) -> dict[str, Any]:
-    """The sampling fields of one source after its own overrides."""
-    base = recipe.sample.model_dump(mode="json", exclude={"target", "engine", "max_dropped_share"})
-    over = sampling_model(recipe, source).sampling.model_dump(exclude_none=True)
-    if source == TARGET:
-        over = {**over, **recipe.sample.target.model_dump(exclude_none=True)}
-    return {**base, **over}
-
-
-def resolved_engine(recipe: Recipe, source: str) -> Engine:
-    """The engine settings of one source after its own overrides."""
-    over = sampling_model(recipe, source).engine.model_dump(exclude_none=True)
-    return recipe.sample.engine.model_copy(update=over)
-
-
 def _sample(recipe: Recipe, source: str) -> Stage:
-    sampling = resolved_sampling(recipe, source)
-    return Stage(
-        f"sample/{source}",
-        ("data_construction.sample", "--source", source),
-        ("prompts", "sft") if source == TARGET else ("prompts",),
-        {"seed": recipe.seed, "model": _sampled_model(recipe, source), "sampling": sampling},
-    )
+    name, command = f"sample/{source}", ("data_construction.sample", "--source", source)
+    given = dataset_answers(recipe.prompts).get(source)
+    if given:  # which rows these are stands in the key of the prompts
+        return Stage(name, command, ("prompts",), {"answers_of": sorted(given)})
+    settings = {
+        "seed": recipe.seed,
+        "model": _sampled_model(recipe, source),
+        "sampling": resolved_sampling(recipe, source),
+    }
+    # What is said of no domain stays out, so that answers sampled without it keep their key.
+    by_domain, domains = sampling_by_domain(recipe, source), answered_domains(recipe, source)
+    settings |= {"sampling_by_domain": by_domain} if by_domain else {}
+    settings |= {"domains": sorted(domains)} if domains is not None else {}
+    return Stage(name, command, ("prompts", "sft") if source == TARGET else ("prompts",), settings)
 
 
 def _sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
@@ -251,6 +244,8 @@ def _sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
     model["chat_template"] = _template_identity(entry.chat_template)
     if source != TARGET:
         model["model"] = model_identity(entry.model, entry.revision)
+    if entry.adapter:
+        model["adapter"] = model_identity(entry.adapter)
     return model
 
 
@@ -288,8 +283,12 @@ def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
     }
     settings = rules[table]
     # Rules that are off stay out, so that tables made without them keep their key.
-    if recipe.build.correctness and table != "triples":
-        settings = {**settings, "correctness": recipe.build.correctness.model_dump(mode="json")}
+    domains = {} if table == "triples" else recipe.build.domains
+    if domains:
+        own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}
+        settings = {**settings, "domains": own}
+    if any(rule.sft_needs_pair for rule in domains.values()):
+        settings = {**rules["pairs"], **settings}
     return Stage(f"build/{table}", command, inputs, settings)
 
 
@@ -322,6 +321,12 @@ def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:
         needed.append(("sft", "anchors"))
     if settings.objective == "cgpo" or settings.reference == "fused":
         needed += [(source, settings.data) for source in recipe.sources]
+        for source, datasets in dataset_answers(recipe.prompts).items():
+            raise RecipeError(
+                f"{arm} needs the log-probs of every source, and {source} has no model: its "
+                f"answers come with the dataset {', '.join(datasets)}. Take `answers` out of it, "
+                "or train with an objective and a reference that read no log-probs of sources"
+            )
     return needed
 
 
@@ -359,9 +364,10 @@ def _train(recipe: Recipe, arm: str) -> Stage:
     )
 
 
-def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
+def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
     settings = recipe.eval.model_dump(
-        mode="json", exclude={"engine", "metrics", "group_by", "sources", "include_path"}
+        mode="json",
+        exclude={"engine", "metrics", "group_by", "sources", *_EVAL_FILES},
     )
     inputs: tuple[str, ...] = ()
     if name in (TARGET, *recipe.sources):
@@ -370,9 +376,7 @@ def _eval(recipe: Recipe, name: str, tasks: dict[str, str] | None) -> Stage:
         settings["chat_template"] = _template_identity(entry.chat_template)
     else:
         inputs = (name,)
-    if tasks is not None:
-        settings["tasks_folder"] = tasks
-    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings)
+    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
 
 
 def _report(recipe: Recipe) -> Stage:
@@ -384,10 +388,3 @@ def _template_identity(path: Path | None) -> str | None:
     if path is None:
         return None
     return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
-
-
-def _task_identity(folder: Path | None) -> dict[str, str] | None:
-    if folder is None:
-        return None
-    files = sorted(file for file in folder.rglob("*") if file.suffix in (".yaml", ".py", ".jsonl"))
-    return {str(file.relative_to(folder)): file_digest(file) for file in files}

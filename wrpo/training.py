@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import ModelError, RecipeError
+from wrpo.live_metrics import METRICS
 from wrpo.model_saving import save_model
 from wrpo.recipe.sampling_sections import Model
 from wrpo.recipe.training_sections import Lora, Training
 from wrpo.stage_folder import StageFolder
+from wrpo.tracking import tracking_arguments
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -61,8 +63,8 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
     if not torch.cuda.is_available():
         arguments.setdefault("use_cpu", True)
         arguments.setdefault("bf16", False)
-    if "wandb" in arguments["report_to"]:
-        _log_offline_without_key()
+    trackers = tracking_arguments(arguments["report_to"], output=output)
+    arguments = {**trackers, **arguments}
     logger.info(
         "batch: %d prompts = %d per device x %d processes x %d accumulation steps",
         settings.global_batch_size,
@@ -71,14 +73,6 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
         arguments["gradient_accumulation_steps"],
     )
     return arguments
-
-
-def _log_offline_without_key() -> None:
-    """wandb stops a run that has no key; without one it shall keep its files here instead."""
-    has_key = "WANDB_API_KEY" in os.environ or (Path.home() / ".netrc").is_file()
-    if not has_key and "WANDB_MODE" not in os.environ:
-        os.environ["WANDB_MODE"] = "offline"
-        logger.info("wandb: no key found, logging offline; upload later with: wandb sync")
 
 
 @contextmanager
@@ -163,6 +157,9 @@ def train_and_save(
     """
     from transformers.trainer_utils import get_last_checkpoint
 
+    from wrpo.metrics_callback import MetricsFile
+
+    trainer.add_callback(MetricsFile(folder.path / METRICS))
     checkpoints = folder.path / CHECKPOINTS
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     if last:

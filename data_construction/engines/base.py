@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from wrpo.chat import Messages
@@ -18,12 +18,15 @@ class Request:
     """One answer to draw: a prompt, and the seed of this answer.
 
     `prompt_ids` are the rendered `messages`; empty where the engine sends messages itself.
+    `sampling` are the resolved sampling fields of the prompt's domain, where they are not the
+    engine's.
     """
 
     row: Place
     prompt_ids: list[int]
     messages: Messages
     seed: int
+    sampling: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

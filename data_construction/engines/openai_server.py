@@ -29,7 +29,7 @@ class OpenAIEngine:
     `api: chat` it gets messages and ends the answer as it is used to.
 
     Raises:
-        RecipeError: no endpoints, no key, or settings that the chat API cannot express.
+        RecipeError: no endpoints, no key, or an adapter, or settings that the chat API lacks.
     """
 
     def __init__(
@@ -42,14 +42,19 @@ class OpenAIEngine:
         stop_token_ids: list[int],
         max_model_len: int,  # the server has its own
     ) -> None:
-        if engine.sends_messages:
-            _refuse_what_chat_lacks(entry, sampling)
+        if entry.adapter:
+            raise RecipeError(
+                f"adapter {entry.adapter} is the server's to load: serve it there (vllm serve "
+                f"--enable-lora --lora-modules NAME={entry.adapter}), write NAME as "
+                "engine.served_model, and leave adapter out"
+            )
         self._where = ", ".join(engine.endpoints)
         self._chat = engine.sends_messages
+        self._entry = entry
         self._sampling = sampling
-        self._fields = _fields(engine.served_model or model, sampling)
-        if not self._chat:
-            self._fields |= _completion_fields(sampling, stop_token_ids)
+        self._name = engine.served_model or model
+        self._stop_token_ids = stop_token_ids
+        self._fields(sampling)  # refuses at once what the chat API lacks
         self._window = engine.concurrency * len(engine.endpoints)
         self._servers = Servers(engine)
 
@@ -110,12 +115,13 @@ class OpenAIEngine:
         await self._servers.close()
 
     async def _answer(self, request: Request) -> Completion | Refusal:
-        body = dict(self._fields)
+        sampling = request.sampling or self._sampling
+        body = self._fields(sampling)
         if self._chat:
             body["messages"] = [dict(message) for message in request.messages]
         else:
             body["prompt"] = request.prompt_ids
-        if self._sampling["temperature"] > 0:
+        if sampling["temperature"] > 0:
             body["seed"] = request.seed
         try:
             reply = await self._servers.post(
@@ -124,14 +130,23 @@ class OpenAIEngine:
         except RequestRefused as refused:
             return Refusal(request.row, "refused", str(refused))
         try:
-            return self._read(request, reply)
+            return self._read(request, reply, keep_logprobs=sampling["keep_logprobs"])
         except (KeyError, IndexError, TypeError) as error:
             raise ModelError(
                 f"{self._where}: a reply is not of the OpenAI API "
                 f"({type(error).__name__} {error}): {str(reply)[:300]}"
             ) from None
 
-    def _read(self, request: Request, reply: dict[str, Any]) -> Completion | Refusal:
+    def _fields(self, sampling: dict[str, Any]) -> dict[str, Any]:
+        if self._chat:
+            _refuse_what_chat_lacks(self._entry, sampling)
+            return _common_fields(self._name, sampling)
+        own = _completion_fields(sampling, self._stop_token_ids)
+        return _common_fields(self._name, sampling) | own
+
+    def _read(
+        self, request: Request, reply: dict[str, Any], *, keep_logprobs: bool
+    ) -> Completion | Refusal:
         choice = reply["choices"][0]
         finish_reason = choice["finish_reason"]
         if finish_reason in _CUT_SHORT:
@@ -149,12 +164,10 @@ class OpenAIEngine:
             token_ids=token_ids,
             token_count=len(token_ids) if token_ids else usage.get("completion_tokens"),
             finish_reason=_FINISH_REASONS[finish_reason],
-            logprob=self._logprob(choice.get("logprobs")),
+            logprob=self._logprob(choice.get("logprobs")) if keep_logprobs else None,
         )
 
-    def _logprob(self, logprobs: dict[str, Any] | None) -> float | None:
-        if not self._sampling["keep_logprobs"]:
-            return None
+    def _logprob(self, logprobs: dict[str, Any] | None) -> float:
         if logprobs is None:
             raise ModelError(
                 f"{self._where}: no log-probs came back; this server does "
@@ -165,7 +178,7 @@ class OpenAIEngine:
         return float(sum(logprobs["token_logprobs"]))
 
 
-def _fields(model: str, sampling: dict[str, Any]) -> dict[str, Any]:
+def _common_fields(model: str, sampling: dict[str, Any]) -> dict[str, Any]:
     """What both forms of request say alike."""
     names = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens")
     fields = {"model": model, "n": 1, **{name: sampling[name] for name in names}}

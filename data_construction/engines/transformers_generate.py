@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from data_construction.engines.adapter import adapter_folder
 from data_construction.engines.base import Completion, Request
 from data_construction.engines.row_sampler import RowSampler
 from wrpo.chat import load_tokenizer
@@ -60,14 +61,27 @@ class TransformersEngine:
         waiting = iter(requests)
         while window := list(islice(waiting, self._batch_size * _BATCHES_SORTED_TOGETHER)):
             window.sort(key=lambda request: len(request.prompt_ids))
-            for start in range(0, len(window), self._batch_size):
-                yield from self._batch(window[start : start + self._batch_size])
+            for sampling, alike in self._by_sampling(window):
+                for start in range(0, len(alike), self._batch_size):
+                    yield from self._batch(alike[start : start + self._batch_size], sampling)
+
+    def _by_sampling(self, requests: list[Request]) -> list[tuple[dict[str, Any], list[Request]]]:
+        """Requests with the same sampling fields, which can share a batch."""
+        groups: list[tuple[dict[str, Any], list[Request]]] = []
+        for request in requests:
+            sampling = request.sampling or self._sampling
+            own = next((group for fields, group in groups if fields == sampling), None)
+            if own is None:
+                groups.append((sampling, [request]))
+            else:
+                own.append(request)
+        return groups
 
     def close(self) -> None:
         """Nothing runs outside this process."""
 
     @torch.inference_mode()
-    def _batch(self, requests: list[Request]) -> list[Completion]:
+    def _batch(self, requests: list[Request], sampling: dict[str, Any]) -> list[Completion]:
         padding = self._tokenizer.pad_token_id
         width = max(len(request.prompt_ids) for request in requests)
         ids = torch.full((len(requests), width), padding)
@@ -77,14 +91,14 @@ class TransformersEngine:
             ids[row, start:] = torch.tensor(request.prompt_ids)
             mask[row, start:] = 1
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
-        sampler = RowSampler(self._sampling, mask, [request.seed for request in requests])
+        sampler = RowSampler(sampling, mask, [request.seed for request in requests])
         output = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
             logits_processor=LogitsProcessorList([sampler]),
             generation_config=GenerationConfig(
                 do_sample=False,
-                max_new_tokens=self._sampling["max_tokens"],
+                max_new_tokens=sampling["max_tokens"],
                 eos_token_id=self._stop_token_ids,
                 pad_token_id=padding,
             ),
@@ -133,6 +147,8 @@ def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise ModelError(f"transformers cannot load {model}: {error}") from error
+    if entry.adapter:
+        _add_adapter(loaded, entry.adapter)
     longest = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
     if longest is not None and longest < max_model_len:
         raise ModelError(
@@ -142,3 +158,12 @@ def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
     # generate takes what its own config leaves open from here: nothing of it is in the recipe.
     loaded.generation_config = GenerationConfig()
     return loaded.eval()
+
+
+def _add_adapter(model: PreTrainedModel, adapter: str) -> None:
+    """Kept apart from the weights, as vLLM does: merging would add rounding."""
+    folder = adapter_folder(adapter)
+    try:
+        model.load_adapter(str(folder))
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(f"adapter {adapter} does not load into its model: {error}") from error

@@ -7,15 +7,31 @@ EOS at the end, or read user text as control tokens. Here the ids come from `wrp
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from wrpo.chat import fold_system_message, render_prompt
+from wrpo.chat import fold_system_message, load_tokenizer, render_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # The date that `wrpo.chat` gives to templates that write one.
 _TODAY = datetime(2024, 7, 26)
+
+
+def own_tokenizer(
+    pretrained: str, chat_template: str | None, model_args: dict[str, Any]
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model that the `lm-eval` command line names.
+
+    Raises:
+        TemplateError: it has no chat template.
+    """
+    return load_tokenizer(
+        pretrained,
+        revision=model_args.get("revision"),
+        chat_template=chat_template,
+        trust_remote_code=bool(model_args.get("trust_remote_code", False)),
+    )
 
 
 class ChatPrompts:

@@ -8,7 +8,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from eval.engines.chat import ChatPrompts
+from eval.engines.chat import ChatPrompts, own_tokenizer
 from wrpo.chat import stop_token_ids
 
 
@@ -16,7 +16,8 @@ class ChatHFLM(HFLM):
     """HFLM that generates from chat ids and takes nothing from generation_config.json.
 
     Args:
-        tokenizer: the loaded tokenizer, with the chat template to use.
+        tokenizer: the loaded tokenizer, with the chat template to use; without it, the model's.
+        chat_template: Jinja file for a tokenizer that is not given.
         fold_system: put system text into the first user turn.
     """
 
@@ -24,10 +25,13 @@ class ChatHFLM(HFLM):
         self,
         pretrained: str,
         *,
-        tokenizer: PreTrainedTokenizerBase,
-        fold_system: bool,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        chat_template: str | None = None,
+        fold_system: bool = False,
         **kwargs: Any,
     ) -> None:
+        if tokenizer is None:
+            tokenizer = own_tokenizer(pretrained, chat_template, kwargs)
         super().__init__(pretrained, tokenizer=tokenizer, add_bos_token=False, **kwargs)
         self.prompts = ChatPrompts(self.tokenizer, fold_system=fold_system)
         self.model.generation_config = GenerationConfig(

@@ -7,7 +7,7 @@ from typing import Any
 from lm_eval.models.vllm_causallms import VLLM
 from transformers import PreTrainedTokenizerBase
 
-from eval.engines.chat import ChatPrompts
+from eval.engines.chat import ChatPrompts, own_tokenizer
 from wrpo.chat import stop_token_ids
 
 
@@ -15,7 +15,8 @@ class ChatVLLM(VLLM):
     """VLLM that generates from chat ids.
 
     Args:
-        tokenizer: the loaded tokenizer, with the chat template to use.
+        tokenizer: the loaded tokenizer, with the chat template to use; without it, the model's.
+        chat_template: Jinja file for a tokenizer that is not given.
         fold_system: put system text into the first user turn.
     """
 
@@ -23,10 +24,13 @@ class ChatVLLM(VLLM):
         self,
         pretrained: str,
         *,
-        tokenizer: PreTrainedTokenizerBase,
-        fold_system: bool,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        chat_template: str | None = None,
+        fold_system: bool = False,
         **kwargs: Any,
     ) -> None:
+        if tokenizer is None:
+            tokenizer = own_tokenizer(pretrained, chat_template, kwargs)
         super().__init__(pretrained, add_bos_token=False, **kwargs)
         self.tokenizer = tokenizer
         self.prompts = ChatPrompts(tokenizer, fold_system=fold_system)

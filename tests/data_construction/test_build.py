@@ -86,8 +86,8 @@ def test_pairs_come_from_one_source_inside_the_window(built_recipe) -> None:
 
 
 def test_in_a_verified_domain_the_correct_answer_is_chosen(built_recipe) -> None:
-    rules = {"domains": ["k0"], "reward": "style", "window": False}
-    build = built_recipe.build.model_validate({"correctness": rules})
+    rules = {"verifier": "style", "window": False}
+    build = built_recipe.build.model_validate({"domains": {"k0": rules}})
     recipe = built_recipe.model_copy(update={"build": build})
     ids = prompt_ids(recipe)
     for path in Pipeline(recipe).folder("score/two").iterdir():

@@ -1,7 +1,7 @@
 import math
 
-from data_construction.gap_quantiles import candidate_gaps, quantile_window
-from data_construction.select import Answer
+from data_construction.gap_quantiles import quantile_window
+from data_construction.select import Answer, Window, best_and_worst
 
 
 def test_each_source_of_a_prompt_gives_one_gap_and_ties_none() -> None:
@@ -10,17 +10,17 @@ def test_each_source_of_a_prompt_gives_one_gap_and_ties_none() -> None:
         *(Answer("b", n, f"b{n}", 0.5) for n in range(2)),
         Answer("c", 0, "c0", 2.0),
     ]
-    assert candidate_gaps(answers) == [0.75]
-    assert candidate_gaps([]) == []
+    assert [pair.gap for pair in best_and_worst(answers)] == [0.75]
+    assert best_and_worst([]) == []
 
 
 def test_the_window_lies_between_observed_gaps_in_any_order() -> None:
     gaps = [5.0, 1.0, 3.0, 2.0, 4.0]
-    assert quantile_window(gaps, 0.25, 0.75) == (2.0, 4.0)
-    assert quantile_window(gaps, 0.3, 0.7) == (3.0, 3.0)
-    assert quantile_window(reversed(gaps), 0, 1) == (1.0, 5.0)
+    assert quantile_window(gaps, 0.25, 0.75) == Window(2.0, 4.0)
+    assert quantile_window(gaps, 0.3, 0.7) == Window(3.0, 3.0)
+    assert quantile_window(reversed(gaps), 0, 1) == Window(1.0, 5.0)
 
 
 def test_nothing_to_choose_from_is_an_empty_window() -> None:
-    assert quantile_window([], 0, 1) == (math.inf, -math.inf)
-    assert quantile_window([1.0, 2.0], 0.3, 0.6) == (math.inf, -math.inf)
+    assert quantile_window([], 0, 1) == Window(math.inf, -math.inf)
+    assert quantile_window([1.0, 2.0], 0.3, 0.6) == Window(math.inf, -math.inf)

@@ -1,6 +1,7 @@
 """Parts of prompts: the same rows as cutting the whole table, read one part at a time."""
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,27 +21,32 @@ def folder(tmp_path: Path) -> Path:
             messages = [{"role": "user", "content": f"text {number}"}]
             split = chance.choice(["sft", "preference"])
             row = {"prompt_id": f"p{number}", "messages": messages, "split": split}
-            rows.append({**row, "domain": "d", "origin": "o", "answer": None})
+            rows.append({**row, "domain": chance.choice("abc"), "origin": "o", "answer": None})
             number += 1
         write_parquet(tmp_path / part_name(part), rows, PROMPTS)
     return tmp_path
 
 
 @pytest.mark.parametrize("split", [None, "preference"])
+@pytest.mark.parametrize("domains", [None, ["a", "c"]])
 @pytest.mark.parametrize("limit", [None, 1, 9, 1000])
 @pytest.mark.parametrize("size", [1, 4, 5, 100])
 def test_parts_are_the_chunks_of_the_whole_table(
-    folder: Path, split: str | None, limit: int | None, size: int
+    folder: Path, split: str | None, domains: list[str] | None, limit: int | None, size: int
 ) -> None:
-    rows = [row for row in read_rows(folder) if split in (None, row["split"])][:limit]
+    rows = [row for row in read_rows(folder) if split in (None, row["split"])]
+    rows = [row for row in rows if domains is None or row["domain"] in domains][:limit]
     chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
-    found = PromptParts(folder, size, split=split, limit=limit)
+    found = PromptParts(folder, size, split=split, domains=domains, limit=limit)
     assert (len(found), found.total) == (len(chunks), len(rows))
     order = random.Random(size).sample(range(len(chunks)), len(chunks))
     for part in order:
-        expected = [{key: row[key] for key in ("prompt_id", "messages")} for row in chunks[part]]
+        columns = ("prompt_id", "messages", "domain")
+        expected = [{key: row[key] for key in columns} for row in chunks[part]]
         assert found.read(part) == expected
         assert found.size(part) == len(expected)
+        assert found.domains(part) == Counter(row["domain"] for row in expected)
+    assert found.domains() == Counter(row["domain"] for row in rows)
 
 
 def test_a_folder_without_prompts_has_no_parts(tmp_path: Path) -> None:

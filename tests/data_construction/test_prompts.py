@@ -11,7 +11,7 @@ from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows
 
 
-def dataset(path: Path, **columns: str) -> dict[str, object]:
+def dataset(path: Path, **columns: object) -> dict[str, object]:
     return {"datasets": {"d": {"path": str(path), "prompt": "text", **columns}}}
 
 
@@ -184,3 +184,64 @@ def test_a_folder_of_files_and_a_saved_dataset_give_the_same_prompts(
     assert len(found[0]) == 6 and found[0] == found[1] == found[2]
     with pytest.raises(MissingInputError, match="no split test"):
         collect(recipe_for(write_recipe, dataset(tmp_path / "splits", split="test")))
+
+
+def two_datasets(tmp_path: Path, **second: object) -> dict[str, object]:
+    """`talk` and `sums`, forty prompts each; the second with further settings."""
+    found: dict[str, object] = {}
+    for name, text in (("talk", "Talk about {}, please."), ("sums", "What is {} + 1?")):
+        lines = [json.dumps({"text": text.format(n), "gold": str(n + 1)}) for n in range(40)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        found[name] = {"path": str(tmp_path / f"{name}.jsonl"), "prompt": "text"}
+    found["sums"] = {**found["sums"], **second}  # type: ignore[dict-item]
+    return found
+
+
+def test_a_dataset_has_its_own_domain_filters_and_share(write_recipe, tmp_path) -> None:
+    own = {"domain_name": "maths", "filters": {}, "sft_share": 0.75}
+    prompts = {"datasets": two_datasets(tmp_path, **own), "filters": {"remove_math": True}}
+    rows, dropped = collect(recipe_for(write_recipe, prompts))
+    assert not dropped and {(r["origin"], r["domain"]) for r in rows} == {
+        ("talk", "talk"),
+        ("sums", "maths"),
+    }
+    sft = dict.fromkeys(("talk", "sums"), 0)
+    for row in rows:
+        sft[row["origin"]] += row["split"] == "sft"
+    assert sft["talk"] < 20 < sft["sums"] < 40
+    everything = {"datasets": two_datasets(tmp_path, sft_share=1), "filters": {"remove_math": True}}
+    _, dropped = collect(recipe_for(write_recipe, everything))
+    assert [row["reason"] for row in dropped] == ["math"] * 40
+
+
+def test_a_share_of_one_leaves_no_preference_prompt_and_moves_no_other(
+    write_recipe, tmp_path
+) -> None:
+    splits = []
+    for share in ({}, {"sft_share": 1.0}):
+        prompts = {"datasets": two_datasets(tmp_path, **share)}
+        rows, _ = collect(recipe_for(write_recipe, prompts))
+        splits.append({r["prompt_id"]: r["split"] for r in rows if r["origin"] == "talk"})
+    assert splits[0] == splits[1]
+    assert {row["split"] for row in rows if row["origin"] == "sums"} == {"sft"}
+
+
+def test_max_prompts_keeps_a_choice_that_is_not_the_split(write_recipe, tmp_path) -> None:
+    prompts = {"datasets": two_datasets(tmp_path, max_prompts=15)}
+    rows, dropped = collect(recipe_for(write_recipe, prompts))
+    kept = [row for row in rows if row["origin"] == "sums"]
+    assert len(kept) == 15 and len(rows) == 55
+    assert [row["reason"] for row in dropped] == ["beyond_max_prompts"] * 25
+    assert {row["split"] for row in kept} == {"sft", "preference"}
+    fewer = {"datasets": two_datasets(tmp_path, max_prompts=9)}
+    rows, _ = collect(recipe_for(write_recipe, fewer))
+    assert {r["prompt_id"] for r in rows if r["origin"] == "sums"} < {r["prompt_id"] for r in kept}
+
+
+def test_repeated_prompts_of_a_dataset_with_answers_are_no_loss(write_recipe, tmp_path) -> None:
+    file = tmp_path / "p.jsonl"
+    rows = [{"text": "2 + 2?", "solution": f"4, says {n}"} for n in range(6)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    answers = {"column": "solution", "source": "teacher"}
+    kept, dropped = collect(recipe_for(write_recipe, dataset(file, answers=answers)))
+    assert len(kept) == 1 and not dropped

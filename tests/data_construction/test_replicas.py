@@ -14,7 +14,7 @@ import torch
 from data_construction.part_sampler import PartSampler
 from data_construction.replicas import Replicas, device_groups
 from data_construction.shard import Shard
-from wrpo.errors import ModelError, RecipeError
+from wrpo.errors import RecipeError
 from wrpo.recipe import load_recipe
 from wrpo.recipe.sampling_sections import Engine
 from wrpo.stages import Pipeline

@@ -15,6 +15,8 @@ from data_construction.part_sampler import PartSampler
 from data_construction.shard import Shard
 from tests.conftest import REPOSITORY
 from wrpo.ids import response_seed
+from wrpo.pricing.estimate import measured_name
+from wrpo.pricing.throughput import device, read_measured
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows
@@ -63,6 +65,37 @@ def test_each_source_overrides_sampling_and_engine(write_recipe, tiny_models_fol
     assert sampler.sampling["max_tokens"] == 8
     assert sampler.engine_settings.max_num_seqs == 4
     assert sampler.engine_settings.enforce_eager
+
+
+def test_each_source_answers_its_domains_as_often_as_they_ask(
+    write_recipe, tiny_models_folder
+) -> None:
+    from data_construction.prompts import make_prompts
+    from data_construction.sample import dry_run
+
+    entry = {"model": str(tiny_models_folder / "one")}
+    sample = {
+        "max_tokens": 8,
+        "responses": 2,
+        "chunk_prompts": 4,
+        "domains": {"k1": {"responses": 5, "max_tokens": 9}},
+    }
+    recipe = load_recipe(
+        write_recipe(
+            prompts=12,
+            sources={"one": {**entry, "domains": ["k1"]}, "two": entry},
+            sample=sample,
+        )
+    )
+    make_prompts(recipe)
+    one, two = PartSampler(recipe, "one"), PartSampler(recipe, "two")
+    assert one.prompts.domains() == {"k1": 6} and one.prompts.total == 6
+    assert {row["domain"] for row in one.prompts.read(0)} == {"k1"}
+    assert (one.answers(), two.answers()) == (6 * 5, 6 * 5 + 6 * 2)
+    assert sum(two.answers(part) for part in range(len(two.prompts))) == two.answers()
+    assert two.max_tokens == 9
+    assert "12 prompts = 42, at most 9 tokens" in dry_run(two)
+    assert "k1: responses=5, max_tokens=9" in dry_run(two)
 
 
 def test_dry_run_answers_without_torch_and_without_writing(write_recipe, tmp_path: Path) -> None:
@@ -163,6 +196,19 @@ def test_seeded_answers_of_transformers_do_not_depend_on_batches(write_recipe, r
         found.append(sampled(recipe_path, "one", *overrides))
     assert found[0] == found[1]
     assert len({row["text"] for row in found[0]}) == len(found[0]) == 12
+    _check_measured_speed(recipe_path, [row for rows in found for row in rows])
+
+
+def _check_measured_speed(recipe_path: Path, rows: list[dict]) -> None:
+    """What `plan` reads: the sums of all runs of this model on this machine."""
+    recipe = load_recipe(recipe_path)
+    [measured] = read_measured(recipe.runs)
+    assert measured.place == (measured_name(recipe, "one"), device(), 1)
+    assert measured.answers == len(rows)
+    assert measured.prompts == len({row["prompt_id"] for row in rows}) * 2
+    assert measured.answer_tokens == sum(row["token_count"] for row in rows)
+    assert measured.prompt_tokens > measured.prompts
+    assert measured.seconds > 0
 
 
 @pytest.mark.slow

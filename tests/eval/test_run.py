@@ -163,7 +163,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_name(tmp_path: Path) -> N
 
 
 def test_a_recipe_without_tasks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"eval\.tasks is empty"):
+    with pytest.raises(RecipeError, match=r"names no benchmark of lm-eval"):
         chosen_names(make_recipe(tmp_path, "some/model"), "all")
 
 

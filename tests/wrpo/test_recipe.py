@@ -723,9 +723,44 @@ def test_truncation_that_cannot_work_is_refused_at_its_line(
     assert problem in message
 
 
-def test_the_verifier_of_correctness_must_cover_its_domains(tmp_path: Path) -> None:
+CODE_AND_MATHS = "prompts.datasets={c: {path: c.jsonl}, m: {path: m.jsonl, domain_name: maths}}"
+
+
+def test_the_verifier_of_a_domain_is_a_reward_that_covers_it(tmp_path: Path) -> None:
     check = "rewards.check={type: math, domains: [maths]}"
-    rules = "build.correctness={domains: [%s], reward: check}"
-    assert load(tmp_path, "", check, rules % "maths").build.correctness is not None
-    message = refusal(tmp_path, "", check, rules % "maths, code")
-    assert "reward check does not cover code; add to rewards.check.domains" in message
+    rules = "build.domains={%s: {verifier: %s}}"
+    good = load(tmp_path, "", CODE_AND_MATHS, check, rules % ("maths", "check"))
+    assert good.build.domains["maths"].verifier == "check"
+    message = refusal(tmp_path, "", CODE_AND_MATHS, check, rules % ("c", "check"))
+    assert "reward check does not cover c; add it to rewards.check.domains" in message
+    message = refusal(tmp_path, "", CODE_AND_MATHS, check, rules % ("maths", "chekc"))
+    assert 'no reward "chekc"; rewards: rm, check' in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sample.domains={math: {responses: 8}}",
+        "build.domains={math: {window: false}}",
+        "sources.letters.domains=[math]",
+        "rewards.rm.domains=[math]",
+    ],
+)
+def test_a_domain_that_no_dataset_has_is_refused_unless_a_column_names_domains(
+    tmp_path: Path, override: str
+) -> None:
+    message = refusal(tmp_path, "", CODE_AND_MATHS, override)
+    assert "no dataset of `prompts` has the domain math; domains: c, maths" in message
+    load(tmp_path, "", CODE_AND_MATHS, "prompts.datasets.c.domain=kind", override)
+
+
+def test_a_dataset_has_one_domain_or_a_column_of_them(tmp_path: Path) -> None:
+    both = "prompts.datasets.c={path: c.jsonl, domain: kind, domain_name: code}"
+    assert "give one of them" in refusal(tmp_path, "", both)
+
+
+def test_answers_of_a_dataset_need_a_source_name_of_their_own(tmp_path: Path) -> None:
+    given = "prompts.datasets.world.answers={column: solution, source: %s}"
+    assert load(tmp_path, "", given % "teacher").prompts.datasets["world"].answers
+    assert "['letters'] name both two sources" in refusal(tmp_path, "", given % "letters")
+    assert "name of the pipeline" in refusal(tmp_path, "", given % "target")

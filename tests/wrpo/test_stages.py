@@ -11,8 +11,9 @@ from tests.recipe_files import tiny_recipe
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import Recipe
+from wrpo.sampling import resolved_sampling, sampling_model
 from wrpo.stage_folder import StageFolder, read_manifest
-from wrpo.stages import Pipeline, model_names, resolved_sampling, sampling_model
+from wrpo.stages import Pipeline, model_names
 
 ARMS = """\
     arms:
@@ -166,7 +167,7 @@ def test_the_reward_leaves_the_answers_alone(tmp_path: Path) -> None:
 def test_the_domains_of_a_reward_enter_the_key_only_where_they_are_set(tmp_path: Path) -> None:
     key = Pipeline(tiny_recipe(tmp_path)).key("score/letters")
     assert "domains" not in key["rewards"]["rm"]
-    assert "score/letters" in changed(tmp_path, "rewards.rm.domains=[code]")
+    assert "score/letters" in changed(tmp_path, "rewards.rm.domains=[world]")
 
 
 def test_a_reward_model_enters_the_key_by_its_content(tmp_path: Path) -> None:
@@ -185,6 +186,66 @@ def test_a_setting_of_preference_training_changes_only_trained_arms(tmp_path: Pa
     stages = changed(tmp_path, "wrpo.train.learning_rate=1e-3")
     trained = {"wrpo", "dpo", "offline", "more-sft"}
     assert stages == trained | {f"eval/{arm}" for arm in trained} | {"report"}
+
+
+def test_what_is_said_of_no_domain_and_no_dataset_stays_out_of_the_keys(tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path, extra=ARMS))
+    dataset = pipeline.key("prompts")["datasets"]["world"]
+    assert dataset.keys() == {
+        *("path", "config", "split", "revision"),
+        *("prompt", "answer", "domain", "limit"),
+    }
+    assert pipeline.key("sample/letters").keys() == {"seed", "model", "sampling", "inputs"}
+    assert "domains" not in pipeline.key("sample/letters")["sampling"]
+    assert pipeline.key("build/sft").keys() == {"inputs"}
+    assert pipeline.key("build/pairs").keys() == {"min_gap", "max_gap", "inputs"}
+
+
+def test_a_domain_changes_the_answers_of_the_sources_that_take_it(tmp_path: Path) -> None:
+    letters = "sources.letters.domains=[world]"
+    assert "sample/numbers" not in changed(tmp_path, letters)
+    assert "sample/letters" in changed(tmp_path, letters)
+    assert changed(tmp_path, "sample.domains={world: {temperature: 0.8}}") == set()
+    own = "sources.letters.sampling.responses=5"
+    stages = changed(tmp_path, "sample.domains={world: {responses: 7}}", own)
+    assert {"sample/numbers", "sample/target"} <= stages and "sample/letters" not in stages
+
+
+def test_the_source_wins_over_the_domain_and_the_domain_over_all(tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        tmp_path,
+        "sample.domains={world: {responses: 8, temperature: 0.1, top_p: 0.5}}",
+        "sources.letters.sampling={temperature: 0.7}",
+        "sample.target.top_p=0.9",
+    )
+    fields = ("responses", "temperature", "top_p")
+    found = {
+        name: tuple(resolved_sampling(recipe, name, "world")[field] for field in fields)
+        for name in ("letters", "numbers", "target")
+    }
+    assert found == {
+        "letters": (8, 0.7, 0.5),
+        "numbers": (8, 0.1, 0.5),
+        "target": (8, 0.1, 0.9),
+    }
+    assert resolved_sampling(recipe, "numbers", "elsewhere") == resolved_sampling(recipe, "numbers")
+
+
+GIVEN = "prompts.datasets.world.answers={column: solution, source: teacher}"
+
+
+def test_answers_of_a_dataset_are_scored_and_built_from_but_not_evaluated(tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path, GIVEN, extra=ARMS))
+    assert pipeline["score/teacher"].inputs == ("prompts", "sample/teacher")
+    for table in ("sft", "triples", "pairs"):
+        assert "score/teacher" in pipeline[f"build/{table}"].inputs
+    assert "eval/teacher" not in pipeline.stages
+
+
+@pytest.mark.parametrize("needs", ["objective: cgpo", "objective: dpo, reference: fused"])
+def test_answers_of_a_dataset_have_no_log_probs(tmp_path: Path, needs: str) -> None:
+    with pytest.raises(RecipeError, match="dpo needs the log-probs.*teacher has no model.*world"):
+        Pipeline(tiny_recipe(tmp_path, GIVEN, f"arms.dpo={{{needs}}}", extra=ARMS))
 
 
 def test_a_setting_of_one_arm_changes_only_that_arm(tmp_path: Path) -> None:
@@ -213,6 +274,12 @@ def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:
         ("rewards.rm.max_tokens=9", "score/letters"),
         ("build.min_gap=0.1", "build/triples"),
         ("build.pairs.max_gap=null", "build/pairs"),
+        ("build.domains={world: {window: false}}", "build/pairs"),
+        ("build.domains={world: {sft_needs_pair: true}}", "build/sft"),
+        ("prompts.datasets.world.domain_name=words", "prompts"),
+        ("prompts.datasets.world.sft_share=1", "prompts"),
+        ("prompts.datasets.world.filters={}", "prompts"),
+        ("prompts.datasets.world.max_prompts=9", "prompts"),
         ("sft.train.max_length=9", "sft"),
         ("sft.global_batch_size=9", "sft"),
         ("target.model=hub/other", "sft"),

@@ -23,15 +23,6 @@ class Dataset(Section):
     revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
 
 
-class PromptDataset(Dataset):
-    """Where prompts come from: one prompt per row."""
-
-    prompt: str = Field("prompt", description="Column: text, one message, or a list of messages.")
-    answer: str | None = Field(None, description="Column with the gold answer, for verifiers.")
-    domain: str | None = Field(None, description="Column that names the domain of a prompt.")
-    limit: int | None = Field(None, ge=1, description="Only the first rows.")
-
-
 class NearDuplicates(Section):
     """Of prompts whose user turns share most of their word n-grams, one is kept."""
 
@@ -83,6 +74,44 @@ class Filters(Section):
         return self
 
 
+class DatasetAnswers(Section):
+    """Answers that come with a dataset: a source of the run that is read instead of sampled."""
+
+    source: str = Field(description="Name of that source.")
+    column: str = Field(
+        description="Column: text, or messages that end in the answer. Rows with the same prompt "
+        "are several answers to it."
+    )
+
+
+class PromptDataset(Dataset):
+    """Where prompts come from: one prompt per row."""
+
+    prompt: str = Field("prompt", description="Column: text, one message, or a list of messages.")
+    answer: str | None = Field(None, description="Column with the gold answer, for verifiers.")
+    domain: str | None = Field(None, description="Column that names the domain of a prompt.")
+    domain_name: str | None = Field(
+        None, description="Domain of all prompts; with neither, it is the name of the dataset."
+    )
+    answers: DatasetAnswers | None = Field(None, description="Answers that come with the prompts.")
+    filters: Filters | None = Field(
+        None, description="Instead of `prompts.filters`, for this dataset; `{}`: no filter."
+    )
+    max_prompts: int | None = Field(
+        None, ge=1, description="Keep so many of the distinct prompts, chosen by hash."
+    )
+    sft_share: Share | None = Field(
+        None, description="Instead of `prompts.sft_share`, for this dataset; 1: no preferences."
+    )
+    limit: int | None = Field(None, ge=1, description="Only the first rows.")
+
+    @model_validator(mode="after")
+    def _one_domain(self) -> PromptDataset:
+        if self.domain is not None and self.domain_name is not None:
+            raise ValueError("domain is a column, domain_name the domain itself; give one of them")
+        return self
+
+
 class Prompts(Section):
     """Which prompts the run uses and how they are divided."""
 
@@ -94,7 +123,26 @@ class Prompts(Section):
     near_duplicates: NearDuplicates | None = Field(
         None, description="Removes near copies, `{}` with the defaults; unset: only equal prompts."
     )
+    expected_prompts: int | None = Field(
+        None, ge=1, description="How many there will be, for `plan`; unset: what `limit` says."
+    )
     sft_share: Share = Field(1 / 3, description="Share that goes to SFT; the rest to preferences.")
     max_dropped_share: Share = Field(
         0.2, description="The stage stops above this share of unusable and repeated rows."
     )
+
+
+def prompt_domains(prompts: Prompts) -> set[str] | None:
+    """The domains that prompts can have; None where a column of a dataset names them."""
+    if any(dataset.domain is not None for dataset in prompts.datasets.values()):
+        return None
+    return {dataset.domain_name or name for name, dataset in prompts.datasets.items()}
+
+
+def dataset_answers(prompts: Prompts) -> dict[str, dict[str, PromptDataset]]:
+    """The sources whose answers come with datasets: by source, its datasets by name."""
+    found: dict[str, dict[str, PromptDataset]] = {}
+    for name, dataset in prompts.datasets.items():
+        if dataset.answers is not None:
+            found.setdefault(dataset.answers.source, {})[name] = dataset
+    return found

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from wrpo.recipe.section import Section, Share
+from wrpo.recipe.vllm_keys import check_vllm_keys
 
 
 def _optional(section: type[Section], name: str) -> Any:
@@ -61,6 +62,7 @@ def _is_variable_name(name: str) -> str:
 
 BaseURL = Annotated[str, AfterValidator(_is_base_url)]
 VariableName = Annotated[str, AfterValidator(_is_variable_name)]
+VLLMArguments = Annotated[dict[str, Any], AfterValidator(check_vllm_keys)]
 
 
 class VLLMSettings(Section):
@@ -68,17 +70,15 @@ class VLLMSettings(Section):
 
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
     pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
-    replicas: int | None = Field(
-        None,
-        ge=1,
-        description="Copies of the model that share the work, each with GPUs of its own. On one "
-        "machine, processes (unset: 1); on Ray, actors (unset: as many as fit). For openai, list "
-        "endpoints instead.",
-    )
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
     max_num_seqs: int = Field(256, ge=1, description="Sequences computed together.")
     enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
     kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
+    vllm: VLLMArguments = Field(
+        default_factory=dict,
+        description="vllm: further arguments of its engine, by vLLM's names, e.g. "
+        "{kv_cache_dtype: fp8, cpu_offload_gb: 20}.",
+    )
     prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
 
 
@@ -93,6 +93,13 @@ class Engine(VLLMSettings):
         description="vllm: in this process; openai: servers with that API; transformers: slow, for "
         "models that vLLM lacks. Seeds are honoured by each; equal answers are only promised by "
         "temperature 0.",
+    )
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        description="Copies of the model that share the work, each with GPUs of its own. On one "
+        "machine, processes (unset: 1); on Ray, actors (unset: as many as fit). For openai, list "
+        "endpoints instead.",
     )
     endpoints: list[BaseURL] = Field(
         default_factory=list, description="openai: base URLs of servers of one and the same model."
@@ -139,12 +146,20 @@ class Model(Section):
         "auto", description="Precision of the weights while sampling."
     )
     quantization: str | None = Field(None, description="vLLM quantisation method, e.g. fp8.")
+    adapter: str | None = Field(
+        None,
+        description="LoRA adapter on top of the weights of a source, in PEFT's format: folder or "
+        "hub id.",
+    )
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
     fold_system: bool = Field(
         False, description="Put the system text into the first user turn (templates without one)."
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
     parameters_b: float | None = Field(None, gt=0, description="Size in billions, for planning.")
+    active_parameters_b: float | None = Field(
+        None, gt=0, description="What one token uses of it, in a mixture of experts; for planning."
+    )
     sampling: SamplingOverride = Field(
         default_factory=SamplingOverride, description="What differs from `sample` for this model."
     )
@@ -153,11 +168,22 @@ class Model(Section):
     )
 
 
+class Source(Model):
+    """A teacher."""
+
+    domains: list[str] | None = Field(
+        None, min_length=1, description="Only prompts of these domains; unset: all."
+    )
+
+
 class Sample(Sampling):
-    """Sampling of every model; `target` and each source may override."""
+    """Sampling of every model; the strongest word has the source, or `target`, then the domain."""
 
     target: SamplingOverride = Field(
         default_factory=SamplingOverride, description="What differs for the SFT target."
+    )
+    domains: dict[str, SamplingOverride] = Field(
+        default_factory=dict, description="What differs for the prompts of a domain."
     )
     max_prompt_tokens: int = Field(1800, ge=1, description="Longer prompts are dropped.")
     chunk_prompts: int = Field(256, ge=1, description="Prompts per part file: the unit of resume.")

@@ -7,6 +7,7 @@ decide its result and are part of the stage's key.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,9 @@ from pydantic import (
 
 from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.judge_sections import JudgeModel
-from wrpo.recipe.prompt_sections import Prompts
+from wrpo.recipe.prompt_sections import Prompts, dataset_answers, prompt_domains
 from wrpo.recipe.reward_sections import Reward
-from wrpo.recipe.sampling_sections import Model, Sample
+from wrpo.recipe.sampling_sections import Model, Sample, Source
 from wrpo.recipe.section import Section, Share
 from wrpo.recipe.training_sections import SFT, LogProbs, Preference, Truncation
 
@@ -47,13 +48,21 @@ class PairRules(Section):
         return quantiles
 
 
-class Correctness(Section):
-    """Domains whose answers are chosen by a verifier first (FuseChat-3.0: mathematics, code)."""
+class DomainRules(Section):
+    """How SFT rows and pairs are chosen for the prompts of one domain (FuseChat-3.0)."""
 
-    domains: list[str] = Field(min_length=1, description="Domains of prompts with a gold answer.")
-    reward: str = Field(description="Name of the reward whose value 1 means correct.")
+    verifier: str | None = Field(
+        None,
+        description="Name of the reward whose value 1 means correct: SFT takes the best correct "
+        "answer, a pair is the best correct and the worst incorrect one. Unset: the score decides.",
+    )
     window: bool = Field(
         True, description="Keep only pairs with a gap inside the window of `pairs`."
+    )
+    sft_needs_pair: bool = Field(
+        False,
+        description="SFT rows only for prompts that could give a pair too, so that sft_share "
+        "divides what the window leaves.",
     )
 
 
@@ -72,8 +81,8 @@ class Build(Section):
         description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
     )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
-    correctness: Correctness | None = Field(
-        None, description="Where right answers are known; unset: the score alone decides."
+    domains: dict[str, DomainRules] = Field(
+        default_factory=dict, description="Rules of domains, for SFT rows and pairs."
     )
     imported: Imported = Field(
         default_factory=Imported, description="Tables read as they are, instead of built."
@@ -89,7 +98,14 @@ class EvalEngine(Section):
 class Eval(Section):
     """lm-eval runs of every model of the run."""
 
-    tasks: list[str] = Field(default_factory=list, description="lm-eval task or group names.")
+    suite: str | list[str] | None = Field(
+        None,
+        description="Suite or suites of benchmarks: names in eval/suites/, or paths of own files.",
+    )
+    tasks: list[str] = Field(
+        default_factory=list,
+        description="lm-eval task or group names, beside or instead of a suite.",
+    )
     include_path: Path | None = Field(None, description="Folder with further lm-eval tasks.")
     backend: Literal["hf", "vllm"] = Field("hf", description="lm-eval model type.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
@@ -100,7 +116,17 @@ class Eval(Section):
     metrics: list[str] = Field(default_factory=list, description="Shown first; empty: all.")
     group_by: str | None = Field(None, description="Document field the report breaks down by.")
     sources: bool = Field(True, description="Evaluate the source models too.")
+    sandbox: Literal["bubblewrap", "none-i-accept-the-risk"] = Field(
+        "bubblewrap", description="Where programs that models wrote run, in code benchmarks."
+    )
     engine: EvalEngine = Field(default_factory=EvalEngine, description="Speed only.")
+
+    @property
+    def suites(self) -> list[str]:
+        """The names under `suite`."""
+        if self.suite is None:
+            return []
+        return [self.suite] if isinstance(self.suite, str) else self.suite
 
 
 class Recipe(Section):
@@ -112,7 +138,7 @@ class Recipe(Section):
         None, description="Another run whose finished stages serve where their keys are equal."
     )
     seed: int = Field(42, ge=0, description="Seed of splits, sampling and training.")
-    sources: dict[str, Model] = Field(min_length=1, description="The teachers, by name.")
+    sources: dict[str, Source] = Field(min_length=1, description="The teachers, by name.")
     target: Model = Field(description="The model that learns.")
     prompts: Prompts
     sample: Sample = Field(default_factory=Sample)
@@ -143,25 +169,58 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Recipe:
-        both = sorted(set(self.sources) & set(self.arms))
-        if both:
-            raise ValueError(f"{both} name both a source and an arm; rename one")
+        given = dataset_answers(self.prompts)
+        self._names(dict.fromkeys(given))
+        for what, names in (("a source and an arm", self.arms), ("two sources", given)):
+            both = sorted(set(self.sources) & set(names))
+            if both:
+                raise ValueError(f"{both} name both {what}; rename one")
         return self
 
     @model_validator(mode="after")
-    def _correctness_has_a_reward(self) -> Recipe:
-        rules = self.build.correctness
-        if rules is None:
-            return self
-        if rules.reward not in self.rewards:
-            known = ", ".join(self.rewards)
-            raise ValueError(f'build.correctness: no reward "{rules.reward}"; rewards: {known}')
-        unchecked = [d for d in rules.domains if not self.rewards[rules.reward].covers(d)]
-        if unchecked:
+    def _target_has_no_adapter(self) -> Recipe:
+        if self.target.adapter:
             raise ValueError(
-                f"build.correctness: reward {rules.reward} does not cover {', '.join(unchecked)}; "
-                f"add to rewards.{rules.reward}.domains, or take out of correctness.domains"
+                f"target.adapter is {self.target.adapter}, but training starts from the weights of "
+                "target.model; merge the adapter into them (peft: merge_and_unload) and name the "
+                "merged folder"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _domains_exist(self) -> Recipe:
+        known = prompt_domains(self.prompts)
+        for place, domains in self._named_domains().items():
+            unknown = sorted(set(domains) - known) if known is not None else []
+            if unknown:
+                raise ValueError(
+                    f"{place}: no dataset of `prompts` has the domain {', '.join(unknown)}; "
+                    f"domains: {', '.join(sorted(known or ()))}"
+                )
+        return self
+
+    def _named_domains(self) -> dict[str, Iterable[str]]:
+        """All domains that the recipe speaks of, by place."""
+        rewards, sources = self.rewards.items(), self.sources.items()
+        return {
+            "sample.domains": self.sample.domains,
+            "build.domains": self.build.domains,
+            **{f"sources.{name}.domains": source.domains or () for name, source in sources},
+            **{f"rewards.{name}.domains": reward.domains or () for name, reward in rewards},
+        }
+
+    @model_validator(mode="after")
+    def _verifiers_are_rewards(self) -> Recipe:
+        for domain, rules in self.build.domains.items():
+            place = f"build.domains.{domain}.verifier"
+            if rules.verifier is not None and rules.verifier not in self.rewards:
+                known = ", ".join(self.rewards)
+                raise ValueError(f'{place}: no reward "{rules.verifier}"; rewards: {known}')
+            if rules.verifier is not None and not self.rewards[rules.verifier].covers(domain):
+                raise ValueError(
+                    f"{place}: reward {rules.verifier} does not cover {domain}; add it to "
+                    f"rewards.{rules.verifier}.domains"
+                )
         return self
 
     @model_validator(mode="after")

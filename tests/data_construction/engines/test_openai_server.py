@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -44,6 +45,9 @@ def serve() -> Iterator[Callable[[Callable[[int, Seen], Reply]], CompletionServe
     yield start
     for server in started:
         server.close()
+
+
+FIELDS = ("temperature", "max_tokens", "top_k", "seed")
 
 
 def requests(count: int) -> list[Request]:
@@ -90,6 +94,23 @@ def test_completions_send_the_prompt_ids_the_rows_seed_and_every_sampling_field(
         "return_token_ids": True,
     }
     assert "Authorization" not in seen.headers
+
+
+def test_a_request_with_sampling_of_its_own_sends_that(serve) -> None:
+    server = serve(lambda number, seen: answer())
+    usual, own = Sampling(), Sampling(temperature=0.0, max_tokens=7, top_k=3)
+    client = load_engine(
+        "org/model",
+        entry=Model(model="org/model"),
+        engine=Engine(backend="openai", endpoints=[server.url], concurrency=1),
+        sampling=usual.model_dump(),
+        stop_token_ids=[3],
+        max_model_len=64,
+    )
+    first, second = requests(2)
+    list(client.generate([first, dataclasses.replace(second, sampling=own.model_dump())]))
+    fields = [[seen.body.get(name) for name in FIELDS] for seen in server.seen]
+    assert fields == [[0.8, 4096, -1, 1000], [0.0, 7, 3, None]]
 
 
 def test_chat_sends_messages_and_only_fields_of_the_openai_api(serve) -> None:

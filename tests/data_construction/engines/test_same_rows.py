@@ -65,15 +65,28 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def rows(
-    backend: str, model: Path, *, url: str | None = None, chat: bool = False, **sampling: float
+    backend: str,
+    model: Path,
+    *,
+    url: str | None = None,
+    chat: bool = False,
+    own: dict[int, dict[str, float]] | None = None,
+    **sampling: float,
 ) -> list[Completion]:
+    """Answers of one engine; `own`: sampling fields of the answers with this index."""
+    usual = {"max_tokens": 24, "keep_logprobs": True, **sampling}
+    by_index = {
+        index: Sampling(**{**usual, **fields}).model_dump() for index, fields in (own or {}).items()
+    }
     tokenizer = load_tokenizer(model)
     requests = []
     for position, text in enumerate(["Say sea 1.", "Tell all about hills and moons.", "x", "Y?"]):
         messages = [{"role": "user", "content": text}]
         ids = [] if chat else render_prompt(tokenizer, messages)
         requests += [
-            Request((0, position, index), ids, messages, 100 * position + index)
+            Request(
+                (0, position, index), ids, messages, 100 * position + index, by_index.get(index)
+            )
             for index in range(2)
         ]
     engine = Engine(
@@ -86,7 +99,7 @@ def rows(
         str(model),
         entry=Model(model=str(model), dtype="float32"),
         engine=engine,
-        sampling=Sampling(max_tokens=24, keep_logprobs=True, **sampling).model_dump(),
+        sampling=Sampling(**usual).model_dump(),
         stop_token_ids=stop_token_ids(tokenizer),
         max_model_len=LENGTH,
     )
@@ -106,6 +119,20 @@ def same(found: list[Completion], expected: list[Completion], *, ids: bool = Tru
         assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
         if ids:
             assert one.token_ids == other.token_ids
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["transformers", "vllm"])
+def test_a_request_with_sampling_of_its_own_is_drawn_by_it(
+    server: tuple[str, Path], backend: str
+) -> None:
+    _, model = server
+    greedy = rows(backend, model, temperature=0.0, max_tokens=6)
+    mixed = rows(backend, model, own={1: {"temperature": 0.0, "max_tokens": 6}})
+    usual = rows(backend, model)
+    for got, short, long in zip(mixed, greedy, usual, strict=True):
+        assert got.text == (short if got.row[2] == 1 else long).text
+        assert got.token_count <= (6 if got.row[2] == 1 else 24)
 
 
 PENALTIES = {"repetition_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": 0.2}

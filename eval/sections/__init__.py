@@ -1,0 +1,1 @@
+"""The sections of a report, each a list of blocks: one module per section."""

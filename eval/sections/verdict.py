@@ -1,0 +1,116 @@
+"""The verdict: in words, then the differences behind them."""
+
+from __future__ import annotations
+
+from eval.charts import Chart, Range, range_chart
+from eval.compare import Comparison
+from eval.page import (
+    BETTER,
+    NOT_SHOWN,
+    WORSE,
+    Beside,
+    Block,
+    Details,
+    Figures,
+    Heading,
+    Items,
+    Outcome,
+    Paragraph,
+    Table,
+)
+from eval.sections.common import interval, p_value
+from eval.statistics import LEVEL, SIGNIFICANCE
+from eval.verdict import overview, sentence
+
+NOTE = (
+    "Differences are WRPO minus the other model on the same prompts (paired), with Tango's "
+    "interval for scores of 0 and 1 and a studentised bootstrap for others. A difference is shown "
+    f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all "
+    f"comparisons on the same metric, is below {SIGNIFICANCE:.2f}. “No difference shown” does not "
+    "mean that the models are equal. The best single source is the one with the best mean on these "
+    "prompts, which favours it slightly. All of this is one run with one training seed."
+)
+FEW = (
+    " * Hardly any prompt has another score than the rest, so this interval (Student's t) may be "
+    "too narrow."
+)
+_MARKS = {1: BETTER, -1: WORSE, 0: NOT_SHOWN}
+_HUES = {1: 2, -1: 5, 0: 7}
+
+
+def verdict(comparisons: list[list[Comparison]], missing: dict[str, str]) -> list[Block]:
+    """Words first, then the numbers behind them; one list per task and metric."""
+    blocks: list[Block] = [Heading("Verdict")]
+    for same_metric in comparisons:
+        blocks.append(Paragraph(words(same_metric, unit="prompts"), "lead"))
+    for same_metric in comparisons:
+        blocks.append(differences(same_metric))
+    if comparisons:
+        blocks += [Paragraph(_note(comparisons), "note"), _sentences(comparisons)]
+    else:
+        blocks.append(Paragraph("WRPO is not evaluated, so there is nothing to compare.", "lead"))
+    if missing:
+        blocks.append(Paragraph("Not in this report, because not evaluated with these settings:"))
+        lines = [f"{name}, {_state_and_command(text)}" for name, text in missing.items()]
+        blocks.append(Items(lines))
+    return blocks
+
+
+def words(comparisons: list[Comparison], *, unit: str) -> str:
+    """What the comparisons on one metric show, with the number of prompts or seeds."""
+    first = comparisons[0]
+    sizes = sorted({c.estimate.n for c in comparisons})
+    size = " to ".join(str(n) for n in {sizes[0], sizes[-1]}) if sizes else "0"
+    return f"On **{first.task}**, by **{first.metric}**, {size} {unit}: {overview(comparisons)}"
+
+
+def differences(comparisons: list[Comparison]) -> Beside:
+    """The comparisons on one metric as a table and a chart."""
+    return Beside([difference_table(comparisons), Figures([difference_chart(comparisons)])])
+
+
+def difference_table(comparisons: list[Comparison]) -> Table:
+    """One row per comparison on a metric."""
+    first = comparisons[0]
+    rows = [
+        [
+            c.label,
+            Outcome(_MARKS[c.outcome]),
+            interval(c.estimate, signed=True),
+            p_value(c.holm_p) + (" *" if c.estimate.few else ""),
+        ]
+        for c in comparisons
+    ]
+    header = [
+        f"{first.task}, {first.metric}: WRPO against",
+        "WRPO is",
+        f"difference [{LEVEL:.0%} interval]",
+        "Holm's p",
+    ]
+    return Table(header, rows)
+
+
+def difference_chart(comparisons: list[Comparison]) -> Chart:
+    """WRPO minus each other model."""
+    first = comparisons[0]
+    rows = [
+        Range(c.other, c.estimate.low, c.estimate.value, c.estimate.high, colour=_HUES[c.outcome])
+        for c in comparisons
+    ]
+    return range_chart(rows, title=f"{first.task}: {first.metric}, WRPO minus …", zero=True)
+
+
+def _note(comparisons: list[list[Comparison]]) -> str:
+    few = any(c.estimate.few for group in comparisons for c in group)
+    return NOTE + (FEW if few else "")
+
+
+def _sentences(comparisons: list[list[Comparison]]) -> Details:
+    texts = [sentence(comparison) for group in comparisons for comparison in group]
+    return Details("The same in sentences", [Items(texts)])
+
+
+def _state_and_command(text: str) -> str:
+    """`state: command` with the command as code."""
+    state, _, command = text.partition(": ")
+    return f"{state}: `{command}`"

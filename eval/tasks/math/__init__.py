@@ -1,0 +1,1 @@
+"""Mathematics with the answer in a box."""

@@ -1,0 +1,75 @@
+"""What a training stage logs while it runs, one JSON line per log: RUN/ARM/metrics.jsonl.
+
+A resumed run goes back to its checkpoint and logs some steps again, so a line takes back every line
+before it that is of the same step or a later one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+Record = dict[str, Any]
+
+
+def append_metrics(path: Path, *, step: int, max_steps: int, logs: Record) -> None:
+    """Adds one line; a line that a killed process left unfinished is closed first."""
+    record = {"step": step, "max_steps": max_steps, "time": round(time.time(), 3), **logs}
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(record, default=float).encode() + b"\n")
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """One record per step and kind of log, in order of steps; [] where nothing was logged.
+
+    Kinds are losses of training, evaluations, and the summary at the end. Lines that are not whole
+    are left out.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    kept: list[Record] = []
+    for line in lines:
+        record = _record(line)
+        if record is None:
+            continue
+        while kept and _replaces(record, kept[-1]):
+            kept.pop()
+        kept.append(record)
+    return kept
+
+
+def training_records(path: Path) -> list[Record]:
+    """Those with the loss of training steps."""
+    return [record for record in read_metrics(path) if "loss" in record]
+
+
+def _record(line: str) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(record, dict) and isinstance(record.get("step"), int)
+    return record if whole else None
+
+
+def _replaces(new: Record, old: Record) -> bool:
+    """Whether the run went back behind `old` before it logged `new`."""
+    if new["step"] != old["step"]:
+        return bool(new["step"] < old["step"])
+    return "loss" in new or _kind(new) == _kind(old)
+
+
+def _kind(record: Record) -> str:
+    if "loss" in record:
+        return "loss"
+    return "summary" if "train_runtime" in record else "evaluation"

@@ -1,0 +1,173 @@
+"""Suites of benchmarks: versioned YAML files in eval/suites/, or of the user's own.
+
+A suite states what a number means: harness, task, shots, decoding, metric, judge, and how far it
+is comparable with the papers. It sets nothing. lm-eval's task files decide how a benchmark runs,
+and an evaluation refuses where they say something else than the suite.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from wrpo.errors import RecipeError
+from wrpo.ids import digest
+from wrpo.local_paths import is_file
+from wrpo.recipe.schema import Eval
+from wrpo.recipe.section import Section
+from wrpo.recipe.yaml_source import Located, read_yaml
+
+EVAL = Path(__file__).parents[2] / "eval"
+SUITES = EVAL / "suites"
+OWN_TASKS = EVAL / "tasks"
+"""Files of the package `eval`: they are data here, nothing of it is imported."""
+
+
+class Benchmark(Section):
+    """What every entry of a suite says, whoever runs it."""
+
+    version: str = Field(description="Version of the harness that the entry was written for.")
+    documents: int | None = Field(None, ge=1, description="Documents of the whole benchmark.")
+    shots: int = Field(ge=0, description="Examples before each question.")
+    template: str = Field(description="How a question becomes a prompt.")
+    decoding: dict[str, Any] = Field(description="Generation settings; lm-eval's names there.")
+    metric: str = Field(description="The number that counts; lm-eval's name there.")
+    comparable: Literal["exact", "close", "no"] = Field(description="With the papers' numbers.")
+    why: str = Field(description="One sentence: what is the same and what differs.")
+    verified: str = Field("", description="What of this entry was tried, and what was not.")
+
+
+class LMEvalBenchmark(Benchmark):
+    """A task or group of lm-eval, from its own files, eval/tasks or eval.include_path."""
+
+    harness: Literal["lm-eval"]
+    task: str = Field(description="Name of the task or group.")
+    task_version: int | float | str | None = Field(
+        None, description="metadata.version of the task."
+    )
+    filter: str = Field("none", description="The filter of `metric` that counts.")
+
+
+class JudgeBenchmark(Benchmark):
+    """A benchmark that a model judges."""
+
+    harness: Literal["judge"]
+    task: str = Field(description="Name of the benchmark in this toolkit.")
+    judge: str = Field(description="The judge of the papers.")
+    baseline: str | None = Field(None, description="Whose answers the judge compares with.")
+
+
+class ExternalBenchmark(Benchmark):
+    """A benchmark that this toolkit does not run."""
+
+    harness: Literal["external"]
+    judge: str | None = Field(None, description="The judge of the papers, where there is one.")
+    url: str = Field(description="Where its code is.")
+    run: str = Field(description="How to run it yourself.")
+
+
+Entry = Annotated[
+    LMEvalBenchmark | JudgeBenchmark | ExternalBenchmark, Field(discriminator="harness")
+]
+
+
+class Suite(Section):
+    """One suite file."""
+
+    suite: str = Field(description="Its name.")
+    version: int = Field(ge=1, description="Raised with every change of what a number means.")
+    about: str = Field(description="One sentence for the list of suites.")
+    benchmarks: dict[str, Entry] = Field(min_length=1, description="By name, in order.")
+
+    def lm_eval(self) -> dict[str, LMEvalBenchmark]:
+        """The entries that lm-eval runs."""
+        return {n: b for n, b in self.benchmarks.items() if isinstance(b, LMEvalBenchmark)}
+
+    def judged(self) -> dict[str, JudgeBenchmark]:
+        """The entries that a judge model scores."""
+        return {n: b for n, b in self.benchmarks.items() if isinstance(b, JudgeBenchmark)}
+
+    def not_by_lm_eval(self) -> dict[str, str]:
+        """The other entries, with the reason."""
+        reasons = {name: _reason(entry) for name, entry in self.benchmarks.items()}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _reason(entry: Entry) -> str | None:
+    if isinstance(entry, JudgeBenchmark):
+        return f"needs a judge model (the papers have {entry.judge})"
+    if isinstance(entry, ExternalBenchmark):
+        return f"run it yourself: {entry.run} ({entry.url})"
+    return None
+
+
+def shipped_suites() -> list[str]:
+    """Names of the suites that come with the toolkit."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def load_suite(name: str) -> Suite:
+    """The suite of that name; a name with a slash or ending in .yaml is the path of an own file.
+
+    Raises:
+        RecipeError: no such suite, or its file says something wrong.
+    """
+    path = Path(name) if "/" in name or name.endswith(".yaml") else SUITES / f"{name}.yaml"
+    if not is_file(path):
+        close = difflib.get_close_matches(name, shipped_suites(), n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else "."
+        raise RecipeError(
+            f'eval.suite: no suite "{name}"{hint} Known: {", ".join(shipped_suites())}, or the '
+            "path of an own file"
+        )
+    located = read_yaml(path)
+    try:
+        return Suite.model_validate(located.value)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, located)) from None
+
+
+def suites_of(settings: Eval) -> list[Suite]:
+    """The suites that a recipe names."""
+    return [load_suite(name) for name in settings.suites]
+
+
+def evaluated_tasks(settings: Eval) -> list[str]:
+    """lm-eval's tasks and groups of a recipe: those of its suites, then `eval.tasks`."""
+    names = [b.task for suite in suites_of(settings) for b in suite.lm_eval().values()]
+    return list(dict.fromkeys([*names, *settings.tasks]))
+
+
+def suite_identity(settings: Eval) -> dict[str, str]:
+    """Suite name to a digest of what its lm-eval entries state, comments and prose left out."""
+    prose = {"why", "verified", "comparable"}
+    return {
+        suite.suite: digest(
+            {
+                name: entry.model_dump(mode="json", exclude=prose)
+                for name, entry in suite.lm_eval().items()
+            }
+        )
+        for suite in suites_of(settings)
+    }
+
+
+def own_tasks(names: list[str]) -> list[str]:
+    """Those of the names that are task files of this toolkit; a file is called like its task."""
+    files = {path.stem for path in OWN_TASKS.rglob("*.yaml")}
+    return [name for name in names if name in files]
+
+
+def _explain(error: ValidationError, located: Located) -> str:
+    lines = []
+    for item in error.errors():
+        path = tuple(str(step) for step in item["loc"])
+        shown = ".".join(step for step in path if step not in ("lm-eval", "judge", "external"))
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(
+            f"{located.place(path)}: {shown or 'suite'}: {message[:1].lower()}{message[1:]}"
+        )
+    return "\n".join(dict.fromkeys(lines))
