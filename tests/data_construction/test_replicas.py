@@ -23,7 +23,7 @@ from wrpo.tables import read_rows
 SAMPLE = {
     "responses": 2,
     "temperature": 0.0,
-    "max_tokens": 32,
+    "max_tokens": 8,
     "max_prompt_tokens": 120,
     "chunk_prompts": 4,
     "engine": {"backend": "transformers", "max_num_seqs": 8},
@@ -68,7 +68,7 @@ def test_servers_are_their_own_replicas(write_recipe, run_module) -> None:
 def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
     write_recipe, run_module, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path: Path = write_recipe(prompts=160, sample=SAMPLE)
+    path: Path = write_recipe(prompts=96, sample=SAMPLE)
     for run in ("run=alone", "run=test"):
         assert run_module("data_construction.prompts", "--recipe", path, run).returncode == 0
     command = ["data_construction.sample", "--recipe", path, "--source", "one"]
@@ -76,8 +76,8 @@ def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
 
     recipe = load_recipe(path, ["sample.engine.replicas=2"])
     sampler = PartSampler(recipe, "one")
-    sampler.folder.open(parts=40)
-    replicas = Replicas(sampler, range(40), Shard(1, 1))
+    sampler.folder.open(parts=24)
+    replicas = Replicas(sampler, range(24), Shard(1, 1))
     told: list[tuple[int, int]] = []
     with closing(replicas.parts(lambda *new: told.append(new))) as made:
         written = [next(made).part]
@@ -85,16 +85,16 @@ def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
         written += _until_both_have_parts(replicas)
         os.kill(first.process.pid, signal.SIGKILL)
         written += [one.part for one in made]
-    assert sorted(written) == list(range(40))
+    assert sorted(written) == list(range(24))
     assert "replica 1 of sample/one died (exit code -9)" in caplog.text
     assert second.process.exitcode == 0 and not second.log.exists() and first.log.exists()
-    assert 0 < sum(answers for answers, _ in told) <= 320
-    assert sampler.folder.finish_parts(40)
+    assert 0 < sum(answers for answers, _ in told) <= 192
+    assert sampler.folder.finish_parts(24)
     rows = {
         run: read_rows(Pipeline(load_recipe(path, [run])).finished("sample/one"))
         for run in ("run=alone", "run=test")
     }
-    assert rows["run=test"] == rows["run=alone"] and len(rows["run=test"]) == 320
+    assert rows["run=test"] == rows["run=alone"] and len(rows["run=test"]) == 192
 
 
 def _until_both_have_parts(replicas: Replicas) -> list[int]:
