@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.board import Board
-from eval.evidence import Evidence
-from eval.results import SampleId
+from eval.results import Sample, SampleId
 from wrpo.ids import digest
 
 PROMPTS_SHOWN = 60
@@ -16,15 +15,14 @@ LONGEST = 1500
 
 
 def side_by_side(
-    evidence: Evidence, board: Board, *, count: int = PROMPTS_SHOWN
+    answered: Mapping[str, list[Sample]], board: Board, *, count: int = PROMPTS_SHOWN
 ) -> list[dict[str, Any]]:
     """Prompts with the answer and scores of each model.
 
     The prompts are drawn by a hash of their identity, evenly over the groups; nobody picks them.
     """
     by_model = {
-        name: {sample.id: sample for sample in samples}
-        for name, samples in evidence.samples.items()
+        name: {sample.id: sample for sample in samples} for name, samples in answered.items()
     }
     shown = []
     for place in draw_evenly(board.ids, board.groups, count=count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +92,7 @@ def _board(evidence: Evidence, task: str, leaves: list[str]) -> Board:
     ids = sorted(shared, key=lambda item: (leaves.index(item[0]), item[1]))
     if not ids:
         raise DataError(f"task {task}: {', '.join(by_model)} share no prompt; evaluate them again")
-    _refuse_other_documents(task, by_model, ids)
+    refuse_other_documents(task, by_model, ids, same=lambda one, other: one.doc == other.doc)
     metrics = _metrics(evidence, by_model, ids)
     values = np.array(
         [
@@ -137,14 +138,22 @@ def with_best_source(board: Board, sources: list[str]) -> Board:
     )
 
 
-def _refuse_other_documents(
-    task: str, by_model: dict[str, dict[SampleId, Sample]], ids: list[SampleId]
+def refuse_other_documents(
+    task: str,
+    by_model: dict[str, dict[SampleId, Sample]],
+    ids: list[SampleId],
+    *,
+    same: Callable[[Sample, Sample], bool],
 ) -> None:
-    """A document number means the same document for every model, or nothing can be compared."""
+    """A document number means the same document for every model, or nothing can be compared.
+
+    Raises:
+        DataError: it does not.
+    """
     first, *others = by_model
     for name in others:
         for item in ids:
-            if by_model[name][item].doc != by_model[first][item].doc:
+            if not same(by_model[name][item], by_model[first][item]):
                 raise DataError(
                     f"task {task}: document {item[1]} of {item[0]} is another one for {name} than "
                     f"for {first}: the data of the task changed between their evaluations. Delete "

@@ -23,9 +23,12 @@ from eval.compare import Comparison, compare, win_matrix
 from eval.curves import panels
 from eval.data_facts import data_facts
 from eval.evidence import Evidence, read_run
+from eval.judged import for_papers, judged_tables
 from eval.output import write_report
 from eval.page import Block, Heading, Paragraph
-from eval.sections import answers, data, provenance, scores, training, verdict
+from eval.papers import papers as papers_of
+from eval.results import Sample
+from eval.sections import answers, data, judged, papers, provenance, scores, training, verdict
 from eval.statistics import Estimate
 from wrpo.cli import run_main, stage_parser
 from wrpo.errors import RecipeError
@@ -80,37 +83,77 @@ def report_run(recipe: Recipe) -> Path:
 def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
     """All numbers of the report, and the page made of them."""
     recipe = evidence.recipe
-    numbers: dict[str, Any] = {"run": recipe.run, "seed": recipe.seed, "tasks": {}}
+    found, judged_by = boards(evidence), judged_tables(evidence)
+    numbers: dict[str, Any] = {"run": recipe.run, "seed": recipe.seed, "tasks": {}, "judged": {}}
     comparisons: list[list[Comparison]] = []
     tables: list[Block] = []
     examples: list[Block] = []
-    found = boards(evidence)
+    count = math.ceil(PROMPTS_SHOWN / (len(found) + len(judged_by)))
     for board in found:
-        facts = _task_numbers(recipe, board)
-        comparisons += [found for found in facts["comparisons"].values() if found]
+        facts = _task_numbers(board)
+        what = recipe.eval.group_by or "task"
         tables += scores.scores(recipe, board, facts["scores"])
-        tables += scores.by_group(recipe, board, facts["groups"])
-        tables += scores.who_beats_whom(recipe, board, facts["wins"])
-        shown = side_by_side(evidence, board, count=math.ceil(PROMPTS_SHOWN / len(found)))
-        examples += answers.answers(recipe, board, shown)
-        numbers["tasks"][board.task] = {**facts, "answers": shown}
+        tables += _against_each_other(recipe, board, facts, comparisons, what=what)
+        examples += _examples(recipe, board, evidence.samples, facts, count)
+        numbers["tasks"][board.task] = facts
+    for table in judged_by:
+        facts = {"judge": table.judge, "results": table.results}
+        tables += judged.judged(recipe, table)
+        board_of_judge = table.board()
+        if board_of_judge is not None:
+            facts |= _task_numbers(board_of_judge)
+            tables += _against_each_other(
+                recipe, board_of_judge, facts, comparisons, what="category"
+            )
+            examples += _examples(recipe, board_of_judge, table.samples, facts, count)
+        numbers["judged"][table.title] = facts
     by_task = {task: facts["scores"] for task, facts in numbers["tasks"].items()}
     numbers["training"] = {name: panels(log) for name, log in evidence.histories.items()}
     numbers["data"] = data_facts(evidence)
     numbers["stages"] = stage_facts(evidence)
     numbers["not_evaluated"] = evidence.missing()
+    numbers["papers"] = papers_of(recipe, by_task, for_papers(judged_by))
     blocks = [
         Heading(f"Run {recipe.run}", 1),
         Paragraph(_introduction(recipe)),
         *verdict.verdict(comparisons, evidence.missing()),
         *scores.across(recipe, found, by_task),
         *tables,
+        *papers.papers(recipe, numbers["papers"]),
         *training.training(evidence),
         *data.data(numbers["data"]),
         *examples,
         *provenance.provenance(evidence, numbers["stages"]),
     ]
     return numbers, blocks
+
+
+def _against_each_other(
+    recipe: Recipe,
+    board: Board,
+    facts: dict[str, Any],
+    comparisons: list[list[Comparison]],
+    *,
+    what: str,
+) -> list[Block]:
+    """Groups and wins of one board as blocks; its comparisons join those of the verdict."""
+    facts["comparisons"] = {metric: compare(recipe, board, metric) for metric in board.headline}
+    comparisons += [found for found in facts["comparisons"].values() if found]
+    return [
+        *scores.by_group(recipe, board, facts["groups"], what=what),
+        *scores.who_beats_whom(recipe, board, facts["wins"]),
+    ]
+
+
+def _examples(
+    recipe: Recipe,
+    board: Board,
+    samples: dict[str, list[Sample]],
+    facts: dict[str, Any],
+    count: int,
+) -> list[Block]:
+    facts["answers"] = side_by_side(samples, board, count=count)
+    return answers.answers(recipe, board, facts["answers"])
 
 
 def stage_facts(evidence: Evidence) -> list[dict[str, Any]]:
@@ -128,8 +171,7 @@ def stage_facts(evidence: Evidence) -> list[dict[str, Any]]:
     return facts
 
 
-def _task_numbers(recipe: Recipe, board: Board) -> dict[str, Any]:
-    estimates = {metric: board.estimates(metric) for metric in board.metrics}
+def _task_numbers(board: Board) -> dict[str, Any]:
     groups: dict[str, dict[str, dict[str, Estimate]]] = {}
     names = sorted(set(board.groups))
     if len(names) > 1:
@@ -140,9 +182,8 @@ def _task_numbers(recipe: Recipe, board: Board) -> dict[str, Any]:
     return {
         "prompts": len(board.ids),
         "primary_metric": board.primary,
-        "scores": estimates,
+        "scores": {metric: board.estimates(metric) for metric in board.metrics},
         "groups": groups,
-        "comparisons": {metric: compare(recipe, board, metric) for metric in board.headline},
         "wins": win_matrix(board, board.primary),
     }
 

@@ -81,11 +81,10 @@ def scores(recipe: Recipe, board: Board, estimates: Scores) -> list[Block]:
     return [*blocks, Figures(charts)]
 
 
-def by_group(recipe: Recipe, board: Board, groups: dict[str, Scores]) -> list[Block]:
+def by_group(recipe: Recipe, board: Board, groups: dict[str, Scores], *, what: str) -> list[Block]:
     """Models by groups (skills, subtasks): a radar of the main models, and one table per metric."""
     if not groups:
         return []
-    what = recipe.eval.group_by if recipe.eval.group_by else "task"
     blocks: list[Block] = [Heading(f"{board.task} by {what}", 3)]
     charts = [_radar(recipe, board, metric, found) for metric, found in groups.items()]
     blocks.append(Figures([chart for chart in charts if chart is not None]))

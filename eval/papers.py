@@ -1,0 +1,136 @@
+"""The papers' published numbers, and those of a run beside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval.statistics import Estimate
+from wrpo.recipe import Recipe
+from wrpo.recipe.suite import Entry, LMEvalBenchmark, load_suite, shipped_suites
+
+NUMBERS = Path(__file__).parent / "paper_numbers.yaml"
+_ALIASES = {"math500": "math"}
+"""Benchmarks of our suites that are part of one of a paper's."""
+
+Scores = dict[str, dict[str, dict[str, Estimate]]]
+"""Task, metric, model."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One benchmark of a paper.
+
+    Attributes:
+        published: the paper's models to their numbers.
+        task: what the run evaluated, empty where it did not.
+        ours: model to its number on the paper's scale; empty where the run did not evaluate it.
+        judge: whose verdicts our numbers are, for judged benchmarks.
+        differs: what is the same and what differs, with "exact", "close" or "no" before it.
+    """
+
+    benchmark: str
+    published: dict[str, float]
+    task: str
+    ours: dict[str, Estimate]
+    judge: str
+    differs: str
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper whose target is that of the run.
+
+    Attributes:
+        shown: those of its models that have a counterpart in a run.
+        others: the rest of its table: model to its number per row.
+    """
+
+    title: str
+    settings: str
+    shown: list[str]
+    rows: list[PaperRow]
+    others: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class JudgedNumbers:
+    """What a run's judge says: benchmark to metric to model; and who the judge is."""
+
+    judge: str
+    metrics: dict[str, dict[str, Estimate]]
+
+
+def papers(recipe: Recipe, scores: Scores, judged: dict[str, JudgedNumbers]) -> list[Paper]:
+    """The papers whose target model is the recipe's, with our numbers for the same benchmarks."""
+    published: dict[str, Any] = yaml.safe_load(NUMBERS.read_text(encoding="utf-8"))
+    return [
+        _paper(facts, scores, judged)
+        for facts in published.values()
+        if recipe.target.model in facts["targets"]
+    ]
+
+
+def _paper(facts: dict[str, Any], scores: Scores, judged: dict[str, JudgedNumbers]) -> Paper:
+    rows = []
+    for place, (benchmark, metric, name) in enumerate(facts["rows"]):
+        numbers = {model: facts["models"][model][place] for model in facts["shown"]}
+        own = _judged_row(benchmark, metric, judged, facts["suite"])
+        own = own or _lm_eval_row(benchmark, scores)
+        task, ours, judge, differs = own or ("", {}, "", _stated(benchmark, facts["suite"]))
+        rows.append(PaperRow(name, numbers, task, ours, judge, differs))
+    others = {name: row for name, row in facts["models"].items() if name not in facts["shown"]}
+    return Paper(facts["title"], facts["settings"], facts["shown"], rows, others)
+
+
+_Own = tuple[str, dict[str, Estimate], str, str]
+
+
+def _judged_row(
+    benchmark: str, metric: str, judged: dict[str, JudgedNumbers], suite: str
+) -> _Own | None:
+    numbers = judged.get(benchmark)
+    if numbers is None or metric not in numbers.metrics:
+        return None
+    return benchmark, numbers.metrics[metric], numbers.judge, _stated(benchmark, suite)
+
+
+def _lm_eval_row(benchmark: str, scores: Scores) -> _Own | None:
+    """The first entry of our suites for this benchmark whose task the run has."""
+    for suite in shipped_suites():
+        for name, entry in load_suite(suite).lm_eval().items():
+            if _ALIASES.get(name, name) != benchmark or entry.task not in scores:
+                continue
+            found = _metric(scores[entry.task], entry)
+            if found is not None:
+                percent = {model: _percent(estimate) for model, estimate in found.items()}
+                return entry.task, percent, "", _says(entry)
+    return None
+
+
+def _metric(metrics: dict[str, dict[str, Estimate]], entry: LMEvalBenchmark) -> Any:
+    return metrics.get(f"{entry.metric} ({entry.filter})") or metrics.get(entry.metric)
+
+
+def _percent(estimate: Estimate) -> Estimate:
+    return Estimate(
+        100 * estimate.value,
+        100 * estimate.low if math.isfinite(estimate.low) else math.nan,
+        100 * estimate.high if math.isfinite(estimate.high) else math.nan,
+        estimate.n,
+        method=estimate.method,
+    )
+
+
+def _stated(benchmark: str, suite: str) -> str:
+    entry = load_suite(suite).benchmarks.get(benchmark)
+    return _says(entry) if entry is not None else ""
+
+
+def _says(entry: Entry) -> str:
+    words = {"exact": "Comparable.", "close": "Close.", "no": "Not comparable."}
+    return f"{words[entry.comparable]} {entry.why}"
