@@ -41,6 +41,7 @@ class _Replica:
     log: Path
     claimed: set[int] = field(default_factory=set)
     waits: bool = False
+    unwritten: int = 0  # answers it has told of and not yet written
 
 
 class Replicas:
@@ -85,6 +86,7 @@ class Replicas:
                     yield from self._hear(replica, progress)
                 for replica in [r for r in self._living if not r.process.is_alive()]:
                     yield from self._hear(replica, progress)
+                    progress(-replica.unwritten, 0)
                     self._bury(replica)
         finally:
             self._end()
@@ -113,10 +115,12 @@ class Replicas:
                 if isinstance(message, WRPOError):
                     raise message
                 if isinstance(message, Told):
+                    replica.unwritten += message.answers
                     progress(*message)
                 elif isinstance(message, Claim):
                     self._answer(replica, message)
                 else:
+                    replica.unwritten -= self._sampler.answers(message.part)
                     replica.claimed.discard(message.part)
                     self._left.discard(message.part)
                     yield message
