@@ -19,7 +19,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 .DEFAULT_GOAL := help
 .SILENT:
 .PHONY: help setup demo demo-full test check coverage audit docs prompts sample score build sft \
-	logprobs wrpo eval report plan run peek reference clean
+	logprobs wrpo eval report plan status doctor run peek reference clean
 
 help:
 	echo 'make TARGET [RECIPE=file.yaml] [SET="key=value ..."] [SOURCE=name] [ARM=name] [ARGS="--flag ..."]'
@@ -85,8 +85,14 @@ eval: setup ## 8  lm-eval runs (MODEL=all)
 report: setup ## 9  the table of all models
 	$(PY) -m eval.report $(STAGE)
 
-plan: setup ## list the stages of RECIPE, their state and their commands
+plan: setup ## the stages of RECIPE: state, command, tokens, GPU hours, dollars, memory
 	$(PY) -m wrpo plan $(STAGE)
+
+status: setup ## how far each stage is (ARGS=--watch: live)
+	$(PY) -m wrpo status $(STAGE)
+
+doctor: setup ## look for what would stop a run of RECIPE (ARGS=--offline)
+	$(PY) -m wrpo doctor $(STAGE)
 
 run: setup ## every missing stage of RECIPE (JOBS=2: two at once)
 	$(PY) -m wrpo run --jobs $(JOBS) $(STAGE)

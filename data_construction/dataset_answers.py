@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from data_construction.dropped import check_dropped
-from data_construction.messages import conversation, prompt_messages
+from data_construction.messages import conversation, dataset_prompt
 from data_construction.records import UnusableRow, numbered_records
 from data_construction.shard import Shard
 from wrpo.ids import prompt_id
@@ -108,10 +108,10 @@ class GivenAnswers:
 def _asked(dataset: PromptDataset) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(where, prompt id, record) of every row that has a prompt; the others are dropped there."""
     for number, record in islice(numbered_records(dataset), dataset.limit):
-        if not isinstance(record, dict) or dataset.prompt not in record:
+        if not isinstance(record, dict):
             continue
         try:
-            key = prompt_id(prompt_messages(record[dataset.prompt]))
+            key = prompt_id(dataset_prompt(record, dataset))
         except UnusableRow:
             continue
         yield f"{dataset.path} row {number}", key, record

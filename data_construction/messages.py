@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_construction.records import UnusableRow
+from wrpo.recipe.prompt_sections import PromptDataset
 
 Messages = list[dict[str, str]]
 
@@ -23,6 +24,24 @@ def prompt_messages(value: Any) -> Messages:
     if messages[-1]["role"] != "user":
         raise UnusableRow(f"the last turn is the {messages[-1]['role']}'s, not the user's")
     return messages
+
+
+def dataset_prompt(record: Mapping[str, Any], dataset: PromptDataset) -> Messages:
+    """The prompt of one row of a dataset, with the text of its `input` column after it.
+
+    Raises:
+        UnusableRow: there is no such column, or no prompt in it.
+    """
+    for column in (dataset.prompt, dataset.input):
+        if column is not None and column not in record:
+            raise UnusableRow(f'has no column "{column}"; it has: {", ".join(record)}')
+    messages = prompt_messages(record[dataset.prompt])
+    more = record[dataset.input] if dataset.input is not None else None
+    if more is not None and not isinstance(more, str):
+        raise UnusableRow(f"the input is {type(more).__name__}, not text")
+    if more and more.strip():
+        messages[-1] = {**messages[-1], "content": f"{messages[-1]['content']}\n\n{more}"}
+    return prompt_messages(messages)
 
 
 def to_messages(value: Any, *, text_role: str = "user") -> Messages:
@@ -62,6 +81,19 @@ def user_text(messages: Sequence[dict[str, str]]) -> str:
     return "\n".join(turn["content"] for turn in messages if turn["role"] == "user")
 
 
+def encodable(text: str) -> str:
+    """The text, if it can be written at all.
+
+    Raises:
+        UnusableRow: it holds lone surrogates, which is also what bytes that are no UTF-8 become.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UnusableRow("its text is not valid Unicode, or its bytes are not UTF-8") from None
+    return text
+
+
 def _kind(role: str) -> str:
     return "prompt" if role == "user" else "answer"
 
@@ -72,11 +104,7 @@ def _message(turn: Any) -> dict[str, str]:
         raise UnusableRow(f"a turn is not {{role, content}} of text: {str(turn)[:80]}")
     if not content.strip() and role == "user":
         raise UnusableRow("a user turn is empty")
-    try:
-        content.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UnusableRow("a turn is not valid Unicode text") from None
-    return {"role": role, "content": content}
+    return {"role": role, "content": encodable(content)}
 
 
 def _role_and_content(turn: dict[str, Any]) -> tuple[Any, Any]:

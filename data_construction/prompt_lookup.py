@@ -1,4 +1,4 @@
-"""Prompts by id, without holding all of them in memory."""
+"""Rows by prompt id, without holding a whole table in memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from wrpo.tables import Row, parts, read_column, read_parquet
 _PARTS_IN_MEMORY = 2
 
 
-class PromptLookup:
-    """The rows of RUN/prompts by prompt id; only ids and the parts read last are in memory."""
+class RowLookup:
+    """The rows of a finished stage by prompt id; only ids and the parts read last are in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._path_of = {
             key: path
             for path in parts(folder)
-            for key in read_column(path, "prompt_id").to_pylist()
+            for key in read_column(path, "prompt_id").unique().to_pylist()
         }
         self._rows = lru_cache(maxsize=_PARTS_IN_MEMORY)(_by_id)
+
+    def rows(self, prompt_id: str) -> list[Row]:
+        """The rows of one prompt, in their order; none where it has none."""
+        path = self._path_of.get(prompt_id)
+        return self._rows(path)[prompt_id] if path else []
+
+
+class PromptLookup(RowLookup):
+    """The rows of RUN/prompts, one per prompt."""
 
     def __getitem__(self, prompt_id: str) -> Row:
         """The row of one prompt.
@@ -28,11 +37,14 @@ class PromptLookup:
         Raises:
             DataError: no such prompt.
         """
-        path = self._path_of.get(prompt_id)
-        if path is None:
+        rows = self.rows(prompt_id)
+        if not rows:
             raise DataError(f"answer to unknown prompt {prompt_id}; sample again")
-        return self._rows(path)[prompt_id]
+        return rows[0]
 
 
-def _by_id(path: Path) -> dict[str, Row]:
-    return {row["prompt_id"]: row for row in read_parquet(path)}
+def _by_id(path: Path) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in read_parquet(path):
+        found.setdefault(row["prompt_id"], []).append(row)
+    return found

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from itertools import islice
+from functools import partial
 from typing import Any
 
 from data_construction.contamination import benchmark_index, whole_text
+from data_construction.distinct_rows import DistinctRows
 from data_construction.dropped import check_dropped
-from data_construction.messages import prompt_messages, user_text
+from data_construction.messages import dataset_prompt, encodable, user_text
 from data_construction.near_duplicates import near_duplicates
 from data_construction.prompt_filters import rejection
-from data_construction.records import UnusableRow, numbered_records
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
@@ -63,7 +63,8 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
         DataError: a dataset cannot be read, or no prompt is left.
     """
     settings = recipe.prompts
-    rows, dropped = _distinct(settings.datasets)
+    found = _distinct(settings.datasets)
+    rows, dropped = found.rows, found.dropped
     dropped += _filter(rows, settings)
     if settings.decontaminate:
         dropped += _decontaminate(rows, settings.decontaminate)
@@ -85,33 +86,23 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
     return [rows[key] for key in sorted(rows)], dropped
 
 
-def _distinct(datasets: dict[str, PromptDataset]) -> tuple[Rows, list[Row]]:
-    """Usable prompts by id; of equal ones the first row stays.
+def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
+    """Usable prompts by id.
 
     Where answers come with the prompts, a repeated row is one more answer and no drop.
     """
-    rows: Rows = {}
-    dropped: list[Row] = []
+    found = DistinctRows()
     for origin, dataset in datasets.items():
-        for number, record in islice(_numbered(dataset), dataset.limit):
-            where = f"{dataset.path} row {number}"
-            try:
-                row = _prompt_row(record, dataset, origin)
-            except UnusableRow as problem:
-                dropped.append(dropped_row("", "unusable", f"{where}: {problem}"))
-                continue
-            if row["prompt_id"] in rows and dataset.answers is None:
-                dropped.append(dropped_row(row["prompt_id"], "duplicate", where))
-            else:
-                rows.setdefault(row["prompt_id"], row)
-    return rows, dropped
-
-
-def _numbered(dataset: PromptDataset) -> Any:
-    try:
-        return numbered_records(dataset)
-    except MissingInputError as error:
-        raise MissingInputError(f"prompts: {error}") from None
+        try:
+            found.add(
+                dataset,
+                partial(_prompt_row, dataset=dataset, origin=origin),
+                limit=dataset.limit,
+                drop_repeated=dataset.answers is None,
+            )
+        except MissingInputError as error:
+            raise MissingInputError(f"prompts: {error}") from None
+    return found
 
 
 def _filter(rows: Rows, settings: Prompts) -> list[Row]:
@@ -161,22 +152,17 @@ def _choose(rows: Rows, origin: str, count: int, seed: int) -> list[Row]:
     return [dropped_row(key, "beyond_max_prompts", origin) for key in sorted(own[count:])]
 
 
-def _prompt_row(record: Any, dataset: PromptDataset, origin: str) -> Row:
-    if isinstance(record, UnusableRow):
-        raise record
-    if not isinstance(record, dict):
-        raise UnusableRow(f"is a {type(record).__name__}, not an object with columns")
-    if dataset.prompt not in record:
-        raise UnusableRow(f'has no column "{dataset.prompt}"; it has: {", ".join(record)}')
-    messages = prompt_messages(record[dataset.prompt])
+def _prompt_row(record: dict[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:
+    messages = dataset_prompt(record, dataset)
+    key = prompt_id(messages)
     answer = record.get(dataset.answer) if dataset.answer else None
     domain = record.get(dataset.domain) if dataset.domain else None
-    return {
-        "prompt_id": prompt_id(messages),
+    return key, {
+        "prompt_id": key,
         "messages": messages,
-        "domain": str(domain) if domain is not None else dataset.domain_name or origin,
+        "domain": encodable(str(domain)) if domain is not None else dataset.domain_name or origin,
         "origin": origin,
-        "answer": None if answer is None else str(answer),
+        "answer": None if answer is None else encodable(str(answer)),
     }
 
 

@@ -16,16 +16,17 @@ What is known of the layouts, and what is told from names and values:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from data_construction.distinct_rows import DistinctRows
 from data_construction.messages import Messages, conversation, prompt_messages, to_messages
-from data_construction.records import UnusableRow, numbered_records
+from data_construction.records import UnusableRow
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import answer_id, digest, prompt_id
 from wrpo.recipe.import_sections import ImportedTable
-from wrpo.tables import ANSWERS, Row, dropped_row
+from wrpo.tables import ANSWERS, Row
 
 UNKNOWN_SOURCE = "unknown"
 UNKNOWN_INDEX = -1
@@ -44,20 +45,12 @@ def import_table(settings: ImportedTable, table: str) -> tuple[list[Row], list[R
         MissingInputError: the data is not there.
         DataError: no row is usable; names the columns that are there.
     """
-    rows: dict[str, Row] = {}
-    dropped: list[Row] = []
-    for number, record in islice(_numbered(settings, table), settings.limit):
-        where = f"{settings.path} row {number}"
-        try:
-            row = _row(record, table, settings)
-        except UnusableRow as problem:
-            dropped.append(dropped_row("", "unusable", f"{where}: {problem}"))
-            continue
-        key = _row_id(row, table)
-        if key in rows:
-            dropped.append(dropped_row(row["prompt_id"], "duplicate", where))
-        else:
-            rows[key] = row
+    found = DistinctRows()
+    try:
+        found.add(settings, partial(_row, table=table, settings=settings), limit=settings.limit)
+    except MissingInputError as error:
+        raise MissingInputError(f"build.imported.{table}: {error}") from None
+    rows, dropped = found.rows, found.dropped
     if not rows:
         first = dropped[0]["detail"] if dropped else f"{settings.path} holds no rows"
         raise DataError(
@@ -118,27 +111,16 @@ def sft_row(record: Mapping[str, Any]) -> Row:
     }
 
 
-def _row(record: Any, table: str, settings: ImportedTable) -> Row:
-    if isinstance(record, UnusableRow):
-        raise record
-    if not isinstance(record, dict):
-        raise UnusableRow(f"is a {type(record).__name__}, not an object with columns")
-    renamed = {ours: record.get(theirs) for ours, theirs in settings.columns.items()}
+def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[str, Row]:
+    """(id, row): an SFT row is known by its answer, another by its triple_id."""
+    named = settings.columns.items()
+    renamed: dict[str, Any] = {ours: record.get(theirs) for ours, theirs in named}
     record = {**record, **renamed}
-    return sft_row(record) if table == "sft" else preference_row(record, ANSWERS[table])
-
-
-def _row_id(row: Row, table: str) -> str:
     if table == "sft":
-        return answer_id(row["prompt"], row["completion"][0]["content"])
-    return str(row["triple_id"])
-
-
-def _numbered(settings: ImportedTable, table: str) -> Iterator[tuple[int, Any]]:
-    try:
-        return numbered_records(settings)
-    except MissingInputError as error:
-        raise MissingInputError(f"build.imported.{table}: {error}") from None
+        row = sft_row(record)
+        return answer_id(row["prompt"], row["completion"][0]["content"]), row
+    row = preference_row(record, ANSWERS[table])
+    return row["triple_id"], row
 
 
 def _prompt_and_answers(

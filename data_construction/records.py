@@ -7,12 +7,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError, MissingInputError
 from wrpo.local_paths import is_file, is_folder
 from wrpo.recipe.prompt_sections import Dataset
 from wrpo.tables import parts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SAVED_BY_DATASETS = ("state.json", "dataset_dict.json")
 
@@ -77,22 +80,31 @@ def _jsonl(path: Path) -> Iterator[Any]:
                     yield UnusableRow(f"not a UTF-8 JSON line ({error})")
 
 
+# Bytes that are no UTF-8 become lone surrogates, so that only the rows that hold them are dropped.
+_LENIENT: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape"}
+
+
 def _json(path: Path) -> Iterable[Any]:
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a UTF-8 JSON file: {error}") from None
+        records = json.loads(path.read_text(**_LENIENT))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file: {error}") from None
     if not isinstance(records, list):
         raise DataError(f"{path}: holds a {type(records).__name__}, not a list of rows")
     return records
 
 
 def _csv(path: Path) -> Iterator[Any]:
+    csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is less than a long document
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            yield from csv.DictReader(lines)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a UTF-8 CSV file: {error}") from None
+        with path.open(newline="", **_LENIENT) as lines:
+            for record in csv.DictReader(lines):
+                if None in record:
+                    yield UnusableRow("has more cells than the header has columns")
+                else:
+                    yield record
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file: {error}") from None
 
 
 def _parquet(path: Path) -> Iterator[Any]:
@@ -101,9 +113,23 @@ def _parquet(path: Path) -> Iterator[Any]:
 
     try:
         for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            yield from _rows(batch)
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not readable as parquet: {error}") from None
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
+    """The rows of a batch; one whose text is not UTF-8 does not take the others with it."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for place in range(batch.num_rows):
+        try:
+            yield batch.slice(place, 1).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            yield UnusableRow(f"not UTF-8 ({error})")
 
 
 _READERS: dict[str, Callable[[Path], Iterable[Any]]] = {

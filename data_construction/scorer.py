@@ -73,7 +73,8 @@ class Scorer:
 
         if self._rewards is None:
             self._rewards = {
-                name: load_reward(settings) for name, settings in self.recipe.rewards.items()
+                name: load_reward(settings, self.recipe)
+                for name, settings in self.recipe.rewards.items()
             }
         return self._rewards
 
@@ -123,7 +124,7 @@ class Scorer:
 def _candidate(prompt: Row, answer: Row) -> Candidate:
     from data_construction.rewards import Candidate
 
-    return Candidate(prompt["messages"], answer["text"], prompt["answer"])
+    return Candidate(prompt["messages"], answer["text"], prompt["answer"], prompt["prompt_id"])
 
 
 def _dropped(answer: Row, reason: str, detail: str) -> Row:

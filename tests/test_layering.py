@@ -36,6 +36,7 @@ LIGHT_MODULES = [
     "wrpo.recipe",
     "wrpo.stage_folder",
     "wrpo.stages",
+    "wrpo.sampling",
     "wrpo.tables",
     "data_construction",
     "eval",

@@ -3,6 +3,7 @@
 python -m wrpo plan   --recipe R   every stage with state, command and price; --explain, --json
 python -m wrpo status --recipe R   how far each stage is; --watch 2 redraws, --json for scripts
 python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
+python -m wrpo doctor --recipe R   looks for what would stop the run; --offline: no network
 python -m wrpo schema              the recipe's JSON Schema, for editors
 python -m wrpo reference           every field of the recipe, as markdown
 """
@@ -10,10 +11,15 @@ python -m wrpo reference           every field of the recipe, as markdown
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
+from wrpo.doctor.examination import examine, finding_text
+from wrpo.doctor.findings import Patient
+from wrpo.doctor.services import hub_answers
 from wrpo.errors import RecipeError
 from wrpo.pricing.estimate import Estimator
 from wrpo.pricing.throughput import find_table, read_measured, read_table
@@ -26,7 +32,7 @@ from wrpo.stages import Pipeline
 from wrpo.status import run_status
 from wrpo.status_view import status_json, status_text, watch
 
-COMMANDS = ("plan", "status", "run", "schema", "reference")
+COMMANDS = ("plan", "status", "run", "doctor", "schema", "reference")
 
 
 def plan(recipe: Recipe, args: argparse.Namespace) -> None:
@@ -73,6 +79,23 @@ def status(recipe: Recipe, *, watched_s: float | None, as_json: bool) -> None:
     sys.stdout.write(text)
 
 
+def doctor(recipe: Recipe, args: argparse.Namespace) -> None:
+    """Prints findings as they come; exit code 2 where there is a problem."""
+    hub = not args.offline and not os.environ.get("HF_HUB_OFFLINE") and hub_answers()
+    if not hub:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    command_line = ("--recipe", str(args.recipe), *args.overrides)
+    levels = Counter[str]()
+    for finding in examine(Patient(recipe, command_line, offline=args.offline, hub=hub)):
+        levels[finding.level] += 1
+        sys.stdout.write(finding_text(finding) + "\n")
+        sys.stdout.flush()
+    counts = ", ".join(f"{levels[level]} {level}" for level in ("ok", "warning", "problem"))
+    sys.stdout.write(f"\n{counts}\n")
+    if levels["problem"]:
+        sys.exit(USER_ERROR)
+
+
 def console() -> None:
     """Entry point of the `wrpo` command."""
     run_main(main)
@@ -95,6 +118,8 @@ def main() -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object")
     elif command == "run":
         parser.add_argument("--jobs", type=int, default=1, help="stages that may run at once")
+    elif command == "doctor":
+        parser.add_argument("--offline", action="store_true", help="ask nothing of the network")
     elif command == "status":
         parser.add_argument(
             "--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help="draw it anew"
@@ -103,6 +128,8 @@ def main() -> None:
     args, recipe = parse_stage(parser)
     if command == "plan":
         plan(recipe, args)
+    elif command == "doctor":
+        doctor(recipe, args)
     elif command == "status":
         status(recipe, watched_s=args.watch, as_json=args.json)
     else:

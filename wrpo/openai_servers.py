@@ -134,7 +134,7 @@ class Servers:
         self._section = section
         self._model_field = model_field
         self._retries = settings.retries
-        self._key = _api_key(settings.api_key_env, section)
+        self._key = api_key(settings.api_key_env, section)
         self._key_name = settings.api_key_env
         self._endpoints = [
             _Endpoint(url, asyncio.Semaphore(settings.concurrency)) for url in settings.endpoints
@@ -255,7 +255,12 @@ class Servers:
         return text.replace(self._key, "[API key]") if self._key else text
 
 
-def _api_key(variable: str | None, section: str) -> str | None:
+def api_key(variable: str | None, section: str) -> str | None:
+    """The key in an environment variable; None where no variable is named.
+
+    Raises:
+        RecipeError: the variable is not set, or holds no key.
+    """
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()

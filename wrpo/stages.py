@@ -15,9 +15,12 @@ from typing import Any, Literal
 from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
+from wrpo.judging import judge_identity
 from wrpo.local_paths import is_file
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.judge_questions import template_name
+from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.recipe.reward_sections import ModelReward
 from wrpo.recipe.suite import evaluated_tasks
@@ -43,7 +46,9 @@ UNUSED_FIELDS = {
 }
 _EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
 BUILD_TABLES = ("sft", "triples", "pairs")
-_OPTIONAL_OF_DATASETS = ("domain_name", "answers", "filters", "max_prompts", "sft_share")
+_OPTIONAL_OF_DATASETS = (
+    *("input", "domain_name", "answers", "filters", "max_prompts", "sft_share"),
+)
 
 
 _command_line: tuple[list[str], list[str]] = (["--recipe", "RECIPE"], [])
@@ -251,6 +256,7 @@ def _sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
 
 def _score(recipe: Recipe, source: str) -> Stage:
     rewards = {}
+    inputs: dict[str, None] = {"prompts": None, f"sample/{source}": None}
     for name, reward in recipe.rewards.items():
         settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
         if reward.domains is None:  # off: scores made before it keep their key
@@ -258,13 +264,14 @@ def _score(recipe: Recipe, source: str) -> Stage:
         if isinstance(reward, ModelReward):
             settings["model"] = model_identity(reward.model, reward.revision)
             settings["chat_template"] = _template_identity(reward.chat_template)
+        if isinstance(reward, JudgeReward):
+            settings["judge"] = judge_identity(reward.judge, recipe.judges[reward.judge])
+            settings["prompt"] = template_name("question", reward.template)
+            if reward.opponent:
+                inputs[f"sample/{reward.opponent}"] = None
         rewards[name] = settings
-    return Stage(
-        f"score/{source}",
-        ("data_construction.score", "--source", source),
-        ("prompts", f"sample/{source}"),
-        {"rewards": rewards},
-    )
+    command = ("data_construction.score", "--source", source)
+    return Stage(f"score/{source}", command, tuple(inputs), {"rewards": rewards})
 
 
 def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from wrpo.recipe import Recipe
+from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.reward_sections import (
     AnswerReward,
     ArmoRMReward,
@@ -22,6 +24,7 @@ class Candidate:
     messages: list[dict[str, str]]
     answer: str
     gold: str | None
+    prompt_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,18 @@ class RewardModel(Protocol):
     def score(self, candidates: list[Candidate]) -> list[float | Refusal]: ...
 
 
-def load_reward(settings: Reward) -> RewardModel:
-    """The reward that a recipe entry describes."""
+def load_reward(settings: Reward, recipe: Recipe | None = None) -> RewardModel:
+    """The reward that a recipe entry describes.
+
+    Args:
+        recipe: where a judge and the answers of its opponent are found; the others need none.
+    """
+    if isinstance(settings, JudgeReward):
+        from data_construction.rewards.judge import load_judge_reward
+
+        if recipe is None:
+            raise TypeError("a judge needs the recipe that names it")
+        return load_judge_reward(settings, recipe)
     if isinstance(settings, AnswerReward):
         from data_construction.rewards.answer import AnswerVerifier
 

@@ -121,7 +121,7 @@ def test_prompts_are_found_by_id_with_few_parts_in_memory(tmp_path: Path) -> Non
     prompts = PromptLookup(tmp_path)
     assert [prompts[key]["prompt_id"] for key in "abcdef"] == list("abcdef")
     (tmp_path / "part-00002.parquet").unlink()
-    assert prompts["e"]["prompt_id"] == "e"
+    assert prompts["e"]["prompt_id"] == "e" and prompts.rows("g") == []
     with pytest.raises(DataError, match="unknown prompt g"):
         prompts["g"]
 

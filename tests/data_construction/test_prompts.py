@@ -245,3 +245,44 @@ def test_repeated_prompts_of_a_dataset_with_answers_are_no_loss(write_recipe, tm
     answers = {"column": "solution", "source": "teacher"}
     kept, dropped = collect(recipe_for(write_recipe, dataset(file, answers=answers)))
     assert len(kept) == 1 and not dropped
+
+
+def test_the_input_column_follows_the_prompt(write_recipe, tmp_path) -> None:
+    rows = [
+        {"text": "Translate.", "more": "sea"},
+        {"text": "Sing.", "more": ""},
+        {"text": "Hum.", "more": None},
+        {"text": "Say.", "more": ["x"]},
+        {"text": "No column."},
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    kept, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / "p.jsonl", input="more")))
+    texts = {row["messages"][0]["content"] for row in kept}
+    assert texts == {"Translate.\n\nsea", "Sing.", "Hum."}
+    assert ["list, not text" in dropped[0]["detail"], '"more"' in dropped[1]["detail"]] == [
+        True
+    ] * 2
+
+
+def test_a_row_that_is_not_utf8_does_not_take_the_file_with_it(write_recipe, tmp_path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "a.csv").write_bytes(b"text,gold\ngood,1\nb\xffd,2\nfine,3\nextra,4,5\n")
+    (tmp_path / "a.json").write_bytes(
+        b'[{"text": "good"}, {"text": "b\xffd"}, {"text": "\\ud800"}, {"text": "fine"}]'
+    )
+    raw = pa.array([b"good", b"b\xffd", b"fine"]).cast(pa.binary())
+    column = pa.StringArray.from_buffers(3, *raw.buffers()[1:])
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    for name, bad in (("csv", 2), ("json", 2), ("parquet", 1)):
+        rows, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / f"a.{name}")))
+        assert {row["messages"][0]["content"] for row in rows} == {"good", "fine"}, name
+        assert [row["reason"] for row in dropped] == ["unusable"] * bad, name
+
+
+def test_a_gold_answer_that_cannot_be_written_drops_its_row(write_recipe, tmp_path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"text": "a", "gold": "\\ud800"}\n{"text": "b", "gold": 2}')
+    rows, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / "p.jsonl", answer="gold")))
+    assert [row["answer"] for row in rows] == ["2"]
+    assert "not valid Unicode" in dropped[0]["detail"]

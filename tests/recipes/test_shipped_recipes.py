@@ -195,7 +195,83 @@ def test_fusechat3_trains_each_target_as_published(
     assert (dpo.objective, dpo.data, dpo.beta, dpo.loss) == ("dpo", "pairs", beta, loss)
     assert sft.global_batch_size == dpo.global_batch_size == 128
     assert (recipe.build.pairs.min_gap, recipe.build.pairs.max_gap) == (0.01, 0.1)
-    assert (recipe.prompts.sft_share, recipe.truncation.max_length) == (0.4, 2048)
+    assert recipe.truncation.max_length == 2048
+
+
+# Prompts, SFT rows and pairs of each data set.
+SIZES = {
+    "ultrafeedback": (51_098, 20_439, 30_659),
+    "magpie": (20_374, 8_149, 12_225),
+    "helpsteer2": (9_435, 3_774, 5_661),
+    "openmathinstruct2": (51_803, 40_188, 11_615),
+    "leetcode": (3_113, 1_877, 1_236),
+    "self-oss-instruct": (12_892, 10_160, 2_732),
+    "alpaca-zh": (2_471, 2_471, 0),
+    "magpie-zh": (7_481, 7_481, 0),
+}
+
+
+def test_fusechat3_divides_its_data_sets_as_published() -> None:
+    datasets = load_recipe(RECIPES / "fusechat3/llama31-8b.yaml").prompts.datasets
+    assert datasets.keys() == SIZES.keys()
+    assert [sum(column) for column in zip(*SIZES.values(), strict=True)] == [
+        158_667,
+        94_539,
+        64_128,
+    ]
+    for name, (total, sft, pairs) in SIZES.items():
+        share = datasets[name].sft_share
+        assert share is not None and abs(share * total - sft) < 1 and total == sft + pairs
+        assert datasets[name].max_prompts in (None, total)
+
+
+def test_fusechat3_treats_each_domain_as_published() -> None:
+    recipe = load_recipe(RECIPES / "fusechat3/llama31-8b.yaml")
+    every = ["gemma2-27b", "mistral-large", "llama31-70b", "qwen25-72b"]
+    asked = {
+        domain: [
+            (name, resolved_sampling(recipe, name, domain)["responses"])
+            for name, source in recipe.sources.items()
+            if source.domains and domain in source.domains
+        ]
+        for domain in ("instruction", "maths", "code", "chinese")
+    }
+    assert asked == {
+        "instruction": [(name, 5) for name in every],
+        "maths": [("qwen25-math-72b", 5)],
+        "code": [(name, 8) for name in every],
+        "chinese": [("qwen25-72b", 1)],
+    }
+    maths, code = (recipe.build.domains[name] for name in ("maths", "code"))
+    assert (maths.verifier, maths.window) == ("maths", True)
+    assert (code.verifier, code.window) == ("tests", False)
+    assert {name: reward.weight for name, reward in recipe.rewards.items()} == {
+        "armorm": 1,
+        "maths": 0,
+        "tests": 0,
+    }
+    given = recipe.prompts.datasets["openmathinstruct2"].answers
+    assert given is not None and given.source == "llama31-405b"
+
+
+def test_fusechat3_removes_code_and_maths_from_the_other_domains_only() -> None:
+    prompts = load_recipe(RECIPES / "fusechat3/llama31-8b.yaml").prompts
+    assert prompts.filters and prompts.filters.remove_code and prompts.filters.remove_math
+    own = {dataset.domain_name: dataset.filters for dataset in prompts.datasets.values()}
+    assert own["instruction"] is None and own["chinese"] is None
+    for domain in ("maths", "code"):
+        filters = own[domain]
+        assert filters is not None and not (filters.remove_code or filters.remove_math)
+
+
+def test_the_papers_reward_model_is_the_only_difference_of_its_variant(paper: Recipe) -> None:
+    variant = load_recipe(RECIPES / "llama3-8b-wrpo-armorm.yaml")
+    reward = variant.rewards["preference"]
+    assert list(variant.rewards) == list(paper.rewards)
+    assert (reward.type, reward.weight) == ("armorm", 1)
+    assert getattr(reward, "model", None) == "RLHFlow/ArmoRM-Llama3-8B-v0.1"
+    same = variant.model_copy(update={"run": paper.run, "rewards": paper.rewards})
+    assert same == paper
 
 
 @pytest.mark.parametrize("name", ["qwen25-72b", "qwen25-math-72b"])

@@ -737,6 +737,39 @@ def test_the_verifier_of_a_domain_is_a_reward_that_covers_it(tmp_path: Path) -> 
     assert 'no reward "chekc"; rewards: rm, check' in message
 
 
+JUDGES = "judges={strict: {model: m, endpoints: ['http://host/v1']}}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("judge: lax", 'rewards.j.judge: no judge "lax"; judges: strict'),
+        ("opponent: nobody", 'rewards.j.opponent: no source "nobody"; sources: letters, numbers'),
+        ("samples: 3", "rewards.j.samples: 3 judgements at temperature 0 are equal"),
+        ("pattern: '(?P<verdict>x)'", "pattern: must hold a group named rating"),
+        ("opponent: letters, pattern: x", "pattern: must hold a group named verdict"),
+        ("pattern: '('", "pattern: not a regular expression"),
+        ("scale: [3, 3]", "the first must be below the second"),
+        ("expected: true", "scale must be whole numbers within 0 to 9, e.g. [1, 9]"),
+        ("expected: true, scale: [1, 9], opponent: letters", "expected: goes with neither"),
+        ("prompt: nowhere.txt", "prompt: no such file: "),
+    ],
+)
+def test_a_judge_reward_says_what_it_lacks(tmp_path: Path, fields: str, message: str) -> None:
+    judge = "" if "judge:" in fields else "judge: strict, "
+    assert message in refusal(tmp_path, "", JUDGES, f"rewards.j={{type: judge, {judge}{fields}}}")
+
+
+def test_the_question_of_a_judge_must_have_its_fields(tmp_path: Path) -> None:
+    question = tmp_path / "question.txt"
+    question.write_text("{{prompt}} {{answer}} {{rubric}}")
+    reward = f"rewards.j={{type: judge, judge: strict, prompt: {question}}}"
+    message = refusal(tmp_path, "", JUDGES, reward)
+    assert "must have the fields ['answer', 'prompt']" in message and "rubric" in message
+    question.write_text("{{prompt}} {{answer}} from {{low}}")
+    assert load(tmp_path, "", JUDGES, reward).rewards["j"].template == question.read_text()
+
+
 @pytest.mark.parametrize(
     "override",
     [

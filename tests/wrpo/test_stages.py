@@ -170,6 +170,24 @@ def test_the_domains_of_a_reward_enter_the_key_only_where_they_are_set(tmp_path:
     assert "score/letters" in changed(tmp_path, "rewards.rm.domains=[world]")
 
 
+def test_a_judge_enters_the_key_by_what_decides_its_verdicts(tmp_path: Path) -> None:
+    judges = "judges={j: {model: m, endpoints: ['http://host/v1']}}"
+    reward = "rewards.style={type: judge, judge: j, opponent: numbers}"
+
+    def key(*overrides: str) -> dict[str, object]:
+        return Pipeline(tiny_recipe(tmp_path, judges, reward, *overrides)).key("score/letters")
+
+    assert set(key()["inputs"]) == {"prompts", "sample/letters", "sample/numbers"}
+    assert key("judges.j.concurrency=2") == key()
+    assert key("judges.j.version=v2") != key()
+    question = tmp_path / "question.txt"
+    found = []
+    for words in ("which?", "which one?"):
+        question.write_text(f"{words} {{{{prompt}}}} {{{{answer_a}}}} {{{{answer_b}}}}")
+        found.append(key(f"rewards.style.prompt={question}"))
+    assert found[0] != found[1] != key()
+
+
 def test_a_reward_model_enters_the_key_by_its_content(tmp_path: Path) -> None:
     found = []
     for place, text in (("a", "{}"), ("b", '{"num_objectives": 19}')):

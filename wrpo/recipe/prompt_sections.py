@@ -88,6 +88,9 @@ class PromptDataset(Dataset):
     """Where prompts come from: one prompt per row."""
 
     prompt: str = Field("prompt", description="Column: text, one message, or a list of messages.")
+    input: str | None = Field(
+        None, description="Column whose text, where there is any, follows that of the prompt."
+    )
     answer: str | None = Field(None, description="Column with the gold answer, for verifiers.")
     domain: str | None = Field(None, description="Column that names the domain of a prompt.")
     domain_name: str | None = Field(

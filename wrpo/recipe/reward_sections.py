@@ -11,6 +11,8 @@ from pydantic import (
     field_validator,
 )
 
+from wrpo.recipe.judge_reward_section import JudgeReward
+from wrpo.recipe.reward_base import RewardSection
 from wrpo.recipe.sampling_sections import VLLMSettings
 from wrpo.recipe.section import Section
 
@@ -19,21 +21,6 @@ class ScoringEngine(Section):
     """How fast scoring runs."""
 
     batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
-
-
-class RewardSection(Section):
-    """What all rewards share."""
-
-    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
-    domains: list[str] | None = Field(
-        None,
-        min_length=1,
-        description="Only prompts of these domains; to others it gives no number. Unset: all.",
-    )
-
-    def covers(self, domain: str) -> bool:
-        """Whether this reward counts for prompts of a domain."""
-        return self.domains is None or domain in self.domains
 
 
 class ClassifierEngine(ScoringEngine, VLLMSettings):
@@ -131,7 +118,13 @@ class InstructionReward(RewardSection):
 
 
 Reward = Annotated[
-    ClassifierReward | ArmoRMReward | AnswerReward | CodeReward | MathReward | InstructionReward,
+    ClassifierReward
+    | ArmoRMReward
+    | AnswerReward
+    | CodeReward
+    | MathReward
+    | InstructionReward
+    | JudgeReward,
     Field(discriminator="type"),
 ]
 REWARD_TYPES = {

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from wrpo.recipe.import_sections import Imported
+from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
 from wrpo.recipe.prompt_sections import Prompts, dataset_answers, prompt_domains
 from wrpo.recipe.reward_sections import Reward
@@ -222,6 +223,28 @@ class Recipe(Section):
                     f"rewards.{rules.verifier}.domains"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _judges_are_there(self) -> Recipe:
+        for name, reward in self.rewards.items():
+            if isinstance(reward, JudgeReward):
+                self._check_judge(f"rewards.{name}", reward)
+        return self
+
+    def _check_judge(self, where: str, reward: JudgeReward) -> None:
+        judge = self.judges.get(reward.judge)
+        if judge is None:
+            known = ", ".join(self.judges) or "none"
+            raise ValueError(f'{where}.judge: no judge "{reward.judge}"; judges: {known}')
+        sources = [*self.sources, *dataset_answers(self.prompts)]
+        if reward.opponent is not None and reward.opponent not in sources:
+            known = ", ".join(sources)
+            raise ValueError(f'{where}.opponent: no source "{reward.opponent}"; sources: {known}')
+        if reward.samples > 1 and judge.temperature == 0:
+            raise ValueError(
+                f"{where}.samples: {reward.samples} judgements at temperature 0 are equal; set "
+                f"judges.{reward.judge}.temperature"
+            )
 
     @model_validator(mode="after")
     def _imported_answers_were_not_sampled(self) -> Recipe:

@@ -1,0 +1,165 @@
+"""Packages, GPUs and disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from wrpo.doctor.findings import Finding, Patient
+from wrpo.pricing.shapes import shape_of
+from wrpo.pricing.throughput import devices
+from wrpo.recipe import Recipe, preference
+from wrpo.recipe.reward_sections import ModelReward
+from wrpo.recipe.training_sections import Training
+from wrpo.sampling import resolved_engine
+
+_BYTES_PER_PARAMETER = {"model": 4, "checkpoint": 12}
+"""float32 weights; with Adam's state a checkpoint has three numbers per parameter."""
+_CHECKPOINTS = 2
+_SPARE_GIB = 5
+
+
+def packages(patient: Patient) -> Iterator[Finding]:
+    """Installed versions against those that the toolkit declares."""
+    wanted = _wanted_extras(patient.recipe)
+    wrong = 0
+    for requirement, extra in _requirements():
+        if extra is not None and extra not in wanted and not _installed(requirement.name):
+            continue
+        found = _installed(requirement.name)
+        if found is not None and requirement.specifier.contains(found, prereleases=True):
+            continue
+        wrong += 1
+        needed = extra is None or extra in wanted
+        has = f"{found} is installed" if found else "is not installed"
+        yield Finding(
+            "problem" if needed else "warning",
+            requirement.name,
+            f"{has}, needs {requirement.specifier or 'any version'}",
+            f"pip install '{requirement.name}{requirement.specifier}'",
+        )
+    if not wrong:
+        yield Finding("ok", "packages", "all versions are in the supported ranges")
+
+
+def gpus(patient: Patient) -> Iterator[Finding]:
+    """What nvidia-smi and torch see, against the largest replica of the recipe."""
+    import torch
+
+    seen, usable = devices(), torch.cuda.device_count()
+    needed = max(
+        (
+            (engine.tensor_parallel_size * engine.pipeline_parallel_size, name)
+            for name in patient.recipe.sources
+            if (engine := resolved_engine(patient.recipe, name)).backend == "vllm"
+        ),
+        default=(1, ""),
+    )
+    if not seen and not usable:
+        yield Finding("warning", "GPUs", "none; everything runs on the CPU")
+    elif usable < len(seen):
+        yield Finding(
+            "problem",
+            "GPUs",
+            f"nvidia-smi shows {len(seen)}, torch {torch.__version__} can use {usable}",
+            "install the CUDA build of torch: ENV=cuda make setup, or look at CUDA_VISIBLE_DEVICES",
+        )
+    else:
+        yield Finding("ok", "GPUs", f"{usable} x {torch.cuda.get_device_name(0)}")
+    if usable and needed[0] > usable:
+        message = f"{needed[1]} wants {needed[0]} GPUs per replica, this machine has {usable}"
+        yield Finding("warning", "GPUs", message, "sample it on a larger machine")
+
+
+def disk(patient: Patient) -> Iterator[Finding]:
+    """Free space against models, checkpoints and downloads of the recipe."""
+    recipe = patient.recipe
+    entry = recipe.target
+    shape = shape_of(entry.model, revision=entry.revision, parameters_b=entry.parameters_b)
+    if shape is not None:
+        arms = ["wrpo", *recipe.arms]
+        trained: list[Training] = [recipe.sft, *(preference(recipe, arm) for arm in arms)]
+        saves = any(settings.train.get("save_strategy") != "no" for settings in trained)
+        wanted = len(trained) * shape.parameters * _BYTES_PER_PARAMETER["model"]
+        told = f"{len(trained)} models of {shape.parameters / 1e9:,.3g}B"
+        if saves:  # of the stage at work; finished stages could keep theirs, too
+            wanted += _CHECKPOINTS * shape.parameters * _BYTES_PER_PARAMETER["checkpoint"]
+            told += f" and {_CHECKPOINTS} checkpoints"
+        yield _space("disk for runs", recipe.runs, wanted, told)
+    yield from _downloads(recipe)
+
+
+def _downloads(recipe: Recipe) -> Iterator[Finding]:
+    from huggingface_hub import constants
+
+    wanted, names = 0.0, []
+    sizes = {entry.model: entry.parameters_b for entry in (*recipe.sources.values(), recipe.target)}
+    rewards = [r for r in recipe.rewards.values() if isinstance(r, ModelReward)]
+    sizes |= {reward.model: None for reward in rewards}
+    for model, parameters_b in sizes.items():
+        if Path(model).is_dir() or _is_cached(model):
+            continue
+        shape = shape_of(model, parameters_b=parameters_b)
+        wanted += 2 * shape.parameters if shape else 0
+        names.append(model)
+    if names:
+        told = f"{len(names)} models to download in 16 bits, if all go to this machine"
+        yield _space("disk for the hub's cache", Path(constants.HF_HUB_CACHE), wanted, told)
+
+
+def _space(subject: str, folder: Path, wanted: float, told: str) -> Finding:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    wanted = wanted / 2**30 + _SPARE_GIB
+    message = f"{free:,.0f} GiB free at {there}; {told} take about {wanted:,.0f} GiB"
+    if free < wanted:
+        return Finding("warning", subject, message, "make room, or use another folder")
+    return Finding("ok", subject, message)
+
+
+def _is_cached(model: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(model, "config.json"), str)
+    except HFValidationError:
+        return False
+
+
+def _requirements() -> Iterator[tuple[Requirement, str | None]]:
+    """What wrpo declares, with the extra it belongs to; None: always needed."""
+    metadata = importlib.metadata.metadata("wrpo")
+    extras = metadata.get_all("Provides-Extra") or []
+    for text in importlib.metadata.requires("wrpo") or []:
+        requirement = Requirement(text)
+        if requirement.name == "wrpo":
+            continue
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            yield requirement, None
+            continue
+        for extra in extras:
+            if extra != "all" and marker.evaluate({"extra": extra}):
+                yield requirement, extra
+
+
+def _wanted_extras(recipe: Recipe) -> set[str]:
+    engines = [resolved_engine(recipe, name).backend for name in recipe.sources]
+    wanted = {"vllm"} if "vllm" in engines else set()
+    wanted |= {"server"} if "openai" in engines or recipe.judges else set()
+    trained: list[Training] = [recipe.sft, recipe.wrpo]
+    if any(settings.lora and settings.lora.quantize for settings in trained):
+        wanted.add("qlora")
+    return wanted
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

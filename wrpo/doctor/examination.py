@@ -1,0 +1,35 @@
+"""All checks, in the order in which their answers help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wrpo.doctor.environment import disk, gpus, packages
+from wrpo.doctor.findings import Finding, Patient, run_checks
+from wrpo.doctor.models import hub_token, templates
+from wrpo.doctor.services import datasets, rewards, sandbox, servers
+from wrpo.doctor.training import training
+
+CHECKS = (
+    packages,
+    gpus,
+    disk,
+    hub_token,
+    datasets,
+    servers,
+    templates,
+    training,
+    sandbox,
+    rewards,
+)
+
+
+def examine(patient: Patient) -> Iterator[Finding]:
+    """Findings as the checks make them."""
+    yield from run_checks(CHECKS, patient)
+
+
+def finding_text(finding: Finding) -> str:
+    """One line, and one more for what to do."""
+    line = f"{finding.level:8} {finding.subject}: {finding.message}"
+    return f"{line}\n{'':9}-> {finding.remedy}" if finding.remedy else line

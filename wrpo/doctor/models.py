@@ -1,0 +1,149 @@
+"""The hub's token, and the chat template of every model of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from wrpo.doctor.findings import Finding, Patient
+from wrpo.errors import ModelError, TemplateError
+from wrpo.recipe import Recipe
+from wrpo.recipe.reward_sections import ModelReward
+from wrpo.sampling import resolved_engine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SYSTEM = {"role": "system", "content": "Answer in one word."}
+_USER = {"role": "user", "content": "What is wet?"}
+_ANSWER = "Water."
+
+
+class _Chatting(NamedTuple):
+    """A model whose template is used, and the recipe's section that names it."""
+
+    place: str
+    model: str
+    revision: str | None
+    template: Path | None
+    fold_system: bool
+    trust_remote_code: bool
+
+
+def hub_token(patient: Patient) -> Iterator[Finding]:
+    """Whether there is a token, and online whether it opens the gated models; never the token."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    yield Finding("ok", "hub token", "set" if token else "not set; public models need none")
+    if not patient.hub:
+        how = "not asked" if patient.offline else "does not answer"
+        yield Finding("ok" if patient.offline else "warning", "hub", f"{how}; cached files only")
+        return
+    for model in dict.fromkeys(entry.model for entry in _models(patient.recipe)):
+        if not Path(model).is_dir():
+            yield from _access(model, bool(token))
+
+
+def _access(model: str, has_token: bool) -> Iterator[Finding]:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().auth_check(model)
+    except GatedRepoError:
+        if has_token:
+            remedy = f"ask for access at https://huggingface.co/{model}"
+        else:
+            remedy = "hf auth login, or set HF_TOKEN"
+        yield Finding("problem", model, "is gated and this token does not open it", remedy)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        yield Finding("warning", model, f"the hub does not answer for it: {reason}")
+
+
+def templates(patient: Patient) -> Iterator[Finding]:
+    """Renders a prompt with and without a system turn, and an answer, for every model."""
+    for entry in _models(patient.recipe):
+        subject = f"template of {entry.place}"
+        try:
+            tokenizer = _tokenizer(entry)
+        except ModelError as error:
+            if Path(entry.model).is_dir():
+                yield Finding("problem", subject, str(error).splitlines()[0])
+            else:
+                yield Finding("warning", subject, f"not checked: {entry.model} is not at hand")
+            continue
+        yield from _template(subject, tokenizer, fold_system=entry.fold_system)
+
+
+def _template(
+    subject: str, tokenizer: PreTrainedTokenizerBase, *, fold_system: bool
+) -> Iterator[Finding]:
+    from wrpo.chat import end_of_turn_ids, render_answer, render_prompt
+    from wrpo.chat_tokens import adds_bos
+
+    try:
+        prompt, answer = render_answer(tokenizer, [_USER], _ANSWER, fold_system=fold_system)
+        ends = end_of_turn_ids(tokenizer)
+    except TemplateError as error:
+        yield Finding("problem", subject, str(error), "set chat_template to one that can")
+        return
+    bos, wanted = prompt.count(tokenizer.bos_token_id), int(adds_bos(tokenizer))
+    closing = sum(answer.count(end) for end in ends)
+    counts = f"BOS {bos}, end of turn {closing}"
+    if bos > 1 or bos < wanted or closing != 1 or answer[-1] not in ends:
+        yield Finding("problem", subject, f"{counts}; one each is right", "set chat_template")
+        return
+    try:
+        render_prompt(tokenizer, [_SYSTEM, _USER], fold_system=fold_system)
+    except TemplateError:
+        message = f"{counts}; it takes no system turn, and prompts with one will be dropped"
+        yield Finding("warning", subject, message, "set fold_system: true for this model")
+        return
+    how = "system turn folded into the user's" if fold_system else "takes a system turn"
+    yield Finding("ok", subject, f"{counts}; {how}")
+
+
+def _tokenizer(entry: _Chatting) -> PreTrainedTokenizerBase:
+    from wrpo.chat import load_tokenizer
+
+    return load_tokenizer(
+        entry.model,
+        revision=entry.revision,
+        chat_template=str(entry.template) if entry.template else None,
+        trust_remote_code=entry.trust_remote_code,
+    )
+
+
+def _models(recipe: Recipe) -> list[_Chatting]:
+    """Every model whose chats are rendered here."""
+    found = [
+        _Chatting(
+            place,
+            entry.model,
+            entry.revision,
+            entry.chat_template,
+            entry.fold_system,
+            entry.trust_remote_code,
+        )
+        for place, entry in [
+            *((f"sources.{name}", entry) for name, entry in recipe.sources.items()),
+            ("target", recipe.target),
+        ]
+        if place == "target" or not resolved_engine(recipe, place[8:]).sends_messages
+    ]
+    for name, reward in recipe.rewards.items():
+        if isinstance(reward, ModelReward):
+            found.append(
+                _Chatting(
+                    f"rewards.{name}",
+                    reward.model,
+                    reward.revision,
+                    reward.chat_template,
+                    reward.fold_system,
+                    getattr(reward, "trust_remote_code", False),
+                )
+            )
+    return found

@@ -1,0 +1,157 @@
+"""Datasets, servers, judges, the sandbox and rewards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from wrpo.doctor.findings import Finding, Patient
+from wrpo.errors import SandboxError
+from wrpo.pricing.shapes import shape_of
+from wrpo.pricing.throughput import devices
+from wrpo.recipe.reward_sections import CodeReward, ModelReward
+from wrpo.sampling import resolved_engine
+
+_ANSWER_SECONDS = 10
+_REWARD_SECONDS = 1800
+_LARGE_ON_A_CPU = 1e9
+"""Parameters above which a reward is not tried without a GPU."""
+
+
+def datasets(patient: Patient) -> Iterator[Finding]:
+    """Local files are there; datasets of the hub are known to it."""
+    prompts = patient.recipe.prompts
+    named = {f"prompts.datasets.{name}": entry.path for name, entry in prompts.datasets.items()}
+    for table, imported in patient.recipe.build.imported.tables().items():
+        named[f"build.imported.{table}"] = imported.path
+    for place, path in named.items():
+        if Path(path).exists():
+            yield Finding("ok", place, f"{path} is there")
+        elif Path(path).suffix in (".jsonl", ".json", ".parquet", ".csv"):
+            yield Finding("problem", place, f"no file {path}", "correct the path")
+        elif patient.hub:
+            yield _hub_dataset(place, path)
+
+
+def _hub_dataset(place: str, path: str) -> Finding:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        HfApi().dataset_info(path, timeout=_ANSWER_SECONDS)
+    except (RepositoryNotFoundError, HFValidationError):
+        return Finding("problem", place, f"the hub has no dataset {path}", "correct the path")
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Finding("warning", place, f"{path}: the hub does not answer: {first}")
+    return Finding("ok", place, f"the hub has {path}")
+
+
+def servers(patient: Patient) -> Iterator[Finding]:
+    """Sources behind an API and judges: the key's variable is set, and each endpoint answers."""
+    recipe = patient.recipe
+    named = [
+        (f"sources.{name}", engine.endpoints, engine.api_key_env)
+        for name in recipe.sources
+        if (engine := resolved_engine(recipe, name)).backend == "openai"
+    ]
+    named += [
+        (f"judges.{name}", judge.endpoints, judge.api_key_env)
+        for name, judge in recipe.judges.items()
+    ]
+    for place, endpoints, variable in named:
+        if variable and not os.environ.get(variable):
+            remedy = f"export {variable}=..."
+            yield Finding("problem", place, f"the variable {variable} is not set", remedy)
+        for endpoint in [] if patient.offline else endpoints:
+            yield _endpoint(place, endpoint, os.environ.get(variable) if variable else None)
+
+
+def hub_answers() -> bool:
+    """Whether the model hub answers soon; asked before its client retries for minutes."""
+    url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _endpoint(place: str, url: str, key: str | None) -> Finding:
+    request = urllib.request.Request(f"{url}/models")
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS):
+            return Finding("ok", place, f"{url} answers")
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return Finding("problem", place, f"{url} refuses the key ({error.code})", "set another")
+        return Finding("warning", place, f"{url}/models answers with {error.code}")
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return Finding("problem", place, f"{url} does not answer: {reason}", "start the server")
+
+
+def sandbox(patient: Patient) -> Iterator[Finding]:
+    """Tries the walls, where the recipe runs programs."""
+    rewards = [r for r in patient.recipe.rewards.values() if isinstance(r, CodeReward)]
+    isolated = [reward for reward in rewards if reward.sandbox == "bubblewrap"]
+    if rewards and not isolated:
+        message = "answers run with your rights: sandbox: none-i-accept-the-risk"
+        yield Finding("warning", "sandbox", message)
+    if not isolated:
+        return
+    from wrpo.sandbox import Sandbox
+
+    try:
+        Sandbox()
+    except SandboxError as error:
+        yield Finding("problem", "sandbox", str(error))
+        return
+    yield Finding("ok", "sandbox", "bubblewrap's walls hold")
+
+
+def rewards(patient: Patient) -> Iterator[Finding]:
+    """Scores of each reward model at batch 1 and batch B, in a process of their own."""
+    models = {
+        name: reward
+        for name, reward in patient.recipe.rewards.items()
+        if isinstance(reward, ModelReward)
+    }
+    for name, reward in models.items():
+        shape = shape_of(reward.model, revision=reward.revision)
+        away = shape is None or "config.json" not in shape.basis
+        if away or (not devices() and shape and shape.parameters > _LARGE_ON_A_CPU):
+            why = "its files are not here" if away else "it is large and there is no GPU"
+            remedy = "python -m data_construction.reward_parity does it anyway"
+            yield Finding("warning", f"rewards.{name}", f"batches not compared: {why}", remedy)
+            return
+    if models:
+        yield from _parity(patient)
+
+
+def _parity(patient: Patient) -> Iterator[Finding]:
+    command = [sys.executable, "-m", "data_construction.reward_parity", *patient.command_line]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_REWARD_SECONDS)
+    if done.returncode:
+        tail = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        yield Finding("problem", "rewards", tail[0])
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            found = json.loads(line)
+            name, message = f"rewards.{found['reward']}", found["message"]
+            yield Finding("ok" if found["ok"] else "problem", name, message)
