@@ -7,9 +7,10 @@ machine can make one; who does which part is decided outside.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_construction.dropped import answers_lost
@@ -65,22 +66,32 @@ class PartSampler:
         recipe: the recipe.
         source: a source's name, or `target`.
         limit: only so many prompts, in a folder of their own.
+        inputs: finished folders that another process has checked, by stage name.
+        folder: where parts go; unset: the stage's own.
 
     Raises:
         RecipeError: no source of that name.
     """
 
-    def __init__(self, recipe: Recipe, source: str, *, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: str,
+        *,
+        limit: int | None = None,
+        inputs: Mapping[str, Path] | None = None,
+        folder: StageFolder | None = None,
+    ) -> None:
         self.recipe = recipe
         self.source = source
         self.limit = limit
-        self.pipeline = Pipeline(recipe)
+        self.pipeline = Pipeline(recipe, given=inputs)
         self.entry = sampling_model(recipe, source)
         self.sampling = resolved_sampling(recipe, source)
         self.engine_settings = resolved_engine(recipe, source)
         self.by_domain = sampling_by_domain(recipe, source)
         self.stage = f"sample/{source}"
-        self.folder = self._folder()
+        self.folder = folder or self._folder()
         self._open: dict[int, _OpenPart] = {}
         self._fresh = (0, 0)
         self._speed = MeasuredSpeed(recipe, source, self.engine_settings)

@@ -16,21 +16,23 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import closing
 
 from data_construction.dataset_answers import GivenAnswers
 from data_construction.dropped import DroppedAnswers
+from data_construction.executors.sampling import sample_on_ray
 from data_construction.part_sampler import PartSampler, WrittenPart
 from data_construction.sample_progress import AnswerBar
 from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.sampling import answering_sources
+from wrpo.stopping import end_children, run_command
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,10 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
         if done:
             logger.info("%s: resuming, %d parts of %d to do", stage, len(todo), parts)
         dropped = DroppedAnswers(sampler)
-        if todo:
+        executor = sampler.recipe.executor
+        if todo and isinstance(executor, RayExecutor):
+            sample_on_ray(sampler, executor, todo, dropped)
+        elif todo:
             with (
                 AnswerBar(sampler, todo) as bar,
                 closing(_parts(sampler, todo, shard, bar)) as made,
@@ -108,7 +113,7 @@ def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
         command = [sys.executable, "-m", "data_construction.sample", "--recipe", str(args.recipe)]
         command += ["--source", source, "--shard", str(args.shard)]
         command += ["--limit", str(args.limit)] if args.limit else []
-        status = subprocess.run([*command, *args.overrides]).returncode
+        status = run_command([*command, *args.overrides])
         if status:
             sys.exit(status)
 
@@ -151,6 +156,7 @@ def main() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
+    end_children()
     # Collecting vLLM's objects at exit costs seconds; everything is written by now.
     os._exit(0)
 

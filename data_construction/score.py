@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from data_construction.dropped import check_dropped
+from data_construction.executors.scoring import score_on_ray
 from data_construction.joint_parts import Part, joint_parts
 from data_construction.scorer import ScoredPart, Scorer
 from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.recipe import Recipe
+from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.sampling import answering_sources, check_source
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
@@ -64,10 +66,18 @@ class ScoreStage:
             DataError: more than `score.max_dropped_share` of the answers are dropped.
         """
         _, rows, dropped = scored
-        self._total += len(rows) + len(dropped)
+        self.count(len(rows), dropped)
+        self.folder.write_part(scored.part.number, rows, SCORES, dropped=dropped)
+
+    def count(self, kept: int, dropped: list[Row]) -> None:
+        """Counts the rows of one part.
+
+        Raises:
+            DataError: more than `score.max_dropped_share` of the answers are dropped.
+        """
+        self._total += kept + len(dropped)
         self._dropped += dropped
         check_dropped(self.folder, self._dropped, total=self._total, limit=self._limit)
-        self.folder.write_part(scored.part.number, rows, SCORES, dropped=dropped)
 
     def finish(self, shard: Shard) -> None:
         """Completes the stage once all parts are there."""
@@ -92,10 +102,13 @@ def score_sources(
         for stage in stages:
             locks.enter_context(stage.folder.lock(shard.lock_name))
         todo = [part for stage in stages for part in stage.todo(shard)]
-        by_source = {stage.source: stage for stage in stages}
-        work = (scorer or Scorer(recipe))(joint_parts(todo))
-        for scored in tqdm(work, total=len(todo), unit="part", desc="score"):
-            by_source[scored.part.source].write(scored)
+        if todo and isinstance(recipe.executor, RayExecutor):
+            score_on_ray(recipe, recipe.executor, stages, joint_parts(todo))
+        else:
+            by_source = {stage.source: stage for stage in stages}
+            work = (scorer or Scorer(recipe))(joint_parts(todo))
+            for scored in tqdm(work, total=len(todo), unit="part", desc="score"):
+                by_source[scored.part.source].write(scored)
         for stage in stages:
             stage.finish(shard)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_construction.joint_parts import Part
@@ -32,10 +33,14 @@ class Scorer:
     """The rewards of a recipe, loaded when the first answers come.
 
     It is made from the recipe alone, so that any process can make one and be given work.
+
+    Args:
+        inputs: finished folders that another process has checked, by stage name.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, *, inputs: Mapping[str, Path] | None = None) -> None:
         self.recipe = recipe
+        self._pipeline = Pipeline(recipe, given=inputs)
         self._rewards: dict[str, RewardModel] | None = None
         self._prompts: PromptLookup | None = None
 
@@ -73,7 +78,7 @@ class Scorer:
 
         if self._rewards is None:
             self._rewards = {
-                name: load_reward(settings, self.recipe)
+                name: load_reward(settings, self._pipeline)
                 for name, settings in self.recipe.rewards.items()
             }
         return self._rewards
@@ -82,7 +87,7 @@ class Scorer:
     def prompts(self) -> PromptLookup:
         """The prompts of the run."""
         if self._prompts is None:
-            self._prompts = PromptLookup(Pipeline(self.recipe).finished("prompts"))
+            self._prompts = PromptLookup(self._pipeline.finished("prompts"))
         return self._prompts
 
     def _unscorable(self, prompt: Row, answer: Row) -> tuple[str, str] | None:

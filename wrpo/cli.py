@@ -12,10 +12,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from wrpo.errors import WRPOError
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stages import remember_command_line
+from wrpo.stopping import TERMINATED, Terminated, end_children, on_sigterm_stop
 
 DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2
@@ -58,14 +60,18 @@ def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Re
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Runs a command; what the user can mend ends as one message and exit code 2."""
+    """Runs a command; what the user can mend ends as one message and exit code 2.
+
+    SIGTERM and Ctrl-C end it and all that it has started, with exit code 143 or 130.
+    """
     configure_logging()
+    on_sigterm_stop()
     try:
         main()
     except WRPOError as error:
         _stop(f"error: {error}", USER_ERROR)
-    except KeyboardInterrupt:
-        _stop("stopped; run the same command again to go on where it was", 130)
+    except KeyboardInterrupt as interrupt:
+        _leave(TERMINATED if isinstance(interrupt, Terminated) else 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
@@ -75,6 +81,16 @@ def run_main(main: Callable[[], None]) -> None:
             "make room or allow writing, then run the same command again",
             USER_ERROR,
         )
+
+
+def _leave(code: int) -> NoReturn:
+    """Leaves at once: engines that lie in ruins would make the interpreter's own exit slow."""
+    end_children()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.write("\nstopped; run the same command again to go on where it was\n")
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def configure_logging() -> None:

@@ -81,7 +81,7 @@ class StageFolder:
         self, part: int, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
     ) -> None:
         """Writes one part; its dropped rows go first, so that the part marks both as done."""
-        dropped_path = self.path / f"dropped-{part:05d}.parquet"
+        dropped_path = self.path / dropped_name(part)
         if dropped:
             write_parquet(dropped_path, dropped, DROPPED)
         else:
@@ -177,6 +177,11 @@ class StageFolder:
         with replacing(self.path / MANIFEST) as partial:
             text = json.dumps(manifest, indent=1, ensure_ascii=False)
             partial.write_text(text, encoding="utf-8")
+
+
+def dropped_name(part: int) -> str:
+    """File name of the dropped rows of one part, until the stage is complete."""
+    return f"dropped-{part:05d}.parquet"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ anywhere upstream shows.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -78,10 +79,16 @@ class Stage:
 
 
 class Pipeline:
-    """The stages of one recipe in the order in which they run."""
+    """The stages of one recipe in the order in which they run.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        given: finished folders that another process has checked; they are not checked again, as the
+            files that their keys are made of need not be on this machine.
+    """
+
+    def __init__(self, recipe: Recipe, *, given: Mapping[str, Path] | None = None) -> None:
         self.recipe = recipe
+        self._given = given or {}
         self.stages: dict[str, Stage] = {stage.name: stage for stage in _stages(recipe)}
 
     def __getitem__(self, name: str) -> Stage:
@@ -116,6 +123,8 @@ class Pipeline:
             MissingInputError: it is not there or not complete; names the command that makes it.
             StageError: it was made with other settings than the recipe now says.
         """
+        if name in self._given:
+            return self._given[name]
         state = self.state(name)
         if state == "done":
             return self._reused(name) or self.folder(name)

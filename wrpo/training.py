@@ -16,6 +16,7 @@ from wrpo.model_saving import save_model
 from wrpo.recipe.sampling_sections import Model
 from wrpo.recipe.training_sections import Lora, Training
 from wrpo.stage_folder import StageFolder
+from wrpo.stopping import Terminated
 from wrpo.tracking import tracking_arguments
 
 if TYPE_CHECKING:
@@ -154,10 +155,14 @@ def train_and_save(
     The model folder holds merged weights, so that samplers and evaluation need no adapter.
 
     load_base: loads in full precision what was quantised for training.
+
+    Raises:
+        Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
     from transformers.trainer_utils import get_last_checkpoint
 
     from wrpo.metrics_callback import MetricsFile
+    from wrpo.preemption import StopsAtSigterm
 
     trainer.add_callback(MetricsFile(folder.path / METRICS))
     checkpoints = folder.path / CHECKPOINTS
@@ -165,7 +170,11 @@ def train_and_save(
     if last:
         logger.info("resuming from %s", last)
     with writing(folder):
+        preemption = StopsAtSigterm(trainer)
+        trainer.add_callback(preemption)
         result = trainer.train(resume_from_checkpoint=last)
+        if preemption.stopped:
+            raise Terminated
         save_model(trainer, folder.path / MODEL, load_base=load_base)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from wrpo.recipe import Recipe
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.reward_sections import (
     AnswerReward,
@@ -15,6 +14,7 @@ from wrpo.recipe.reward_sections import (
     MathReward,
     Reward,
 )
+from wrpo.stages import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class RewardModel(Protocol):
     def score(self, candidates: list[Candidate]) -> list[float | Refusal]: ...
 
 
-def load_reward(settings: Reward, recipe: Recipe | None = None) -> RewardModel:
+def load_reward(settings: Reward, pipeline: Pipeline | None = None) -> RewardModel:
     """The reward that a recipe entry describes.
 
     Args:
-        recipe: where a judge and the answers of its opponent are found; the others need none.
+        pipeline: where a judge and the answers of its opponent are found; the others need none.
     """
     if isinstance(settings, JudgeReward):
         from data_construction.rewards.judge import load_judge_reward
 
-        if recipe is None:
+        if pipeline is None:
             raise TypeError("a judge needs the recipe that names it")
-        return load_judge_reward(settings, recipe)
+        return load_judge_reward(settings, pipeline)
     if isinstance(settings, AnswerReward):
         from data_construction.rewards.answer import AnswerVerifier
 

@@ -14,7 +14,6 @@ from data_construction.rewards.judge_comparison import Comparison
 from data_construction.rewards.judge_grade import Grade
 from wrpo.judging import Judge, JudgementCache, JudgeRequest, Verdict
 from wrpo.openai_servers import api_key
-from wrpo.recipe import Recipe
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
 from wrpo.stages import Pipeline
@@ -103,15 +102,16 @@ class JudgeScores:
         return fmean(means)
 
 
-def load_judge_reward(settings: JudgeReward, recipe: Recipe) -> JudgeScores:
+def load_judge_reward(settings: JudgeReward, pipeline: Pipeline) -> JudgeScores:
     """The reward of a recipe entry.
 
     Raises:
         MissingInputError: the opponent is not sampled yet.
     """
+    recipe = pipeline.recipe
     question: Question = Grade(settings, recipe.judges[settings.judge])
     if settings.opponent is not None:
-        folder = Pipeline(recipe).finished(f"sample/{settings.opponent}")
+        folder = pipeline.finished(f"sample/{settings.opponent}")
         question = Comparison(settings, RowLookup(folder))
     cache = recipe.runs / "judgements.sqlite"
     return JudgeScores(settings, recipe.judges[settings.judge], question, cache)

@@ -118,7 +118,7 @@ def who_beats_whom(
     ]
     header = ["row wins over", *board.models]
     return [
-        Heading(f"Who beats whom on {board.task}"),
+        Heading(f"Who beats whom on {board.task}", 3),
         Paragraph(f"By {board.primary}, on {len(board.ids)} prompts."),
         Table(header, rows, strong=fused_row(board.models)),
         Paragraph(WINS_NOTE, "note"),

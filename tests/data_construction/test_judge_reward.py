@@ -55,7 +55,7 @@ def judged(write_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
 
 def score(recipe: Recipe, *answers: str) -> list[float | Refusal]:
     messages = [{"role": "user", "content": "Say {{answer}}."}]
-    reward = load_reward(recipe.rewards["style"], recipe)
+    reward = load_reward(recipe.rewards["style"], Pipeline(recipe))
     return reward.score([Candidate(messages, answer, None, "p") for answer in answers])
 
 
@@ -127,7 +127,7 @@ def test_a_key_that_is_not_set_is_one_error_before_anything_is_sent(serve, judge
     server = serve(grade_by_length)
     recipe = judged(server, {"api_key_env": "NO_SUCH_KEY_HERE"})
     with pytest.raises(RecipeError, match=r"judges.strict.api_key_env: \$NO_SUCH_KEY_HERE is not"):
-        load_reward(recipe.rewards["style"], recipe)
+        load_reward(recipe.rewards["style"], Pipeline(recipe))
     assert server.seen == []
 
 

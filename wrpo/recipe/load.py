@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
 from wrpo.local_paths import is_file
+from wrpo.recipe.executor_sections import EXECUTOR_TYPES
 from wrpo.recipe.reward_sections import REWARD_TYPES
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.training_sections import Preference
@@ -215,9 +216,11 @@ def _explain(error: ValidationError, located: Located) -> str:
 
 
 def _without_tags(path: tuple[str, ...], located: Located) -> list[str]:
-    """Drops the union tag that pydantic puts into the location of a reward."""
+    """Drops the union tag that pydantic puts into the location of a reward or the executor."""
     if len(path) > 2 and path[0] == "rewards" and path[2] in REWARD_TYPES:
         return [*path[:2], *path[3:]]
+    if len(path) > 1 and path[0] == "executor" and path[1] in EXECUTOR_TYPES:
+        return [path[0], *path[2:]]
     return list(path)
 
 

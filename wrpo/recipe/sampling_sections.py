@@ -81,6 +81,11 @@ class VLLMSettings(Section):
     )
     prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
 
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs that one copy of the model occupies."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
 
 class Engine(VLLMSettings):
     """How sampling runs; no field here changes what is asked of the model.
@@ -127,6 +132,11 @@ class Engine(VLLMSettings):
     def sends_messages(self) -> bool:
         """Whether the server renders the chat, so that no tokenizer is needed here."""
         return self.backend == "openai" and self.api == "chat"
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs that one engine of this machine occupies; none where servers do the work."""
+        return 0 if self.backend == "openai" else super().gpus_per_replica
 
 
 if TYPE_CHECKING:  # type checkers see the fields; at run time each of them may be unset

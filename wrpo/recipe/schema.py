@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from wrpo.recipe.executor_sections import Executor, LocalExecutor
 from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
@@ -67,10 +68,19 @@ class DomainRules(Section):
     )
 
 
+class ScoreEngine(Section):
+    """How scoring is spread."""
+
+    replicas: int | None = Field(
+        None, ge=1, description="Ray: actors, each with all rewards; unset: as many as fit."
+    )
+
+
 class Score(Section):
     """How scoring deals with bad rows."""
 
     max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+    engine: ScoreEngine = Field(default_factory=ScoreEngine, description="Speed only.")
 
 
 class Build(Section):
@@ -138,6 +148,9 @@ class Recipe(Section):
     reuse: str | None = Field(
         None, description="Another run whose finished stages serve where their keys are equal."
     )
+    executor: Executor = Field(
+        default_factory=LocalExecutor, description="Where sampling and scoring run; speed only."
+    )
     seed: int = Field(42, ge=0, description="Seed of splits, sampling and training.")
     sources: dict[str, Source] = Field(min_length=1, description="The teachers, by name.")
     target: Model = Field(description="The model that learns.")
@@ -172,10 +185,10 @@ class Recipe(Section):
     def _distinct_names(self) -> Recipe:
         given = dataset_answers(self.prompts)
         self._names(dict.fromkeys(given))
-        for what, names in (("a source and an arm", self.arms), ("two sources", given)):
+        for what, names in (("both a source and an arm", self.arms), ("two sources", given)):
             both = sorted(set(self.sources) & set(names))
             if both:
-                raise ValueError(f"{both} name both {what}; rename one")
+                raise ValueError(f"{both} name {what}; rename one")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,71 @@
+"""What a stage hands to an executor: which parts, how to make them, what a maker needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import StageFolder
+
+
+class PartPlace(NamedTuple):
+    """One part of one stage."""
+
+    stage: str
+    part: int
+
+
+Unit = tuple[PartPlace, ...]
+"""Parts that are made together; most often one."""
+
+PartMaker = Callable[[Iterable[Unit]], None]
+"""Makes units and writes their parts; asks for the next unit when it has room for it.
+
+It may have several in hand. When no more come it finishes those and returns; it may be called
+again."""
+
+Folders = Mapping[str, Path]
+"""Finished stage folders by stage name."""
+
+OpenMaker = Callable[[Recipe, Folders, Mapping[str, StageFolder]], PartMaker]
+"""Loads models and returns the maker: (recipe, inputs, folders to write into by stage).
+
+Importable, as it is called on other machines."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one maker occupies, on one machine."""
+
+    gpus: int
+    cpus: int
+
+
+@dataclass(frozen=True)
+class PartsJob:
+    """The unfinished parts of one stage, or of several that are made together.
+
+    Attributes:
+        name: for messages and the progress bar.
+        folders: where the parts go, by stage.
+        inputs: finished folders that the maker reads.
+        same_part: for a stage, the input of which a part needs only the file of its own number.
+        replicas: how many makers; None: as many as fit.
+        gpus: GPUs of a maker where the cluster has any; 0: it needs none.
+        dropped_limit: called with a stage and its part once that part is home; stops the job by
+            an error when too much is dropped.
+    """
+
+    name: str
+    recipe: Recipe
+    folders: Mapping[str, StageFolder]
+    units: Sequence[Unit]
+    inputs: Folders
+    open_maker: OpenMaker
+    replicas: int | None
+    gpus: int
+    dropped_limit: Callable[[str, int], None]
+    same_part: Mapping[str, str] = field(default_factory=dict)

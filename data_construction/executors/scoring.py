@@ -1,0 +1,95 @@
+"""Scoring by the actors of a Ray cluster: all rewards of the recipe in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
+from data_construction.joint_parts import Part
+from data_construction.scorer import Scorer
+from wrpo.recipe import Recipe
+from wrpo.recipe.executor_sections import RayExecutor
+from wrpo.recipe.judge_reward_section import JudgeReward
+from wrpo.recipe.reward_sections import ClassifierEngine, ModelReward
+from wrpo.stage_folder import StageFolder, dropped_name
+from wrpo.stages import Pipeline
+from wrpo.tables import SCORES, Row, part_name, read_parquet, read_table
+
+
+class CountingStage(Protocol):
+    """The score stage of one source: its folder, and its count of kept and dropped rows."""
+
+    name: str
+    source: str
+    folder: StageFolder
+
+    def count(self, kept: int, dropped: list[Row]) -> None: ...
+
+
+def score_on_ray(
+    recipe: Recipe,
+    executor: RayExecutor,
+    stages: Sequence[CountingStage],
+    groups: Iterable[Sequence[Part]],
+) -> None:
+    """Scores groups of parts that share prompts; a group goes to one actor.
+
+    Raises:
+        WRPOError: see `run_on_ray`; and where too many answers are dropped.
+    """
+    from data_construction.executors import run_on_ray
+
+    by_name = {stage.name: stage for stage in stages}
+
+    def count(name: str, part: int) -> None:
+        folder = by_name[name].folder.path
+        dropped = folder / dropped_name(part)
+        kept = read_table(folder / part_name(part), columns=[]).num_rows
+        by_name[name].count(kept, read_parquet(dropped) if dropped.exists() else [])
+
+    pipeline = Pipeline(recipe)
+    inputs = {name for stage in stages for name in pipeline[stage.name].inputs}
+    opponents = {r.opponent for r in recipe.rewards.values() if isinstance(r, JudgeReward)}
+    samples = {
+        stage.name: f"sample/{stage.source}" for stage in stages if stage.source not in opponents
+    }
+    run_on_ray(
+        PartsJob(
+            name="score" if len(stages) > 1 else stages[0].name,
+            recipe=recipe,
+            folders={stage.name: stage.folder for stage in stages},
+            units=[
+                tuple(PartPlace(f"score/{part.source}", part.number) for part in group)
+                for group in groups
+            ],
+            inputs={name: pipeline.finished(name) for name in sorted(inputs)},
+            open_maker=_open,
+            replicas=recipe.score.engine.replicas,
+            gpus=_gpus(recipe),
+            dropped_limit=count,
+            same_part=samples,
+        ),
+        executor,
+    )
+
+
+def _gpus(recipe: Recipe) -> int:
+    """One for all models, unless one of them is spread over several."""
+    engines = [r.engine for r in recipe.rewards.values() if isinstance(r, ModelReward)]
+    spread = [e.gpus_per_replica for e in engines if isinstance(e, ClassifierEngine)]
+    return max([1, *spread]) if engines else 0
+
+
+def _open(recipe: Recipe, inputs: Folders, outputs: Mapping[str, StageFolder]) -> PartMaker:
+    scorer = Scorer(recipe, inputs=inputs)
+
+    def make(units: Iterable[Unit]) -> None:
+        for part, rows, dropped in scorer([_part(place) for place in unit] for unit in units):
+            outputs[f"score/{part.source}"].write_part(part.number, rows, SCORES, dropped=dropped)
+
+    def _part(place: PartPlace) -> Part:
+        source = place.stage.removeprefix("score/")
+        return Part(source, place.part, inputs[f"sample/{source}"] / part_name(place.part))
+
+    return make

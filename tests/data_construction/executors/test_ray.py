@@ -1,0 +1,112 @@
+"""The pool of Ray actors, on a real cluster of two nodes, with a stage that needs no model."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_construction.executors import run_on_ray
+from data_construction.executors.transport import ThroughShared
+from tests.data_construction.executors.toy_job import STAGE, scored, toy_job
+from tests.recipe_files import tiny_recipe
+from wrpo.errors import DataError, RecipeError, StageError
+from wrpo.recipe import Recipe
+from wrpo.recipe.executor_sections import RayExecutor
+from wrpo.tables import SCORES, read_rows
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(two_nodes: str, toy_once: Path, tmp_path: Path) -> Callable[..., list[float]]:
+    """Runs a toy job and returns the scores of its rows."""
+    for marker in toy_once.iterdir():
+        marker.unlink()
+    recipe: Recipe = tiny_recipe(tmp_path)
+
+    def run_toy(words: list[str], limit=lambda stage, part: None, **executor) -> list[float]:
+        job = toy_job(recipe, tmp_path, words, limit)
+        run_on_ray(job, RayExecutor(type="ray", address=two_nodes, **executor))
+        folder = job.folders[STAGE]
+        assert folder.finish_parts(len(words))
+        return [row["score"] for row in read_rows(folder.path)]
+
+    return run_toy
+
+
+def test_both_nodes_make_every_part_once_though_workers_die(run) -> None:
+    words = ["", "die once", "", "", "die once", *[""] * 15]
+    assert run(words) == list(range(20))
+
+
+def test_parts_and_inputs_travel_through_a_shared_folder(run, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    seen = []
+    words = ["", "drop", "die once", "", ""]
+    found = run(words, lambda _, part: seen.append(part), shared=f"file://{shared}")
+    assert found == [0, 2, 3, 4]
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    left = [path for path in shared.rglob("*") if path.is_file() and "inputs" not in path.parts]
+    assert left == []
+
+
+def test_parts_that_a_killed_driver_left_in_the_shared_folder_are_brought_home(
+    tmp_path: Path,
+) -> None:
+    url = f"file://{tmp_path / 'shared'}"
+    seen = []
+    job = toy_job(tiny_recipe(tmp_path), tmp_path, ["", ""], lambda _, part: seen.append(part))
+    worker = ThroughShared(job, url).workers_side()
+    with worker.workplace() as (_, outputs):
+        for unit in job.units:
+            outputs[STAGE].write_part(unit[0].part, [scored(unit[0].part, "")], SCORES)
+            worker.deliver(unit[0])
+    assert not job.folders[STAGE].done_parts()
+    # Nothing is left to make, so that no cluster is needed.
+    run_on_ray(job, RayExecutor(type="ray", address="127.0.0.1:1", shared=url))
+    assert [row["score"] for row in read_rows(tmp_path / "out")] == seen == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("die", r"part 1 of score/one has lost 3 workers"), ("bug", "ZeroDivisionError: a bug")],
+)
+def test_a_part_that_keeps_killing_workers_stops_the_stage_when_the_rest_is_made(
+    run, tmp_path: Path, word: str, message: str
+) -> None:
+    with pytest.raises(StageError, match=message):
+        run(["", word, "", "", "", ""])
+    made = {row["score"] for row in read_rows(tmp_path / "out")}
+    assert made == {0, 2, 3, 4, 5}
+
+
+def test_what_the_user_can_mend_stops_the_stage_at_once(run) -> None:
+    with pytest.raises(DataError, match="the toy is broken; mend it"):
+        run(["user error"])
+
+
+def test_the_driver_counts_dropped_rows_as_parts_come_home(run) -> None:
+    def limit(stage: str, part: int) -> None:
+        raise DataError(f"part {part} of {stage}: too many rows dropped")
+
+    with pytest.raises(DataError, match="too many"):
+        run(["drop", ""], limit)
+
+
+def test_a_replica_that_fits_nowhere_is_refused_instead_of_waiting(run) -> None:
+    with pytest.raises(StageError, match="a replica needs 0 GPUs and 2 CPUs on one machine"):
+        run([""], cpus_per_replica=2)
+
+
+def test_no_cluster_at_the_address(tmp_path: Path) -> None:
+    job = toy_job(tiny_recipe(tmp_path), tmp_path, [""], print)
+    with pytest.raises(RecipeError, match=r"no Ray cluster answers at 127.0.0.1:1"):
+        run_on_ray(job, RayExecutor(type="ray", address="127.0.0.1:1"))
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    job = toy_job(tiny_recipe(tmp_path), tmp_path, [""], print)
+    with pytest.raises(RecipeError, match=r"pip install 'wrpo\[ray\]'"):
+        run_on_ray(job, RayExecutor(type="ray"))

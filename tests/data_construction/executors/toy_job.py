@@ -1,0 +1,94 @@
+"""A stage without models: part N has a few rows that say N. Rows of its input say what happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from data_construction.executors import PartMaker, PartPlace, PartsJob, Unit
+from wrpo.errors import DataError
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import StageFolder
+from wrpo.tables import SCORES, Row, dropped_row, part_name, read_parquet
+
+STAGE, INPUT = "score/one", "sample/one"
+
+
+def open_toy(
+    recipe: Recipe, inputs: Mapping[str, Path], outputs: Mapping[str, StageFolder]
+) -> PartMaker:
+    """Makes each part from the part of its input, with two units in hand where it can."""
+    once = Path(os.environ["TOY_ONCE"])
+
+    def work(units: Iterable[Unit]) -> None:
+        open_units: list[Unit] = []
+        for unit in units:
+            open_units.append(unit)
+            if len(open_units) == 2:
+                make(open_units.pop(0))
+        for unit in open_units:
+            make(unit)
+
+    def make(unit: Unit) -> None:
+        for stage, part in unit:
+            (row,) = read_parquet(inputs[INPUT] / part_name(part))
+            what = row["heads"][0]["name"]
+            if what == "die" or (what == "die once" and _first(once / str(part))):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if what == "user error":
+                raise DataError("the toy is broken; mend it")
+            if what == "bug":
+                raise ZeroDivisionError("a bug")
+            dropped = [dropped_row(row["prompt_id"], "toy")] if what == "drop" else None
+            outputs[stage].write_part(
+                part, [] if dropped else [scored(part, str(recipe.seed))], SCORES, dropped=dropped
+            )
+
+    return work
+
+
+def _first(marker: Path) -> bool:
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def scored(part: int, word: str) -> Row:
+    """A row of part `part`; `word` tells the toy what to do with it."""
+    return {
+        "prompt_id": f"p{part:03d}",
+        "source": "one",
+        "index": 0,
+        "score": float(part),
+        "heads": [{"name": word, "value": 1.0}],
+    }
+
+
+def toy_job(
+    recipe: Recipe, folder: Path, words: list[str], limit: Callable[[str, int], None]
+) -> PartsJob:
+    """A job with one part per word."""
+    source = StageFolder(folder / "in", {"stage": "in"})
+    if not source.open():
+        for part, word in enumerate(words):
+            source.write_part(part, [scored(part, word)], SCORES)
+        source.finish_parts(len(words))
+    output = StageFolder(folder / "out", {"stage": "out"})
+    output.open(parts=len(words))
+    done = output.done_parts()
+    return PartsJob(
+        name=STAGE,
+        recipe=recipe,
+        folders={STAGE: output},
+        units=[(PartPlace(STAGE, part),) for part in range(len(words)) if part not in done],
+        inputs={INPUT: folder / "in"},
+        open_maker=open_toy,
+        replicas=None,
+        gpus=0,
+        dropped_limit=limit,
+        same_part={STAGE: INPUT},
+    )

@@ -1,0 +1,73 @@
+"""SIGTERM ends a command like Ctrl-C: parts that are finished stay, children do not.
+
+Batch systems send SIGTERM before they take a machine away (Slurm's time limit and preemption,
+spot instances, `docker stop`).
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import psutil
+
+TERMINATED = 128 + signal.SIGTERM
+_GRACE_S = 10.0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; what cleans up after Ctrl-C cleans up after it too."""
+
+
+def on_sigterm_stop() -> None:
+    """From now on SIGTERM raises `Terminated` in the main thread, once."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # Whoever sends it twice shall not break the cleaning up; SIGKILL is there for that.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def end_children() -> None:
+    """Ends every process that this one has started, and theirs: first SIGTERM, then SIGKILL."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        _send(child, signal.SIGTERM)
+    _, alive = psutil.wait_procs(children, timeout=_GRACE_S)
+    for child in alive:
+        _send(child, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=_GRACE_S)
+
+
+def run_command(command: Sequence[str]) -> int:
+    """Runs a command to its end and returns its exit code; it does not outlive this process.
+
+    `subprocess.run` would kill it outright on Ctrl-C, and what it has started would stay.
+    """
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            end_children()
+
+
+def _send(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+@contextmanager
+def keeping_signals() -> Iterator[None]:
+    """Gives SIGTERM and SIGINT back to this program after a library has taken them."""
+    ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
