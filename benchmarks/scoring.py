@@ -1,147 +1,232 @@
-"""CPU time of scoring: answers that share their prompt, over one conversation per forward pass.
+"""CPU time of scoring: all answers to a prompt together, over the public loop.
 
-Usage: python -m benchmarks.scoring [--prompts 2] [--agreement 1000]
+Usage: python -m benchmarks.scoring [--kinds demo uf long short] [--prompts 2] [--demo-prompts 200]
 
-Each prompt has five answers from each of four sources, scored source by source as the score stage
-does it. Public scoring scripts (SimPO's reward_model_annotate.py) run one conversation at a time.
-Both ways score the same random tokens with the same random classifier in float32, in turn, in one
-process and on one thread; times are CPU seconds of the process. With K answers per prompt the
-ratio of tokens, and so of times, stays below K.
+Each prompt has five answers from each of four sources. The public loop has the semantics of SimPO's
+reward_model_annotate.py: for each answer, chat template and tokeniser, one forward pass, `.item()`.
+The other way is the score stage's own, from text to numbers. Both use one classifier with random
+weights, in float32, in turn, in one process and on one thread; times are CPU seconds.
 
-The second part counts on how many prompts both ways find the same best answer of all sources, with
-a smaller classifier and answers cut to 32 tokens, so that many prompts take little time.
+demo   prompts, answers, tokeniser and shape of the demo's reward model: short rows, tiny model
+others lengths as in three kinds of data (`benchmarks.lengths`); hidden size 384, 6 layers
+
+Sharing prompts and equal answers leaves fewer tokens to compute. Where arithmetic dominates, as it
+does for real reward models, the ratio of tokens bounds the ratio of times.
 """
 
 import argparse
 import logging
+import random
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+)
 
 from benchmarks.lengths import KINDS, triple_lengths
-from data_construction.rewards.batches import (
-    Conversation,
-    packed_batch,
-    packed_places,
-    padded_batch,
-)
-from data_construction.rewards.network import Pooled, Whole, score_head, share_prompts
+from data_construction.rewards import Candidate, load_reward
+from data_construction.rewards.base import Refusal
+from tiny_world.habits import LETTERS, NUMBERS, TARGET, WORDS, answer
+from tiny_world.models import make_reward_model
+from tiny_world.world import SKILLS, Lexicon, draw_distinct_tasks
+from wrpo.recipe.reward_sections import ClassifierReward
 
 logger = logging.getLogger(__name__)
 
-VOCABULARY = 8192
 SOURCES, ANSWERS = 4, 5
-BATCH_TOKENS = 4096  # more leave the caches of a CPU
-SMALL, TINY = (384, 6), (64, 2)
+HIDDEN, LAYERS = 384, 6
+_CONTEXT = 8192
 
-Scorer = Callable[[list[Conversation]], list[float]]
-
-
-class Ways(NamedTuple):
-    """Scores of conversations, in their order, by the same weights."""
-
-    one_by_one: Scorer
-    shared: Scorer
+Scorer = Callable[[list[Candidate]], list[float]]
 
 
-def classifier(hidden: int, layers: int) -> LlamaForSequenceClassification:
-    """A random Llama with one label."""
+class Result(NamedTuple):
+    """Scores and CPU seconds of one way."""
+
+    scores: list[float]
+    seconds: float
+
+
+def demo_model(folder: Path) -> Path:
+    """The demo's reward model and tokeniser; training is cut to one step, which costs alike."""
+    lexicon, rng = Lexicon.from_seed(0), random.Random(0)
+    make_reward_model("reward", folder, lexicon=lexicon, rng=rng, steps_scale=0.0)
+    return folder
+
+
+def larger_model(folder: Path, tokenizer: Path) -> Path:
+    """A random Llama with the demo's tokeniser."""
+    words = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        num_key_value_heads=hidden // 64,
-        max_position_embeddings=4096,
+        vocab_size=len(words),
+        hidden_size=HIDDEN,
+        intermediate_size=HIDDEN * 8 // 3,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HIDDEN // 64,
+        num_key_value_heads=HIDDEN // 64,
+        max_position_embeddings=_CONTEXT,
         num_labels=1,
-        pad_token_id=0,
+        pad_token_id=words.pad_token_id,
     )
-    return LlamaForSequenceClassification(config).eval()
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
 
 
-def ways(hidden: int, layers: int) -> Ways:
-    """Both ways to score with one shape of classifier."""
-    plain, model = Whole(classifier(hidden, layers)), classifier(hidden, layers)
-    assert share_prompts(model, 4096) is None
-    pooled = Pooled(model.base_model, score_head(model))
-
-    def shared(rows: list[Conversation]) -> list[float]:
-        scores = [0.0] * len(rows)
-        for places in packed_places(rows, BATCH_TOKENS):
-            values = pooled(packed_batch([rows[place] for place in places])).tolist()
-            for place, value in zip(places, values, strict=True):
-                scores[place] = value
-        return scores
-
-    return Ways(lambda rows: [plain(padded_batch([row], 0)).item() for row in rows], shared)
-
-
-def by_source(kind: str, seed: int, longest: int | None = None) -> list[list[Conversation]]:
-    """One prompt of a kind of data set: for each source, a conversation per answer."""
-    drawn = triple_lengths(kind, -(-SOURCES * ANSWERS // 3), seed)
-    generator = torch.Generator().manual_seed(seed)
-
-    def tokens(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(1, VOCABULARY, (count,), generator=generator).tolist())
-
-    prompt = tokens(drawn[0][0])
-    answers = [tokens(length)[:longest] for _, lengths in drawn for length in lengths]
+def demo_prompts(count: int) -> list[list[Candidate]]:
+    """Prompts of the demo's world, each with the answers that its models are trained to give."""
+    lexicon, rng = Lexicon.from_seed(0), random.Random(0)
+    tasks = draw_distinct_tasks("fusion", per_skill=-(-count // len(SKILLS)), seed=0)[:count]
     return [
-        [Conversation(prompt, answer) for answer in answers[start : start + ANSWERS]]
-        for start in range(0, SOURCES * ANSWERS, ANSWERS)
+        [
+            Candidate(
+                [{"role": "user", "content": task.prompt}],
+                answer(task, habits, lexicon=lexicon, rng=rng),
+                None,
+            )
+            for habits in (LETTERS, NUMBERS, WORDS, TARGET)
+            for _ in range(ANSWERS)
+        ]
+        for task in tasks
     ]
 
 
-def time_ratio(kind: str, prompts: int) -> str:
-    """CPU seconds and tokens of both ways as one line."""
-    scorers = ways(*SMALL)
-    data = [by_source(kind, seed) for seed in range(prompts)]
+def drawn_prompts(kind: str, count: int, tokenizer: Path) -> list[list[Candidate]]:
+    """Prompts and answers of random words, as long in tokens as those of a kind of data set."""
+    vocabulary = [
+        turn for row in demo_prompts(60) for turn in row[0].messages[0]["content"].split()
+    ]
+    tokens = AutoTokenizer.from_pretrained(tokenizer)(" ".join(vocabulary)).input_ids
+    per_word = len(tokens) / len(vocabulary)
+
+    def text(length: int, rng: random.Random) -> str:
+        return " ".join(rng.choices(vocabulary, k=max(1, round(length / per_word))))
+
+    prompts = []
+    for seed in range(count):
+        rng = random.Random(seed)
+        drawn = triple_lengths(kind, -(-SOURCES * ANSWERS // 3), seed)
+        lengths = [length for _, responses in drawn for length in responses][: SOURCES * ANSWERS]
+        messages = [{"role": "user", "content": text(drawn[0][0], rng)}]
+        prompts.append([Candidate(messages, text(length, rng), None) for length in lengths])
+    return prompts
+
+
+def public_loop(folder: Path) -> Scorer:
+    """One conversation at a time, from the chat template to `.item()`."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval()
+
+    def score(candidates: list[Candidate]) -> list[float]:
+        scores = []
+        for one in candidates:
+            turns = [*one.messages, {"role": "assistant", "content": one.answer}]
+            ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=False)
+            with torch.no_grad():
+                scores.append(model(ids).logits[0, 0].cpu().float().item())
+        return scores
+
+    return score
+
+
+def score_stage(folder: Path) -> Scorer:
+    """The reward as the score stage uses it."""
+    settings = {"type": "classifier", "model": str(folder), "dtype": "float32"}
+    reward = load_reward(ClassifierReward.model_validate({**settings, "max_tokens": _CONTEXT}))
+
+    def score(candidates: list[Candidate]) -> list[float]:
+        values = reward.score(candidates)
+        assert not any(isinstance(value, Refusal) for value in values), values
+        return [float(value) for value in values if not isinstance(value, Refusal)]
+
+    return score
+
+
+def token_counts(folder: Path, prompts: list[list[Candidate]]) -> tuple[int, int]:
+    """Tokens of all conversations, and of prompts and distinct answers once each."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def length(messages: list[dict[str, str]], *, open_turn: bool) -> int:
+        ids = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=open_turn, return_dict=False
+        )
+        return len(ids)
+
+    alone = shared = 0
+    for group in prompts:
+        prompt = length(group[0].messages, open_turn=True)
+        shared += prompt
+        whole = {
+            one.answer: length(
+                [*one.messages, {"role": "assistant", "content": one.answer}], open_turn=False
+            )
+            for one in group
+        }
+        alone += sum(whole[one.answer] for one in group)
+        shared += sum(whole.values()) - prompt * len(whole)
+    return alone, shared
+
+
+def timed(score: Scorer, candidates: list[Candidate]) -> Result:
+    """Scores, and the CPU time that they took."""
+    start = time.process_time()
+    scores = score(candidates)
+    return Result(scores, time.process_time() - start)
+
+
+def compare(kind: str, folder: Path, prompts: list[list[Candidate]]) -> str:
+    """Times, tokens and agreement of both ways as one line."""
+    candidates = [one for group in prompts for one in group]
+    scorers = public_loop(folder), score_stage(folder)
     for score in scorers:
-        score(by_source("short", prompts)[0])
-    seconds = [0.0, 0.0]
-    for source in range(SOURCES):
-        part = [row for prompt in data for row in prompt[source]]
-        for way, score in enumerate(scorers):
-            start = time.process_time()
-            score(part)
-            seconds[way] += time.process_time() - start
-    groups = [group for prompt in data for group in prompt]
-    alone = sum(len(prompt) + len(answer) for group in groups for prompt, answer in group)
-    packed = sum(packed_batch(group).inputs["input_ids"].numel() for group in groups)
-    return (
-        f"{kind:14} CPU time {seconds[0]:6.1f} s / {seconds[1]:5.1f} s = "
-        f"{seconds[0] / seconds[1]:.2f}   tokens {alone} / {packed} = {alone / packed:.2f}"
+        score(candidates[:2])  # warm up; the check of the first call
+    public, stage = (timed(score, candidates) for score in scorers)
+    alone, shared = token_counts(folder, prompts)
+    size = SOURCES * ANSWERS
+    same = sum(
+        one.index(max(one)) == other.index(max(other))
+        for one, other in (
+            (public.scores[at : at + size], stage.scores[at : at + size])
+            for at in range(0, len(candidates), size)
+        )
     )
-
-
-def agreement(prompts: int) -> str:
-    """On how many prompts both ways find the same best answer, as one line."""
-    scorers = ways(*TINY)
-    same, worst = 0, 0.0
-    for seed in range(prompts):
-        groups = by_source("short", seed, longest=32)
-        one, other = ([value for group in groups for value in score(group)] for score in scorers)
-        same += one.index(max(one)) == other.index(max(other))
-        worst = max(worst, *(abs(a - b) for a, b in zip(one, other, strict=True)))
-    return f"same best answer on {same} of {prompts} prompts; scores differ by at most {worst:.1e}"
+    worst = max(abs(a - b) for a, b in zip(public.scores, stage.scores, strict=True))
+    ratio = public.seconds / stage.seconds
+    return (
+        f"{kind:6} CPU time {public.seconds:7.2f} s / {stage.seconds:6.2f} s = {ratio:5.2f}   "
+        f"tokens {alone} / {shared} = {alone / shared:.2f}   "
+        f"same best answer on {same} of {len(prompts)} prompts, scores within {worst:.1e}"
+    )
 
 
 def main() -> None:
     # Imports of the training stack have set handlers of their own.
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    parser = argparse.ArgumentParser(description="shared prompts over one conversation at a time")
-    parser.add_argument("--prompts", type=int, default=2, help="prompts per kind of data set")
-    parser.add_argument("--agreement", type=int, default=1000, help="prompts of the second part")
+    parser = argparse.ArgumentParser(description="all answers together, over the public loop")
+    names = ["demo", *KINDS]
+    parser.add_argument("--kinds", nargs="+", choices=names, default=names, help="kinds of data")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts per kind but demo")
+    parser.add_argument("--demo-prompts", type=int, default=1000, help="prompts of kind demo")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for kind in KINDS:
-        logger.info(time_ratio(kind, arguments.prompts))
-    logger.info(agreement(arguments.agreement))
+    with tempfile.TemporaryDirectory() as folder:
+        small = demo_model(Path(folder) / "demo")
+        large = larger_model(Path(folder) / "large", small)
+        for kind in arguments.kinds:
+            if kind == "demo":
+                logger.info(compare(kind, small, demo_prompts(arguments.demo_prompts)))
+            else:
+                rows = drawn_prompts(kind, arguments.prompts, small)
+                logger.info(compare(kind, large, rows))
 
 
 if __name__ == "__main__":

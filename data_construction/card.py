@@ -14,6 +14,7 @@ from wrpo.data_identity import data_identity
 from wrpo.ids import digest
 from wrpo.model_identity import model_identity
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.tables import ANSWERS, Row
 
 TO_FILL = "(fill in)"
@@ -103,6 +104,9 @@ def _answers(recipe: Recipe, table: str, rows: list[Row]) -> str:
 
 
 def _model(recipe: Recipe, source: str) -> str:
+    datasets = dataset_answers(recipe.prompts).get(source)
+    if datasets:
+        return f"its answers come with {', '.join(f'`{name}`' for name in datasets)}"
     model = recipe.target if source == TARGET else recipe.sources.get(source)
     if model is None:
         return "-"

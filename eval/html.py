@@ -116,7 +116,7 @@ def _cards(cards: Cards) -> str:
     body = "\n".join(
         _card(cards, card, is_first=place == 0) for place, card in enumerate(cards.cards)
     )
-    return f'{form}\n<div class="cards">\n{body}\n</div>'
+    return f'<div>\n{form}\n<div class="cards">\n{body}\n</div>\n</div>'
 
 
 def _select(name: str, everything: str, options: dict[str, str]) -> str:

@@ -122,8 +122,9 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
         *papers.papers(recipe, numbers["papers"]),
         *training.training(evidence),
         *data.data(numbers["data"]),
+        Heading("Answers side by side"),
         *examples,
-        *provenance.provenance(evidence, numbers["stages"]),
+        *provenance.provenance(evidence, numbers["stages"], judges_cost=judged.cost(judged_by)),
     ]
     return numbers, blocks
 

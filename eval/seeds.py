@@ -14,6 +14,7 @@ from eval.board import ORACLE, Board, boards
 from eval.charts import Range, range_chart
 from eval.compare import FUSED, Comparison, opponents, with_holm
 from eval.evidence import Evidence, display_name, read_run_folder
+from eval.judged import judged_tables
 from eval.output import write_report
 from eval.page import Block, Code, Details, Figures, Heading, Items, Paragraph, Table, number
 from eval.sections.common import fused_row, interval, model_hue
@@ -70,7 +71,22 @@ def report_seeds(folders: list[Path], out: Path) -> None:
     _check_same_kind(runs)
     recipes = [run.recipe for run in runs]
     by_task = [seed_scores(recipes, list(found)) for found in zip(*map(boards, runs), strict=True)]
+    by_task += [seed_scores(recipes, found) for found in judged_alike(runs)]
     write_report(out, f"{len(runs)} seeds", _numbers(by_task, recipes), _blocks(by_task, runs))
+
+
+def judged_alike(runs: list[Evidence]) -> list[list[Board]]:
+    """Benchmarks that one judge scored in every run, one board per run.
+
+    Numbers of different judges never share a column, so what a run has from another judge is left
+    to the report of that run.
+    """
+    by_run = [
+        {board.task: board for table in judged_tables(run) if (board := table.board()) is not None}
+        for run in runs
+    ]
+    titles = [title for title in by_run[0] if all(title in found for found in by_run)]
+    return [[found[title] for found in by_run] for title in titles]
 
 
 def seed_scores(recipes: list[Recipe], found: list[Board]) -> SeedScores:

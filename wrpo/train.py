@@ -1,7 +1,8 @@
 """The preference stage: WRPO, or a baseline (`--arm`) on the same rows, from the SFT model.
 
 Reads:   RUN/build/triples or pairs, RUN/sft/model, RUN/logprobs/... where the objective needs them
-Writes:  RUN/ARM/model, RUN/ARM/log_history.json, RUN/ARM/checkpoints
+Writes:  RUN/ARM/model, RUN/ARM/log_history.json, RUN/ARM/checkpoints; while it runs
+         RUN/ARM/metrics.jsonl
 Run:     python -m wrpo.train --recipe recipes/demo.yaml
          --arm dpo trains another arm of the recipe
 Resume:  the same command again goes on from the last checkpoint

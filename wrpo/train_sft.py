@@ -1,7 +1,8 @@
 """Supervised fine-tuning of the target on the best source answers, with TRL's SFTTrainer.
 
 Reads:   RUN/build/sft
-Writes:  RUN/sft/model, RUN/sft/log_history.json, RUN/sft/checkpoints
+Writes:  RUN/sft/model, RUN/sft/log_history.json, RUN/sft/checkpoints; while it runs
+         RUN/sft/metrics.jsonl
 Run:     python -m wrpo.train_sft --recipe recipes/demo.yaml
 Resume:  the same command again goes on from the last checkpoint
 """

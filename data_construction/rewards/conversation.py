@@ -53,12 +53,13 @@ class ConversationReward(ABC):
         return [rendered[place] for place in range(len(candidates))]
 
     def _render_group(self, group: Sequence[Candidate]) -> list[Conversation | Refusal]:
-        """The same for candidates with equal messages."""
+        """The same for candidates with equal messages; equal answers are rendered once."""
+        distinct = list(dict.fromkeys(candidate.answer for candidate in group))
         try:
             prompt, answers = render_answers(
                 self._tokenizer,
                 group[0].messages,
-                [candidate.answer for candidate in group],
+                distinct,
                 fold_system=self._settings.fold_system,
             )
         except TemplateError as error:
@@ -66,7 +67,9 @@ class ConversationReward(ABC):
                 return [Refusal("template", str(error))]
             return [found for candidate in group for found in self._render_group([candidate])]
         shared = tuple(prompt)
-        return [self._conversation(shared, tuple(answer)) for answer in answers]
+        made = [self._conversation(shared, tuple(answer)) for answer in answers]
+        found = dict(zip(distinct, made, strict=True))
+        return [found[candidate.answer] for candidate in group]
 
     def _conversation(
         self, prompt: tuple[int, ...], answer: tuple[int, ...]

@@ -20,7 +20,7 @@ OUTCOMES = {
 def answers(recipe: Recipe, board: Board, shown: list[dict[str, Any]]) -> list[Block]:
     """Prompts with every model's answer, the same prompts for all."""
     return [
-        Heading(f"Answers on {board.task}, side by side"),
+        Heading(f"Answers on {board.task}", 3),
         Paragraph(f"{len(shown)} held-out prompts drawn by a hash, not picked."),
         Cards([_card(recipe, board, prompt) for prompt in shown], OUTCOMES),
     ]

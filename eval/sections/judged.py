@@ -81,25 +81,38 @@ def _share(share: float | None, n: int | None) -> str:
     return "–" if share is None else f"{share:.0%} of {n}"
 
 
+def cost(tables: list[JudgedTable]) -> str:
+    """What all judges cost, as a sentence; empty without judges."""
+    found = [results["cost"] for table in tables for results in table.results.values()]
+    if not found:
+        return ""
+    asked = sum(one["judgements"] - one["cached"] for one in found)
+    return f"Judges: {asked:,} judgements asked for, {_price(found)}."
+
+
+def _price(costs: list[dict[str, Any]]) -> str:
+    if any(one["dollars"] is None for one in costs):
+        return "no price known"
+    return f"${sum(one['dollars'] for one in costs):,.2f} in all"
+
+
 def _costs(recipe: Recipe, table: JudgedTable) -> Details:
-    rows, total, known = [], 0.0, True
+    rows = []
     for model, results in table.results.items():
-        cost = results["cost"]
-        dollars = cost["dollars"]
-        known = known and dollars is not None
-        total += dollars or 0.0
+        used = results["cost"]
+        dollars = used["dollars"]
         rows.append(
             [
                 label(recipe, model),
-                str(cost["judgements"]),
-                str(cost["cached"]),
-                f"{cost['tokens']['input']:,}",
-                f"{cost['tokens']['output']:,}",
+                str(used["judgements"]),
+                str(used["cached"]),
+                f"{used['tokens']['input']:,}",
+                f"{used['tokens']['output']:,}",
                 "–" if dollars is None else f"${number(dollars, digits=2)}",
             ]
         )
     header = ["model", "judgements", "of them cached", "input tokens", "output tokens", "price"]
-    price = f"${total:,.2f} in all" if known else "no price known"
+    price = _price([results["cost"] for results in table.results.values()])
     return Details(f"What the judge cost: {price}", [Table(header, rows)])
 
 

@@ -10,7 +10,7 @@ from eval.sections.common import interval
 from wrpo.recipe import TARGET, Recipe
 
 NOTE = (
-    "Columns with the paper's name hold what it published, the others what this run measured; "
+    "Columns of the paper hold what it published, those of this run what was measured here; "
     "“–” is not evaluated. The paper gives no intervals. Read a row only as far as its last column "
     "allows: another judge, template, decoding or data of the benchmark gives another number."
 )
@@ -33,7 +33,7 @@ def _paper(recipe: Recipe, paper: Paper) -> list[Block]:
     header = [
         "benchmark",
         *(f"this run: {display_name(recipe, model)}" for model in measured),
-        *(f"{name}: {model}" for model in paper.shown),
+        *(f"paper: {model}" for model in paper.shown),
         "same and different",
     ]
     rows = [
@@ -68,6 +68,6 @@ def _digits(row: PaperRow) -> int:
 
 def _differs(row: PaperRow) -> str:
     if not row.task:
-        return f"Not evaluated in this run. {row.differs}".strip()
+        return "Not evaluated in this run."
     judge = f" Our judge: {row.judge}." if row.judge else ""
     return f"`{row.task}`. {row.differs}{judge}"

@@ -15,8 +15,14 @@ NOTE = (
 )
 
 
-def provenance(evidence: Evidence, stages: list[dict[str, Any]]) -> list[Block]:
-    """Recipe, stages with times and keys, versions, chat templates, first prompts."""
+def provenance(
+    evidence: Evidence, stages: list[dict[str, Any]], *, judges_cost: str
+) -> list[Block]:
+    """Recipe, stages with times, keys and cost, versions, chat templates, first prompts.
+
+    Args:
+        judges_cost: what the judges cost, as a sentence; empty without judges.
+    """
     rows = [
         [
             stage["name"],
@@ -30,7 +36,7 @@ def provenance(evidence: Evidence, stages: list[dict[str, Any]]) -> list[Block]:
     total = sum(stage.get("seconds", 0.0) for stage in stages)
     return [
         Heading("Provenance"),
-        Paragraph(f"The stages took {total:,.0f} s in all."),
+        Paragraph(f"The stages took {total:,.0f} s in all. {judges_cost}".strip()),
         *_times(stages),
         Details(
             f"All {len(rows)} stages: state, time, key",

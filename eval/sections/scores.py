@@ -7,7 +7,7 @@ import math
 from eval.board import ORACLE, Board
 from eval.charts import Chart, Range, radar_chart, range_chart
 from eval.compare import FUSED
-from eval.intervals import RESAMPLES
+from eval.intervals import FEWEST_VARIED, RESAMPLES
 from eval.page import Block, Figures, Heading, Paragraph, Table, measured, number
 from eval.sections.common import fused_row, interval, label, model_hue
 from eval.statistics import LEVEL, SIGNIFICANCE, Estimate
@@ -16,9 +16,11 @@ from wrpo.recipe import TARGET, Recipe
 NOTE = (
     "characters: mean length of an answer. "
     f"Brackets are {LEVEL:.0%} intervals over prompts: Wilson's for shares of 0s and 1s, a "
-    f"studentised bootstrap for other scores ({RESAMPLES:,} resamples, fixed seed). They say how "
-    "far the numbers depend on which prompts were drawn, not how far they depend on the training "
-    "seed; for that, repeat the run with other seeds and use `python -m eval.report --runs`."
+    f"studentised bootstrap for other scores ({RESAMPLES:,} resamples, fixed seed); Student's t, "
+    f"which may be too narrow, where fewer than {FEWEST_VARIED} prompts score otherwise than the "
+    "rest, and none where all score the same. They say how far the numbers depend on which prompts "
+    "were drawn, not how far they depend on the training seed; for that, repeat the run with other "
+    "seeds and use `python -m eval.report --runs`."
 )
 ORACLE_NOTE = (
     f"**{ORACLE}**: for each prompt the answer of whichever source scores best there, by "
@@ -118,7 +120,7 @@ def who_beats_whom(
     ]
     header = ["row wins over", *board.models]
     return [
-        Heading(f"Who beats whom on {board.task}"),
+        Heading(f"Who beats whom on {board.task}", 3),
         Paragraph(f"By {board.primary}, on {len(board.ids)} prompts."),
         Table(header, rows, strong=fused_row(board.models)),
         Paragraph(WINS_NOTE, "note"),

@@ -27,8 +27,9 @@ NOTE = (
     "interval for scores of 0 and 1 and a studentised bootstrap for others. A difference is shown "
     f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all "
     f"comparisons on the same metric, is below {SIGNIFICANCE:.2f}. “No difference shown” does not "
-    "mean that the models are equal. The best single source is the one with the best mean on these "
-    "prompts, which favours it slightly. All of this is one run with one training seed."
+    "mean that the models are equal. Where two models differ on fewer than five prompts, Tango's "
+    "interval is wider than it need be. The best single source is the one with the best mean on "
+    "these prompts, which favours it slightly. All of this is one run with one training seed."
 )
 FEW = (
     " * Hardly any prompt has another score than the rest, so this interval (Student's t) may be "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_construction.card import card
 from data_construction.dataset_answers import GivenAnswers
 from data_construction.prompts import make_prompts
 from data_construction.shard import Shard
@@ -97,3 +98,12 @@ def test_the_command_reads_them_and_says_what_it_would_do(recipe_with_answers, r
     done = run_module("data_construction.sample", *arguments)
     assert done.returncode == 0, done.stderr
     assert Pipeline(recipe).state("sample/teacher") == "done"
+
+
+def test_the_card_of_an_export_says_where_they_are_from(recipe_with_answers) -> None:
+    rows = [{"prompt_id": "p", "source": "teacher", "score": 0.5}]
+    manifest = {"key_digest": "k", "versions": {}}
+    text = card(
+        recipe_with_answers(), "sft", rows, manifest, layout="trl", file="train.jsonl", licence=None
+    )
+    assert "| completion | teacher | its answers come with `given` | 1 | 0.5000 |" in text

@@ -96,7 +96,8 @@ def test_numbers_stand_with_their_judge_failures_position_and_cost(evidence: Evi
     assert "Judge **judge-70b (2026-01)**" in text
     assert "3 of 80" in text
     assert "60% of 50" in text
-    assert "$0.50 in all" in text
+    assert "What the judge cost: $0.50 in all" in text
+    assert "Judges: 140 judgements asked for, $0.50 in all." in text
     assert numbers["judged"]["mt_bench, judge judge-70b (2026-01)"]["judge"] == JUDGE
 
 

@@ -62,7 +62,7 @@ def test_our_numbers_stand_in_columns_of_their_own_in_percent(fusechat: Recipe) 
     blocks = section(fusechat, papers(fusechat, scores, {}))
     (table,) = [block for block in blocks if isinstance(block, Table)]
     row = next(row for row in table.rows if row[0] == "GSM8K")
-    assert table.header[1:3] == ["this run: WRPO", "FuseChat-3.0: Target before"]
+    assert table.header[1:3] == ["this run: WRPO", "paper: Target before"]
     assert row[1:5] == ["86.1 [84.1, 88.1]", "85.9", "87.0", "88.0"]
     assert row[5].startswith("`gsm8k_boxed`. Close.")
     other = next(row for row in table.rows if row[0] == "MATH")

@@ -1,14 +1,17 @@
 """Runs with different seeds, put together."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from eval.compare import with_holm
+from eval.evidence import read_run
 from eval.report import main
-from eval.seeds import BEST_SOURCE, report_seeds
+from eval.seeds import BEST_SOURCE, judged_alike, report_seeds
 from tests.eval.synthetic_run import ACCURACY, TASK, make_run
+from tests.eval.test_judged import JUDGE, add_judgements
 from wrpo.errors import DataError, MissingInputError, RecipeError
 
 SHARES = (0.80, 0.79, 0.81)
@@ -88,3 +91,19 @@ def test_a_folder_without_a_recipe_is_named(runs: list[Path], tmp_path: Path) ->
 
 def test_holm_is_applied_within_one_metric() -> None:
     assert with_holm([]) == []
+
+
+def test_only_what_the_same_judge_scored_in_every_run_is_put_together(tmp_path: Path) -> None:
+    runs = []
+    for seed in (1, 2):
+        recipe = make_run(tmp_path, run=f"run-{seed}", seed=seed, prompts=20)
+        evidence = read_run(recipe)
+        for model, mean in (("sft", 5.0), ("wrpo", 8.0)):
+            add_judgements(evidence, model, mean=mean)
+        runs.append(evidence)
+    (together,) = judged_alike(runs)
+    assert [board.task for board in together] == ["mt_bench, judge judge-70b (2026-01)"] * 2
+    for model in ("sft", "wrpo"):
+        shutil.rmtree(runs[1].folders[f"judge/mt_bench/{model}"])
+        add_judgements(runs[1], model, mean=6.0, judge={**JUDGE, "version": "2026-06"})
+    assert judged_alike(runs) == []

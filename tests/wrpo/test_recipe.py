@@ -795,5 +795,5 @@ def test_a_dataset_has_one_domain_or_a_column_of_them(tmp_path: Path) -> None:
 def test_answers_of_a_dataset_need_a_source_name_of_their_own(tmp_path: Path) -> None:
     given = "prompts.datasets.world.answers={column: solution, source: %s}"
     assert load(tmp_path, "", given % "teacher").prompts.datasets["world"].answers
-    assert "['letters'] name both two sources" in refusal(tmp_path, "", given % "letters")
+    assert "['letters'] name two sources" in refusal(tmp_path, "", given % "letters")
     assert "name of the pipeline" in refusal(tmp_path, "", given % "target")

@@ -219,6 +219,10 @@ def test_what_is_said_of_no_domain_and_no_dataset_stays_out_of_the_keys(tmp_path
     assert pipeline.key("build/pairs").keys() == {"min_gap", "max_gap", "inputs"}
 
 
+def test_what_is_only_expected_of_a_dataset_changes_no_key(tmp_path: Path) -> None:
+    assert changed(tmp_path, "prompts.datasets.world.expected_prompts=9") == set()
+
+
 def test_a_domain_changes_the_answers_of_the_sources_that_take_it(tmp_path: Path) -> None:
     letters = "sources.letters.domains=[world]"
     assert "sample/numbers" not in changed(tmp_path, letters)

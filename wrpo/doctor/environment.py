@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from wrpo.doctor.findings import Finding, Patient
+from wrpo.local_paths import is_folder
 from wrpo.pricing.shapes import shape_of
 from wrpo.pricing.throughput import devices
 from wrpo.recipe import Recipe, preference
@@ -101,7 +102,7 @@ def _downloads(recipe: Recipe) -> Iterator[Finding]:
     rewards = [r for r in recipe.rewards.values() if isinstance(r, ModelReward)]
     sizes |= {reward.model: None for reward in rewards}
     for model, parameters_b in sizes.items():
-        if Path(model).is_dir() or _is_cached(model):
+        if is_folder(Path(model)) or _is_cached(model):
             continue
         shape = shape_of(model, parameters_b=parameters_b)
         wanted += 2 * shape.parameters if shape else 0

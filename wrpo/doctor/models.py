@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wrpo.doctor.findings import Finding, Patient
 from wrpo.errors import ModelError, TemplateError
+from wrpo.local_paths import is_folder
 from wrpo.recipe import Recipe
 from wrpo.recipe.reward_sections import ModelReward
 from wrpo.sampling import resolved_engine
@@ -42,7 +43,7 @@ def hub_token(patient: Patient) -> Iterator[Finding]:
         yield Finding("ok" if patient.offline else "warning", "hub", f"{how}; cached files only")
         return
     for model in dict.fromkeys(entry.model for entry in _models(patient.recipe)):
-        if not Path(model).is_dir():
+        if not is_folder(Path(model)):
             yield from _access(model, bool(token))
 
 
@@ -70,7 +71,7 @@ def templates(patient: Patient) -> Iterator[Finding]:
         try:
             tokenizer = _tokenizer(entry)
         except ModelError as error:
-            if Path(entry.model).is_dir():
+            if is_folder(Path(entry.model)):
                 yield Finding("problem", subject, str(error).splitlines()[0])
             else:
                 yield Finding("warning", subject, f"not checked: {entry.model} is not at hand")

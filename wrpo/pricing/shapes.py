@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wrpo.local_paths import is_folder
+
 _IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])")
 _LAYER_WIDTHS = 12
 """A layer of a transformer has about 12 x width^2 parameters."""
@@ -106,7 +108,7 @@ def _guessed(parameters: float, active: float, basis: str) -> Shape:
 
 
 def _folder(model: str, revision: str | None) -> Path | None:
-    if Path(model).is_dir():
+    if is_folder(Path(model)):
         return Path(model)
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

@@ -74,6 +74,8 @@ class Volumes:
         groups: list[Group] = []
         for name, dataset in prompts.datasets.items():
             bounds = [bound for bound in (dataset.limit, dataset.max_prompts) if bound is not None]
+            if dataset.expected_prompts is not None:
+                bounds = [dataset.expected_prompts]
             if not bounds:
                 return None
             share = prompts.sft_share if dataset.sft_share is None else dataset.sft_share

@@ -107,6 +107,9 @@ class PromptDataset(Dataset):
         None, description="Instead of `prompts.sft_share`, for this dataset; 1: no preferences."
     )
     limit: int | None = Field(None, ge=1, description="Only the first rows.")
+    expected_prompts: int | None = Field(
+        None, ge=1, description="About so many of them will be used: for `plan`, until it is known."
+    )
 
     @model_validator(mode="after")
     def _one_domain(self) -> PromptDataset:
