@@ -6,7 +6,6 @@ lm-eval is a heavy import; only `eval.run` imports this module, and only when th
 from __future__ import annotations
 
 import difflib
-import gc
 import logging
 import os
 import time
@@ -14,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lm_eval
-import torch
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 
 from eval.command_line import SEED
+from eval.engines.load import load_model, release
 from eval.models import EvalModel
 from eval.results import plain, sample_row
 from eval.suite_check import DEFAULT_MAX_GEN_TOKENS, check_suites, suite_facts
 from eval.task_folders import task_folders
 from eval.tasks.code.programs import SANDBOX_VARIABLE
-from wrpo.chat import load_tokenizer, template_hash
-from wrpo.errors import ModelError, RecipeError, WRPOError
+from wrpo.chat import template_hash
+from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.recipe.schema import Eval
 from wrpo.recipe.suite import evaluated_tasks, suites_of
@@ -34,10 +33,7 @@ from wrpo.tables import Row
 if TYPE_CHECKING:
     from lm_eval.tasks.manager import TaskDict
 
-    from eval.engines.hf import ChatHFLM
-    from eval.engines.vllm import ChatVLLM
-
-    ChatModel = ChatHFLM | ChatVLLM
+    from eval.engines.load import ChatModel
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +82,13 @@ def evaluate(
     """
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("lm_eval").setLevel(logging.WARNING)
-    started = time.time()
+    started = time.monotonic()
     os.environ[SANDBOX_VARIABLE] = settings.sandbox
     loaded = {name: manager.load([name]) for name in evaluated_tasks(settings)}
     suites = suites_of(settings)
     check_suites(suites, loaded)
     unsafe = _allow_code(loaded)
-    lm = _load(model, settings, engine)
+    lm = load_model(model, settings, engine)
     try:
         room = _room_for_prompts(lm, loaded)
         raw = lm_eval.simple_evaluate(
@@ -113,10 +109,10 @@ def evaluate(
         results["members"] = {name: list(found["tasks"]) for name, found in loaded.items()}
         results["suites"] = suite_facts(suites)
         results["model"] = _model_facts(model, settings, lm)
-        results["seconds"] = round(time.time() - started, 1)
+        results["seconds"] = round(time.monotonic() - started, 1)
         return results, _rows(raw, lm)
     finally:
-        _release(lm)
+        release(lm)
 
 
 def _unknown(manager: TaskManager, tasks: list[str]) -> list[str]:
@@ -155,42 +151,6 @@ def _allow_code(loaded: dict[str, TaskDict]) -> bool:
             "walls. On a machine of its own, allow it with: export HF_ALLOW_CODE_EVAL=1"
         )
     return bool(unsafe)
-
-
-def _load(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> ChatModel:
-    template = None if model.chat_template is None else str(model.chat_template)
-    tokenizer = load_tokenizer(
-        model.path,
-        revision=model.revision,
-        chat_template=template,
-        trust_remote_code=model.trust_remote_code,
-    )
-    shared: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "fold_system": model.fold_system,
-        "revision": model.revision or "main",
-        "dtype": settings.dtype,
-        "trust_remote_code": model.trust_remote_code,
-        "batch_size": settings.engine.batch_size,
-        "max_length": settings.max_length,
-    }
-    try:
-        if settings.backend == "vllm":
-            from eval.engines.vllm import ChatVLLM
-
-            return ChatVLLM(model.path, quantization=model.quantization, **shared, **engine)
-        from eval.engines.hf import ChatHFLM
-
-        if model.quantization is not None:
-            logger.warning("%s: quantization is for vllm; hf loads what is stored", model.name)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return ChatHFLM(model.path, device=device, **shared)
-    except WRPOError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"{model.name}: cannot load {model.path} with {settings.backend}: {error}"
-        ) from error
 
 
 def _room_for_prompts(lm: ChatModel, loaded: dict[str, TaskDict]) -> dict[str, int]:
@@ -285,13 +245,3 @@ def _model_facts(model: EvalModel, settings: Eval, lm: ChatModel) -> dict[str, A
         "chat_template_hash": template_hash(lm.prompts.tokenizer),
         "seed": SEED,
     }
-
-
-def _release(lm: ChatModel) -> None:
-    """Frees the memory for the next model; a vLLM engine lives in a process of its own."""
-    core = getattr(getattr(lm.model, "llm_engine", None), "engine_core", None)
-    if core is not None:
-        core.shutdown()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wrpo.errors import MissingInputError, RecipeError
 from wrpo.recipe import TARGET, Recipe
@@ -84,6 +85,12 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
     recipe = pipeline.recipe
     if name in (TARGET, *recipe.sources):
         entry = sampling_model(recipe, name)
+        if entry.adapter:
+            raise RecipeError(
+                f"evaluation loads plain weights, and {name} has adapter {entry.adapter}; merge it "
+                "into the weights (peft: merge_and_unload), or leave sources out: "
+                "eval.sources=false"
+            )
         return EvalModel(
             name=name,
             path=entry.model,
@@ -102,3 +109,24 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
         quantization=None,
         trust_remote_code=recipe.target.trust_remote_code,
     )
+
+
+def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Engine settings of sampling, which serve vLLM here too."""
+    if recipe.eval.backend != "vllm":
+        return {}
+    entry = recipe.sources.get(name, recipe.target)
+    engine = recipe.sample.engine.model_dump() | entry.engine.model_dump(exclude_none=True)
+    arguments = {
+        "tensor_parallel_size": engine["tensor_parallel_size"],
+        "pipeline_parallel_size": engine["pipeline_parallel_size"],
+        "gpu_memory_utilization": engine["gpu_memory_utilization"],
+        "max_num_seqs": engine["max_num_seqs"],
+        "enforce_eager": engine["enforce_eager"],
+        "enable_prefix_caching": engine["prefix_caching"],
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+    }
+    if engine["kv_cache_mib"] is not None:
+        arguments["kv_cache_memory_bytes"] = engine["kv_cache_mib"] * 2**20
+    return arguments

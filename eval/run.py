@@ -14,10 +14,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eval.command_line import printed
-from eval.models import ALL, EvalModel, chosen_names, resolve_models
+from eval.models import ALL, EvalModel, chosen_names, engine_arguments, resolve_models
 from eval.results import SAMPLES, read_results, write_results
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError
@@ -65,7 +65,7 @@ def print_commands(recipe: Recipe, name: str = ALL) -> list[str]:
     lines: list[str] = []
     for model in resolve_models(pipeline, chosen_names(recipe, name)):
         output = pipeline.folder(f"eval/{model.name}") / "lm-eval"
-        engine = _vllm_arguments(recipe, model.name)
+        engine = engine_arguments(recipe, model.name)
         lines += printed(model, recipe.eval, engine=engine, output=output)
     return lines
 
@@ -96,10 +96,10 @@ def evaluate_models(recipe: Recipe, name: str = ALL) -> None:
     manager = _task_manager(recipe)
     for number, entry in enumerate(models, start=1):
         logger.info("eval/%s (%d of %d): %s", entry.name, number, len(models), entry.path)
-        started = time.time()
+        started = time.monotonic()
         _evaluate(pipeline, entry, manager)
         line = _headline(pipeline, entry.name)
-        logger.info("eval/%s: %s (%.0f s)", entry.name, line, time.time() - started)
+        logger.info("eval/%s: %s (%.0f s)", entry.name, line, time.monotonic() - started)
 
 
 def _task_manager(recipe: Recipe) -> TaskManager:
@@ -122,31 +122,10 @@ def _evaluate(pipeline: Pipeline, model: EvalModel, manager: TaskManager) -> Non
         if folder.open():
             return
         results, rows = evaluate(
-            model, recipe.eval, manager=manager, engine=_vllm_arguments(recipe, model.name)
+            model, recipe.eval, manager=manager, engine=engine_arguments(recipe, model.name)
         )
         write_results(folder.path, results)
         folder.write_all(rows, SAMPLES)
-
-
-def _vllm_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Engine settings of sampling, which serve vLLM here too."""
-    if recipe.eval.backend != "vllm":
-        return {}
-    entry = recipe.sources.get(name, recipe.target)
-    engine = recipe.sample.engine.model_dump() | entry.engine.model_dump(exclude_none=True)
-    arguments = {
-        "tensor_parallel_size": engine["tensor_parallel_size"],
-        "pipeline_parallel_size": engine["pipeline_parallel_size"],
-        "gpu_memory_utilization": engine["gpu_memory_utilization"],
-        "max_num_seqs": engine["max_num_seqs"],
-        "enforce_eager": engine["enforce_eager"],
-        "enable_prefix_caching": engine["prefix_caching"],
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-    }
-    if engine["kv_cache_mib"] is not None:
-        arguments["kv_cache_memory_bytes"] = engine["kv_cache_mib"] * 2**20
-    return arguments
 
 
 def _headline(pipeline: Pipeline, name: str) -> str:

@@ -55,6 +55,8 @@ COMMANDS = [
     "data_construction.logprobs",
     "data_construction.peek",
     "eval.run",
+    "eval.generate",
+    "eval.judge",
     "eval.report",
     "tiny_world.demo",
 ]

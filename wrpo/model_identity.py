@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from wrpo.ids import digest
-from wrpo.local_paths import is_folder
+from wrpo.local_paths import is_file, is_folder
 
 _WHOLE_BYTES = 64 << 20
 _SAMPLES = 256
@@ -45,3 +45,10 @@ def file_digest(path: Path) -> str:
                 handle.seek(sample * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
                 content.update(handle.read(_SAMPLE_BYTES))
     return content.hexdigest()[:16]
+
+
+def template_identity(path: Path | None) -> str | None:
+    """Name and content of a chat template file; None for the model's own template."""
+    if path is None:
+        return None
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 LOGS = "logs"
 TAIL_LINES = 15
 REPORT = "report"
-_TOGETHER = ("score", "eval")
+_TOGETHER = {"score": 1, "eval": 1, "answers": 2, "judge": 2}
+"""Kinds of stages that share a start-up, and the steps of the name that must be equal."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Job:
     @property
     def name(self) -> str:
         """How messages and log files call it."""
-        return self.stages[0] if len(self.stages) == 1 else self.stages[0].split("/")[0]
+        return self.stages[0] if len(self.stages) == 1 else self.stages[0].rpartition("/")[0]
 
 
 def run_pipeline(recipe: Recipe, arguments: list[str], *, jobs: int = 1) -> None:
@@ -91,12 +92,18 @@ def _unfinished(pipeline: Pipeline) -> list[str]:
 def _jobs(pipeline: Pipeline, names: list[str]) -> list[Job]:
     groups: list[list[str]] = []
     for name in names:
-        kind = name.split("/")[0]
-        if kind in _TOGETHER and groups and groups[-1][0].split("/")[0] == kind:
+        group = _group(name)
+        if group and groups and _group(groups[-1][0]) == group:
             groups[-1].append(name)
         else:
             groups.append([name])
     return [_job(pipeline, group) for group in groups]
+
+
+def _group(name: str) -> list[str] | None:
+    """Equal for neighbouring stages that one process can do; None for all others."""
+    steps = name.split("/")
+    return steps[: _TOGETHER[steps[0]]] if steps[0] in _TOGETHER else None
 
 
 def _job(pipeline: Pipeline, group: list[str]) -> Job:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from wrpo.data_identity import data_identity
 from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
+from wrpo.judged_stages import judged_stages
 from wrpo.judging import judge_identity
-from wrpo.local_paths import is_file
-from wrpo.model_identity import file_digest, model_identity
+from wrpo.model_identity import model_identity, template_identity
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.judge_questions import template_name
 from wrpo.recipe.judge_reward_section import JudgeReward
@@ -32,6 +31,7 @@ from wrpo.sampling import (
     sampling_by_domain,
     sampling_model,
 )
+from wrpo.stage import Stage
 from wrpo.stage_folder import key_differences, read_manifest
 from wrpo.task_identity import task_settings
 
@@ -59,23 +59,6 @@ def remember_command_line(recipe: str, overrides: list[str]) -> None:
     """Lets the commands that messages name carry this recipe and these `key=value`."""
     global _command_line
     _command_line = (["--recipe", recipe], list(overrides))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command of the pipeline.
-
-    Attributes:
-        name: e.g. "sample/qwen72b"; also the folder below the run directory.
-        command: module and flags, without recipe and overrides.
-        inputs: names of the stages it reads.
-        settings: the recipe fields that decide its result.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    inputs: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -196,6 +179,7 @@ def _stages(recipe: Recipe) -> list[Stage]:
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [_logprobs(recipe, model, rows) for model, rows in scored]
     stages += [_train(recipe, arm) for arm in arms]
+    stages += judged_stages(recipe, model_names(recipe))
     if evaluated_tasks(recipe.eval):
         tasks = task_settings(recipe.eval)
         stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
@@ -256,9 +240,11 @@ def _sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
     """What identifies a model that is sampled or scored; the target's weights are an input."""
     entry = sampling_model(recipe, source)
     model = entry.model_dump(mode="json", include={"dtype", "quantization", "fold_system"})
-    model["chat_template"] = _template_identity(entry.chat_template)
+    model["chat_template"] = template_identity(entry.chat_template)
     if source != TARGET:
         model["model"] = model_identity(entry.model, entry.revision)
+    if entry.adapter:
+        model["adapter"] = model_identity(entry.adapter)
     return model
 
 
@@ -271,7 +257,7 @@ def _score(recipe: Recipe, source: str) -> Stage:
             del settings["domains"]
         if isinstance(reward, ModelReward):
             settings["model"] = model_identity(reward.model, reward.revision)
-            settings["chat_template"] = _template_identity(reward.chat_template)
+            settings["chat_template"] = template_identity(reward.chat_template)
         if isinstance(reward, JudgeReward):
             settings["judge"] = judge_identity(reward.judge, recipe.judges[reward.judge])
             settings["prompt"] = template_name("question", reward.template)
@@ -310,7 +296,7 @@ def _build(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
 def _target_settings(recipe: Recipe) -> dict[str, Any]:
     return {
         "model": model_identity(recipe.target.model, recipe.target.revision),
-        "chat_template": _template_identity(recipe.target.chat_template),
+        "chat_template": template_identity(recipe.target.chat_template),
         "fold_system": recipe.target.fold_system,
     }
 
@@ -382,13 +368,13 @@ def _train(recipe: Recipe, arm: str) -> Stage:
 def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
     settings = recipe.eval.model_dump(
         mode="json",
-        exclude={"engine", "metrics", "group_by", "sources", *_EVAL_FILES},
+        exclude={"engine", "metrics", "group_by", "sources", "judged", *_EVAL_FILES},
     )
     inputs: tuple[str, ...] = ()
     if name in (TARGET, *recipe.sources):
         entry = sampling_model(recipe, name)
         settings["model"] = model_identity(entry.model, entry.revision)
-        settings["chat_template"] = _template_identity(entry.chat_template)
+        settings["chat_template"] = template_identity(entry.chat_template)
     else:
         inputs = (name,)
     return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
@@ -396,10 +382,9 @@ def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
 
 def _report(recipe: Recipe) -> Stage:
     inputs = tuple(f"eval/{name}" for name in model_names(recipe))
+    inputs += tuple(
+        f"judge/{benchmark}/{name}"
+        for benchmark in recipe.eval.judged
+        for name in model_names(recipe)
+    )
     return Stage("report", ("eval.report",), inputs)
-
-
-def _template_identity(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)

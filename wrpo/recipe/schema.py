@@ -21,6 +21,7 @@ from wrpo.recipe.executor_sections import Executor, LocalExecutor
 from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
+from wrpo.recipe.judged_sections import STATED, Judged
 from wrpo.recipe.prompt_sections import Prompts, dataset_answers, prompt_domains
 from wrpo.recipe.reward_sections import Reward
 from wrpo.recipe.sampling_sections import Model, Sample, Source
@@ -127,10 +128,21 @@ class Eval(Section):
     metrics: list[str] = Field(default_factory=list, description="Shown first; empty: all.")
     group_by: str | None = Field(None, description="Document field the report breaks down by.")
     sources: bool = Field(True, description="Evaluate the source models too.")
+    judged: dict[str, Judged] = Field(
+        default_factory=dict,
+        description="Benchmarks that a judge scores: alpaca_eval_2, arena_hard, mt_bench.",
+    )
     sandbox: Literal["bubblewrap", "none-i-accept-the-risk"] = Field(
         "bubblewrap", description="Where programs that models wrote run, in code benchmarks."
     )
     engine: EvalEngine = Field(default_factory=EvalEngine, description="Speed only.")
+
+    @field_validator("judged")
+    @classmethod
+    def _known_benchmarks(cls, judged: dict[str, Judged]) -> dict[str, Judged]:
+        for name in judged.keys() - STATED.keys():
+            raise ValueError(f'no judged benchmark "{name}"; known: {", ".join(STATED)}')
+        return judged
 
     @property
     def suites(self) -> list[str]:
@@ -189,6 +201,24 @@ class Recipe(Section):
             both = sorted(set(self.sources) & set(names))
             if both:
                 raise ValueError(f"{both} name {what}; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _target_has_no_adapter(self) -> Recipe:
+        if self.target.adapter:
+            raise ValueError(
+                f"target.adapter is {self.target.adapter}, but training starts from the weights of "
+                "target.model; merge the adapter into them (peft: merge_and_unload) and name the "
+                "merged folder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _benchmarks_have_judges(self) -> Recipe:
+        for name, judged in self.eval.judged.items():
+            if judged.judge not in self.judges:
+                known = ", ".join(self.judges) or "none"
+                raise ValueError(f'eval.judged.{name}: no judge "{judged.judge}"; judges: {known}')
         return self
 
     @model_validator(mode="after")

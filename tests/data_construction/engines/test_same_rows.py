@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from data_construction.engines import Completion, Request, load_engine
+from tests.vllm_server import vllm_serve
 from wrpo.chat import load_tokenizer, render_prompt, stop_token_ids
 from wrpo.recipe.sampling_sections import Engine, Model, Sampling
 
@@ -28,40 +22,8 @@ def server(
 ) -> Iterator[tuple[str, Path]]:
     """A running `vllm serve` of the model `one`: its base URL, and that model's folder."""
     model = tiny_models_folder / "one"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(LENGTH)]
-    command += ["--kv-cache-memory-bytes", str(64 * 2**20)]
-    # Chunked prefill and seeds do not go together on CPUs.
-    command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1", model
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    raise AssertionError(f"the server did not start: {log.read_text()[-3000:]}")
+    with vllm_serve(model, tmp_path_factory.mktemp("server"), max_model_len=LENGTH) as url:
+        yield url, model
 
 
 def rows(

@@ -1,0 +1,106 @@
+"""Generates the answers of a run's models to the benchmarks that a judge scores.
+
+Reads   the target and the sources of the recipe; runs/RUN/{sft,wrpo,ARM}/model; the question file.
+Writes  runs/RUN/answers/BENCHMARK/MODEL: every answer as a row of parquet parts, manifest.json.
+Run     python -m eval.generate --benchmark alpaca_eval_2 --model all --recipe RECIPE
+        --benchmark all --model all does everything that is missing
+Resume  finished parts stay; the rest is generated.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from eval.judging.runs import ALL, add_flags, chosen
+from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import ModelError, RecipeError
+from wrpo.recipe import Recipe
+from wrpo.recipe.judged_sections import ONLY_VLLM, stated_decoding
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
+
+if TYPE_CHECKING:
+    from eval.judging.questions import Question
+    from eval.models import EvalModel
+
+logger = logging.getLogger(__name__)
+
+QUESTIONS_PER_PART = 128
+
+
+def main() -> None:
+    """Parses the command line and generates."""
+    parser = stage_parser(__doc__)
+    add_flags(parser)
+    args, recipe = parse_stage(parser)
+    generate_answers(recipe, args.benchmark, args.model)
+
+
+def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> None:
+    """Generates what is missing.
+
+    Raises:
+        RecipeError: unknown benchmark or model, or decoding that the backend cannot do.
+        MissingInputError: a question file is not there, or a model is not trained yet.
+        ModelError: lm-eval is not installed, or a model cannot be loaded.
+        StageError: a folder was made with other settings.
+    """
+    from eval.judging.questions import load_questions
+    from eval.models import resolve_models
+
+    pipeline = Pipeline(recipe)
+    benchmarks, names = chosen(recipe, benchmark, model)
+    for chosen_benchmark in benchmarks:
+        waiting = [
+            name
+            for name in names
+            if pipeline.state(f"answers/{chosen_benchmark}/{name}") in ("missing", "partial")
+        ]
+        for name in set(names) - set(waiting):
+            pipeline.finished(f"answers/{chosen_benchmark}/{name}")  # stale ones raise here
+            logger.info("answers/%s/%s is complete", chosen_benchmark, name)
+        models = resolve_models(pipeline, waiting)
+        if not models:
+            continue
+        _check_decoding(recipe, chosen_benchmark)
+        questions = load_questions(chosen_benchmark, recipe.eval.judged[chosen_benchmark])
+        for entry in models:
+            _generate(pipeline, chosen_benchmark, entry, questions)
+
+
+def _check_decoding(recipe: Recipe, benchmark: str) -> None:
+    decoding = stated_decoding(benchmark, recipe.eval.judged[benchmark])
+    lacking = [name for name in ONLY_VLLM if decoding.get(name)]
+    if lacking and recipe.eval.backend != "vllm":
+        raise RecipeError(
+            f"eval.judged.{benchmark}.decoding: {', '.join(lacking)} only exists with "
+            f"eval.backend=vllm, not {recipe.eval.backend}"
+        )
+
+
+def _generate(
+    pipeline: Pipeline, benchmark: str, model: EvalModel, questions: list[Question]
+) -> None:
+    stage = f"answers/{benchmark}/{model.name}"
+    size = QUESTIONS_PER_PART
+    chunks = [questions[at : at + size] for at in range(0, len(questions), size)]
+    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
+    with folder.lock():
+        if folder.open(parts=len(chunks)):
+            return
+        todo = [part for part in range(len(chunks)) if part not in folder.done_parts()]
+        logger.info("%s: %d of %d parts to do", stage, len(todo), len(chunks))
+        if todo:
+            try:
+                from eval.judging.answering import answer_parts
+            except ImportError as error:
+                raise ModelError(
+                    f"lm-eval does not import ({error}); install it: pip install 'wrpo[eval]'"
+                ) from error
+            answer_parts(pipeline.recipe, benchmark, model, folder, {n: chunks[n] for n in todo})
+        folder.finish_parts(len(chunks))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,148 @@
+"""Judges the answers of a run's models: AlpacaEval 2, Arena-Hard v0.1, MT-Bench.
+
+Reads   runs/RUN/answers/BENCHMARK/MODEL; question and reference files; runs/judgements.sqlite.
+Writes  runs/RUN/judge/BENCHMARK/MODEL: results.json, a row per question, manifest.json; every
+        judgement, as it comes, to runs/judgements.sqlite.
+Run     python -m eval.judge --benchmark arena_hard --model all --recipe RECIPE
+        --dry-run says how many judgements, tokens and dollars it takes, and asks nothing
+Resume  the same command again asks only for judgements that are not on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from eval.judging.runs import ALL, add_flags, chosen
+from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import ModelError, WRPOError
+from wrpo.judging import Judge, JudgementCache
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
+
+if TYPE_CHECKING:
+    from eval.judging.batch import Batch
+
+logger = logging.getLogger(__name__)
+
+CACHE = "judgements.sqlite"
+
+
+def main() -> None:
+    """Parses the command line and judges."""
+    parser = stage_parser(__doc__)
+    add_flags(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what it takes, and stop")
+    args, recipe = parse_stage(parser)
+    if args.dry_run:
+        sys.stdout.write(dry_run(recipe, args.benchmark, args.model) + "\n")
+    else:
+        judge_answers(recipe, args.benchmark, args.model)
+
+
+def dry_run(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> str:
+    """Judgements, tokens and dollars of each benchmark and model, as text."""
+    pipeline = Pipeline(recipe)
+    benchmarks, names = chosen(recipe, benchmark, model)
+    lines = []
+    with JudgementCache(recipe.runs / CACHE) as cache:
+        for chosen_benchmark in benchmarks:
+            for name in names:
+                stage = f"judge/{chosen_benchmark}/{name}"
+                lines.append(f"{stage}: {_takes(pipeline, stage, chosen_benchmark, name, cache)}")
+    return "\n".join(lines)
+
+
+def judge_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> None:
+    """Judges what is not judged yet; the judge, the questions and the prompts are those of all.
+
+    Raises:
+        RecipeError: unknown benchmark or model, or a setting of the judge is wrong.
+        MissingInputError: answers or a file are not there; names the command.
+        ModelError: the judge cannot be asked; what it said so far is kept.
+        DataError: a file is wrong, or no verdict can be read.
+        StageError: a folder was made with other settings.
+    """
+    pipeline = Pipeline(recipe)
+    benchmarks, names = chosen(recipe, benchmark, model)
+    for chosen_benchmark in benchmarks:
+        waiting = []
+        for name in names:
+            stage = f"judge/{chosen_benchmark}/{name}"
+            if pipeline.state(stage) in ("missing", "partial"):
+                waiting.append(name)
+            else:  # done, or made with other settings, which raises here
+                logger.info("%s is complete: %s", stage, _headline(pipeline, stage))
+        with JudgementCache(recipe.runs / CACHE) as cache:
+            _judge_all(pipeline, chosen_benchmark, waiting, cache)
+
+
+def _judge_all(pipeline: Pipeline, benchmark: str, names: list[str], cache: JudgementCache) -> None:
+    batches = [(name, _batch(pipeline, benchmark, name)) for name in names]
+    judge = _judge(pipeline.recipe, benchmark, cache)
+    if batches:
+        together = [request for _, batch in batches for request in batch.requests]
+        logger.info("%s, %d models: %s", benchmark, len(batches), judge.estimate(together))
+    for name, batch in batches:
+        stage = f"judge/{benchmark}/{name}"
+        folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
+        with folder.lock():
+            if not folder.open():
+                _judge_one(stage, batch, _judge(pipeline.recipe, benchmark, cache), folder)
+        logger.info("%s: %s", stage, _headline(pipeline, stage))
+
+
+def _judge_one(stage: str, batch: Batch, judge: Judge, folder: StageFolder) -> None:
+    from eval.judging.batch import SAMPLES
+    from eval.results import write_results
+
+    logger.info("%s: %s", stage, judge.estimate(batch.requests))
+    results, rows = batch.judged(judge)
+    write_results(folder.path, results)
+    folder.write_all(rows, SAMPLES)
+    logger.info("%s: asked %s", stage, judge.used)
+
+
+def _batch(pipeline: Pipeline, benchmark: str, name: str) -> Batch:
+    try:
+        from eval.judging.batch import Batch
+    except ImportError as error:
+        raise ModelError(f"{error}; install it: pip install 'wrpo[eval,server]'") from error
+    answers = pipeline.finished(f"answers/{benchmark}/{name}")
+    return Batch(benchmark, pipeline.recipe.eval.judged[benchmark], name, answers)
+
+
+def _judge(recipe: Recipe, benchmark: str, cache: JudgementCache) -> Judge:
+    name = recipe.eval.judged[benchmark].judge
+    return Judge(name, recipe.judges[name], cache)
+
+
+def _takes(pipeline: Pipeline, stage: str, benchmark: str, name: str, cache: JudgementCache) -> str:
+    if pipeline.state(stage) == "done":
+        return "done"
+    try:
+        batch = _batch(pipeline, benchmark, name)
+    except WRPOError as error:
+        return str(error)
+    return str(_judge(pipeline.recipe, benchmark, cache).estimate(batch.requests))
+
+
+def _headline(pipeline: Pipeline, stage: str) -> str:
+    """One line of the metrics, and the verdicts that could not be read."""
+    from eval.results import read_results
+
+    results: dict[str, Any] = read_results(pipeline.finished(stage))
+    task = next(iter(results["tasks"].values()))
+    shown = ", ".join(
+        f"{key.removesuffix(',none')} {metric['value']:.2f} "
+        f"[{metric['low']:.2f}, {metric['high']:.2f}]"
+        for key, metric in task["metrics"].items()
+        if metric["value"] is not None and metric["low"] is not None
+    )
+    return f"{shown} on {task['n']} questions; {results['parse_failures']} verdicts not readable"
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Benchmarks that a judge model scores: questions, prompts, protocols, statistics."""

@@ -1,0 +1,164 @@
+"""All judgements of one model on one benchmark: requests, reading, results.
+
+results.json has the shape of lm-eval's results here (`tasks`, `metrics` under "name,none"), and the
+samples have that of its samples, so that one report reads both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from eval.judging.alpaca_eval import AlpacaEval
+from eval.judging.arena_hard import ArenaHard
+from eval.judging.files import locate
+from eval.judging.mt_bench import MTBench
+from eval.judging.protocol import Benchmark, Metric, Record, Summary
+from eval.judging.questions import Question, load_questions
+from eval.judging.templates import Templates, load_templates
+from eval.results import SAMPLES
+from wrpo.errors import DataError
+from wrpo.ids import digest
+from wrpo.judging import Judge, JudgeRequest
+from wrpo.recipe.judged_sections import Judged, asks_both_orders, stated_decoding
+from wrpo.tables import Row, read_rows
+
+__all__ = ["SAMPLES", "Batch"]
+
+_BASELINES = {"alpaca_eval_2": "gpt4_1106_preview", "arena_hard": "gpt-4-0314"}
+
+
+class Batch:
+    """The judging of one model.
+
+    Args:
+        name: the benchmark.
+        model: the model's name in the run.
+        answers: finished folder of its answers.
+
+    Raises:
+        MissingInputError: a file of the benchmark is not there.
+        DataError: a file is wrong, or the answers are to other questions.
+        RecipeError: the judge prompt is not usable.
+    """
+
+    def __init__(self, name: str, judged: Judged, model: str, answers: Path) -> None:
+        self.name = name
+        self._judged = judged
+        self._model = model
+        self._rows = sorted(read_rows(answers), key=lambda row: row["number"])
+        self._questions = _matching(load_questions(name, judged), self._rows, answers)
+        self._templates = load_templates(name, judged)
+        self._benchmark = _benchmark(name, judged, self._templates)
+        self._answers = [tuple(row["answers"]) for row in self._rows]
+        self._requests = [
+            self._benchmark.requests(question, given)
+            for question, given in zip(self._questions, self._answers, strict=True)
+        ]
+
+    @property
+    def requests(self) -> list[JudgeRequest]:
+        """Everything the judge is asked, question by question."""
+        return [request for requests in self._requests for request in requests]
+
+    def judged(self, judge: Judge) -> tuple[dict[str, Any], list[Row]]:
+        """Asks, reads and summarises: the content of results.json, and the samples.
+
+        Raises:
+            RecipeError, ModelError: see `Judge.ask`.
+            DataError: no verdict can be read.
+        """
+        verdicts = iter(judge.ask(self.requests))
+        records = [
+            self._benchmark.read(question, given, [next(verdicts) for _ in requests])
+            for question, given, requests in zip(
+                self._questions, self._answers, self._requests, strict=True
+            )
+        ]
+        summary = self._benchmark.summarise(records)
+        return self._results(judge, summary), [self._sample(record) for record in summary.records]
+
+    def _results(self, judge: Judge, summary: Summary) -> dict[str, Any]:
+        facts = summary.facts
+        cost = dataclasses.asdict(judge.used)
+        return {
+            "tasks": {
+                self.name: {
+                    "n": len(summary.records),
+                    "metrics": {f"{k},none": _metric(m) for k, m in summary.metrics.items()},
+                    "main_metric": self._benchmark.metric,
+                    "documents": digest([list(q.turns) for q in self._questions]),
+                    "generation_kwargs": stated_decoding(self.name, self._judged),
+                }
+            },
+            "groups": {},
+            "judge": judge.identity,
+            "judge_prompt": self._templates.facts(),
+            "baseline": _BASELINES.get(self.name),
+            "verdicts": facts.pop("verdicts"),
+            "parse_failures": facts.pop("parse_failures"),
+            "refused": facts.pop("refused"),
+            "unread_examples": facts.pop("examples"),
+            "position": facts.pop("position", None),
+            "protocol": facts,
+            "cost": cost,
+            "truncated_answers": self._truncated(),
+            "model": {"name": self._model},
+        }
+
+    def _truncated(self) -> int:
+        """Answers that are as long as they may be."""
+        limit = stated_decoding(self.name, self._judged)["max_tokens"]
+        return sum(tokens >= limit for row in self._rows for tokens in row["tokens"])
+
+    def _sample(self, record: Record) -> Row:
+        question = record.question
+        doc = {
+            "question_id": question.id,
+            "category": question.category,
+            "games": list(record.games),
+            "verdicts": [verdict.text for verdict in record.verdicts],
+        }
+        texts = [verdict.text or verdict.detail for verdict in record.verdicts]
+        return {
+            "task": self.name,
+            "doc_id": question.number,
+            "filter": "none",
+            "doc": json.dumps(doc, ensure_ascii=False),
+            "question": "\n\n".join(question.turns),
+            "prompt": question.turns[0],
+            "response": "\n\n".join(record.answers),
+            "filtered": json.dumps(texts, ensure_ascii=False),
+            "target": "\n\n".join(question.references),
+            "metrics": [{"name": name, "value": value} for name, value in record.values.items()],
+        }
+
+
+def _benchmark(name: str, judged: Judged, templates: Templates) -> Benchmark:
+    both = asks_both_orders(name, judged)
+    if name == "alpaca_eval_2":
+        gamed = locate(name, "difficulty", judged.difficulty)
+        return AlpacaEval(templates, both_orders=both, logprobs=judged.logprobs, gamed=gamed)
+    if name == "arena_hard":
+        return ArenaHard(templates, both_orders=both)
+    return MTBench(templates)
+
+
+def _matching(questions: list[Question], rows: list[Row], answers: Path) -> list[Question]:
+    """The questions of the answers; refuses a question file that has changed since."""
+    asked = [(row["question_id"], tuple(row["questions"])) for row in rows]
+    if asked != [(question.id, question.turns) for question in questions]:
+        raise DataError(
+            f"{answers}: answers to other questions than the question file now holds; delete the "
+            "folder and generate them again, or restore the file"
+        )
+    return questions
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    fields = dataclasses.asdict(metric)
+    plain = {name: None if math.isnan(value) else value for name, value in fields.items()}
+    return {**plain, "higher_is_better": True}

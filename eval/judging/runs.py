@@ -1,0 +1,56 @@
+"""Which benchmarks and models a command is about."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+
+from wrpo.errors import RecipeError
+from wrpo.recipe import Recipe
+from wrpo.stages import model_names
+
+ALL = "all"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--benchmark` and `--model`."""
+    parser.add_argument(
+        "--benchmark",
+        default=ALL,
+        metavar="NAME",
+        help="alpaca_eval_2, arena_hard, mt_bench, or all of the recipe (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        default=ALL,
+        metavar="NAME",
+        help="target, a source, sft, wrpo, an arm, or all (default: %(default)s)",
+    )
+
+
+def chosen(recipe: Recipe, benchmark: str, model: str) -> tuple[list[str], list[str]]:
+    """Benchmarks and models that the flags ask for.
+
+    Raises:
+        RecipeError: the recipe has no such benchmark or model.
+    """
+    benchmarks = [str(name) for name in recipe.eval.judged]
+    if not benchmarks:
+        raise RecipeError(
+            "eval.judged is empty: name a benchmark and its judge in the recipe, e.g. "
+            "'eval.judged.mt_bench={judge: NAME}', with the judge under judges (docs/judges.md)"
+        )
+    return (
+        _pick("benchmark", benchmark, benchmarks, recipe.run),
+        _pick("model", model, model_names(recipe), recipe.run),
+    )
+
+
+def _pick(kind: str, name: str, known: list[str], run: str) -> list[str]:
+    if name == ALL:
+        return known
+    if name not in known:
+        close = difflib.get_close_matches(name, [*known, ALL], n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else "."
+        raise RecipeError(f'no {kind} "{name}" in run {run}{hint} Known: {", ".join(known)}, {ALL}')
+    return [name]

@@ -1,0 +1,33 @@
+"""Finished answers to judged benchmarks, without a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.judging.questions import load_questions
+from wrpo.recipe import Recipe
+from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
+
+
+def answer(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ") -> None:
+    """Finished answers of a model, as `eval.generate` writes them."""
+    from eval.judging.answering import ANSWERED
+
+    pipeline = Pipeline(recipe)
+    stage = f"answers/{benchmark}/{model}"
+    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
+    assert not folder.open()
+    rows: list[dict[str, Any]] = [
+        {
+            "question_id": question.id,
+            "number": question.number,
+            "category": question.category,
+            "questions": list(question.turns),
+            "answers": [text * (1 + question.number) for _ in question.turns],
+            "tokens": [10 for _ in question.turns],
+            "temperature": 0.0,
+        }
+        for question in load_questions(benchmark, recipe.eval.judged[benchmark])
+    ]
+    folder.write_all(rows, ANSWERED)

@@ -1,0 +1,237 @@
+"""`python -m eval.judge` against a stand-in server: cost first, verdicts kept, results, stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.judge import dry_run, judge_answers
+from eval.judging.batch import Batch
+from eval.results import read_results, read_samples
+from tests.completion_server import CompletionServer, Reply, Seen, chat_answer
+from tests.conftest import REPOSITORY
+from tests.eval.judging.answers import answer
+from tests.eval.judging.benchmark_files import (
+    write_alpaca_eval,
+    write_arena_hard,
+    write_judge_recipe,
+    write_mt_bench,
+)
+from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
+from wrpo.recipe import Recipe, load_recipe
+from wrpo.stages import Pipeline
+
+
+class Script:
+    """Likes the longer answer of a pair; grades by length; slow from the n-th request on."""
+
+    def __init__(self) -> None:
+        self.slow_from = 10**6
+
+    def __call__(self, number: int, seen: Seen) -> Reply:
+        text = seen.body["messages"][-1]["content"]
+        if "# Answer m" in text:
+            first = text.partition("# Answer m\n\n")[2].partition("\n\n# Answer M")[0]
+            second = text.partition("# Answer M\n\n")[2].partition("\n\n# Your verdict")[0]
+            said = "m" if len(first) >= len(second) else "M"
+        elif "# Answer of assistant A" in text:
+            sizes = [len(part) for part in re.split(r"# (?:Answer|End).*\n", text)[1:]]
+            said = "Well, [[A>B]]" if sizes[0] >= sizes[2] else "Well, [[B>>A]]"
+        else:
+            said = f"[[{1 + len(text) % 10}]]"
+        slow = 30.0 if number >= self.slow_from else 0.0
+        usage = {"prompt_tokens": len(text) // 4, "completion_tokens": 5}
+        return Reply({**chat_answer(said).body, "usage": usage}, seconds=slow)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def server(script: Script) -> Iterator[CompletionServer]:
+    started = CompletionServer(script)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def recipe_path(tmp_path: Path, server: CompletionServer) -> Path:
+    """Three benchmarks judged by the server; the target and the source are hub models."""
+    judge = {"model": "org/judge", "endpoints": [server.url], "concurrency": 2}
+    prices = {"input_price": 10.0, "output_price": 30.0}
+    judged = {
+        "alpaca_eval_2": {**write_alpaca_eval(tmp_path), "prompt": "own", "logprobs": False},
+        "arena_hard": write_arena_hard(tmp_path),
+        "mt_bench": write_mt_bench(tmp_path),
+    }
+    full = {name: {"judge": "big", **fields} for name, fields in judged.items()}
+    return write_judge_recipe(tmp_path, "org/model", {**judge, **prices}, full)
+
+
+def results_of(recipe: Recipe, benchmark: str, model: str) -> dict[str, Any]:
+    return read_results(Pipeline(recipe).finished(f"judge/{benchmark}/{model}"))
+
+
+def test_the_cost_is_shown_before_anything_is_asked(
+    recipe_path: Path, server: CompletionServer
+) -> None:
+    recipe = load_recipe(recipe_path)
+    answer(recipe, "arena_hard", "target")
+    shown = dry_run(recipe, "arena_hard").splitlines()
+    match = re.search(
+        r"12 judgements, 0 of them cached; 12 to ask: (\d+) input and (\d+)", shown[0]
+    )
+    assert match and shown[0].startswith("judge/arena_hard/target: ")
+    tokens = [int(number) for number in match.groups()]
+    dollars = re.search(r"\$(\d+\.\d\d)", shown[0])
+    assert dollars and float(dollars[1]) == pytest.approx(
+        (tokens[0] * 10 + tokens[1] * 30) / 1e6, abs=0.005
+    )
+    assert shown[1].startswith("judge/arena_hard/one: needs ")
+    assert "python -m eval.generate --benchmark arena_hard --model one" in shown[1]
+    assert server.seen == []
+
+
+def test_every_benchmark_is_judged_and_its_results_say_by_whom(
+    recipe_path: Path, server: CompletionServer
+) -> None:
+    recipe = load_recipe(recipe_path)
+    for benchmark in recipe.eval.judged:
+        for model, text in (("target", "No. "), ("one", "It is so, and more than that. ")):
+            answer(recipe, benchmark, model, text)
+            judge_answers(recipe, benchmark, model)
+    asked = len(server.seen)
+    assert asked == 2 * (12 + 2 * 6 + 2 * 8)
+    for benchmark, metric, n in (
+        ("alpaca_eval_2", "length_controlled_winrate", 12),
+        ("arena_hard", "winrate", 6),
+        ("mt_bench", "score", 8),
+    ):
+        results = results_of(recipe, benchmark, "one")
+        task = results["tasks"][benchmark]
+        assert (task["n"], task["main_metric"]) == (n, metric)
+        assert results["judge"]["name"] == "big" and results["judge"]["model"] == "org/judge"
+        assert "not comparable" in results["judge_prompt"]["comparable"]
+        assert (results["parse_failures"], results["refused"]) == (0, 0)
+        assert results["cost"]["tokens"]["output"] == 5 * results["verdicts"]
+        assert results["cost"]["dollars"] > 0
+        samples = read_samples(Pipeline(recipe).finished(f"judge/{benchmark}/one"))
+        assert len(samples) == n
+        for name in samples[0].values:
+            found = task["metrics"][f"{name},none"]["value"]
+            values = [sample.values[name] for sample in samples]
+            assert sum(values) / n == pytest.approx(found)
+    assert results_of(recipe, "arena_hard", "one")["position"]["flipped"] == 0.0
+    arena = [results_of(recipe, "arena_hard", m)["tasks"]["arena_hard"] for m in ("target", "one")]
+    low, high = (task["metrics"]["winrate,none"]["value"] for task in arena)
+    assert low < high
+    judge_answers(recipe, "mt_bench", "target")
+    assert len(server.seen) == asked
+
+
+def test_a_killed_judge_goes_on_with_what_is_missing(
+    recipe_path: Path,
+    server: CompletionServer,
+    script: Script,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recipe = load_recipe(recipe_path)
+    answer(recipe, "mt_bench", "target")
+    script.slow_from = 9
+    flags = ["--recipe", str(recipe_path), "--benchmark", "mt_bench", "--model", "target"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eval.judge", *flags], cwd=REPOSITORY, env=dict(os.environ)
+    )
+    deadline = time.monotonic() + 120
+    while len(server.seen) < 11 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    script.slow_from = 10**6
+    asked = len(server.seen)
+    shown = dry_run(recipe, "mt_bench", "target")
+    assert "16 judgements, 9 of them cached; 7 to ask" in shown
+    caplog.set_level("INFO")
+    judge_answers(recipe, "mt_bench", "target")
+    assert len(server.seen) == asked + 7
+    first = [json.dumps(seen.body, sort_keys=True) for seen in server.seen[:9]]
+    again = [json.dumps(seen.body, sort_keys=True) for seen in server.seen[asked:]]
+    assert not set(first) & set(again)
+    assert "asked 16 judgements, 9 of them cached" in caplog.text
+    assert results_of(recipe, "mt_bench", "target")["verdicts"] == 16
+
+
+def test_another_judge_needs_another_folder_and_its_own_verdicts(
+    recipe_path: Path, server: CompletionServer
+) -> None:
+    recipe = load_recipe(recipe_path)
+    answer(recipe, "mt_bench", "target")
+    judge_answers(recipe, "mt_bench", "target")
+    faster = load_recipe(recipe_path, ["judges.big.concurrency=7", "judges.big.input_price=1"])
+    assert Pipeline(faster).state("judge/mt_bench/target") == "done"
+    other = load_recipe(recipe_path, ["judges.big.version=2026-01"])
+    assert Pipeline(other).state("judge/mt_bench/target") == "stale"
+    assert Pipeline(other).state("answers/mt_bench/target") == "done"
+    own = load_recipe(recipe_path, ["eval.judged.mt_bench.prompt=prompts.jsonl"])
+    assert Pipeline(own).state("judge/mt_bench/target") == "stale"
+    longer = load_recipe(recipe_path, ["eval.judged.mt_bench.decoding.max_tokens=99"])
+    assert Pipeline(longer).state("answers/mt_bench/target") == "stale"
+
+
+def test_answers_to_other_questions_are_refused(recipe_path: Path) -> None:
+    recipe = load_recipe(recipe_path)
+    answer(recipe, "arena_hard", "target")
+    folder = Pipeline(recipe).finished("answers/arena_hard/target")
+    path = recipe.eval.judged["arena_hard"].questions
+    assert path is not None
+    changed = path.read_text().replace("Explain 3.", "Explain 4.")
+    path.write_text(changed)
+    with pytest.raises(StageError, match=r"questions: 'arena\.jsonl#"):
+        judge_answers(recipe, "arena_hard", "target")
+    with pytest.raises(DataError, match="answers to other questions"):
+        Batch("arena_hard", recipe.eval.judged["arena_hard"], "target", folder)
+
+
+def test_mistakes_end_in_messages(recipe_path: Path) -> None:
+    recipe = load_recipe(recipe_path)
+    with pytest.raises(RecipeError, match='no benchmark "arena" in run judged; did you'):
+        judge_answers(recipe, "arena")
+    with pytest.raises(RecipeError, match='no model "targte" in run judged; did you'):
+        judge_answers(recipe, "arena_hard", "targte")
+    with pytest.raises(MissingInputError, match="python -m eval.generate --benchmark mt_bench"):
+        judge_answers(recipe, "mt_bench", "target")
+    with pytest.raises(RecipeError, match='no judge "huge"; judges: big'):
+        load_recipe(recipe_path, ["eval.judged.mt_bench.judge=huge"])
+    with pytest.raises(RecipeError, match=r"eval\.judged.*mt_bank"):
+        load_recipe(recipe_path, ["eval.judged.mt_bank={judge: big}"])
+    nothing = load_recipe(recipe_path, ["eval.judged={}"])
+    with pytest.raises(RecipeError, match=r"eval\.judged is empty"):
+        judge_answers(nothing)
+
+
+def test_the_stages_of_judging_share_processes_and_follow_the_models(recipe_path: Path) -> None:
+    from wrpo.run import _jobs
+
+    pipeline = Pipeline(load_recipe(recipe_path))
+    names = [name for name in pipeline.stages if name.split("/")[0] in ("answers", "judge")]
+    jobs = {job.name: job for job in _jobs(pipeline, names)}
+    assert list(jobs) == [
+        *(f"answers/{name}" for name in ("alpaca_eval_2", "arena_hard", "mt_bench")),
+        *(f"judge/{name}" for name in ("alpaca_eval_2", "arena_hard", "mt_bench")),
+    ]
+    assert jobs["judge/mt_bench"].command == (
+        *("eval.judge", "--benchmark", "mt_bench", "--model", "all"),
+    )
+    assert jobs["answers/mt_bench"].inputs == {"sft", "wrpo"}

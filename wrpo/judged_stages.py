@@ -1,0 +1,91 @@
+"""The stages of judged benchmarks: who answers, who judges, and what decides the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wrpo.ids import digest
+from wrpo.judging import judge_identity
+from wrpo.local_paths import is_file
+from wrpo.model_identity import file_digest, model_identity, template_identity
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.judged_sections import (
+    OWN,
+    Judged,
+    asks_both_orders,
+    default_prompt,
+    stated_decoding,
+)
+from wrpo.sampling import sampling_model
+from wrpo.stage import Stage
+
+_OWN_PROMPTS = Path(__file__).parents[1] / "eval" / "judging" / "prompts.yaml"
+"""A file of the package `eval`: it is data here, nothing of that package is imported."""
+
+
+def judged_stages(recipe: Recipe, names: list[str]) -> list[Stage]:
+    """The answers of the named models to the judged benchmarks, then the verdicts on them."""
+    benchmarks = list(recipe.eval.judged)
+    stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
+    for benchmark in benchmarks:
+        settings = judge_settings(recipe, benchmark)
+        command = ("eval.judge", "--benchmark", benchmark, "--model")
+        for name in names:
+            inputs = (f"answers/{benchmark}/{name}",)
+            stages.append(Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings))
+    return stages
+
+
+def _answers(recipe: Recipe, benchmark: str, name: str) -> Stage:
+    settings = answer_settings(recipe, benchmark)
+    inputs: tuple[str, ...] = (name,)
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        settings["model"] = model_identity(entry.model, entry.revision)
+        settings["chat_template"] = template_identity(entry.chat_template)
+        inputs = ()
+    command = ("eval.generate", "--benchmark", benchmark, "--model", name)
+    return Stage(f"answers/{benchmark}/{name}", command, inputs, settings)
+
+
+def answer_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
+    """What decides a model's answers beside the model."""
+    judged = recipe.eval.judged[benchmark]
+    return {
+        "seed": recipe.seed,
+        "benchmark": benchmark,
+        "questions": _file_identity(judged.questions),
+        "limit": judged.limit,
+        "decoding": stated_decoding(benchmark, judged),
+        **recipe.eval.model_dump(mode="json", include={"backend", "dtype", "max_length"}),
+    }
+
+
+def judge_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
+    """What decides the verdicts on given answers."""
+    judged = recipe.eval.judged[benchmark]
+    settings = {
+        "judge": judge_identity(judged.judge, recipe.judges[judged.judge]),
+        "prompt": _prompt_identity(benchmark, judged),
+        "both_orders": asks_both_orders(benchmark, judged),
+        "references": _file_identity(judged.references),
+    }
+    if benchmark == "alpaca_eval_2":
+        settings |= {"logprobs": judged.logprobs, "difficulty": _file_identity(judged.difficulty)}
+    return settings
+
+
+def _file_identity(path: Path | None) -> str:
+    if path is None:
+        return "hub"
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
+
+
+def _prompt_identity(benchmark: str, judged: Judged) -> str:
+    which = default_prompt(benchmark, judged)
+    if which == OWN:
+        return f"own#{digest(yaml.safe_load(_OWN_PROMPTS.read_text('utf-8'))[benchmark])}"
+    return _file_identity(Path(which))
