@@ -51,6 +51,12 @@ class LogProbStage:
         self.answers = ("anchor",) if rows == "anchors" else ANSWERS[rows]
         self.source = TARGET if model == SFT else model
         self.entry: Model = sampling_model(recipe, self.source)
+        if self.entry.adapter:
+            raise RecipeError(
+                f"{self.name}: log-probs are of plain weights, and {model} has adapter "
+                f"{self.entry.adapter}; merge it into the weights (peft: merge_and_unload) and "
+                "name the merged folder as model"
+            )
         self.folder = StageFolder(self.pipeline.folder(self.name), self.pipeline.key(self.name))
 
     def run(self) -> None:

@@ -195,7 +195,8 @@ class PartSampler:
 
         Args:
             todo: part numbers, at leisure.
-            progress: hears of answers and tokens about twice a second.
+            progress: hears of answers and tokens about twice a second, and of all those of a part
+                before it is yielded.
         """
         self._open.clear()
         self._fresh = (0, 0)
@@ -203,20 +204,19 @@ class PartSampler:
         self._speed.start()
         told = time.monotonic()
         for answer in self._answers(engine, todo):
-            if isinstance(answer, WrittenPart):
-                yield answer
-            elif written := self._take(answer):
+            written = answer if isinstance(answer, WrittenPart) else self._take(answer)
+            now = time.monotonic()
+            if progress and (written or now - told > _PROGRESS_SECONDS):
+                progress(*self._fresh)
+                told, self._fresh = now, (0, 0)
+            if written:
                 yield written
-            if progress and (now := time.monotonic()) - told > _PROGRESS_SECONDS:
-                told = now
-                self._tell(progress)
-        if progress:
-            self._tell(progress)
         self._speed.keep()
 
-    def _tell(self, progress: Progress) -> None:
-        progress(*self._fresh)
-        self._fresh = (0, 0)
+    def close(self) -> None:
+        """Ends what the engine has started; the sampler is of no use afterwards."""
+        if "engine" in self.__dict__:
+            self.engine.close()
 
     def _answers(
         self, engine: GenerationEngine, todo: Iterable[int]

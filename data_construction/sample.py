@@ -17,11 +17,13 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Generator
+from contextlib import closing
 
 from data_construction.dataset_answers import GivenAnswers
 from data_construction.dropped import DroppedAnswers
 from data_construction.executors.sampling import sample_on_ray
-from data_construction.part_sampler import PartSampler
+from data_construction.part_sampler import PartSampler, WrittenPart
 from data_construction.sample_progress import AnswerBar
 from data_construction.shard import Shard
 from wrpo.cli import parse_stage, run_main, stage_parser
@@ -57,11 +59,26 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
         if todo and isinstance(executor, RayExecutor):
             sample_on_ray(sampler, executor, todo, dropped)
         elif todo:
-            with AnswerBar(sampler, todo) as bar:
-                for written in sampler.parts(todo, bar):
+            with (
+                AnswerBar(sampler, todo) as bar,
+                closing(_parts(sampler, todo, shard, bar)) as made,
+            ):
+                for written in made:
                     dropped.add(written)
         if not folder.finish_parts(parts):
             logger.info("%s: shard %s done, others are not", stage, shard)
+
+
+def _parts(
+    sampler: PartSampler, todo: list[int], shard: Shard, bar: AnswerBar
+) -> Generator[WrittenPart]:
+    """In this process, or in replicas where the recipe asks for them."""
+    if (sampler.engine_settings.replicas or 1) == 1:
+        yield from sampler.parts(todo, bar)
+        return
+    from data_construction.replicas import Replicas
+
+    yield from Replicas(sampler, todo, shard).parts(bar)
 
 
 def dry_run(sampler: PartSampler) -> str:
@@ -133,7 +150,9 @@ def main() -> None:
     if args.source in given:
         GivenAnswers(recipe, args.source).run(args.shard)
         return
-    sample(PartSampler(recipe, args.source, limit=args.limit), args.shard)
+    sampler = PartSampler(recipe, args.source, limit=args.limit)
+    sample(sampler, args.shard)
+    sampler.close()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

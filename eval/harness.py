@@ -82,7 +82,7 @@ def evaluate(
     """
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("lm_eval").setLevel(logging.WARNING)
-    started = time.time()
+    started = time.monotonic()
     os.environ[SANDBOX_VARIABLE] = settings.sandbox
     loaded = {name: manager.load([name]) for name in evaluated_tasks(settings)}
     suites = suites_of(settings)
@@ -109,7 +109,7 @@ def evaluate(
         results["members"] = {name: list(found["tasks"]) for name, found in loaded.items()}
         results["suites"] = suite_facts(suites)
         results["model"] = _model_facts(model, settings, lm)
-        results["seconds"] = round(time.time() - started, 1)
+        results["seconds"] = round(time.monotonic() - started, 1)
         return results, _rows(raw, lm)
     finally:
         release(lm)

@@ -85,6 +85,12 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
     recipe = pipeline.recipe
     if name in (TARGET, *recipe.sources):
         entry = sampling_model(recipe, name)
+        if entry.adapter:
+            raise RecipeError(
+                f"evaluation loads plain weights, and {name} has adapter {entry.adapter}; merge it "
+                "into the weights (peft: merge_and_unload), or leave sources out: "
+                "eval.sources=false"
+            )
         return EvalModel(
             name=name,
             path=entry.model,

@@ -96,10 +96,10 @@ def evaluate_models(recipe: Recipe, name: str = ALL) -> None:
     manager = _task_manager(recipe)
     for number, entry in enumerate(models, start=1):
         logger.info("eval/%s (%d of %d): %s", entry.name, number, len(models), entry.path)
-        started = time.time()
+        started = time.monotonic()
         _evaluate(pipeline, entry, manager)
         line = _headline(pipeline, entry.name)
-        logger.info("eval/%s: %s (%.0f s)", entry.name, line, time.time() - started)
+        logger.info("eval/%s: %s (%.0f s)", entry.name, line, time.monotonic() - started)
 
 
 def _task_manager(recipe: Recipe) -> TaskManager:

@@ -21,6 +21,10 @@ from wrpo.stopping import TERMINATED, Terminated, end_children, on_sigterm_stop
 
 DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2
+OUT_OF_MEMORY = (
+    "Lower a batch under `engine:` (per_device_batch_size, batch_tokens, max_num_seqs), which "
+    "changes no result, or spread the model over more GPUs"
+)
 
 
 def stage_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -81,6 +85,15 @@ def run_main(main: Callable[[], None]) -> None:
             "make room or allow writing, then run the same command again",
             USER_ERROR,
         )
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        where = str(error).splitlines()[0] if str(error) else "on the host"
+        _stop(
+            f"error: out of memory ({where}); "
+            f"finished parts are kept. {OUT_OF_MEMORY}, then run the same command again",
+            USER_ERROR,
+        )
 
 
 def _leave(code: int) -> NoReturn:
@@ -101,6 +114,11 @@ def configure_logging() -> None:
     )
     for noisy in ("httpx", "urllib3", "filelock", "fsspec", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether host or device memory ran out; torch's error is told by name, to not load torch."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _stop(message: str, code: int) -> None:

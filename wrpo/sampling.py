@@ -79,5 +79,8 @@ def sampling_by_domain(recipe: Recipe, source: str) -> dict[str, dict[str, Any]]
 
 def resolved_engine(recipe: Recipe, source: str) -> Engine:
     """The engine settings of one source after its own overrides."""
+    base = recipe.sample.engine
     over = sampling_model(recipe, source).engine.model_dump(exclude_none=True)
-    return recipe.sample.engine.model_copy(update=over)
+    if "vllm" in over:
+        over["vllm"] = {**base.vllm, **over["vllm"]}
+    return base.model_copy(update=over)

@@ -47,7 +47,7 @@ class StageFolder:
     def __init__(self, path: Path, key: dict[str, Any]) -> None:
         self.path = path
         self.key: dict[str, Any] = json.loads(json.dumps(key))
-        self._started = time.time()
+        self._started = time.monotonic()
 
     def open(self, *, parts: int | None = None) -> bool:
         """Claims the folder for this key; True when the stage is complete already.
@@ -172,7 +172,7 @@ class StageFolder:
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "versions": _versions(),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self._started, 1),
+            "seconds": round(time.monotonic() - self._started, 1),
         }
         with replacing(self.path / MANIFEST) as partial:
             text = json.dumps(manifest, indent=1, ensure_ascii=False)

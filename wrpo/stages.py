@@ -243,6 +243,8 @@ def _sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
     model["chat_template"] = template_identity(entry.chat_template)
     if source != TARGET:
         model["model"] = model_identity(entry.model, entry.revision)
+    if entry.adapter:
+        model["adapter"] = model_identity(entry.adapter)
     return model
 
 

@@ -58,3 +58,6 @@ class GenerationEngine(Protocol):
     """Draws answers; they come in the order in which they finish."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Refusal]: ...
+
+    def close(self) -> None:
+        """Ends processes of its own, if it has any."""

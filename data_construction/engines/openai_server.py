@@ -29,7 +29,7 @@ class OpenAIEngine:
     `api: chat` it gets messages and ends the answer as it is used to.
 
     Raises:
-        RecipeError: no endpoints, no key, or settings that the chat API cannot express.
+        RecipeError: no endpoints, no key, or an adapter, or settings that the chat API lacks.
     """
 
     def __init__(
@@ -42,6 +42,12 @@ class OpenAIEngine:
         stop_token_ids: list[int],
         max_model_len: int,  # the server has its own
     ) -> None:
+        if entry.adapter:
+            raise RecipeError(
+                f"adapter {entry.adapter} is the server's to load: serve it there (vllm serve "
+                f"--enable-lora --lora-modules NAME={entry.adapter}), write NAME as "
+                "engine.served_model, and leave adapter out"
+            )
         self._where = ", ".join(engine.endpoints)
         self._chat = engine.sends_messages
         self._entry = entry
@@ -64,6 +70,9 @@ class OpenAIEngine:
                 yield from self._stream(runner, iter(requests), tasks)
             finally:
                 runner.run(self._close(tasks))
+
+    def close(self) -> None:
+        """`generate` closes its connections itself."""
 
     def _stream(
         self,

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from data_construction.engines.adapter import adapter_folder
 from data_construction.engines.base import Completion, Request
 from data_construction.engines.row_sampler import RowSampler
 from wrpo.chat import load_tokenizer
@@ -75,6 +76,9 @@ class TransformersEngine:
             else:
                 own.append(request)
         return groups
+
+    def close(self) -> None:
+        """Nothing runs outside this process."""
 
     @torch.inference_mode()
     def _batch(self, requests: list[Request], sampling: dict[str, Any]) -> list[Completion]:
@@ -143,6 +147,8 @@ def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise ModelError(f"transformers cannot load {model}: {error}") from error
+    if entry.adapter:
+        _add_adapter(loaded, entry.adapter)
     longest = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
     if longest is not None and longest < max_model_len:
         raise ModelError(
@@ -152,3 +158,12 @@ def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
     # generate takes what its own config leaves open from here: nothing of it is in the recipe.
     loaded.generation_config = GenerationConfig()
     return loaded.eval()
+
+
+def _add_adapter(model: PreTrainedModel, adapter: str) -> None:
+    """Kept apart from the weights, as vLLM does: merging would add rounding."""
+    folder = adapter_folder(adapter)
+    try:
+        model.load_adapter(str(folder))
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(f"adapter {adapter} does not load into its model: {error}") from error

@@ -7,14 +7,16 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from data_construction.engines.adapter import adapter_folder, lora_rank
 from data_construction.engines.base import Completion, Request
 from wrpo.errors import ModelError
 from wrpo.recipe.sampling_sections import Engine, Model, VLLMSettings
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
+    from vllm.lora.request import LoRARequest
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +52,9 @@ class VLLMEngine:
         self._sampling = sampling
         self._stop_token_ids = stop_token_ids
         self._window = engine.max_num_seqs * _QUEUE_FACTOR
-        llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len)
-        self._engine = llm.llm_engine
+        self.llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len)
+        self._engine = self.llm.llm_engine
+        self._adapter = lora_request(entry)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yields every completion as it finishes."""
@@ -72,11 +75,18 @@ class VLLMEngine:
                 if output.finished:
                     yield _completion(running.pop(output.request_id), output)
 
+    def close(self) -> None:
+        """Ends the processes of the engine, which may outlive this one on GPUs."""
+        self._engine.engine_core.shutdown()
+
     def _add(self, name: str, request: Request) -> None:
         from vllm.inputs import TokensPrompt
 
         self._engine.add_request(
-            name, TokensPrompt(prompt_token_ids=request.prompt_ids), self._parameters(request)
+            name,
+            TokensPrompt(prompt_token_ids=request.prompt_ids),
+            self._parameters(request),
+            lora_request=self._adapter,
         )
 
     def _parameters(self, request: Request) -> Any:
@@ -137,6 +147,8 @@ def load_llm(
         "generation_config": "vllm",
         "disable_log_stats": True,
     }
+    if entry.adapter:
+        arguments |= {"enable_lora": True, "max_lora_rank": _max_lora_rank(entry.adapter)}
     if engine.kv_cache_mib is not None:
         arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
     if on_cpu():
@@ -145,9 +157,34 @@ def load_llm(
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, max_model_len)
     try:
-        return LLM(**arguments)
-    except (ValueError, OSError, RuntimeError) as error:
+        return LLM(**{**arguments, **engine.vllm})
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise ModelError(f"vLLM cannot load {model}: {error}") from error
+
+
+def lora_request(entry: Model) -> LoRARequest | None:
+    """What each request names to be answered with the adapter, if there is one.
+
+    Raises:
+        ModelError: the adapter is not there, or is none.
+    """
+    if entry.adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, str(adapter_folder(entry.adapter)))
+
+
+def _max_lora_rank(adapter: str) -> int:
+    """The smallest rank that vLLM can be started with and the adapter fits into."""
+    from vllm.config.lora import MaxLoRARanks
+
+    ranks = sorted(get_args(MaxLoRARanks))
+    rank = lora_rank(adapter_folder(adapter))
+    fitting = [known for known in ranks if known >= rank]
+    if not fitting:
+        raise ModelError(f"adapter {adapter} has rank {rank}; vLLM takes up to {ranks[-1]}")
+    return int(fitting[0])
 
 
 def _completion(request: Request, output: RequestOutput) -> Completion:

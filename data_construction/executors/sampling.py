@@ -39,7 +39,7 @@ def sample_on_ray(
             units=[(PartPlace(sampler.stage, part),) for part in todo],
             inputs={name: sampler.pipeline.finished(name) for name in inputs},
             open_maker=partial(_open, source=sampler.source, limit=sampler.limit),
-            replicas=None,
+            replicas=engine.replicas,
             gpus=engine.gpus_per_replica,
             dropped_limit=count,
         ),

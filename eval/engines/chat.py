@@ -54,9 +54,13 @@ class ChatPrompts:
         """
         turns = chat if generation_prompt else chat[:-1]
         ids = render_prompt(self.tokenizer, turns, fold_system=self.fold_system)
-        text = self._with_bos(self._text(chat, generation_prompt=generation_prompt), ids)
+        rendered = self._text(chat, generation_prompt=generation_prompt)
+        text = self._with_bos(rendered, ids)
         if generation_prompt:
             self._ids[text] = ids
+        elif text != rendered:
+            # A first word has other tokens at the start of a text than behind a written BOS.
+            self._ids[text] = [ids[0], *self.tokenizer.encode(rendered, add_special_tokens=False)]
         self._questions[text] = turns[-1]["content"]
         return text
 

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from wrpo.recipe.section import Section, Share
+from wrpo.recipe.vllm_keys import check_vllm_keys
 
 
 def _optional(section: type[Section], name: str) -> Any:
@@ -61,6 +62,7 @@ def _is_variable_name(name: str) -> str:
 
 BaseURL = Annotated[str, AfterValidator(_is_base_url)]
 VariableName = Annotated[str, AfterValidator(_is_variable_name)]
+VLLMArguments = Annotated[dict[str, Any], AfterValidator(check_vllm_keys)]
 
 
 class VLLMSettings(Section):
@@ -72,6 +74,11 @@ class VLLMSettings(Section):
     max_num_seqs: int = Field(256, ge=1, description="Sequences computed together.")
     enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
     kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
+    vllm: VLLMArguments = Field(
+        default_factory=dict,
+        description="vllm: further arguments of its engine, by vLLM's names, e.g. "
+        "{kv_cache_dtype: fp8, cpu_offload_gb: 20}.",
+    )
     prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
 
     @property
@@ -91,6 +98,13 @@ class Engine(VLLMSettings):
         description="vllm: in this process; openai: servers with that API; transformers: slow, for "
         "models that vLLM lacks. Seeds are honoured by each; equal answers are only promised by "
         "temperature 0.",
+    )
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        description="Copies of the model that share the work, each with GPUs of its own. On one "
+        "machine, processes (unset: 1); on Ray, actors (unset: as many as fit). For openai, list "
+        "endpoints instead.",
     )
     endpoints: list[BaseURL] = Field(
         default_factory=list, description="openai: base URLs of servers of one and the same model."
@@ -142,6 +156,11 @@ class Model(Section):
         "auto", description="Precision of the weights while sampling."
     )
     quantization: str | None = Field(None, description="vLLM quantisation method, e.g. fp8.")
+    adapter: str | None = Field(
+        None,
+        description="LoRA adapter on top of the weights of a source, in PEFT's format: folder or "
+        "hub id.",
+    )
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
     fold_system: bool = Field(
         False, description="Put the system text into the first user turn (templates without one)."

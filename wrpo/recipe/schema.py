@@ -204,6 +204,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _target_has_no_adapter(self) -> Recipe:
+        if self.target.adapter:
+            raise ValueError(
+                f"target.adapter is {self.target.adapter}, but training starts from the weights of "
+                "target.model; merge the adapter into them (peft: merge_and_unload) and name the "
+                "merged folder"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _benchmarks_have_judges(self) -> Recipe:
         for name, judged in self.eval.judged.items():
             if judged.judge not in self.judges:

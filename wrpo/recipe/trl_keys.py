@@ -89,7 +89,7 @@ def config_fields(config: str) -> dict[str, str]:
     """Field name -> annotation text of "SFTConfig" or "WRPOConfig", own fields and inherited."""
     fields: dict[str, str] = {}
     for package, file, class_name in _FILES[config]:
-        for name, annotation in _annotations(package, file, class_name).items():
+        for name, annotation in class_annotations(package, file, class_name).items():
             fields.setdefault(name, annotation)
     return fields
 
@@ -130,7 +130,8 @@ def _accepted_types(annotation: str) -> tuple[type, ...] | None:
 
 
 @cache
-def _annotations(package: str, file: str, class_name: str) -> dict[str, str]:
+def class_annotations(package: str, file: str, class_name: str) -> dict[str, str]:
+    """The annotated fields of a class, from its source file; none where it is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return {}

@@ -1,0 +1,187 @@
+"""Kills sample, score and build at random moments; nothing may be lost, doubled or changed.
+
+Usage: python -m benchmarks.kills [--kills 50] [--seed 0] [--backend transformers] [--replicas 1]
+
+A run of tiny models with greedy answers is made undisturbed. Then the same stages are run again and
+again under another name, and killed with SIGKILL (with all their processes) after a random share of
+the time that they took undisturbed. When a pass is through, the parts and the dropped rows of all
+stages must equal the undisturbed ones byte for byte; the pass is deleted and the next one begins,
+until there were enough kills. A kill counts when the command was still running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[1]
+STAGES = {
+    "prompts": ["data_construction.prompts"],
+    "sample/one": ["data_construction.sample", "--source", "one"],
+    "score/one": ["data_construction.score", "--source", "one"],
+    "build/sft": ["data_construction.build", "--table", "sft"],
+}
+KILLED = [name for name in STAGES if name != "prompts"]
+WORDS = ("sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf")
+
+
+def make_world(folder: Path, backend: str, replicas: int) -> Path:
+    """Models, prompts and a recipe; returns the recipe's path."""
+    import torch
+    from transformers import LlamaForSequenceClassification
+
+    from tests.tiny_models import save_tiny, tiny_model, tiny_tokenizer
+
+    shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+    save_tiny(folder / "one", "llama", seed=1, **shape)
+    config = tiny_model("llama").config
+    config.num_labels = 1
+    torch.manual_seed(4)
+    LlamaForSequenceClassification(config).save_pretrained(folder / "reward")
+    tiny_tokenizer().save_pretrained(folder / "reward")
+    lines = [{"text": f"Say {WORDS[n % 8]} {n}."} for n in range(160)]
+    lines += [{"text": "long " * 60} for _ in range(1)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    reward = {"type": "classifier", "model": str(folder / "reward"), "dtype": "float32"}
+    recipe = {
+        "run": "undisturbed",
+        "runs": str(folder / "runs"),
+        "sources": {"one": {"model": str(folder / "one"), "dtype": "float32"}},
+        "target": {"model": str(folder / "one")},
+        "prompts": {
+            "datasets": {"words": {"path": str(folder / "prompts.jsonl"), "prompt": "text"}}
+        },
+        "sample": {
+            "responses": 2,
+            "temperature": 0.0,
+            "max_tokens": 8,
+            "max_prompt_tokens": 120,
+            "chunk_prompts": 8,
+            "engine": {
+                "backend": backend,
+                "replicas": replicas,
+                "enforce_eager": True,
+                "kv_cache_mib": 64,
+                "max_num_seqs": 8,
+            },
+        },
+        "rewards": {"style": reward},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def start(stage: str, recipe: Path, run: str) -> subprocess.Popen[bytes]:
+    """The command of a stage, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *STAGES[stage], "--recipe", str(recipe), f"run={run}"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=(recipe.parent / "log.txt").open("ab"),
+        start_new_session=True,
+    )
+
+
+def undisturbed(recipe: Path) -> dict[str, float]:
+    """Runs every stage; the seconds that each took."""
+    seconds = {}
+    for stage in STAGES:
+        began = time.monotonic()
+        finished(start(stage, recipe, "undisturbed"), recipe)
+        seconds[stage] = time.monotonic() - began
+    return seconds
+
+
+def finished(process: subprocess.Popen[bytes], recipe: Path) -> None:
+    """Waits for a command that must succeed."""
+    if process.wait():
+        raise SystemExit((recipe.parent / "log.txt").read_text(errors="replace")[-3000:])
+
+
+def tables(run: Path) -> dict[str, bytes]:
+    """The parquet files of the killed stages by name; temporary ones count too."""
+    found = {}
+    for stage in KILLED:
+        for path in (run / stage).iterdir():
+            if path.suffix == ".parquet" or "partial" in path.name:
+                found[f"{stage}/{path.name}"] = path.read_bytes()
+    return found
+
+
+def killed_pass(
+    recipe: Path, seconds: dict[str, float], kills: int, chance: random.Random
+) -> Counter[str]:
+    """One pass through the stages with at most so many kills; returns those of each stage."""
+    done: Counter[str] = Counter()
+    finished(start("prompts", recipe, "killed"), recipe)
+    for stage in KILLED:
+        while done.total() < kills:
+            process = start(stage, recipe, "killed")
+            try:
+                code = process.wait(chance.uniform(0.2, 1.1) * seconds[stage])
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                done[stage] += 1
+                continue
+            if code:
+                finished(process, recipe)
+            break
+        else:
+            finished(start(stage, recipe, "killed"), recipe)
+    return done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--backend", choices=["vllm", "transformers"], default="transformers")
+    parser.add_argument("--replicas", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    chance = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        recipe = make_world(Path(name), arguments.backend, arguments.replicas)
+        seconds = undisturbed(recipe)
+        expected = tables(Path(name) / "runs" / "undisturbed")
+        total: Counter[str] = Counter()
+        passes = 0
+        while total.total() < arguments.kills:
+            total += killed_pass(recipe, seconds, arguments.kills - total.total(), chance)
+            passes += 1
+            found = tables(Path(name) / "runs" / "killed")
+            differ = sorted(
+                file for file in found | expected if found.get(file) != expected.get(file)
+            )
+            logger.info("%d kills, pass %d: %s", total.total(), passes, differ or "equal")
+            if differ:
+                raise SystemExit(1)
+            shutil.rmtree(Path(name) / "runs" / "killed")
+        logger.info(
+            "%d kills in %d passes, %d files equal after each: %s",
+            *(total.total(), passes, len(expected), dict(total)),
+        )
+
+
+if __name__ == "__main__":
+    main()
