@@ -20,6 +20,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,6 +99,11 @@ def demo_prompts(count: int) -> list[list[Candidate]]:
         ]
         for task in tasks
     ]
+
+
+def all_distinct(group: list[Candidate]) -> list[Candidate]:
+    """The answers of a prompt, each with its number at the end."""
+    return [replace(one, answer=f"{one.answer} {n}") for n, one in enumerate(group)]
 
 
 def drawn_prompts(kind: str, count: int, tokenizer: Path) -> list[list[Candidate]]:
@@ -215,6 +221,7 @@ def main() -> None:
     names = ["demo", *KINDS]
     parser.add_argument("--kinds", nargs="+", choices=names, default=names, help="kinds of data")
     parser.add_argument("--prompts", type=int, default=2, help="prompts per kind but demo")
+    parser.add_argument("--distinct", action="store_true", help="demo: no two answers are equal")
     parser.add_argument("--demo-prompts", type=int, default=1000, help="prompts of kind demo")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -223,7 +230,9 @@ def main() -> None:
         large = larger_model(Path(folder) / "large", small)
         for kind in arguments.kinds:
             if kind == "demo":
-                logger.info(compare(kind, small, demo_prompts(arguments.demo_prompts)))
+                rows = demo_prompts(arguments.demo_prompts)
+                rows = [all_distinct(group) for group in rows] if arguments.distinct else rows
+                logger.info(compare(kind, small, rows))
             else:
                 rows = drawn_prompts(kind, arguments.prompts, small)
                 logger.info(compare(kind, large, rows))

@@ -83,7 +83,14 @@ class Batch:
 
     def _results(self, judge: Judge, summary: Summary) -> dict[str, Any]:
         facts = summary.facts
-        cost = dataclasses.asdict(judge.used)
+        verdicts = [verdict for record in summary.records for verdict in record.verdicts]
+        cost = {
+            **dataclasses.asdict(judge.used),
+            "tokens_with_cached": {
+                "input": sum(verdict.input_tokens for verdict in verdicts),
+                "output": sum(verdict.output_tokens for verdict in verdicts),
+            },
+        }
         return {
             "tasks": {
                 self.name: {

@@ -98,7 +98,10 @@ class Suite(Section):
 
 def _reason(entry: Entry) -> str | None:
     if isinstance(entry, JudgeBenchmark):
-        return f"needs a judge model (the papers have {entry.judge})"
+        return (
+            f"needs a judge model (the papers have {entry.judge}); name one under eval.judged and "
+            "run python -m eval.judge (docs/judges.md)"
+        )
     if isinstance(entry, ExternalBenchmark):
         return f"run it yourself: {entry.run} ({entry.url})"
     return None

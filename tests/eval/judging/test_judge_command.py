@@ -170,7 +170,9 @@ def test_a_killed_judge_goes_on_with_what_is_missing(
     again = [json.dumps(seen.body, sort_keys=True) for seen in server.seen[asked:]]
     assert not set(first) & set(again)
     assert "asked 16 judgements, 9 of them cached" in caplog.text
-    assert results_of(recipe, "mt_bench", "target")["verdicts"] == 16
+    results = results_of(recipe, "mt_bench", "target")
+    assert results["verdicts"] == 16 and results["cost"]["tokens"]["output"] == 5 * 7
+    assert results["cost"]["tokens_with_cached"]["output"] == 5 * 16
 
 
 def test_another_judge_needs_another_folder_and_its_own_verdicts(

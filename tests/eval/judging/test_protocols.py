@@ -24,7 +24,8 @@ from tests.eval.judging.benchmark_files import (
 )
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.judging import Verdict
-from wrpo.recipe.judged_sections import Judged
+from wrpo.recipe.judged_sections import STATED, Judged, stated_decoding
+from wrpo.recipe.suite import load_suite
 
 
 def judged(**fields: object) -> Judged:
@@ -300,3 +301,15 @@ def test_the_winner_of_each_order_shows_position_bias() -> None:
     always_first = position_facts([(1.0, 0.0)] * 4)
     assert (always_first["first_share"], always_first["flipped"]) == (1.0, 1.0)
     assert position_facts([(None, 0.5)])["first_share"] is None
+
+
+def test_the_suite_of_wrpo_states_what_the_benchmarks_do() -> None:
+    entries = load_suite("wrpo").judged()
+    assert entries.keys() == STATED.keys()
+    metrics = {"alpaca_eval_2": AlpacaEval, "arena_hard": ArenaHard, "mt_bench": MTBench}
+    for name, entry in entries.items():
+        assert entry.metric == metrics[name].metric
+        decoding = stated_decoding(name, judged())
+        assert entry.decoding["max_tokens"] == decoding["max_tokens"]
+        if name != "mt_bench":
+            assert entry.decoding == decoding
