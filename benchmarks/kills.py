@@ -1,12 +1,16 @@
 """Kills sample, score and build at random moments; nothing may be lost, doubled or changed.
 
 Usage: python -m benchmarks.kills [--kills 50] [--seed 0] [--backend transformers] [--replicas 1]
+       [--executor ray]
 
 A run of tiny models with greedy answers is made undisturbed. Then the same stages are run again and
 again under another name, and killed with SIGKILL (with all their processes) after a random share of
 the time that they took undisturbed. When a pass is through, the parts and the dropped rows of all
 stages must equal the undisturbed ones byte for byte; the pass is deleted and the next one begins,
 until there were enough kills. A kill counts when the command was still running.
+
+With `--executor ray` the disturbed passes of sample and score run on a Ray cluster of two nodes,
+and a coin decides whether the command is killed or one of its workers, which it must survive.
 """
 
 from __future__ import annotations
@@ -23,8 +27,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import yaml
 
 logger = logging.getLogger(__name__)
@@ -87,10 +94,13 @@ def make_world(folder: Path, backend: str, replicas: int) -> Path:
     return path
 
 
-def start(stage: str, recipe: Path, run: str) -> subprocess.Popen[bytes]:
+def start(
+    stage: str, recipe: Path, run: str, overrides: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """The command of a stage, in a process group of its own."""
+    command = [sys.executable, "-m", *STAGES[stage], "--recipe", str(recipe), f"run={run}"]
     return subprocess.Popen(
-        [sys.executable, "-m", *STAGES[stage], "--recipe", str(recipe), f"run={run}"],
+        [*command, *overrides],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
@@ -99,12 +109,12 @@ def start(stage: str, recipe: Path, run: str) -> subprocess.Popen[bytes]:
     )
 
 
-def undisturbed(recipe: Path) -> dict[str, float]:
+def undisturbed(recipe: Path, run: str, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Runs every stage; the seconds that each took."""
     seconds = {}
     for stage in STAGES:
         began = time.monotonic()
-        finished(start(stage, recipe, "undisturbed"), recipe)
+        finished(start(stage, recipe, run, overrides), recipe)
         seconds[stage] = time.monotonic() - began
     return seconds
 
@@ -126,27 +136,54 @@ def tables(run: Path) -> dict[str, bytes]:
 
 
 def killed_pass(
-    recipe: Path, seconds: dict[str, float], kills: int, chance: random.Random
+    recipe: Path,
+    seconds: dict[str, float],
+    kills: int,
+    chance: random.Random,
+    overrides: Sequence[str] = (),
 ) -> Counter[str]:
     """One pass through the stages with at most so many kills; returns those of each stage."""
     done: Counter[str] = Counter()
-    finished(start("prompts", recipe, "killed"), recipe)
+    finished(start("prompts", recipe, "killed", overrides), recipe)
     for stage in KILLED:
+        process = start(stage, recipe, "killed", overrides)
         while done.total() < kills:
-            process = start(stage, recipe, "killed")
             try:
-                code = process.wait(chance.uniform(0.2, 1.1) * seconds[stage])
+                process.wait(chance.uniform(0.2, 1.1) * seconds[stage])
+                break
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                done[stage] += 1
-                continue
-            if code:
-                finished(process, recipe)
-            break
-        else:
-            finished(start(stage, recipe, "killed"), recipe)
+                workers = ray_workers() if stage != "build/sft" else []
+                if workers and chance.random() < 0.5:
+                    chance.choice(workers).kill()
+                    done[f"a worker of {stage}"] += 1
+                    continue
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            done[stage] += 1
+            process = start(stage, recipe, "killed", overrides)
+        finished(process, recipe)
     return done
+
+
+def ray_workers() -> list[psutil.Process]:
+    """The workers of the Ray cluster that this process has started, if it has."""
+    found = psutil.Process().children(recursive=True)
+    return [process for process in found if process.name().startswith("ray::Worker")]
+
+
+@contextmanager
+def ray_cluster() -> Iterator[list[str]]:
+    """A cluster of two nodes with one CPU each; the overrides that make a recipe use it."""
+    from ray.cluster_utils import Cluster
+
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    try:
+        # The kills are ours, not a part's.
+        yield [f"executor={{type: ray, address: '{cluster.address}', attempts: 1000}}"]
+    finally:
+        cluster.shutdown()
 
 
 def main() -> None:
@@ -157,17 +194,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", choices=["vllm", "transformers"], default="transformers")
     parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--executor", choices=["local", "ray"], default="local")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     chance = random.Random(arguments.seed)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as cluster:
         recipe = make_world(Path(name), arguments.backend, arguments.replicas)
-        seconds = undisturbed(recipe)
+        seconds, overrides = undisturbed(recipe, "undisturbed"), []
+        if arguments.executor == "ray":
+            overrides = cluster.enter_context(ray_cluster())
+            seconds = undisturbed(recipe, "on-ray", overrides)
         expected = tables(Path(name) / "runs" / "undisturbed")
         total: Counter[str] = Counter()
         passes = 0
         while total.total() < arguments.kills:
-            total += killed_pass(recipe, seconds, arguments.kills - total.total(), chance)
+            total += killed_pass(
+                recipe, seconds, arguments.kills - total.total(), chance, overrides
+            )
             passes += 1
             found = tables(Path(name) / "runs" / "killed")
             differ = sorted(

@@ -95,6 +95,9 @@ def _command(
         command += ["--include_path", str(folder)]
     command += ["--apply_chat_template", "--batch_size", str(settings.engine.batch_size)]
     command += ["--seed", str(SEED)]
+    if plain and settings.backend == "vllm":
+        # lm-eval's `hf` and our classes leave control tokens out of answers; its `vllm` does not.
+        command += ["--gen_kwargs", "skip_special_tokens=True"]
     if settings.limit is not None:
         command += ["--limit", str(settings.limit)]
     return [*command, "--log_samples", "--output_path", str(output)]

@@ -39,6 +39,8 @@ def connected(executor: RayExecutor) -> Iterator[None]:
     # Engines that outlive a killed worker would keep its GPU memory.
     os.environ.setdefault("RAY_process_group_cleanup_enabled", "true")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A busy machine may need more than Ray's 60 seconds to start.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     options: dict[str, Any] = {"logging_level": logging.WARNING}
     if executor.address is None:
         options["include_dashboard"] = False

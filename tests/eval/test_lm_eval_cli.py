@@ -147,6 +147,7 @@ def test_each_folder_of_tasks_has_its_command(tmp_path: Path, task_folder: Path)
     folders = [command[command.index("--include_path") + 1] for command in found]
     assert folders == [str(task_folder), str(OWN_TASKS)]
     assert all("enforce_eager=True" in command[5] for command in found)
+    assert all("skip_special_tokens=True" in command for command in found)
 
 
 @pytest.fixture

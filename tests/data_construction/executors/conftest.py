@@ -23,6 +23,7 @@ def two_nodes(toy_once: Path) -> Iterator[str]:
         "TOY_ONCE": str(toy_once),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_process_group_cleanup_enabled": "true",
+        "RAY_raylet_start_wait_time_s": "300",
     }
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)

@@ -1,9 +1,13 @@
 """The pool of Ray actors, on a real cluster of two nodes, with a stage that needs no model."""
 
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from data_construction.executors import run_on_ray
@@ -79,6 +83,48 @@ def test_a_part_that_keeps_killing_workers_stops_the_stage_when_the_rest_is_made
         run(["", word, "", "", "", ""])
     made = {row["score"] for row in read_rows(tmp_path / "out")}
     assert made == {0, 2, 3, 4, 5}
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from data_construction.executors import run_on_ray
+from tests.data_construction.executors.toy_job import toy_job
+from tests.recipe_files import tiny_recipe
+from wrpo.cli import run_main
+from wrpo.recipe.executor_sections import RayExecutor
+
+folder = Path(sys.argv[1])
+job = toy_job(tiny_recipe(folder), folder, ["", "sleep", "sleep"], lambda stage, part: None)
+run_main(lambda: run_on_ray(job, RayExecutor(type="ray", address=sys.argv[2])))
+"""
+
+
+def workers() -> list[psutil.Process]:
+    """The worker actors of the cluster, whose nodes are children of this process."""
+    found = psutil.Process().children(recursive=True)
+    return [process for process in found if process.name().startswith("ray::Worker")]
+
+
+def test_sigterm_to_the_driver_ends_it_and_its_actors_and_keeps_parts(
+    two_nodes: str, tmp_path: Path
+) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path), two_nodes],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "out/part-00000.parquet").exists():
+        assert driver.poll() is None
+        time.sleep(0.05)
+    assert workers()
+    driver.send_signal(signal.SIGTERM)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 143, errors
+    assert "run the same command again" in errors
+    _, alive = psutil.wait_procs(workers(), timeout=20)
+    assert alive == []
+    assert [row["score"] for row in read_rows(tmp_path / "out")] == [0]
 
 
 def test_what_the_user_can_mend_stops_the_stage_at_once(run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def open_toy(
             what = row["heads"][0]["name"]
             if what == "die" or (what == "die once" and _first(once / str(part))):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if what == "sleep":
+                time.sleep(100)
             if what == "user error":
                 raise DataError("the toy is broken; mend it")
             if what == "bug":

@@ -1,0 +1,44 @@
+"""SIGTERM while vLLM samples with its engine in a process of its own, as on GPUs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data_construction.prompts import make_prompts
+from tests.conftest import REPOSITORY
+from tests.data_construction.test_sample import GREEDY
+from wrpo.recipe import load_recipe
+from wrpo.stages import Pipeline
+
+
+@pytest.mark.slow
+def test_sigterm_ends_sampling_and_its_engine_process_and_keeps_parts(write_recipe) -> None:
+    path: Path = write_recipe(prompts=4000, sample={**GREEDY, "responses": 4})
+    recipe = load_recipe(path)
+    make_prompts(recipe)
+    folder = Pipeline(recipe).folder("sample/one")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_construction.sample", "--recipe", path, "--source", "one"],
+        cwd=REPOSITORY,
+        env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(folder.glob("part-*")):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert any("EngineCore" in member.name() for member in family), family
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors[-3000:]
+    assert errors.endswith("stopped; run the same command again to go on where it was\n")
+    assert not [member for member in family if member.is_running()]
+    assert Pipeline(recipe).state("sample/one") == "partial"
+    assert 0 < len(list(folder.glob("part-*"))) < 1000
