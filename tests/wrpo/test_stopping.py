@@ -30,7 +30,10 @@ def main():
     print("ready", flush=True)
     if "--stubborn" in sys.argv:
         subprocess.Popen([sys.executable, "-c", STUBBORN])
-    run_command([sys.executable, "-c", CHILD])
+    try:
+        run_command([sys.executable, "-c", CHILD])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # as Ray does
 
 run_main(main)
 """
