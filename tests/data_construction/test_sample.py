@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -270,7 +271,8 @@ def _kill_six_times(command: list[str], folder: Path) -> int:
                 time.sleep(chance.uniform(0, 0.15))
                 break
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be done already
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         hits += len(list(folder.glob("part-*"))) < 100
     return hits
