@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,11 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[1]
 WORDS = ["sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf"]
+
+
+def hear_ctrl_c() -> None:
+    """For preexec_fn: what a shell starts in the background ignores SIGINT, children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

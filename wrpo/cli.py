@@ -17,7 +17,7 @@ from typing import NoReturn
 from wrpo.errors import WRPOError
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stages import remember_command_line
-from wrpo.stopping import TERMINATED, Terminated, end_children, on_sigterm_stop
+from wrpo.stopping import TERMINATED, Terminated, end_children, on_sigterm_stop, sigterm_came
 
 DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2
@@ -75,7 +75,8 @@ def run_main(main: Callable[[], None]) -> None:
     except WRPOError as error:
         _stop(f"error: {error}", USER_ERROR)
     except KeyboardInterrupt as interrupt:
-        _leave(TERMINATED if isinstance(interrupt, Terminated) else 130)
+        stopped = sigterm_came() or isinstance(interrupt, Terminated)
+        _leave(TERMINATED if stopped else 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise

@@ -17,6 +17,8 @@ import psutil
 TERMINATED = 128 + signal.SIGTERM
 _GRACE_S = 10.0
 
+_came = False
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM; what cleans up after Ctrl-C cleans up after it too."""
@@ -27,7 +29,14 @@ def on_sigterm_stop() -> None:
     signal.signal(signal.SIGTERM, _terminate)
 
 
+def sigterm_came() -> bool:
+    """Whether an interruption began with SIGTERM; libraries turn `Terminated` into its parent."""
+    return _came
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
+    global _came
+    _came = True
     # Whoever sends it twice shall not break the cleaning up; SIGKILL is there for that.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -79,14 +80,20 @@ def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
     sampler.folder.open(parts=24)
     replicas = Replicas(sampler, range(24), Shard(1, 1))
     told: list[tuple[int, int]] = []
-    with closing(replicas.parts(lambda *new: told.append(new))) as made:
+
+    def tell(*new: int) -> None:
+        told.append((new[0], new[1]))
+
+    with closing(replicas.parts(tell)) as made:
         written = [next(made).part]
-        first, second = replicas._living
-        written += _until_both_have_parts(replicas)
+        first, second = sorted(replicas._living, key=lambda replica: not replica.claimed)
+        # Or it may make all parts before the other has begun.
+        os.kill(first.process.pid, signal.SIGSTOP)
+        written += _until_both_have_parts(replicas, tell)
         os.kill(first.process.pid, signal.SIGKILL)
         written += [one.part for one in made]
     assert sorted(written) == list(range(24))
-    assert "replica 1 of sample/one died (exit code -9)" in caplog.text
+    assert f"replica {first.number} of sample/one died (exit code -9)" in caplog.text
     assert second.process.exitcode == 0 and not second.log.exists() and first.log.exists()
     assert sum(answers for answers, _ in told) == 192
     assert sampler.folder.finish_parts(24)
@@ -97,14 +104,14 @@ def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
     assert rows["run=test"] == rows["run=alone"] and len(rows["run=test"]) == 192
 
 
-def _until_both_have_parts(replicas: Replicas) -> list[int]:
+def _until_both_have_parts(replicas: Replicas, tell: Callable[..., None]) -> list[int]:
     """The parts that were written meanwhile."""
     written: list[int] = []
     deadline = time.monotonic() + 120
     while not all(replica.claimed for replica in replicas._living):
         assert time.monotonic() < deadline
         for replica in replicas._with_news():
-            written += [one.part for one in replicas._hear(replica, lambda *_: None)]
+            written += [one.part for one in replicas._hear(replica, tell)]
     return written
 
 

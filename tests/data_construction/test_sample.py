@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -228,7 +229,9 @@ def test_seeded_answers_do_not_depend_on_shards_or_chunks(write_recipe, run_modu
 
 
 @pytest.mark.slow
-def test_kill_9_ten_times_then_resume_equals_an_uninterrupted_run(write_recipe, run_module) -> None:
+def test_kill_9_again_and_again_then_resume_equals_an_uninterrupted_run(
+    write_recipe, run_module
+) -> None:
     recipe_path = write_recipe(prompts=400, sample=GREEDY)
     clean = "run=clean"
     for run in ("run=killed", clean):
@@ -236,21 +239,23 @@ def test_kill_9_ten_times_then_resume_equals_an_uninterrupted_run(write_recipe, 
     command = ["data_construction.sample", "--recipe", str(recipe_path), "--source", "one"]
     finish(run_module(*command, clean))
     folder = Pipeline(load_recipe(recipe_path, ["run=killed"])).folder("sample/one")
-    kills_while_writing = _kill_ten_times([*command, "run=killed"], folder)
+    # Few answers at a time, so that a kill finds parts missing on a busy machine too.
+    slow = "sample.engine.max_num_seqs=4"
+    kills_while_writing = _kill_six_times([*command, "run=killed", slow], folder)
     finish(run_module(*command, "run=killed"))
-    assert kills_while_writing >= 5
+    assert kills_while_writing >= 3
     rows = sampled(recipe_path, "one", "run=killed")
     assert len(rows) == len({(row["prompt_id"], row["index"]) for row in rows}) == 800
     assert rows == sampled(recipe_path, "one", clean)
     assert not [path for path in folder.iterdir() if path.name.endswith(".partial")]
 
 
-def _kill_ten_times(command: list[str], folder: Path) -> int:
+def _kill_six_times(command: list[str], folder: Path) -> int:
     """Kills the command at a random moment after it wrote something new; counts such kills."""
     chance = random.Random(0)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     hits = 0
-    for _ in range(10):
+    for _ in range(6):
         before = len(list(folder.glob("part-*")))
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -266,7 +271,8 @@ def _kill_ten_times(command: list[str], folder: Path) -> int:
                 time.sleep(chance.uniform(0, 0.15))
                 break
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be done already
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         hits += len(list(folder.glob("part-*"))) < 100
     return hits

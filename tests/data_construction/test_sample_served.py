@@ -19,7 +19,7 @@ from tests.completion_server import (
     chat_answer,
     problem,
 )
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, hear_ctrl_c
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows
@@ -109,6 +109,7 @@ def test_stopped_while_it_waits_it_keeps_full_parts_and_asks_only_for_the_rest(
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
+        preexec_fn=hear_ctrl_c,
     )
     deadline = time.monotonic() + 60
     while len(server.seen) < 12 and process.poll() is None and time.monotonic() < deadline:

@@ -60,7 +60,7 @@ def test_a_malformed_recipe_ends_in_a_message_that_says_where_and_what(
             continue
         refused += 1
         assert len(told) < 4000, (seed, told[:500])
-        for line in told.splitlines():
+        for line in told.split("\n"):
             assert re.search(r"\.yaml(:\d+)?: .{8,}|recipe: .{8,}|: .{8,}", line), (seed, told)
         assert ".yaml" in told or "recipe" in told, (seed, told)
         assert "Traceback" not in told

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, hear_ctrl_c
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import SFT_ROWS
@@ -30,7 +30,10 @@ def main():
     print("ready", flush=True)
     if "--stubborn" in sys.argv:
         subprocess.Popen([sys.executable, "-c", STUBBORN])
-    run_command([sys.executable, "-c", CHILD])
+    try:
+        run_command([sys.executable, "-c", CHILD])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # as Ray does
 
 run_main(main)
 """
@@ -44,6 +47,7 @@ def start(*command: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     )
 
 
