@@ -108,6 +108,7 @@ class VLLMEngine:
             stop_token_ids=self._stop_token_ids,
             logprobs=0 if s["keep_logprobs"] else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,  # made for this request alone
         )
 
 
