@@ -44,6 +44,7 @@ STAGES = {
     "build/sft": ["data_construction.build", "--table", "sft"],
 }
 KILLED = [name for name in STAGES if name != "prompts"]
+KILLS_OF_A_STAGE = 4  # in one pass, so that each stage gets its share
 WORDS = ("sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf")
 
 
@@ -151,7 +152,7 @@ def killed_pass(
     for stage in KILLED:
         began, killed_before = time.monotonic(), done.total()
         process = start(stage, recipe, "killed", overrides)
-        while done.total() < kills:
+        while done.total() < min(kills, killed_before + KILLS_OF_A_STAGE):
             try:
                 process.wait(chance.uniform(0.2, 1.1) * seconds[stage])
                 if done.total() == killed_before:
