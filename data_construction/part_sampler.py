@@ -55,6 +55,7 @@ class _OpenPart:
 
     prompts: list[Row]
     missing: int = 0
+    seeds: dict[tuple[int, int], int] = field(default_factory=dict)
     answers: dict[tuple[int, int], Row] = field(default_factory=dict)
     dropped: list[Row] = field(default_factory=list)
 
@@ -248,7 +249,7 @@ class PartSampler:
                 row = opened.prompts[position]
                 own = self.by_domain.get(row["domain"])
                 for index in range(wanted[position]):
-                    seed = self._seed(row, index)
+                    seed = opened.seeds[position, index] = self._seed(row, index)
                     yield Request((part, position, index), ids, messages, seed, own)
 
     def _render(self, part: _OpenPart, row: Row) -> tuple[Messages, list[int]] | None:
@@ -285,7 +286,8 @@ class PartSampler:
         if isinstance(answer, Completion):
             self._count(1, answer.token_count or 0)
             self._speed.answer(answer.token_count or 0)
-            opened.answers[position, index] = self._row(prompt, index, answer)
+            seed = opened.seeds[position, index]
+            opened.answers[position, index] = self._row(prompt, index, seed, answer)
         else:
             self._count(1, 0)
             reason = self._dropped(prompt, answer.reason, answer.detail, index=index)
@@ -296,7 +298,7 @@ class PartSampler:
     def _count(self, answers: int, tokens: int) -> None:
         self._fresh = (self._fresh[0] + answers, self._fresh[1] + tokens)
 
-    def _row(self, prompt: Row, index: int, completion: Completion) -> Row:
+    def _row(self, prompt: Row, index: int, seed: int, completion: Completion) -> Row:
         return {
             "prompt_id": prompt["prompt_id"],
             "source": self.source,
@@ -305,7 +307,7 @@ class PartSampler:
             "token_ids": completion.token_ids,
             "finish_reason": completion.finish_reason,
             "token_count": completion.token_count,
-            "seed": self._seed(prompt, index),
+            "seed": seed,
             "logprob": completion.logprob,
         }
 

@@ -3,6 +3,8 @@ longest answer."""
 
 from __future__ import annotations
 
+import copy
+import gc
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -17,6 +19,7 @@ from wrpo.recipe.sampling_sections import Engine, Model, VLLMSettings
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.lora.request import LoRARequest
+    from vllm.sampling_params import SamplingParams
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,11 @@ class VLLMEngine:
         self.llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len)
         self._engine = self.llm.llm_engine
         self._adapter = lora_request(entry)
+        # By the identity of the fields, which are kept so that it stays theirs.
+        self._parameters_of: dict[int, tuple[dict[str, Any], SamplingParams]] = {}
+        # A million objects that stay: without this, each full collection looks at them all again.
+        gc.collect()
+        gc.freeze()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yields every completion as it finishes."""
@@ -89,11 +97,21 @@ class VLLMEngine:
             lora_request=self._adapter,
         )
 
-    def _parameters(self, request: Request) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+    def _parameters(self, request: Request) -> SamplingParams:
+        fields = request.sampling or self._sampling
+        if id(fields) not in self._parameters_of:
+            self._parameters_of[id(fields)] = fields, self._made_once(fields)
+        parameters = self._parameters_of[id(fields)][1]
+        if fields["temperature"] > 0:
+            parameters = copy.copy(parameters)
+            parameters.seed = request.seed
+        return parameters
 
-        s = request.sampling or self._sampling
+    def _made_once(self, s: dict[str, Any]) -> SamplingParams:
+        """vLLM's form of some sampling fields; checking them for every answer would take longer
+        than all else the sampler does for it."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
         return SamplingParams(
             n=1,
             temperature=s["temperature"],
@@ -104,11 +122,10 @@ class VLLMEngine:
             presence_penalty=s["presence_penalty"],
             frequency_penalty=s["frequency_penalty"],
             max_tokens=s["max_tokens"],
-            seed=request.seed if s["temperature"] > 0 else None,
             stop_token_ids=self._stop_token_ids,
             logprobs=0 if s["keep_logprobs"] else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            skip_clone=True,  # made for this request alone
+            skip_clone=True,  # a shallow copy is enough for vLLM
         )
 
 

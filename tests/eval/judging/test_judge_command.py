@@ -15,9 +15,13 @@ from typing import Any
 
 import pytest
 
+from eval.evidence import Evidence
 from eval.judge import dry_run, judge_answers
+from eval.judged import judged_tables
 from eval.judging.batch import Batch
+from eval.page import markdown
 from eval.results import read_results, read_samples
+from eval.sections.judged import judged
 from tests.completion_server import CompletionServer, Reply, Seen, chat_answer
 from tests.conftest import REPOSITORY
 from tests.eval.judging.answers import answer
@@ -139,6 +143,26 @@ def test_every_benchmark_is_judged_and_its_results_say_by_whom(
     assert low < high
     judge_answers(recipe, "mt_bench", "target")
     assert len(server.seen) == asked
+
+    _check_report(recipe)
+
+
+def _check_report(recipe: Recipe) -> None:
+    """The report shows what was judged, each benchmark with its judge."""
+    pipeline = Pipeline(recipe)
+    judged_stages = [name for name in pipeline.stages if name.startswith("judge/")]
+    folders = {
+        name: pipeline.finished(name) for name in judged_stages if pipeline.state(name) == "done"
+    }
+    tables = judged_tables(Evidence(recipe, pipeline, folders, {}))
+    assert {table.benchmark for table in tables} == set(recipe.eval.judged)
+    for table in tables:
+        assert set(table.results) == {"target", "one"}
+        text = markdown(judged(recipe, table))
+        assert "org/judge" in text and "not comparable" in text
+        main = table.results["one"]["tasks"][table.benchmark]["main_metric"]
+        shown = table.metrics()[main]["one"]
+        assert shown.low <= shown.value <= shown.high
 
 
 def test_a_killed_judge_goes_on_with_what_is_missing(
