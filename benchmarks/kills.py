@@ -50,18 +50,10 @@ WORDS = ("sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf")
 
 def make_world(folder: Path, backend: str, replicas: int) -> Path:
     """Models, prompts and a recipe; returns the recipe's path."""
-    import torch
-    from transformers import LlamaForSequenceClassification
+    from tests.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
 
-    from tests.tiny_models import save_tiny, tiny_model, tiny_tokenizer
-
-    shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
-    save_tiny(folder / "one", "llama", seed=1, **shape)
-    config = tiny_model("llama").config
-    config.num_labels = 1
-    torch.manual_seed(4)
-    LlamaForSequenceClassification(config).save_pretrained(folder / "reward")
-    tiny_tokenizer().save_pretrained(folder / "reward")
+    save_tiny(folder / "one", "llama", seed=1, **VLLM_SHAPE)
+    save_tiny_reward(folder / "reward")
     lines = [{"text": f"Say {WORDS[n % 8]} {n}."} for n in range(160)]
     lines += [{"text": "long " * 60} for _ in range(1)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

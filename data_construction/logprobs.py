@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import subprocess
 import sys
 from functools import cached_property
 
@@ -31,6 +29,7 @@ from wrpo.reference_columns import with_anchors
 from wrpo.sampling import sampling_model
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
+from wrpo.stopping import leave, run_command
 from wrpo.tables import ANSWERS, LOGPROBS, Row, iter_parts, read_rows
 
 logger = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ def _run_each(args: argparse.Namespace, tables: list[tuple[str, str]]) -> None:
     for model, rows in tables:
         command = [sys.executable, "-m", "data_construction.logprobs", "--recipe", str(args.recipe)]
         command += ["--model", model, "--rows", rows, *args.overrides]
-        status = subprocess.run(command).returncode
+        status = run_command(command)
         if status:
             sys.exit(status)
 
@@ -164,11 +163,8 @@ def main() -> None:
         _run_each(args, tables)
         return
     LogProbStage(recipe, *tables[0]).run()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
     if recipe.logprobs.method == "vllm":
-        os._exit(0)  # collecting vLLM's objects takes seconds; everything is written by now
+        leave(0)
 
 
 if __name__ == "__main__":

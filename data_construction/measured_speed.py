@@ -51,7 +51,7 @@ class MeasuredSpeed:
         return Measured(
             model=measured_name(self._recipe, self._source),
             gpu=device(),
-            gpus=self._engine.tensor_parallel_size * self._engine.pipeline_parallel_size,
+            gpus=self._engine.gpus_per_replica,
             prompts=self._prompts,
             prompt_tokens=self._prompt_tokens,
             answers=self._answers,

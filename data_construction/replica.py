@@ -6,10 +6,8 @@ the classes here, a `WrittenPart` for each part, and a `WRPOError` that ends the
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from data_construction.part_sampler import PartSampler
 from wrpo.cli import configure_logging
 from wrpo.errors import WRPOError
 from wrpo.recipe import Recipe
+from wrpo.stopping import leave
 
 
 class Claim(NamedTuple):
@@ -72,8 +71,8 @@ def run_replica(work: Work, parent: Connection) -> None:
         parent.send(error)
     except BaseException:
         traceback.print_exc()
-        _leave(1)
-    _leave(0)
+        leave(1)
+    leave(0)
 
 
 def _claims(parent: Connection, first: int) -> Iterator[int]:
@@ -101,11 +100,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.killpg(0, signal.SIGKILL)
-
-
-def _leave(code: int) -> None:
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Collecting an engine's objects at exit costs seconds; everything is written by now.
-    os._exit(code)

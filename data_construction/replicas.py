@@ -211,7 +211,7 @@ def device_groups(replicas: int, engine: Engine) -> list[str | None]:
     visible = torch.cuda.device_count()
     if not visible:
         return [None] * replicas
-    size = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    size = engine.gpus_per_replica
     if replicas * size > visible:
         raise RecipeError(
             f"engine.replicas={replicas}, each with tensor_parallel_size x pipeline_parallel_size "

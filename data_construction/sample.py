@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Generator
 from contextlib import closing
@@ -32,7 +31,7 @@ from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.sampling import answering_sources
-from wrpo.stopping import end_children, run_command
+from wrpo.stopping import end_children, leave, run_command
 
 logger = logging.getLogger(__name__)
 
@@ -153,12 +152,8 @@ def main() -> None:
     sampler = PartSampler(recipe, args.source, limit=args.limit)
     sample(sampler, args.shard)
     sampler.close()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
     end_children()
-    # Collecting vLLM's objects at exit costs seconds; everything is written by now.
-    os._exit(0)
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from eval.judging.runs import ALL, add_flags, chosen
+from eval.judging.runs import add_flags, chosen
+from eval.models import ALL
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError, RecipeError
 from wrpo.recipe import Recipe
@@ -52,14 +53,12 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
     pipeline = Pipeline(recipe)
     benchmarks, names = chosen(recipe, benchmark, model)
     for chosen_benchmark in benchmarks:
-        waiting = [
-            name
-            for name in names
-            if pipeline.state(f"answers/{chosen_benchmark}/{name}") in ("missing", "partial")
-        ]
-        for name in set(names) - set(waiting):
-            pipeline.finished(f"answers/{chosen_benchmark}/{name}")  # stale ones raise here
-            logger.info("answers/%s/%s is complete", chosen_benchmark, name)
+        waiting = []
+        for name in names:
+            if pipeline.is_done(f"answers/{chosen_benchmark}/{name}"):
+                logger.info("answers/%s/%s is complete", chosen_benchmark, name)
+            else:
+                waiting.append(name)
         models = resolve_models(pipeline, waiting)
         if not models:
             continue

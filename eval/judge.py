@@ -14,10 +14,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from eval.judging.runs import ALL, add_flags, chosen
+from eval.judging.runs import add_flags, chosen
+from eval.models import ALL
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError, WRPOError
-from wrpo.judging import Judge, JudgementCache
+from wrpo.judging import Judge, JudgementCache, cache_path
 from wrpo.recipe import Recipe
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from eval.judging.batch import Batch
 
 logger = logging.getLogger(__name__)
-
-CACHE = "judgements.sqlite"
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def dry_run(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> str:
     pipeline = Pipeline(recipe)
     benchmarks, names = chosen(recipe, benchmark, model)
     lines = []
-    with JudgementCache(recipe.runs / CACHE) as cache:
+    with JudgementCache(cache_path(recipe.runs)) as cache:
         for chosen_benchmark in benchmarks:
             for name in names:
                 stage = f"judge/{chosen_benchmark}/{name}"
@@ -71,11 +70,11 @@ def judge_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> Non
         waiting = []
         for name in names:
             stage = f"judge/{chosen_benchmark}/{name}"
-            if pipeline.state(stage) in ("missing", "partial"):
-                waiting.append(name)
-            else:  # done, or made with other settings, which raises here
+            if pipeline.is_done(stage):
                 logger.info("%s is complete: %s", stage, _headline(pipeline, stage))
-        with JudgementCache(recipe.runs / CACHE) as cache:
+            else:
+                waiting.append(name)
+        with JudgementCache(cache_path(recipe.runs)) as cache:
             _judge_all(pipeline, chosen_benchmark, waiting, cache)
 
 

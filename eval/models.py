@@ -10,7 +10,7 @@ from typing import Any
 from wrpo.errors import MissingInputError, RecipeError
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.suite import evaluated_tasks
-from wrpo.sampling import sampling_model
+from wrpo.sampling import resolved_engine, sampling_model
 from wrpo.stages import Pipeline, model_names
 
 ALL = "all"
@@ -46,15 +46,21 @@ def chosen_names(recipe: Recipe, name: str) -> list[str]:
             "the recipe names no benchmark of lm-eval: set eval.suite (python -m eval.suites lists "
             "them) or eval.tasks, in the recipe or on the command line: eval.suite=quick"
         )
-    known = model_names(recipe)
+    return pick("model", name, model_names(recipe), run=recipe.run)
+
+
+def pick(kind: str, name: str, known: list[str], *, run: str) -> list[str]:
+    """The one of this name, or all that are known.
+
+    Raises:
+        RecipeError: none of that name; `kind` and `run` say of what, and where.
+    """
     if name == ALL:
         return known
     if name not in known:
         close = difflib.get_close_matches(name, [*known, ALL], n=1)
         hint = f'; did you mean "{close[0]}"?' if close else "."
-        raise RecipeError(
-            f'no model "{name}" in run {recipe.run}{hint} Known: {", ".join(known)}, {ALL}'
-        )
+        raise RecipeError(f'no {kind} "{name}" in run {run}{hint} Known: {", ".join(known)}, {ALL}')
     return [name]
 
 
@@ -115,18 +121,17 @@ def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
     """Engine settings of sampling, which serve vLLM here too."""
     if recipe.eval.backend != "vllm":
         return {}
-    entry = recipe.sources.get(name, recipe.target)
-    engine = recipe.sample.engine.model_dump() | entry.engine.model_dump(exclude_none=True)
+    engine = resolved_engine(recipe, name if name in recipe.sources else TARGET)
     arguments = {
-        "tensor_parallel_size": engine["tensor_parallel_size"],
-        "pipeline_parallel_size": engine["pipeline_parallel_size"],
-        "gpu_memory_utilization": engine["gpu_memory_utilization"],
-        "max_num_seqs": engine["max_num_seqs"],
-        "enforce_eager": engine["enforce_eager"],
-        "enable_prefix_caching": engine["prefix_caching"],
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "pipeline_parallel_size": engine.pipeline_parallel_size,
+        "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "max_num_seqs": engine.max_num_seqs,
+        "enforce_eager": engine.enforce_eager,
+        "enable_prefix_caching": engine.prefix_caching,
         "generation_config": "vllm",
         "disable_log_stats": True,
     }
-    if engine["kv_cache_mib"] is not None:
-        arguments["kv_cache_memory_bytes"] = engine["kv_cache_mib"] * 2**20
+    if engine.kv_cache_mib is not None:
+        arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
     return arguments

@@ -83,10 +83,10 @@ def evaluate_models(recipe: Recipe, name: str = ALL) -> None:
     names = chosen_names(recipe, name)
     waiting = []
     for model in names:
-        if pipeline.state(f"eval/{model}") in ("missing", "partial"):
-            waiting.append(model)
-        else:  # done, or made with other settings, which raises here
+        if pipeline.is_done(f"eval/{model}"):
             logger.info("eval/%s is complete: %s", model, _headline(pipeline, model))
+        else:
+            waiting.append(model)
     models = resolve_models(pipeline, waiting)
     if not models:
         return

@@ -49,10 +49,14 @@ def problem(status: int, message: str = "no", **headers: str) -> Reply:
     return Reply({"error": {"message": message}}, status, headers)
 
 
+Script = Callable[[int, Seen], Reply]
+"""From the number of a request and the request to the reply."""
+
+
 class CompletionServer:
     """Serves on a free port; `script` makes the reply from (number of the request, request)."""
 
-    def __init__(self, script: Callable[[int, Seen], Reply]) -> None:
+    def __init__(self, script: Script) -> None:
         self.seen: list[Seen] = []
         self.most_at_once = 0
         self._at_once = 0

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.completion_server import CompletionServer, Script
 
 REPOSITORY = Path(__file__).parents[1]
 WORDS = ["sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf"]
@@ -20,25 +22,30 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.fixture
+def serve() -> Iterator[Callable[[Script], CompletionServer]]:
+    """Starts stand-in servers that answer by a script, and ends them after the test."""
+    started: list[CompletionServer] = []
+
+    def start(script: Script) -> CompletionServer:
+        started.append(CompletionServer(script))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders `one`, `two`, `target` (causal) and `reward` (one label)."""
-    import torch
-    from transformers import LlamaForSequenceClassification
-
-    from tests.tiny_models import save_tiny, tiny_model, tiny_tokenizer
+    from tests.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
 
     folder = tmp_path_factory.mktemp("models")
-    # vLLM's attention on CPUs takes no heads smaller than 32.
-    shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
-    save_tiny(folder / "one", "llama", seed=1, **shape)
-    save_tiny(folder / "two", "qwen2", seed=2, **shape)
-    save_tiny(folder / "target", "llama", seed=3, **shape)
-    config = tiny_model("llama").config
-    config.num_labels = 1
-    torch.manual_seed(4)
-    LlamaForSequenceClassification(config).save_pretrained(folder / "reward")
-    tiny_tokenizer().save_pretrained(folder / "reward")
+    save_tiny(folder / "one", "llama", seed=1, **VLLM_SHAPE)
+    save_tiny(folder / "two", "qwen2", seed=2, **VLLM_SHAPE)
+    save_tiny(folder / "target", "llama", seed=3, **VLLM_SHAPE)
+    save_tiny_reward(folder / "reward")
     return folder
 
 

@@ -86,6 +86,25 @@ def tiny_model(
     return getattr(transformers, f"{prefix}ForCausalLM")(config).to(dtype).eval()
 
 
+VLLM_SHAPE = {
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+}
+"""What differs for models that vLLM runs: its attention on CPUs takes no heads smaller than 32."""
+
+
+def save_tiny_reward(folder: Path) -> Path:
+    """Save a Llama with one label and its tokenizer: a sequence-classification reward model."""
+    config = tiny_model("llama").config
+    config.num_labels = 1
+    torch.manual_seed(4)
+    transformers.LlamaForSequenceClassification(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def save_tiny(folder: Path, architecture: str = "llama", **options: Any) -> Path:
     """Save a tiny model with its tokenizer, as a model folder that every tool can load."""
     tiny_model(architecture, **options).save_pretrained(folder)

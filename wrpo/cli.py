@@ -17,7 +17,7 @@ from typing import NoReturn
 from wrpo.errors import WRPOError
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stages import remember_command_line
-from wrpo.stopping import TERMINATED, Terminated, end_children, on_sigterm_stop, sigterm_came
+from wrpo.stopping import TERMINATED, Terminated, end_children, leave, on_sigterm_stop, sigterm_came
 
 DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2
@@ -76,7 +76,7 @@ def run_main(main: Callable[[], None]) -> None:
         _stop(f"error: {error}", USER_ERROR)
     except KeyboardInterrupt as interrupt:
         stopped = sigterm_came() or isinstance(interrupt, Terminated)
-        _leave(TERMINATED if stopped else 130)
+        _stopped(TERMINATED if stopped else 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
@@ -97,14 +97,10 @@ def run_main(main: Callable[[], None]) -> None:
         )
 
 
-def _leave(code: int) -> NoReturn:
-    """Leaves at once: engines that lie in ruins would make the interpreter's own exit slow."""
+def _stopped(code: int) -> NoReturn:
     end_children()
-    logging.shutdown()
-    sys.stdout.flush()
     sys.stderr.write("\nstopped; run the same command again to go on where it was\n")
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def configure_logging() -> None:

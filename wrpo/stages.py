@@ -126,6 +126,17 @@ class Pipeline:
             f"make it with: {self.shell_command(name)}"
         )
 
+    def is_done(self, name: str) -> bool:
+        """Whether the stage need not be made.
+
+        Raises:
+            StageError: it was made with other settings than the recipe now says.
+        """
+        if self.state(name) in ("missing", "partial"):
+            return False
+        self.finished(name)
+        return True
+
     def shell_command(self, name: str) -> str:
         """The command line of a stage as one would type it, for the recipe and overrides in use."""
         recipe, overrides = _command_line

@@ -6,11 +6,15 @@ spot instances, `docker stop`).
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 import psutil
 
@@ -51,6 +55,14 @@ def end_children() -> None:
     for child in alive:
         _send(child, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=_GRACE_S)
+
+
+def leave(code: int) -> NoReturn:
+    """Leaves at once: collecting an engine's objects at exit costs seconds, and more in ruins."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run_command(command: Sequence[str]) -> int:

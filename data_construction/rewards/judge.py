@@ -12,7 +12,7 @@ from data_construction.prompt_lookup import RowLookup
 from data_construction.rewards.base import Candidate, Refusal
 from data_construction.rewards.judge_comparison import Comparison
 from data_construction.rewards.judge_grade import Grade
-from wrpo.judging import Judge, JudgementCache, JudgeRequest, Verdict
+from wrpo.judging import Judge, JudgementCache, JudgeRequest, Verdict, cache_path
 from wrpo.openai_servers import api_key
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
@@ -113,5 +113,5 @@ def load_judge_reward(settings: JudgeReward, pipeline: Pipeline) -> JudgeScores:
     if settings.opponent is not None:
         folder = pipeline.finished(f"sample/{settings.opponent}")
         question = Comparison(settings, RowLookup(folder))
-    cache = recipe.runs / "judgements.sqlite"
+    cache = cache_path(recipe.runs)
     return JudgeScores(settings, recipe.judges[settings.judge], question, cache)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 
+from eval.models import ALL, pick
 from wrpo.errors import RecipeError
 from wrpo.recipe import Recipe
 from wrpo.stages import model_names
-
-ALL = "all"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -41,16 +39,6 @@ def chosen(recipe: Recipe, benchmark: str, model: str) -> tuple[list[str], list[
             "'eval.judged.mt_bench={judge: NAME}', with the judge under judges (docs/judges.md)"
         )
     return (
-        _pick("benchmark", benchmark, benchmarks, recipe.run),
-        _pick("model", model, model_names(recipe), recipe.run),
+        pick("benchmark", benchmark, benchmarks, run=recipe.run),
+        pick("model", model, model_names(recipe), run=recipe.run),
     )
-
-
-def _pick(kind: str, name: str, known: list[str], run: str) -> list[str]:
-    if name == ALL:
-        return known
-    if name not in known:
-        close = difflib.get_close_matches(name, [*known, ALL], n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else "."
-        raise RecipeError(f'no {kind} "{name}" in run {run}{hint} Known: {", ".join(known)}, {ALL}')
-    return [name]

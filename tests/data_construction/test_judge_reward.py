@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,14 @@ from data_construction.rewards import Candidate, load_reward
 from data_construction.rewards.base import Refusal
 from data_construction.score import score_sources
 from data_construction.shard import Shard
-from tests.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
+from tests.completion_server import CompletionServer, Reply, Script, Seen, chat_answer, problem
 from tests.data_construction.sampled import prompt_ids, write_answers
 from wrpo.errors import MissingInputError, ModelError, RecipeError
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_parquet, read_rows
 
-Serve = Callable[[Callable[[int, Seen], Reply]], CompletionServer]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    started: list[CompletionServer] = []
-
-    def start(script: Callable[[int, Seen], Reply]) -> CompletionServer:
-        started.append(CompletionServer(script))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
+Serve = Callable[[Script], CompletionServer]
 
 
 @pytest.fixture

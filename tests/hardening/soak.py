@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from tests.tiny_models import save_tiny, tiny_model, tiny_tokenizer
+from tests.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_rows
@@ -51,20 +51,11 @@ TASK = {
 
 def make_world(folder: Path) -> Path:
     """Models, prompts, a task and a recipe; returns the recipe's path."""
-    import torch
-    from transformers import LlamaForSequenceClassification
-
-    # vLLM's attention on CPUs takes no heads smaller than 32.
-    shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
     for seed, (name, kind) in enumerate(
         {"one": "llama", "two": "qwen2", "target": "llama"}.items()
     ):
-        save_tiny(folder / name, kind, seed=seed, **shape)
-    config = tiny_model("llama").config
-    config.num_labels = 1
-    torch.manual_seed(4)
-    LlamaForSequenceClassification(config).save_pretrained(folder / "reward")
-    tiny_tokenizer().save_pretrained(folder / "reward")
+        save_tiny(folder / name, kind, seed=seed, **VLLM_SHAPE)
+    save_tiny_reward(folder / "reward")
     rows = [{"text": f"Say word {n}.", "gold": str(n)} for n in range(PROMPTS)]
     data = folder / "prompts.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -54,7 +54,7 @@ def gpus(patient: Patient) -> Iterator[Finding]:
     seen, usable = devices(), torch.cuda.device_count()
     needed = max(
         (
-            (engine.tensor_parallel_size * engine.pipeline_parallel_size, name)
+            (engine.gpus_per_replica, name)
             for name in patient.recipe.sources
             if (engine := resolved_engine(patient.recipe, name)).backend == "vllm"
         ),

@@ -1,6 +1,6 @@
 """Judges: models that give verdicts on answers, with every judgement cached on disk."""
 
-from wrpo.judging.cache import JudgementCache
+from wrpo.judging.cache import JudgementCache, cache_path
 from wrpo.judging.cost import Cost, Tokens
 from wrpo.judging.judge import Judge, judge_identity
 from wrpo.judging.request import JudgeRequest, Verdict
@@ -12,5 +12,6 @@ __all__ = [
     "JudgementCache",
     "Tokens",
     "Verdict",
+    "cache_path",
     "judge_identity",
 ]

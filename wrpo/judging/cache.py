@@ -40,6 +40,11 @@ FROM judgements WHERE model = ? AND version = ? AND template = ? AND input_token
 """
 
 
+def cache_path(runs: Path) -> Path:
+    """The file that all runs below one folder share."""
+    return runs / "judgements.sqlite"
+
+
 class JudgementCache:
     """A file of judgements; a context manager that closes it.
 

@@ -30,7 +30,7 @@ _REFUSALS_THAT_PROVE = 8
 class Judge:
     """One judge of the recipe, `judges.NAME`, with the cache that keeps its verdicts.
 
-        with JudgementCache(recipe.runs / "judgements.sqlite") as cache:
+        with JudgementCache(cache_path(recipe.runs)) as cache:
             judge = Judge("gpt", recipe.judges["gpt"], cache)
             requests = [JudgeRequest([{"role": "user", "content": ...}], template="pair-1f3a")]
             logger.info("%s", judge.estimate(requests))   # before any money is spent

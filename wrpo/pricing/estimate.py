@@ -144,7 +144,7 @@ class Estimator:
         asked = self._asked(source)
         entry, engine = sampling_model(self.recipe, source), resolved_engine(self.recipe, source)
         shape = self._shape(entry)
-        work = Work(self.gpu, gpus=engine.tensor_parallel_size * engine.pipeline_parallel_size)
+        work = Work(self.gpu, gpus=engine.gpus_per_replica)
         prompt, answer = self.volumes.prompt, self.volumes.answer(source)
         written = asked.answers * answer.tokens
         work.lines.append(

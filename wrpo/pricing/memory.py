@@ -62,7 +62,7 @@ def sampling_memory(
 
     context: mean tokens of a sequence; longest: most tokens of one; available: GiB of a GPU.
     """
-    gpus = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    gpus = engine.gpus_per_replica
     weights = shape.parameters * weight_bytes(entry) / gpus / GIB
     cache = kv_bytes(shape) / gpus / GIB
     wanted = engine.max_num_seqs * context * cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -15,7 +15,6 @@ import pytest
 
 from data_construction.engines import Completion, Refusal, Request, load_engine
 from tests.completion_server import (
-    CompletionServer,
     Reply,
     Seen,
     answer,
@@ -32,19 +31,6 @@ SECRET = "sk-very-secret-0123456789"
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "_FIRST_DELAY_S", 0.01)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[int, Seen], Reply]], CompletionServer]]:
-    started: list[CompletionServer] = []
-
-    def start(script: Callable[[int, Seen], Reply]) -> CompletionServer:
-        started.append(CompletionServer(script))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
 
 
 FIELDS = ("temperature", "max_tokens", "top_k", "seed")

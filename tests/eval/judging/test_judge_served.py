@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eval.judge import CACHE, dry_run, judge_answers
+from eval.judge import dry_run, judge_answers
 from eval.results import read_results
 from tests.conftest import REPOSITORY
 from tests.eval.judging.answers import answer
@@ -24,6 +24,7 @@ from tests.eval.judging.benchmark_files import (
     write_mt_bench,
 )
 from tests.vllm_server import vllm_serve
+from wrpo.judging import cache_path
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_rows
@@ -48,12 +49,12 @@ def test_a_tiny_model_judges_three_benchmarks_and_survives_a_kill(tmp_path: Path
         recipe = load_recipe(path)
         for name in recipe.eval.judged:
             answer(recipe, name, "target")
-        _kill_while_judging(path, recipe.runs / CACHE)
-        kept = judgements(recipe.runs / CACHE)
+        _kill_while_judging(path, cache_path(recipe.runs))
+        kept = judgements(cache_path(recipe.runs))
         assert 0 < kept < 80
         assert f"80 judgements, {kept} of them cached" in dry_run(recipe, "arena_hard", "target")
         judge_answers(recipe, model="target")
-        assert judgements(recipe.runs / CACHE) == 80 + 24 + 16
+        assert judgements(cache_path(recipe.runs)) == 80 + 24 + 16
     _check_arena_hard(recipe, kept)
     _check_alpaca_eval(recipe)
     ratings = _results(recipe, "mt_bench")

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.completion_server import CompletionServer, Reply, Seen
+from tests.completion_server import CompletionServer
 from wrpo import openai_servers
 from wrpo.judging import Judge, JudgementCache
 from wrpo.recipe.judge_sections import JudgeModel
-
-Script = Callable[[int, Seen], Reply]
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_servers, "_FIRST_DELAY_S", 0.01)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Script], CompletionServer]]:
-    started: list[CompletionServer] = []
-
-    def start(script: Script) -> CompletionServer:
-        started.append(CompletionServer(script))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
 
 
 @pytest.fixture
