@@ -1,4 +1,4 @@
-"""Starts a training stage under `accelerate launch` when its recipe names an accelerate config."""
+"""A training stage under `accelerate launch`: how it is started and how its processes end."""
 
 from __future__ import annotations
 
@@ -27,3 +27,17 @@ def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:
     if engine.processes is not None:
         launcher += ["--num_processes", str(engine.processes)]
     os.execv(sys.executable, [*launcher, "-m", module, *sys.argv[1:]])
+
+
+def leave_process_group() -> None:
+    """Ends this process's part in distributed training, if it had one; the last thing it does.
+
+    A process that exits without it may abort after its work is done, because Gloo's threads are
+    still running, and the launcher then reports a failure (pytorch/pytorch#190489).
+    """
+    if "WORLD_SIZE" not in os.environ:
+        return
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -17,7 +17,7 @@ from typing import Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
-from wrpo.launch import relaunch_under_accelerate
+from wrpo.launch import leave_process_group, relaunch_under_accelerate
 from wrpo.loss_options import LENGTH_NORMALISED
 from wrpo.recipe import Preference, Recipe, preference
 from wrpo.reference_columns import (
@@ -171,6 +171,7 @@ def main() -> None:
     args, recipe = parse_stage(parser)
     relaunch_under_accelerate(preference(recipe, args.arm).engine, "wrpo.train")
     train_arm(recipe, args.arm)
+    leave_process_group()
 
 
 if __name__ == "__main__":

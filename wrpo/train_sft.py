@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
-from wrpo.launch import relaunch_under_accelerate
+from wrpo.launch import leave_process_group, relaunch_under_accelerate
 from wrpo.recipe import Recipe
 from wrpo.recipe.training_sections import Training
 from wrpo.stage_folder import StageFolder
@@ -118,6 +118,7 @@ def main() -> None:
     _, recipe = parse_stage(stage_parser(__doc__))
     relaunch_under_accelerate(recipe.sft.engine, "wrpo.train_sft")
     train_sft(recipe)
+    leave_process_group()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from datasets import Dataset
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.wrpo.conftest import make_triples
 from wrpo.config import WRPOConfig
+from wrpo.launch import leave_process_group
 from wrpo.trainer import WRPOTrainer
 
 # With 8 rows per optimizer step, the last step of an epoch has 3.
@@ -78,6 +79,7 @@ def main(folder: Path, batch: int, balance: bool) -> None:
             "short_steps": short.state.global_step,
         }
         (folder / "result.json").write_text(json.dumps(result))
+    leave_process_group()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tests.wrpo.conftest import make_triples
 from tests.wrpo.cpu_processes import prepare_state
 from wrpo.collator import reference_logps
 from wrpo.config import WRPOConfig
+from wrpo.launch import leave_process_group
 from wrpo.preference_data import RESPONSES, reference_column
 from wrpo.recipe.sampling_sections import Model
 from wrpo.stage_folder import StageFolder
@@ -65,6 +66,7 @@ def main(folder: Path, way: str, cases: list[str]) -> None:
         run.train(case)
         if case == "resume":
             run.train_rest(case, "resumed", checkpoint="checkpoint-3")
+    leave_process_group()
 
 
 class Run:

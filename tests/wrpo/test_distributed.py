@@ -36,10 +36,16 @@ class Way:
     ) -> None:
         self.name, self._folder, self._cases, self._gpus = name, folder, cases, gpus
 
-    @cached_property
+    @property
     def stages(self) -> Path:
+        assert self._launched.returncode == 0, self._launched.stderr[-5000:]
+        return self._folder / self.name
+
+    @cached_property
+    def _launched(self) -> subprocess.CompletedProcess[str]:
+        """Kept when it failed too: a second launch would go on in the folders of the first."""
         script = ("-m", "tests.wrpo.distributed_run", str(self._folder), self.name, *self._cases)
-        result = subprocess.run(
+        return subprocess.run(
             [sys.executable, *self._launcher(), *script],
             cwd=ROOT,
             env={**os.environ, **self._environment()},
@@ -47,8 +53,6 @@ class Way:
             text=True,
             timeout=600,
         )
-        assert result.returncode == 0, result.stderr[-5000:]
-        return self._folder / self.name
 
     def _launcher(self) -> tuple[str, ...]:
         if self.name == "one":
