@@ -6,7 +6,7 @@ import logging
 import time
 
 from wrpo.errors import WRPOError
-from wrpo.pricing.estimate import measured_name
+from wrpo.pricing.facts import measured_name
 from wrpo.pricing.throughput import Measured, device, record
 from wrpo.recipe import Recipe
 from wrpo.recipe.sampling_sections import Engine

@@ -1,6 +1,6 @@
 """The pipeline as a whole.
 
-python -m wrpo plan   --recipe R   every stage with state, command and price; --explain, --json
+python -m wrpo plan   --recipe R   the tree of stages: state, price, command; --explain, --json
 python -m wrpo status --recipe R   how far each stage is; --watch 2 redraws, --json for scripts
 python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
 python -m wrpo doctor --recipe R   looks for what would stop the run; --offline: no network
@@ -22,8 +22,9 @@ from wrpo.doctor.findings import Patient
 from wrpo.doctor.services import hub_answers
 from wrpo.errors import RecipeError
 from wrpo.pricing.estimate import Estimator
+from wrpo.pricing.plan_json import as_json, plan_json
 from wrpo.pricing.throughput import find_table, read_measured, read_table
-from wrpo.pricing.view import as_json, plan_json, plan_lines, price_lines
+from wrpo.pricing.view import plan_text
 from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text
 from wrpo.recipe.reference import reference_text
@@ -36,19 +37,16 @@ COMMANDS = ("plan", "status", "run", "doctor", "schema", "reference")
 
 
 def plan(recipe: Recipe, args: argparse.Namespace) -> None:
-    """Prints every stage with its state, command and price."""
+    """Prints the tree of stages with state and price, then the command of each."""
     pipeline = Pipeline(recipe)
     estimator = _estimator(pipeline, args)
-    prices = [estimator.stage(name) for name in pipeline.stages] if estimator else []
+    stages = run_status(pipeline)
+    prices = [estimator.stage(stage.name, stage) for stage in stages] if estimator else []
     kind = estimator.kind if estimator else None
     if args.json:
-        sys.stdout.write(as_json(plan_json(pipeline, prices, kind=kind)))
+        sys.stdout.write(as_json(plan_json(pipeline, stages, prices, kind=kind)))
         return
-    lines = plan_lines(pipeline)
-    if estimator:
-        lines += price_lines(prices, kind=estimator.kind, explain=args.explain)
-    else:
-        lines += ["", "no prices: there is no throughput.yaml beside the recipe or in recipes/"]
+    lines = plan_text(pipeline, stages, prices, kind=kind, explain=args.explain)
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -16,7 +16,7 @@ from data_construction.part_sampler import PartSampler
 from data_construction.shard import Shard
 from tests.conftest import REPOSITORY
 from wrpo.ids import response_seed
-from wrpo.pricing.estimate import measured_name
+from wrpo.pricing.facts import measured_name
 from wrpo.pricing.throughput import device, read_measured
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wrpo.errors import RecipeError
 from wrpo.pricing.arithmetic import GIB, activation_bytes, kv_bytes, training_state_bytes
 from wrpo.pricing.shapes import Shape
+from wrpo.pricing.short import short
 from wrpo.recipe.sampling_sections import Engine, Model
 from wrpo.recipe.training_sections import Training
 from wrpo.recipe.yaml_source import read_yaml
@@ -23,10 +24,11 @@ _ADAPTED_MATRICES = 7
 
 @dataclass(frozen=True)
 class Memory:
-    """GiB per GPU by part, and what else is worth saying."""
+    """GiB per GPU by part, where each part is from, and what else is worth saying."""
 
     parts: dict[str, float]
     note: str = ""
+    told: dict[str, str] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -34,10 +36,14 @@ class Memory:
         return sum(self.parts.values())
 
     def text(self) -> str:
-        """The sum with its parts."""
-        shown = " + ".join(f"{name} {size:,.1f}" for name, size in self.parts.items())
+        """The sum with its parts; what is shown adds up."""
+        shown = " + ".join(
+            f"{name} {size:,.1f}{f' ({self.told[name]})' if name in self.told else ''}"
+            for name, size in self.parts.items()
+        )
+        total = sum(round(size, 1) for size in self.parts.values())
         note = f"; {self.note}" if self.note else ""
-        return f"memory per GPU: {shown} = {self.total:,.1f} GiB{note}"
+        return f"memory per GPU in GiB: {shown} = {total:,.1f}{note}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,12 @@ def sampling_memory(
     weights = shape.parameters * weight_bytes(entry) / gpus / GIB
     cache = kv_bytes(shape) / gpus / GIB
     wanted = engine.max_num_seqs * context * cache
+    told = {
+        "weights": f"{short(shape.parameters)} x {weight_bytes(entry):g} bytes"
+        + (f" / {gpus} GPUs" if gpus > 1 else ""),
+        "cache": f"{short(context)} tokens x {short(kv_bytes(shape))} bytes"
+        + (f" / {gpus} GPUs" if gpus > 1 else ""),
+    }
     room = available * engine.gpu_memory_utilization - weights
     if room < longest * cache:
         note = (
@@ -73,10 +85,12 @@ def sampling_memory(
             f"{room:,.1f} for the cache, and one sequence of {longest} tokens needs "
             f"{longest * cache:,.1f}; raise engine.tensor_parallel_size"
         )
-        return Memory({"weights": weights, "cache": wanted}, note)
+        told["cache"] = f"{engine.max_num_seqs} sequences x " + told["cache"]
+        return Memory({"weights": weights, "cache": wanted}, note, told)
     together = min(engine.max_num_seqs, int(room / (context * cache)))
     note = f"room for {together} of {engine.max_num_seqs} sequences of {context:,.0f} tokens"
-    return Memory({"weights": weights, "cache": min(wanted, room)}, note)
+    told["cache"] = f"{together} sequences x " + told["cache"]
+    return Memory({"weights": weights, "cache": together * context * cache}, note, told)
 
 
 def scoring_memory(shape: Shape, *, bytes_per_weight: float, tokens: int) -> Memory:
@@ -86,7 +100,11 @@ def scoring_memory(shape: Shape, *, bytes_per_weight: float, tokens: int) -> Mem
         {
             "weights": shape.parameters * bytes_per_weight / GIB,
             "one layer of a batch": batch / shape.layers / GIB,
-        }
+        },
+        told={
+            "weights": f"{short(shape.parameters)} x {bytes_per_weight:g} bytes",
+            "one layer of a batch": f"17 x {tokens:,} tokens x {shape.hidden:,} wide x 2 bytes",
+        },
     )
 
 
@@ -105,22 +123,44 @@ def training_memory(
     state = training_state_bytes(
         total,
         trained=trained,
-        optimizer_bytes=_ADAM_8BIT if "8bit" in str(settings.train.get("optim", "")) else _ADAM,
+        optimizer_bytes=_optimizer_bytes(settings),
         gpus=processes.gpus,
         sharded=processes.sharded,
         frozen_bytes=_FROZEN[lora.quantize] if lora else 4.0,
     )
+    told = _state_told(settings, processes)
+    tokens = row_tokens * settings.engine.per_device_batch_size
     state["activations"] = activation_bytes(
         shape,
-        tokens=row_tokens * settings.engine.per_device_batch_size,
+        tokens=tokens,
         checkpointing=checkpointing(settings),
         bytes_per_number=2 if half_precision(settings) else 4,
     )
+    told["activations"] = f"{tokens:,.0f} tokens"
     if second_model and not lora:  # adapters are switched off for the reference instead
         divided = processes.gpus if processes.sharded == "all" else 1
         state["reference"] = 4 * shape.parameters / divided
-    note = f"{processes.gpus} GPUs, divided among them: {processes.sharded}"
-    return Memory({name: size / GIB for name, size in state.items()}, note)
+    what = f"{short(trained)} of {short(total)} parameters are trained"
+    note = f"{what}; {processes.gpus} GPUs, divided among them: {processes.sharded}"
+    return Memory({name: size / GIB for name, size in state.items()}, note, told)
+
+
+def _state_told(settings: Training, processes: Processes) -> dict[str, str]:
+    """Bytes of one parameter, and over how many GPUs they are divided."""
+    order = ["nothing", "optimizer", "gradients", "all"].index(processes.sharded)
+    each = {
+        "weights": (_FROZEN[settings.lora.quantize] if settings.lora else 4.0, 3),
+        "gradients": (4.0, 2),
+        "optimizer": (_optimizer_bytes(settings), 1),
+    }
+    return {
+        name: f"{size:g} bytes" + (f" / {processes.gpus}" if order >= least else "")
+        for name, (size, least) in each.items()
+    }
+
+
+def _optimizer_bytes(settings: Training) -> float:
+    return _ADAM_8BIT if "8bit" in str(settings.train.get("optim", "")) else _ADAM
 
 
 def adapter_parameters(shape: Shape, rank: int) -> float:

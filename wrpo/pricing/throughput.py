@@ -12,7 +12,7 @@ import subprocess
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -45,6 +45,8 @@ class Lengths(Section):
     prompt_tokens: float = Field(gt=0.0)
     answer_tokens: float = Field(gt=0.0)
     characters_per_token: float = Field(gt=0.0)
+    judge_prompt_tokens: float = Field(300.0, ge=0.0)
+    judge_reply_tokens: float = Field(300.0, gt=0.0)
 
 
 class Hosted(Section):
@@ -61,6 +63,7 @@ class Table(Section):
     gpus: dict[str, GPU] = Field(min_length=1)
     lengths: Lengths
     hosted: dict[str, Hosted] = Field(default_factory=dict)
+    questions: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
 
     def kind_of(self, device: str) -> str | None:
         """The kind whose words all stand in the name of a device."""

@@ -1,114 +1,210 @@
-"""A plan as text and as JSON: state, price and command of every stage."""
+"""A plan as text: the tree of stages with state and price, then the command of each."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from wrpo.pricing.estimate import Estimate
-from wrpo.pricing.work import short
+from wrpo.pricing.amounts import Amounts, amounts_of, decimals_of, left_of, total
+from wrpo.pricing.explanation import explanation
+from wrpo.pricing.price import Estimate
+from wrpo.pricing.short import short
+from wrpo.stage_tree import tree_lines
 from wrpo.stages import Pipeline
+from wrpo.status import StageStatus
 
-_INDENT = " " * 9
+WIDTH = 100
+_HEAD = ("stage", "state", "tokens", "GPU hours", "dollars", "hours", "GPUs x GiB")
+_NOTHING = "-"
+_READY = ">"
 
 
-def plan_lines(pipeline: Pipeline) -> list[str]:
-    """Every stage in order: state, folder, command."""
-    recipe = pipeline.recipe
-    width = max(20, *(len(name) for name in pipeline.stages))
-    head = f"run {recipe.run}: {len(pipeline.stages)} stages in {recipe.runs / recipe.run}"
-    return [head, ""] + [
-        f"{pipeline.state(name):8} {name:{width}} {pipeline.shell_command(name)}"
-        for name in pipeline.stages
+def plan_text(
+    pipeline: Pipeline,
+    statuses: Sequence[StageStatus],
+    estimates: Sequence[Estimate],
+    *,
+    kind: str | None,
+    explain: bool = False,
+) -> list[str]:
+    """All lines; without `estimates`, those of the stages and commands alone."""
+    by_name = {status.name: status for status in statuses}
+    prices = {estimate.stage: estimate for estimate in estimates}
+    ready = ready_stages(pipeline, by_name)
+    lines = [_heading(pipeline, statuses), ""]
+    lines += _table(pipeline, by_name, prices, ready=ready, kind=kind, explain=explain)
+    if prices:
+        lines += ["", *_notes(estimates, kind=kind or "", explain=explain)]
+    else:
+        lines += ["", "no prices: there is no throughput.yaml beside the recipe or in recipes/"]
+    return [*lines, "", *_commands(pipeline, by_name, ready)]
+
+
+def ready_stages(pipeline: Pipeline, statuses: Mapping[str, StageStatus]) -> list[str]:
+    """Stages that are not done and whose inputs are."""
+    return [
+        name
+        for name, stage in pipeline.stages.items()
+        if statuses[name].state in ("missing", "partial")
+        and all(statuses[input_].state == "done" for input_ in stage.inputs)
     ]
 
 
-def price_lines(estimates: Sequence[Estimate], *, kind: str, explain: bool) -> list[str]:
-    """A table of prices with its sum; `explain` adds the arithmetic under each stage."""
-    width = max(20, *(len(estimate.stage) for estimate in estimates))
-    head = (
-        f"{'stage':{width}} {'tokens':>8} {'GPUs':>5} {'GPU hours':>10} {'dollars':>10} "
-        f"{'hours':>8} {'GiB/GPU':>8} {'left':>5}  speed from"
+def state_text(status: StageStatus) -> str:
+    """The state, with counts while it is partial."""
+    if status.state != "partial" or status.done is None:
+        return status.state
+    of = f"/{status.total}" if status.total is not None else ""
+    return f"partial {status.done}{of} {status.unit}"
+
+
+def _heading(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
+    counts = Counter(status.state for status in statuses)
+    told = ", ".join(
+        f"{counts[state]} {state}"
+        for state in ("done", "partial", "stale", "missing")
+        if counts[state]
     )
-    lines = ["", f"priced for {kind}; estimates, but where measured:", "", head]
-    for estimate in estimates:
-        lines.append(_row(estimate, width))
-        if explain:
-            lines += [f"{_INDENT}{line}" for line in estimate.arithmetic]
-    return [*lines, "", *_sums(estimates)]
+    folder = pipeline.recipe.runs / pipeline.recipe.run
+    return f"run {pipeline.recipe.run} in {folder}: {len(statuses)} stages, {told}"
 
 
-def plan_json(
-    pipeline: Pipeline, estimates: Sequence[Estimate], *, kind: str | None
-) -> dict[str, Any]:
-    """The same for scripts; without a throughput table there are no prices."""
-    prices = {estimate.stage: _price(estimate) for estimate in estimates}
-    stages = [
-        {
-            "stage": name,
-            "state": pipeline.state(name),
-            "command": pipeline.shell_command(name),
-            "inputs": list(pipeline[name].inputs),
-            "price": prices.get(name),
-        }
-        for name in pipeline.stages
-    ]
-    return {"run": pipeline.recipe.run, "gpu": kind, "stages": stages, "total": _total(estimates)}
+# ---- the tree with prices ------------------------------------------------------------------------
 
 
-def as_json(plan: dict[str, Any]) -> str:
-    """JSON text with a line end."""
-    return json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
+def _table(
+    pipeline: Pipeline,
+    statuses: Mapping[str, StageStatus],
+    prices: Mapping[str, Estimate],
+    *,
+    ready: Sequence[str],
+    kind: str | None,
+    explain: bool,
+) -> list[str]:
+    tree = tree_lines({name: stage.inputs for name, stage in pipeline.stages.items()})
+    decimals = decimals_of(list(prices.values()))
+    rows: list[Sequence[str]] = [_HEAD if prices else _HEAD[:2]]
+    for line in tree:
+        mark = _READY if line.name in ready else " "
+        cells = (f"{mark} {line.text}", state_text(statuses[line.name]))
+        price = prices.get(line.name)
+        rows.append((*cells, *_price_cells(price, decimals)) if price else cells)
+    sums = _sum_rows(list(prices.values()), decimals) if prices else []
+    text = _aligned([*rows, *sums])
+    rule = "  " + "-" * (max(len(line) for line in text) - 2)
+    shown = [text[0]]
+    for line, row in zip(tree, text[1 : len(rows)], strict=True):
+        shown.append(row)
+        if explain and line.name in prices:
+            told = explanation(prices[line.name], kind=kind or "", decimals=decimals)
+            shown += _indented(told, len(line.branch) + 4)
+    return [*shown, *([rule, *text[len(rows) :]] if sums else [])]
 
 
-def _row(estimate: Estimate, width: int) -> str:
-    name, tokens = f"{estimate.stage:{width}}", _cell(estimate.tokens)
+def _price_cells(estimate: Estimate, decimals: int) -> tuple[str, ...]:
+    tokens = _NOTHING if estimate.tokens is None else short(estimate.tokens)
     if estimate.unknown:
-        return f"{name} {tokens:>8} {estimate.unknown}"
-    if not estimate.gpu_hours and not estimate.dollars:
-        return f"{name} {tokens:>8} {'-':>5} {'no GPU':>10}"
-    memory = f"{estimate.memory.total:,.0f}" if estimate.memory else "-"
-    return (
-        f"{name} {tokens:>8} {estimate.gpus or '-':>5} {_number(estimate.gpu_hours):>10} "
-        f"{_number(estimate.dollars):>10} {_number(estimate.hours):>8} {memory:>8} "
-        f"{estimate.left:>5.0%}  {estimate.basis}"
+        return (tokens, "unknown", "unknown", "unknown", _NOTHING)
+    if not estimate.terms:
+        return (tokens, _NOTHING, _NOTHING, _NOTHING, "no GPU")
+    amounts = amounts_of(estimate, decimals)
+    dollars = f"{amounts.dollars:,.{decimals}f}"
+    if not estimate.gpus:
+        return (tokens, _NOTHING, dollars, _NOTHING, "server")
+    memory = f"{estimate.gpus} x {estimate.memory.total:,.0f}" if estimate.memory else _NOTHING
+    hours = (f"{each:,.{decimals}f}" for each in (amounts.gpu_hours, amounts.hours))
+    first, last = hours
+    return (tokens, first, dollars, last, memory)
+
+
+def _sum_rows(estimates: Sequence[Estimate], decimals: int) -> list[Sequence[str]]:
+    priced = [estimate for estimate in estimates if not estimate.unknown]
+    plus = " (of what has a price)" if len(priced) < len(estimates) else ""
+    rows: list[Sequence[str]] = []
+    for name, amounts in (
+        (f"  whole run{plus}", total([amounts_of(each, decimals) for each in priced])),
+        ("  left to do", total([left_of(each, decimals) for each in priced])),
+    ):
+        rows.append((name, "", "", *_amount_cells(amounts, decimals), ""))
+    return rows
+
+
+def _amount_cells(amounts: Amounts, decimals: int) -> tuple[str, ...]:
+    return tuple(
+        f"{each:,.{decimals}f}" for each in (amounts.gpu_hours, amounts.dollars, amounts.hours)
     )
 
 
-def _sums(estimates: Sequence[Estimate]) -> list[str]:
-    total = _total(estimates)
-    lines = [
-        f"whole run: {_number(total['gpu_hours'])} GPU hours, ${_number(total['dollars'])}; left: "
-        f"{_number(total['gpu_hours_left'])} GPU hours, ${_number(total['dollars_left'])}"
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell: names and states to the left, numbers to the right."""
+    columns = max(len(row) for row in rows)
+    width = [
+        max((len(row[at]) for row in rows if at < len(row)), default=0) for at in range(columns)
     ]
-    if total["without_price"]:
-        lines.append(f"without a price: {', '.join(total['without_price'])}")
-    tight = [e for e in estimates if e.memory and e.memory.note.startswith("does not fit")]
-    return lines + [f"{estimate.stage} {estimate.memory.note}" for estimate in tight]  # type: ignore[union-attr]
+    return [
+        " ".join(
+            f"{cell:<{width[at]}}" if at < 2 else f"{cell:>{width[at]}}"
+            for at, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
+    ]
 
 
-def _total(estimates: Sequence[Estimate]) -> dict[str, Any]:
-    priced = [e for e in estimates if not e.unknown]
-    return {
-        "gpu_hours": sum(e.gpu_hours or 0.0 for e in priced),
-        "dollars": sum(e.dollars or 0.0 for e in priced),
-        "gpu_hours_left": sum((e.gpu_hours or 0.0) * e.left for e in priced),
-        "dollars_left": sum((e.dollars or 0.0) * e.left for e in priced),
-        "without_price": [e.stage for e in estimates if e.unknown],
+def _indented(lines: Sequence[str], depth: int) -> list[str]:
+    wrapped: list[str] = []
+    for line in lines:
+        wrapped += textwrap.wrap(
+            line,
+            WIDTH,
+            initial_indent=" " * depth,
+            subsequent_indent=" " * (depth + 4),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return wrapped
+
+
+# ---- what is to be said of the prices ------------------------------------------------------------
+
+
+def _notes(estimates: Sequence[Estimate], *, kind: str, explain: bool) -> list[str]:
+    measured = [each.stage for each in estimates if each.basis == "measured"]
+    notes = [
+        f"Priced for {kind}. Speeds are estimates"
+        + (f", measured for {', '.join(measured)}" if measured else "")
+        + ". Hours: one stage after another"
+        + (", so the columns add up." if explain else "; --explain shows the arithmetic.")
+    ]
+    reasons: dict[str, list[str]] = {}
+    for estimate in estimates:
+        if estimate.unknown:
+            reasons.setdefault(f"No price, {estimate.unknown}", []).append(estimate.stage)
+        elif estimate.note:
+            reasons.setdefault(f"Not in the price, {estimate.note}", []).append(estimate.stage)
+        if estimate.memory and estimate.memory.note.startswith("does not fit"):
+            reasons.setdefault(estimate.memory.note.capitalize(), []).append(estimate.stage)
+    notes += [f"{reason}: {', '.join(stages)}" for reason, stages in reasons.items()]
+    return [line for note in notes for line in _indented([note], 0)]
+
+
+def _commands(
+    pipeline: Pipeline, statuses: Mapping[str, StageStatus], ready: Sequence[str]
+) -> list[str]:
+    """The command of each stage; what can start now comes last, where a terminal ends."""
+    states = {name: statuses[name].state for name in pipeline.stages}
+    groups = {
+        "Commands of stages that are done:": [n for n, state in states.items() if state == "done"],
+        "Made with other settings than the recipe's; the command shows which, and the ways out:": [
+            n for n, state in states.items() if state == "stale"
+        ],
+        "Later, in this order:": [
+            n for n, state in states.items() if state in ("missing", "partial") and n not in ready
+        ],
+        f"Can start now ({_READY}), or all that is missing by `run` instead of `plan`:": ready,
     }
-
-
-def _price(estimate: Estimate) -> dict[str, Any]:
-    return {key: value for key, value in asdict(estimate).items() if key != "stage"}
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else short(value)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+    lines: list[str] = []
+    for heading, names in groups.items():
+        if names:
+            lines += [heading, *(f"  {pipeline.shell_command(name)}" for name in names)]
+    return lines

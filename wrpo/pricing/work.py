@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from wrpo.pricing.arithmetic import attended_pairs, forward_flops, training_passes
 from wrpo.pricing.memory import Memory, checkpointing
+from wrpo.pricing.price import Term
 from wrpo.pricing.shapes import Shape
+from wrpo.pricing.short import short
 from wrpo.pricing.throughput import GPU
 from wrpo.recipe.training_sections import Training
 
@@ -41,62 +43,71 @@ class Rows:
 
 @dataclass
 class Work:
-    """Tokens, seconds of GPU time, memory, and how they come about."""
+    """Tokens, memory, and the terms of the price.
+
+    Attributes:
+        gpu: None where only others compute.
+        notes: what the price leaves out.
+    """
 
     gpu: GPU
     gpus: int = 1
     tokens: float = 0.0
-    seconds: float = 0.0
     basis: str = "table"
     memory: Memory | None = None
-    lines: list[str] = field(default_factory=list)
+    terms: list[Term] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def tell(self, text: str) -> None:
+        """A line that only says where a number is from."""
+        self.terms.append(Term(text))
 
     def decode(self, tokens: float, *, speed: float, told: str) -> None:
         """Writes answer tokens at a speed per GPU."""
         self.tokens += tokens
-        self.seconds += tokens / speed
-        self.lines.append(
-            f"/ {speed:,.0f} tokens/s and GPU ({told}) = {tokens / speed / 3600:,.2f} GPU hours"
-        )
+        text = f"{short(tokens)} answer tokens / {speed:,.0f} tokens/s and GPU ({told})"
+        self.terms.append(Term(text, gpu_hours=tokens / speed / 3600))
 
     def read(self, shape: Shape, rows: Rows, *, what: str) -> None:
         """One forward pass over the rows."""
-        flops = forward_flops(shape, tokens=rows.tokens, pairs=rows.pairs)
         self.tokens += rows.tokens
-        self.lines.append(
-            f"{what}: {rows.count:,.0f} x {rows.each:,.0f} = {short(rows.tokens)} tokens; 2 x "
-            f"{short(shape.active)} parameters x tokens + attention = "
-            + self._compute(flops, self.gpu.prefill_utilization)
+        self.tell(
+            f"{what}: {rows.count:,.0f} x {rows.each:,.0f} tokens = {short(rows.tokens)} tokens"
         )
+        self._compute(shape, rows, 1, self.gpu.prefill_utilization, "forward")
 
     def train(self, shape: Shape, settings: Training, rows: Rows, *, told: str) -> None:
         """Forward and backward passes over the rows."""
         again = checkpointing(settings)
         passes = training_passes(checkpointing=again, adapters=settings.lora is not None)
-        flops = passes * forward_flops(shape, tokens=rows.tokens, pairs=rows.pairs)
         self.tokens += rows.tokens
-        self.lines.append(
+        self.tell(
             f"{told} = {rows.count:,.0f} rows x {rows.each:,.0f} tokens = {short(rows.tokens)} "
             "tokens"
         )
-        self.lines.append(
-            f"{passes} passes (forward, backward{', forward again' if again else ''}) x (2 x "
-            f"{short(shape.active)} parameters x tokens + attention) = "
-            + self._compute(flops, self.gpu.training_utilization)
+        named = f"forward, backward{', forward again' if again else ''}"
+        self._compute(shape, rows, passes, self.gpu.training_utilization, named)
+
+    def pay(self, calls: str, *, read: float, written: float, prices: tuple[float, float]) -> None:
+        """Tokens that a vendor's model reads and writes; prices in dollars per million."""
+        self.tokens += read + written
+        dollars = (read * prices[0] + written * prices[1]) / 1e6
+        text = (
+            f"{calls}{short(read)} tokens in x ${prices[0]:g} + {short(written)} out x "
+            f"${prices[1]:g} per million"
         )
+        self.terms.append(Term(text, dollars=dollars))
 
-    def _compute(self, flops: float, utilization: float) -> str:
-        seconds = flops / (self.gpu.peak_tflops * 1e12 * utilization)
-        self.seconds += seconds
-        return (
-            f"{flops:.3g} operations / ({self.gpu.peak_tflops:g}e12/s x {utilization:g}) = "
-            f"{seconds / 3600:,.2f} GPU hours"
+    def _compute(
+        self, shape: Shape, rows: Rows, passes: int, utilization: float, named: str
+    ) -> None:
+        each = forward_flops(shape, tokens=rows.tokens, pairs=rows.pairs)
+        matrices = forward_flops(shape, tokens=rows.tokens, pairs=0)
+        times = f"{passes} passes ({named}) x " if passes > 1 else ""
+        text = (
+            f"{times}(2 x {short(shape.active)} parameters x {short(rows.tokens)} tokens + "
+            f"{each - matrices:.2e} for attention) = {passes * each:.3g} operations / "
+            f"({self.gpu.peak_tflops:g}e12/s x {utilization:g})"
         )
-
-
-def short(number: float) -> str:
-    """1.2K, 3.4M, 5.6B, 7.8T."""
-    for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= size:
-            return f"{number / size:,.3g}{name}"
-    return f"{number:,.0f}"
+        seconds = passes * each / (self.gpu.peak_tflops * 1e12 * utilization)
+        self.terms.append(Term(text, gpu_hours=seconds / 3600))

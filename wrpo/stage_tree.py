@@ -1,0 +1,98 @@
+"""The stages of a run as a tree, for reading.
+
+A stage often reads many others. The stages that it has to wait for are those inputs that no other
+input waits for too. Where that is one stage, it is the parent; where it is several, the parent is
+the nearest stage that all of them come from. So everything above a stage must be done before it,
+and a stage that joins branches stands behind them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ROOT = ""
+"""Parent of the stages that stand at the left edge."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage of the tree.
+
+    Attributes:
+        branch: what stands before its name: the lines of a tree, two characters per level.
+        waits_for: inputs that no other input waits for.
+    """
+
+    name: str
+    branch: str
+    waits_for: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The name in its place, and the stages that it joins."""
+        joins = f" (after {_counted(self.waits_for)})" if len(self.waits_for) > 1 else ""
+        return f"{self.branch}{self.name}{joins}"
+
+
+def tree_lines(inputs: Mapping[str, Sequence[str]]) -> list[Line]:
+    """Every stage once, parents first.
+
+    Args:
+        inputs: of each stage, in an order in which they can run.
+    """
+    waits = {name: waits_for(name, inputs) for name in inputs}
+    paths: dict[str, tuple[str, ...]] = {}
+    for name in inputs:
+        paths[name] = (*_common([paths[other] for other in waits[name]]), name)
+    children: dict[str, list[str]] = {}
+    for name, path in paths.items():
+        children.setdefault(path[-2] if len(path) > 1 else ROOT, []).append(name)
+    lines: list[Line] = []
+
+    def walk(parent: str, before: str, *, edge: bool) -> None:
+        siblings = children.get(parent, [])
+        for name in siblings:
+            last = name == siblings[-1]
+            lines.append(Line(name, "" if edge else before + ("└ " if last else "├ "), waits[name]))
+            walk(name, "" if edge else before + ("  " if last else "│ "), edge=False)
+
+    walk(ROOT, "", edge=True)
+    return lines
+
+
+def waits_for(name: str, inputs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The inputs of a stage that are behind no other of its inputs."""
+    above = {other: _ancestors(other, inputs) for other in inputs[name]}
+    return tuple(other for other in above if not any(other in behind for behind in above.values()))
+
+
+def _ancestors(name: str, inputs: Mapping[str, Sequence[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(inputs[name])
+    while waiting:
+        other = waiting.pop()
+        if other not in found:
+            found.add(other)
+            waiting += inputs[other]
+    return found
+
+
+def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The steps with which all paths begin."""
+    common: list[str] = []
+    for steps in zip(*paths, strict=False):
+        if len(set(steps)) > 1:
+            break
+        common.append(steps[0])
+    return tuple(common)
+
+
+def _counted(names: Sequence[str]) -> str:
+    """Names; several of one kind as their number."""
+    kinds = Counter(name.split("/")[0] for name in names)
+    single = {name.split("/")[0]: name for name in names}
+    return ", ".join(
+        single[kind] if count == 1 else f"{count} {kind}" for kind, count in kinds.items()
+    )
