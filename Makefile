@@ -85,7 +85,7 @@ eval: setup ## 8  lm-eval runs (MODEL=all)
 report: setup ## 9  the table of all models
 	$(PY) -m eval.report $(STAGE)
 
-plan: setup ## the stages of RECIPE: state, command, tokens, GPU hours, dollars, memory
+plan: setup ## the tree of stages of RECIPE: state, command, tokens, GPU hours, dollars, memory
 	$(PY) -m wrpo plan $(STAGE)
 
 status: setup ## how far each stage is (ARGS=--watch: live)

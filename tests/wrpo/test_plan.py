@@ -1,6 +1,7 @@
 """`python -m wrpo plan` as a user types it."""
 
 import json
+import re
 from pathlib import Path
 
 from wrpo.recipe import load_recipe
@@ -14,12 +15,17 @@ def test_plan_names_states_commands_and_prices(write_recipe, run_module) -> None
     command = ["wrpo", "plan", "--recipe", path, "--throughput", RECIPES / "throughput.yaml"]
     result = run_module(*command, "--explain", "prompts.expected_prompts=100")
     assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
     for name in Pipeline(load_recipe(path)).stages:
-        assert f"missing  {name}" in result.stdout
+        rows = [
+            line for line in lines if re.search(rf"(?<![\w/]){re.escape(name)} .*missing", line)
+        ]
+        assert len(rows) == 1, name
     assert f"python -m wrpo.train --arm wrpo --recipe {path} prompts.exp" in result.stdout
     assert "100 prompts, 200 answers x 450 tokens (expected length)" in result.stdout
-    assert "size from its safetensors files, shape from config.json" in result.stdout
-    assert "whole run: " in result.stdout
+    assert "size from its safetensors files" in " ".join(result.stdout.split())
+    assert "> prompts" in result.stdout
+    assert "  whole run" in result.stdout
 
 
 def test_plan_for_scripts_and_another_gpu(write_recipe, run_module) -> None:
@@ -37,6 +43,5 @@ def test_plan_for_scripts_and_another_gpu(write_recipe, run_module) -> None:
 def test_the_shipped_paper_recipe_has_a_price(run_module) -> None:
     result = run_module("wrpo", "plan", "--json", "--recipe", RECIPES / "llama3-8b-wrpo.yaml")
     plan = json.loads(result.stdout)
-    unpriced = set(plan["total"]["without_price"])
-    assert unpriced == {stage["stage"] for stage in plan["stages"] if "eval/" in stage["stage"]}
+    assert plan["total"]["without_price"] == []
     assert plan["total"]["gpu_hours"] > 0

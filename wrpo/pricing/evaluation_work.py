@@ -18,6 +18,7 @@ from wrpo.recipe.sampling_sections import Engine
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.sampling import resolved_engine, sampling_model
 
+_HF_ADVICE = "eval.backend=vllm uses the GPUs of the model's engine.tensor_parallel_size"
 _LIMITS = ("max_gen_toks", "max_tokens")
 
 
@@ -110,6 +111,7 @@ def _answering(
         context=prompt + answer,
         longest=round(prompt) + longest,
         available=facts.gpu.memory_gib,
+        **({} if recipe.eval.backend == "vllm" else {"advice": _HF_ADVICE}),
     )
     return work
 

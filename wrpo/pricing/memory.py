@@ -62,11 +62,19 @@ def weight_bytes(entry: Model) -> float:
 
 
 def sampling_memory(
-    shape: Shape, entry: Model, engine: Engine, *, context: float, longest: int, available: float
+    shape: Shape,
+    entry: Model,
+    engine: Engine,
+    *,
+    context: float,
+    longest: int,
+    available: float,
+    advice: str = "raise engine.tensor_parallel_size",
 ) -> Memory:
     """Weights, and a cache for as many sequences as are decoded together.
 
-    context: mean tokens of a sequence; longest: most tokens of one; available: GiB of a GPU.
+    context: mean tokens of a sequence; longest: most tokens of one; available: GiB of a GPU;
+    advice: what to do where it does not fit.
     """
     gpus = engine.gpus_per_replica
     weights = shape.parameters * weight_bytes(entry) / gpus / GIB
@@ -83,7 +91,7 @@ def sampling_memory(
         note = (
             f"does not fit: {available:g} GiB x {engine.gpu_memory_utilization:g} leaves "
             f"{room:,.1f} for the cache, and one sequence of {longest} tokens needs "
-            f"{longest * cache:,.1f}; raise engine.tensor_parallel_size"
+            f"{longest * cache:,.1f}; {advice}"
         )
         told["cache"] = f"{engine.max_num_seqs} sequences x " + told["cache"]
         return Memory({"weights": weights, "cache": wanted}, note, told)

@@ -15,7 +15,7 @@ from wrpo.stages import Pipeline
 from wrpo.status import StageStatus
 
 WIDTH = 100
-_HEAD = ("stage", "state", "tokens", "GPU hours", "dollars", "hours", "GPUs x GiB")
+_HEAD = ("stage", "state", "tokens", "GPU hours", "dollars", "hours", "GPUxGiB")
 _NOTHING = "-"
 _READY = ">"
 
@@ -183,7 +183,7 @@ def _notes(estimates: Sequence[Estimate], *, kind: str, explain: bool) -> list[s
         elif estimate.note:
             reasons.setdefault(f"Not in the price, {estimate.note}", []).append(estimate.stage)
         if estimate.memory and estimate.memory.note.startswith("does not fit"):
-            reasons.setdefault(estimate.memory.note.capitalize(), []).append(estimate.stage)
+            reasons.setdefault(f"D{estimate.memory.note[1:]}", []).append(estimate.stage)
     notes += [f"{reason}: {', '.join(stages)}" for reason, stages in reasons.items()]
     return [line for note in notes for line in _indented([note], 0)]
 

@@ -46,7 +46,6 @@ class Work:
     """Tokens, memory, and the terms of the price.
 
     Attributes:
-        gpu: None where only others compute.
         notes: what the price leaves out.
     """
 

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from tests.recipe_files import tiny_recipe
-from wrpo.pricing.estimate import NO_PROMPTS, Estimate, Estimator, measured_name
+from wrpo.pricing.estimate import Estimator
+from wrpo.pricing.facts import measured_name
+from wrpo.pricing.plan_json import plan_json
+from wrpo.pricing.price import NO_PROMPTS, Estimate
 from wrpo.pricing.throughput import Hosted, Measured, Table
-from wrpo.pricing.view import plan_json, price_lines
+from wrpo.pricing.view import plan_text
 from wrpo.recipe import load_recipe
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
+from wrpo.status import run_status
 from wrpo.tables import PROMPTS, RESPONSES
 
 GPU = {
@@ -217,15 +221,15 @@ def test_real_counts_and_lengths_replace_the_expected_ones(tmp_path: Path) -> No
     assert found["sample/numbers"].left == 1.0
     assert found["sample/target"].tokens == 3 * (5 * 20 + 20)
     assert found["prompts"].left == 0.0
-    assert "its own answers" in found["sample/letters"].arithmetic[0]
-    assert "mean of the other models" in found["sample/numbers"].arithmetic[0]
+    assert "its own answers" in found["sample/letters"].terms[0].text
+    assert "mean of the other models" in found["sample/numbers"].terms[0].text
 
 
 def test_a_model_that_does_not_fit_is_said_so(tmp_path: Path) -> None:
     pipeline = pipeline_of(tmp_path, *KNOWN, "sources.letters.parameters_b=70")
-    estimates = list(prices(pipeline).values())
-    lines = price_lines(estimates, kind="fast", explain=False)
-    assert any("sample/letters does not fit: 80 GiB x 0.9" in line for line in lines)
+    lines = plan_text(pipeline, run_status(pipeline), list(prices(pipeline).values()), kind="fast")
+    said = " ".join(line.strip() for line in lines)
+    assert "Does not fit: 80 GiB x 0.9" in said
     split = "sources.letters.engine.tensor_parallel_size=4"
     again = prices(pipeline_of(tmp_path, *KNOWN, "sources.letters.parameters_b=70", split))
     memory = again["sample/letters"].memory
@@ -245,15 +249,13 @@ def test_memory_of_training_follows_the_accelerate_config(
 
 
 def test_the_sums_and_what_is_left_out_of_them(tmp_path: Path) -> None:
-    pipeline = pipeline_of(tmp_path, *KNOWN, "eval.tasks=[gsm8k]")
+    pipeline = pipeline_of(tmp_path, *KNOWN, "eval.tasks=[of_mine]")
     estimates = list(prices(pipeline).values())
-    plan = json.loads(json.dumps(plan_json(pipeline, estimates, kind="fast")))
+    stages = run_status(pipeline)
+    plan = json.loads(json.dumps(plan_json(pipeline, stages, estimates, kind="fast")))
     total = sum(stage["price"]["gpu_hours"] or 0 for stage in plan["stages"])
     assert plan["total"]["gpu_hours"] == plan["total"]["gpu_hours_left"] == pytest.approx(total)
     assert "eval/wrpo" in plan["total"]["without_price"]
-    lines = price_lines(estimates, kind="fast", explain=True)
-    assert any("GPU hours x $2" in line for line in lines)
-    assert lines[-1].startswith("without a price: eval/target")
 
 
 DOMAINS = """\
