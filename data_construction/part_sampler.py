@@ -29,6 +29,7 @@ from wrpo.sampling import (
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import RESPONSES, Row, dropped_row
+from wrpo.vllm_environment import prepare_environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -172,9 +173,7 @@ class PartSampler:
             ModelError: the model cannot be loaded.
         """
         if self.engine_settings.backend == "vllm":
-            from data_construction.engines.vllm_offline import prepare_environment
-
-            prepare_environment()
+            prepare_environment(eager=self.engine_settings.enforce_eager)
         from data_construction.engines import load_engine
         from wrpo.chat import stop_token_ids
 

@@ -25,8 +25,8 @@ from wrpo.tables import Row, read_parquet, read_rows
 DRIVER = """\
 import os, sys
 from pathlib import Path
-from data_construction.engines.vllm_offline import prepare_environment
-prepare_environment()
+from wrpo.vllm_environment import prepare_environment
+prepare_environment(eager=True)
 from data_construction.build import build_table
 from data_construction.dataset_answers import GivenAnswers
 from data_construction.logprobs import LogProbStage

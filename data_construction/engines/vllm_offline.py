@@ -6,15 +6,14 @@ from __future__ import annotations
 import copy
 import gc
 import logging
-import os
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from data_construction.engines.adapter import adapter_folder, lora_rank
 from data_construction.engines.base import Completion, Request
 from wrpo.errors import ModelError
 from wrpo.recipe.sampling_sections import Engine, Model, VLLMSettings
+from wrpo.vllm_environment import on_cpu, prepare_environment
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
@@ -142,7 +141,7 @@ def load_llm(
     Raises:
         ModelError: vLLM does not import, or cannot load the model.
     """
-    prepare_environment()
+    prepare_environment(eager=engine.enforce_eager)
     try:
         from vllm import LLM
     except ImportError as error:
@@ -215,25 +214,3 @@ def _completion(request: Request, output: RequestOutput) -> Completion:
         finish_reason=answer.finish_reason or "unknown",
         logprob=answer.cumulative_logprob if answer.logprobs is not None else None,
     )
-
-
-def prepare_environment() -> None:
-    """Makes vLLM quiet, and fast on CPU; call it before torch or vllm is imported."""
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if on_cpu():
-        # Idle OpenMP threads spin and starve a small machine.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-
-
-def on_cpu() -> bool:
-    """Whether the installed vLLM is a CPU build; asks its version, as vLLM itself does.
-
-    Raises:
-        ModelError: vLLM is not installed.
-    """
-    try:
-        return "cpu" in version("vllm")
-    except PackageNotFoundError:
-        raise ModelError("vLLM is not installed; install it with: make setup") from None

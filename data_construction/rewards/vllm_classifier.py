@@ -12,6 +12,7 @@ from data_construction.rewards.conversation import ConversationReward, excess, s
 from wrpo.errors import ModelError
 from wrpo.recipe.reward_sections import ClassifierReward
 from wrpo.recipe.sampling_sections import Model
+from wrpo.vllm_environment import prepare_environment
 
 if TYPE_CHECKING:
     from data_construction.rewards.classifier import Classifier
@@ -34,9 +35,7 @@ class VLLMClassifier(ConversationReward):
     """
 
     def __init__(self, settings: ClassifierReward) -> None:
-        from data_construction.engines.vllm_offline import prepare_environment
-
-        prepare_environment()
+        prepare_environment(eager=settings.engine.enforce_eager)
         from data_construction.rewards.classifier import Classifier
 
         self._reference: Classifier | None = Classifier(settings)

@@ -12,6 +12,7 @@ from eval.models import EvalModel
 from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError, WRPOError
 from wrpo.recipe.schema import Eval
+from wrpo.vllm_environment import prepare_environment
 
 if TYPE_CHECKING:
     from eval.engines.hf import ChatHFLM
@@ -50,6 +51,7 @@ def load_model(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> Chat
     }
     try:
         if settings.backend == "vllm":
+            prepare_environment(eager=engine["enforce_eager"])
             from eval.engines.vllm import ChatVLLM
 
             return ChatVLLM(model.path, quantization=model.quantization, **shared, **engine)

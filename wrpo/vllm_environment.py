@@ -1,0 +1,55 @@
+"""The environment variables with which vLLM runs here; it and torch read them when imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sysconfig
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from wrpo.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_environment(*, eager: bool) -> None:
+    """Makes vLLM quiet, and fast on CPU; call it before torch or vllm is imported.
+
+    eager: whether the engine that will be loaded compiles nothing (`enforce_eager`).
+
+    Raises:
+        ModelError: vLLM is not installed.
+    """
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if not on_cpu():
+        return
+    # Idle OpenMP threads spin and starve a small machine.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    if eager:
+        # vLLM compiles the counting of ranks for log-probs even then, for half a minute.
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+    elif not _can_compile():
+        logger.warning("no g++ with Python's headers: vLLM runs without compiling, which is slower")
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+
+
+def on_cpu() -> bool:
+    """Whether the installed vLLM is a CPU build; asks its version, as vLLM itself does.
+
+    Raises:
+        ModelError: vLLM is not installed.
+    """
+    try:
+        return "cpu" in version("vllm")
+    except PackageNotFoundError:
+        raise ModelError("vLLM is not installed; install it with: make setup") from None
+
+
+def _can_compile() -> bool:
+    """Whether torch.compile finds what it needs on a CPU."""
+    headers = Path(sysconfig.get_path("include"))
+    return shutil.which("g++") is not None and (headers / "Python.h").is_file()
