@@ -103,7 +103,7 @@ class StageFolder:
         self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None, **facts: Any
     ) -> None:
         """Writes a table that fits in memory as parts, and completes the manifest with `facts`."""
-        starts = range(0, len(rows), ROWS_PER_PART)
+        starts = range(0, max(1, len(rows)), ROWS_PER_PART)  # no rows: one part, which has columns
         for part, start in enumerate(starts):
             chunk = rows[start : start + ROWS_PER_PART]
             self.write_part(part, chunk, schema, dropped=None if part else dropped)
