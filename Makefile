@@ -53,7 +53,7 @@ coverage: setup ## the test suite with the share of lines that it runs
 
 audit: setup ## known weaknesses of the pinned packages; needs the network
 	$(PY) -m pip install --quiet pip-audit
-	$(PY) -m pip_audit --requirement requirements/cuda.txt --no-deps --disable-pip
+	$(PY) -m pip_audit --strict --requirement requirements/cuda.txt --no-deps --disable-pip
 
 docs: setup ## the documentation as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import logging
 
-import pyarrow as pa
-
 from data_construction.dropped import check_dropped
 from data_construction.published import import_table
 from data_construction.select import Answer, Rejection
@@ -26,11 +24,18 @@ from wrpo.recipe import TARGET, Recipe
 from wrpo.sampling import answering_sources
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import BUILD_TABLES, Pipeline
-from wrpo.tables import PAIRS, SFT_ROWS, TRIPLES, Row, dropped_row, iter_parts, read_rows
+from wrpo.tables import (
+    BUILT,
+    PROMPTS,
+    RESPONSES,
+    SCORES,
+    Row,
+    dropped_row,
+    iter_parts,
+    read_rows,
+)
 
 logger = logging.getLogger(__name__)
-
-SCHEMAS: dict[str, pa.Schema] = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 
 
 def build_table(recipe: Recipe, table: str) -> None:
@@ -54,14 +59,14 @@ def build_table(recipe: Recipe, table: str) -> None:
             total = len(rows) + len(dropped)
             check_dropped(folder, dropped, total=total, limit=imported.max_dropped_share)
         else:
-            rows, dropped = _rows(recipe, pipeline, table, read_rows(inputs[0]))
+            rows, dropped = _rows(recipe, pipeline, table, read_rows(inputs[0], PROMPTS))
         if not rows:
             raise DataError(
                 f"{stage}: none of {len(dropped)} prompts gives a row; first reason: "
                 f"{dropped[0]['reason'] if dropped else 'no prompts in this split'}"
             )
         facts = {} if table == "sft" else {"truncation": count_truncated(recipe, table, rows)}
-        folder.write_all(rows, SCHEMAS[table], dropped=dropped, **facts)
+        folder.write_all(rows, BUILT[table], dropped=dropped, **facts)
     logger.info("%s: %d rows, %d dropped", stage, len(rows), len(dropped))
 
 
@@ -106,11 +111,11 @@ def _answers(
                 row["score"],
                 _correct(row["heads"], verifiers[row["prompt_id"]]),
             )
-            for rows in iter_parts(pipeline.finished(f"score/{source}"))
+            for rows in iter_parts(pipeline.finished(f"score/{source}"), SCORES)
             for row in rows
             if row["prompt_id"] in verifiers
         }
-        for rows in iter_parts(pipeline.finished(f"sample/{source}")):
+        for rows in iter_parts(pipeline.finished(f"sample/{source}"), RESPONSES):
             for row in rows:
                 scored = scores.get((row["prompt_id"], row["index"]))
                 if scored is not None:

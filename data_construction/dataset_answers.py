@@ -20,7 +20,7 @@ from wrpo.recipe import Recipe
 from wrpo.recipe.prompt_sections import PromptDataset, dataset_answers
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
-from wrpo.tables import RESPONSES, Row, dropped_row, read_rows
+from wrpo.tables import PROMPTS, RESPONSES, Row, dropped_row, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class GivenAnswers:
         """Rows of the table by prompt, for the prompts of the run, and what was dropped."""
         kept = {
             row["prompt_id"]
-            for row in read_rows(self.pipeline.finished("prompts"))
+            for row in read_rows(self.pipeline.finished("prompts"), PROMPTS)
             if row["origin"] in self.datasets
         }
         found: dict[str, list[Row]] = {}

@@ -21,7 +21,7 @@ from wrpo.errors import DataError, RecipeError
 from wrpo.recipe import Recipe
 from wrpo.stage_folder import read_manifest
 from wrpo.stages import BUILD_TABLES, Pipeline
-from wrpo.tables import Row, read_rows
+from wrpo.tables import BUILT, Row, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def export_table(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"{output} is there and not empty; give a new --output, or remove it")
     source = Pipeline(recipe).finished(f"build/{table}")
-    rows = read_rows(source)
+    rows = read_rows(source, BUILT[table])
     file = f"train.{file_format}"
     text = card(
         recipe, table, rows, read_manifest(source) or {}, layout=layout, file=file, licence=licence

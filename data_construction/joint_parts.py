@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pyarrow.compute as pc
 
-from wrpo.tables import read_column
+from wrpo.tables import RESPONSES, read_column
 
 
 class Part(NamedTuple):
@@ -38,5 +38,5 @@ def joint_parts(parts: Iterable[Part]) -> Iterator[tuple[Part, ...]]:
 
 def _span(path: Path) -> tuple[str, str]:
     """The first and the last prompt id; two empty texts where every prompt was dropped."""
-    ends = pc.min_max(read_column(path, "prompt_id"))
+    ends = pc.min_max(read_column(path, "prompt_id", RESPONSES))
     return ends["min"].as_py() or "", ends["max"].as_py() or ""

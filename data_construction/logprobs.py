@@ -30,7 +30,7 @@ from wrpo.sampling import sampling_model
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.stopping import leave, run_command
-from wrpo.tables import ANSWERS, LOGPROBS, Row, iter_parts, read_rows
+from wrpo.tables import ANSWERS, BUILT, LOGPROBS, RESPONSES, Row, iter_parts, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class LogProbStage:
         }
         found = {
             (row["prompt_id"], row["index"]): row
-            for rows in iter_parts(self.pipeline.finished(stage))
+            for rows in iter_parts(self.pipeline.finished(stage), RESPONSES)
             for row in rows
             if (row["prompt_id"], row["index"]) in wanted
         }
@@ -119,7 +119,7 @@ class LogProbStage:
     @cached_property
     def _table(self) -> list[Row]:
         table = "triples" if self.rows == "anchors" else self.rows
-        rows = read_rows(self.pipeline.finished(f"build/{table}"))
+        rows = read_rows(self.pipeline.finished(f"build/{table}"), BUILT[table])
         return with_anchors(rows) if self.rows == "anchors" else rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wrpo.tables import Row, parts, read_table
+from wrpo.tables import PROMPTS, Row, parts, read_table
 
 _COLUMNS = ["prompt_id", "messages", "domain"]
 
@@ -100,7 +100,7 @@ class PromptParts:
 
     def _kept(self, file: Path, columns: list[str]) -> pa.Table:
         """Columns of the rows of a file that have the split and the domains."""
-        table = read_table(file, columns=[*columns, "split"])
+        table = read_table(file, [*columns, "split"], PROMPTS)
         if self._split is not None:
             table = table.filter(pc.equal(table["split"], self._split))
         if self._domains is not None:

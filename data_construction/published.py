@@ -21,7 +21,13 @@ from functools import partial
 from typing import Any
 
 from data_construction.distinct_rows import DistinctRows
-from data_construction.messages import Messages, conversation, prompt_messages, to_messages
+from data_construction.messages import (
+    Messages,
+    conversation,
+    encodable,
+    prompt_messages,
+    to_messages,
+)
 from data_construction.records import UnusableRow
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import answer_id, digest, prompt_id
@@ -105,7 +111,7 @@ def sft_row(record: Mapping[str, Any]) -> Row:
         "prompt_id": prompt_id(prompt),
         "prompt": prompt,
         "completion": [{"role": "assistant", "content": answer}],
-        "source": str(source) if source else UNKNOWN_SOURCE,
+        "source": encodable(str(source)) if source else UNKNOWN_SOURCE,
         "index": _integer(record.get("index")),
         "score": _number(record.get("score")),
     }
@@ -179,7 +185,7 @@ def _present(record: Mapping[str, Any], names: tuple[str, ...], what: str) -> st
 def _source(record: Mapping[str, Any], name: str) -> str:
     columns = (pattern.format(name) for pattern in _SOURCES)
     found = next((record[column] for column in columns if record.get(column)), None)
-    return str(found) if found else UNKNOWN_SOURCE
+    return encodable(str(found)) if found else UNKNOWN_SOURCE
 
 
 def _provenance(record: Mapping[str, Any], name: str, answer: str) -> tuple[int, float | None]:
@@ -195,8 +201,13 @@ def _provenance(record: Mapping[str, Any], name: str, answer: str) -> tuple[int,
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except OverflowError:
+        return None
 
 
 def _integer(value: Any) -> int:
-    return value if isinstance(value, int) else UNKNOWN_INDEX
+    """A place among answers; what cannot be one is unknown."""
+    is_place = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+    return value if is_place else UNKNOWN_INDEX

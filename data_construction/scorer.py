@@ -11,7 +11,7 @@ from data_construction.joint_parts import Part
 from data_construction.prompt_lookup import PromptLookup
 from wrpo.recipe import Recipe
 from wrpo.stages import Pipeline
-from wrpo.tables import Row, dropped_row, read_parquet
+from wrpo.tables import RESPONSES, Row, dropped_row, read_parquet
 
 if TYPE_CHECKING:
     from data_construction.rewards import Candidate, RewardModel
@@ -47,7 +47,7 @@ class Scorer:
     def __call__(self, work: Iterable[Sequence[Part]]) -> Iterator[ScoredPart]:
         """Scores groups of parts, lazily; the answers of a group to one prompt share it."""
         for group in work:
-            answers = [read_parquet(part.path) for part in group]
+            answers = [read_parquet(part.path, RESPONSES) for part in group]
             scored = iter(self.score([answer for rows in answers for answer in rows]))
             for part, rows in zip(group, answers, strict=True):
                 made = [next(scored) for _ in rows]

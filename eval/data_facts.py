@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from eval.evidence import Evidence
 from eval.length_bias import length_bias
-from wrpo.errors import DataError
 from wrpo.recipe import TARGET
 from wrpo.sampling import answering_sources
-from wrpo.tables import parts
+from wrpo.tables import parts, read_table
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _WINNERS = {
@@ -134,12 +131,7 @@ def _stages(evidence: Evidence) -> dict[str, dict[str, Any]]:
 
 
 def _columns(folder: Path, names: list[str]) -> dict[str, list[Any]]:
-    try:
-        tables = [pq.read_table(path, columns=names) for path in parts(folder)]
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{folder}: not readable as parquet ({error}); run the stage again"
-        ) from None
+    tables = [read_table(path, columns=names) for path in parts(folder)]
     return {name: [v for table in tables for v in table[name].to_pylist()] for name in names}
 
 

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from eval.evidence import Evidence
 from eval.intervals import Floats
 from eval.statistics import Estimate, means
-from wrpo.errors import DataError
 from wrpo.recipe import TARGET
-from wrpo.tables import parts
+from wrpo.tables import parts, read_table
 
 _KEYS = ["prompt_id", "source", "index"]
 _BINS = 10
@@ -134,13 +132,8 @@ def _has_rows(evidence: Evidence, stage: str) -> bool:
 
 
 def _read(evidence: Evidence, stage: str, columns: list[str]) -> pa.Table:
-    folder = evidence.folders[stage]
-    try:
-        return pa.concat_tables([pq.read_table(path, columns=columns) for path in parts(folder)])
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{folder}: not readable as parquet ({error}); run the stage again"
-        ) from None
+    files = parts(evidence.folders[stage])
+    return pa.concat_tables([read_table(path, columns=columns) for path in files])
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:

@@ -1,20 +1,19 @@
 """A small fusion run in a temporary folder: two sources, a target, a reward model, real recipes."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
+from filelock import FileLock
 
+from tests import small_run
 from tests.completion_server import CompletionServer, Script
-
-REPOSITORY = Path(__file__).parents[1]
-WORDS = ["sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf"]
+from tests.small_run import REPOSITORY as REPOSITORY
+from tests.small_run import WORDS as WORDS
 
 
 def hear_ctrl_c() -> None:
@@ -52,72 +51,33 @@ def tiny_models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def write_recipe(tmp_path: Path, tiny_models_folder: Path) -> Callable[..., Path]:
     """Writes prompts and a recipe into tmp_path; keyword arguments replace top-level sections."""
+    return partial(small_run.write_recipe, tmp_path, tiny_models_folder)
 
-    def write(prompts: int = 12, **sections: object) -> Path:
-        lines = [
-            {"text": f"Say {WORDS[n % 8]} {n}.", "gold": WORDS[n % 8], "kind": f"k{n % 2}"}
-            for n in range(prompts)
-        ]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (tmp_path / "prompts.jsonl").write_text(text)
-        recipe = {
-            "run": "test",
-            "runs": str(tmp_path / "runs"),
-            "seed": 7,
-            "sources": {
-                name: {"model": str(tiny_models_folder / name), "dtype": "float32"}
-                for name in ("one", "two")
-            },
-            "target": {"model": str(tiny_models_folder / "target")},
-            "prompts": {
-                "datasets": {
-                    "words": {
-                        "path": str(tmp_path / "prompts.jsonl"),
-                        "prompt": "text",
-                        "answer": "gold",
-                        "domain": "kind",
-                    }
-                }
-            },
-            "sample": {
-                "responses": 2,
-                "max_tokens": 8,
-                "max_prompt_tokens": 120,
-                "chunk_prompts": 4,
-                "engine": {"enforce_eager": True, "kv_cache_mib": 64},
-            },
-            "rewards": {
-                "style": {
-                    "type": "classifier",
-                    "model": str(tiny_models_folder / "reward"),
-                    "dtype": "float32",
-                }
-            },
-            **sections,
-        }
-        path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-        return path
 
-    return write
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_models_folder: Path) -> Path:
+    """The recipe of a small run that one command has finished, made once for all test processes.
+
+    Real vLLM, TRL and lm-eval on models with random weights. Read it, and write elsewhere.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "finished-run"
+    with FileLock(shared / "finished-run.lock"):
+        if not folder.exists():
+            made = tmp_path_factory.mktemp("run")
+            path = small_run.write_whole_recipe(made, tiny_models_folder)
+            result = small_run.run_module("wrpo", "run", "--jobs", 2, "--recipe", path)
+            assert result.returncode == 0, result.stderr[-3000:]
+            folder.symlink_to(made)
+    return folder.resolve() / "recipe.yaml"
 
 
 @pytest.fixture
 def run_module() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m MODULE ARGUMENTS` from the repository and returns the finished process."""
-
-    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        return subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=1200,
-        )
-
-    return run
+    return small_run.run_module
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

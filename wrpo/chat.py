@@ -293,14 +293,25 @@ def _guarded(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, fold_sys
 
 
 def _prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    text = _render(tokenizer, chat, generation_prompt=True)
-    for message in chat:
-        if message["role"] == "system" and message["content"].strip() not in text:
+    said = [m["content"] for m in chat if m["role"] == "system" and m["content"].strip()]
+    if said:
+        marked = [
+            {**m, "content": _marked(m["content"])} if m["role"] == "system" else m for m in chat
+        ]
+        # Without the mark, other turns that have the same words would hide what is left out.
+        with_marks = _render(tokenizer, marked, generation_prompt=True)
+        if not all(_marked(content).strip() in with_marks for content in said):
             raise TemplateError(
                 "The chat template leaves out the system message. Set fold_system: true to put it "
-                f"into the first user turn. System message: {_short(message['content'])}"
+                f"into the first user turn. System message: {_short(said[0])}"
             )
-    return text
+    return _render(tokenizer, chat, generation_prompt=True)
+
+
+def _marked(text: str) -> str:
+    """The text with a mark after its last letter."""
+    letters = text.rstrip() or text
+    return letters + END_OF_ANSWER + text[len(letters) :]
 
 
 def _completion(
@@ -334,9 +345,7 @@ def _rendered_answer(
     tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str
 ) -> tuple[str, str]:
     """The rendered conversation up to the last letter of the answer, and what follows that."""
-    letters = answer.rstrip() or answer
-    marked = letters + END_OF_ANSWER + answer[len(letters) :]
-    text = _render(tokenizer, [*chat, {"role": "assistant", "content": marked}])
+    text = _render(tokenizer, [*chat, {"role": "assistant", "content": _marked(answer)}])
     head, mark, tail = text.rpartition(END_OF_ANSWER)
     if not mark:
         raise TemplateError(

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from wrpo.atomic import remove_partials, replacing
 from wrpo.errors import StageError
 from wrpo.ids import digest
-from wrpo.tables import DROPPED, Row, part_name, parts, read_parquet, write_parquet
+from wrpo.tables import DROPPED, Row, part_name, parts, read_parquet, read_table, write_parquet
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DROPPED_FILE = "dropped.parquet"
+FINISHED_ROWS = "rows"
 ROWS_PER_PART = 8192
 _PACKAGES = ("wrpo", "torch", "transformers", "trl", "vllm", "datasets", "accelerate", "lm_eval")
 
@@ -66,16 +66,27 @@ class StageFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if manifest is None:
             self._write_manifest({"complete": False, "parts": parts})
+        elif FINISHED_ROWS in manifest:
+            self._begin_again(manifest["parts"])
         return False
+
+    def _begin_again(self, parts: int) -> None:
+        """A finished stage has lost parts; what the others dropped is kept beside them."""
+        logger.warning("%s: parts of a finished stage are gone; making them again", self.path)
+        before = self.path / DROPPED_FILE
+        if before.exists():
+            before.replace(self.path / "dropped-before.parquet")
+        self._write_manifest({"complete": False, "parts": parts})
 
     def done_parts(self) -> set[int]:
         """Numbers of the parts that are there."""
         return {int(path.stem.removeprefix("part-")) for path in parts(self.path)}
 
     def dropped_rows(self) -> list[Row]:
-        """What the parts dropped, while the stage is not complete."""
+        """What the parts dropped, each row once, while the stage is not complete."""
         files = sorted(self.path.glob("dropped-*.parquet"))
-        return [row for path in files for row in read_parquet(path)]
+        rows = (row for path in files for row in read_parquet(path, DROPPED))
+        return list({tuple(row.values()): row for row in rows}.values())
 
     def write_part(
         self, part: int, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
@@ -92,7 +103,7 @@ class StageFolder:
         self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None, **facts: Any
     ) -> None:
         """Writes a table that fits in memory as parts, and completes the manifest with `facts`."""
-        starts = range(0, len(rows), ROWS_PER_PART)
+        starts = range(0, max(1, len(rows)), ROWS_PER_PART)  # no rows: one part, which has columns
         for part, start in enumerate(starts):
             chunk = rows[start : start + ROWS_PER_PART]
             self.write_part(part, chunk, schema, dropped=None if part else dropped)
@@ -111,9 +122,9 @@ class StageFolder:
     def _gather(self, expected: int, facts: dict[str, Any]) -> None:
         dropped = self.dropped_rows()
         write_parquet(self.path / DROPPED_FILE, dropped, DROPPED)
-        rows = sum(pq.read_metadata(path).num_rows for path in parts(self.path))
+        rows = sum(read_table(path, columns=[]).num_rows for path in parts(self.path))
         self.finish(
-            rows=rows,
+            **{FINISHED_ROWS: rows},
             dropped=len(dropped),
             dropped_reasons=dict(Counter(row["reason"] for row in dropped)),
             parts=expected,
@@ -187,6 +198,8 @@ def dropped_name(part: int) -> str:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a stage folder, or None where there is none.
 
+    It is not `complete` where parts that it counts are gone, whoever removed them.
+
     Raises:
         StageError: the file is damaged.
     """
@@ -200,6 +213,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise StageError(
             f"{path}: damaged ({error!r}); delete the folder and run the stage again"
         ) from None
+    if len(parts(folder)) < (manifest.get("parts") or 0):
+        manifest["complete"] = False
     return manifest
 
 

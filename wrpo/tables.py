@@ -17,6 +17,8 @@ from wrpo.errors import DataError
 
 Row = dict[str, Any]
 
+_WAY_OUT = "delete this file and run the stage again, it makes only what is missing"
+
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 PROMPTS = pa.schema(
@@ -85,6 +87,9 @@ ANSWERS = {"triples": ("source_chosen", "chosen", "rejected"), "pairs": ("chosen
 TRIPLES = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["triples"]))
 PAIRS = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["pairs"]))
 
+BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
+"""Schemas of the training tables."""
+
 
 LOGPROBS = pa.schema(
     [
@@ -114,13 +119,16 @@ DROPPED = pa.schema(
 def dropped_row(
     prompt: str, reason: str, detail: str = "", *, source: str = "", index: int = -1
 ) -> Row:
-    """One row of `dropped.parquet`; `reason` is a short fixed word, `detail` the value seen."""
+    """One row of `dropped.parquet`; `reason` is a short fixed word, `detail` the value seen.
+
+    What cannot be written as UTF-8 stands in `detail` as an escape, so that the row is kept.
+    """
     return {
         "prompt_id": prompt,
         "source": source,
         "index": index,
         "reason": reason,
-        "detail": detail[:500],
+        "detail": detail[:500].encode("utf-8", "backslashreplace").decode(),
     }
 
 
@@ -134,48 +142,70 @@ def parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
-def iter_parts(folder: Path) -> Iterator[list[Row]]:
+def iter_parts(folder: Path, schema: pa.Schema | None = None) -> Iterator[list[Row]]:
     """The rows of each part, one part in memory at a time.
 
+    Args:
+        schema: the table that these must be.
+
     Raises:
-        DataError: a part is not readable parquet; names the file and the way out.
+        DataError: a part is not readable or another table; names the file and the way out.
     """
     for path in parts(folder):
-        yield read_parquet(path)
+        yield read_parquet(path, schema)
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """All rows of a stage folder, in order."""
-    return [row for rows in iter_parts(folder) for row in rows]
+def read_rows(folder: Path, schema: pa.Schema | None = None) -> list[Row]:
+    """All rows of a stage folder, in order; arguments and errors as `iter_parts`."""
+    return [row for rows in iter_parts(folder, schema) for row in rows]
 
 
-def read_parquet(path: Path) -> list[Row]:
-    """The rows of one parquet file; errors as `read_table`."""
-    rows: list[Row] = read_table(path).to_pylist()
+def read_parquet(path: Path, schema: pa.Schema | None = None) -> list[Row]:
+    """The rows of one parquet file; arguments and errors as `iter_parts`."""
+    rows: list[Row] = read_table(path, schema.names if schema else None, schema).to_pylist()
     return rows
 
 
-def read_column(path: Path, name: str) -> pa.ChunkedArray:
-    """One column of a parquet file; the others are not read. Errors as `read_table`."""
-    return read_table(path, columns=[name])[name]
+def read_column(path: Path, name: str, schema: pa.Schema) -> pa.ChunkedArray:
+    """One column of a table; the others are not read. Errors as `read_table`."""
+    return read_table(path, [name], schema)[name]
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_table(
+    path: Path, columns: list[str] | None = None, schema: pa.Schema | None = None
+) -> pa.Table:
     """One parquet file, or some of its columns; with no columns, only its number of rows.
 
+    Args:
+        schema: the types that the columns must have.
+
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing or damaged, or is another table.
     """
     try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path}: not readable as parquet ({error}); delete this file and run the stage again, "
-            "it makes only what is missing"
-        ) from None
+        # One file and no dataset: names of folders (`a=b`) are no columns.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            found = file.read(columns=columns)
+        found.validate(full=True)  # UTF-8 too, in files that have no checksums
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as parquet ({error}); {_WAY_OUT}") from None
+    types = dict(zip(found.schema.names, found.schema.types, strict=True))
+    for name in columns or ():
+        if name not in types or (schema and types[name] != schema.field(name).type):
+            problem = f"its {name} is {types[name]}" if name in types else f"it has no {name}"
+            raise DataError(f"{path}: damaged, or another table, because {problem}; {_WAY_OUT}")
+    return found if columns is None else found.select(columns)
 
 
 def write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:
-    """Writes rows under a temporary name, then renames: a reader never sees half a file."""
+    """Writes rows under a temporary name, then renames: a reader never sees half a file.
+
+    Pages have checksums, so that a disk that changes bits is noticed.
+    """
     with replacing(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=schema),
+            partial,
+            compression="zstd",
+            write_page_checksum=True,
+        )

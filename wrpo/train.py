@@ -29,7 +29,7 @@ from wrpo.reference_columns import (
 )
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline, scored_rows, training_table
-from wrpo.tables import ANSWERS, Row, read_rows
+from wrpo.tables import ANSWERS, BUILT, Row, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def train_arm(recipe: Recipe, arm: str) -> None:
     if folder.open():
         logger.info("%s: complete, nothing to do (%s)", arm, folder.path)
         return
-    rows = read_rows(inputs[training_table(recipe, arm)])
+    rows = read_rows(inputs[training_table(recipe, arm)], BUILT[settings.data])
     model = str(inputs["sft"] / "model")
     if settings.objective == "sft":
         _train_sft(recipe, settings, model, rows=rows, folder=folder)

@@ -20,7 +20,7 @@ from wrpo.recipe import Recipe
 from wrpo.recipe.training_sections import Training
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
-from wrpo.tables import Row, read_rows
+from wrpo.tables import SFT_ROWS, Row, read_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +36,7 @@ def train_sft(recipe: Recipe) -> None:
     if folder.open():
         logger.info("sft: complete, nothing to do (%s)", folder.path)
         return
-    rows = read_rows(pipeline.finished("build/sft"))
+    rows = read_rows(pipeline.finished("build/sft"), SFT_ROWS)
     samples = [(row["prompt"], row["completion"][0]["content"]) for row in rows]
     run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, folder=folder)
 

@@ -131,7 +131,7 @@ class OpenAIEngine:
             return Refusal(request.row, "refused", str(refused))
         try:
             return self._read(request, reply, keep_logprobs=sampling["keep_logprobs"])
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{self._where}: a reply is not of the OpenAI API "
                 f"({type(error).__name__} {error}): {str(reply)[:300]}"
@@ -156,11 +156,16 @@ class OpenAIEngine:
             )
         if finish_reason not in _FINISH_REASONS:
             return Refusal(request.row, "not_finished", f"finish_reason {finish_reason}")
+        text = (choice["message"]["content"] if self._chat else choice["text"]) or ""
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+            return Refusal(request.row, "not_unicode", str(error))
         token_ids = choice.get("token_ids")
         usage = reply.get("usage") or {}
         return Completion(
             row=request.row,
-            text=(choice["message"]["content"] if self._chat else choice["text"]) or "",
+            text=text,
             token_ids=token_ids,
             token_count=len(token_ids) if token_ids else usage.get("completion_tokens"),
             finish_reason=_FINISH_REASONS[finish_reason],

@@ -11,7 +11,7 @@ from data_construction.part_sampler import PartSampler, WrittenPart
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.stage_folder import StageFolder, dropped_name
-from wrpo.tables import read_parquet
+from wrpo.tables import DROPPED, read_parquet
 
 
 def sample_on_ray(
@@ -26,7 +26,7 @@ def sample_on_ray(
 
     def count(_: str, part: int) -> None:
         path = sampler.folder.path / dropped_name(part)
-        rows = read_parquet(path) if path.exists() else []
+        rows = read_parquet(path, DROPPED) if path.exists() else []
         dropped.add(WrittenPart(part, answers_lost(rows, sampler.responses)))
 
     engine = sampler.engine_settings

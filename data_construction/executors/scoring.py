@@ -14,7 +14,7 @@ from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.reward_sections import ClassifierEngine, ModelReward
 from wrpo.stage_folder import StageFolder, dropped_name
 from wrpo.stages import Pipeline
-from wrpo.tables import SCORES, Row, part_name, read_parquet, read_table
+from wrpo.tables import DROPPED, SCORES, Row, part_name, read_parquet, read_table
 
 
 class CountingStage(Protocol):
@@ -46,7 +46,7 @@ def score_on_ray(
         folder = by_name[name].folder.path
         dropped = folder / dropped_name(part)
         kept = read_table(folder / part_name(part), columns=[]).num_rows
-        by_name[name].count(kept, read_parquet(dropped) if dropped.exists() else [])
+        by_name[name].count(kept, read_parquet(dropped, DROPPED) if dropped.exists() else [])
 
     pipeline = Pipeline(recipe)
     inputs = {name for stage in stages for name in pipeline[stage.name].inputs}

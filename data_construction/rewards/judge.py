@@ -17,6 +17,7 @@ from wrpo.openai_servers import api_key
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
 from wrpo.stages import Pipeline
+from wrpo.tables import RESPONSES
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,6 @@ def load_judge_reward(settings: JudgeReward, pipeline: Pipeline) -> JudgeScores:
     question: Question = Grade(settings, recipe.judges[settings.judge])
     if settings.opponent is not None:
         folder = pipeline.finished(f"sample/{settings.opponent}")
-        question = Comparison(settings, RowLookup(folder))
+        question = Comparison(settings, RowLookup(folder, RESPONSES))
     cache = cache_path(recipe.runs)
     return JudgeScores(settings, recipe.judges[settings.judge], question, cache)

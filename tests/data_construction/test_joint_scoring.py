@@ -15,7 +15,7 @@ from tests.data_construction.sampled import prompt_ids, write_answers
 from wrpo.errors import DataError, MissingInputError
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stages import Pipeline
-from wrpo.tables import RESPONSES, Row, read_parquet, read_rows, write_parquet
+from wrpo.tables import PROMPTS, RESPONSES, Row, part_name, read_parquet, read_rows, write_parquet
 
 SOURCES = ("one", "two")
 WHOLE = Shard(1, 1)
@@ -117,7 +117,7 @@ def test_parts_with_common_prompts_are_joined(tmp_path: Path, one, two, expected
 
 def test_prompts_are_found_by_id_with_few_parts_in_memory(tmp_path: Path) -> None:
     for number, keys in enumerate(["ab", "cd", "ef"]):
-        part(tmp_path, "x", number, keys).path.rename(tmp_path / f"part-0000{number}.parquet")
+        write_parquet(tmp_path / part_name(number), [{"prompt_id": key} for key in keys], PROMPTS)
     prompts = PromptLookup(tmp_path)
     assert [prompts[key]["prompt_id"] for key in "abcdef"] == list("abcdef")
     (tmp_path / "part-00002.parquet").unlink()

@@ -258,6 +258,12 @@ def test_a_system_message_is_rendered_or_refused(family: Family) -> None:
             render_prompt(tokenizer, chat)
 
 
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.system])
+def test_a_system_message_whose_words_another_turn_has_is_refused_too(name: str) -> None:
+    with pytest.raises(TemplateError, match="fold_system: true"):
+        render_prompt(tokenizer_of(name), chat_of(["Be brief."], system="brief"))
+
+
 @every_family
 def test_answers_rendered_together_are_those_rendered_alone(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)

@@ -9,19 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from wrpo.errors import DataError
 from wrpo.pricing.throughput import Lengths
 from wrpo.recipe import TARGET
 from wrpo.recipe.prompt_sections import dataset_answers
 from wrpo.sampling import answered_domains, answering_sources, resolved_sampling
 from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline
-from wrpo.tables import parts
+from wrpo.tables import PROMPTS, RESPONSES, parts, read_column, read_table
 
 MOST_FILES = 64
 """Parts that lengths are read from: enough for a mean, and quick."""
@@ -121,8 +120,10 @@ class Volumes:
         folder = self._made("prompts")
         if folder is None:
             return Length(self.defaults.prompt_tokens, "expected length")
-        messages = pc.list_flatten(_values(folder, "messages"))
-        rows = sum(pq.read_metadata(file).num_rows for file in parts(folder)[:MOST_FILES])
+        files = parts(folder)[:MOST_FILES]
+        chats = pa.concat_tables(read_table(file, ["messages"], PROMPTS) for file in files)
+        messages = pc.list_flatten(chats["messages"])
+        rows = len(chats)
         characters = pc.sum(pc.utf8_length(pc.struct_field(messages, "content"))).as_py() or 0
         tokens = characters / max(rows, 1) / self.defaults.characters_per_token
         return Length(max(tokens, 1.0), f"{self.defaults.characters_per_token:g} characters each")
@@ -168,7 +169,7 @@ class Volumes:
         if source not in self._answers:
             counts = None
             if f"sample/{source}" in self.pipeline.stages:
-                counts = _values(self.pipeline.folder(f"sample/{source}"), "token_count")
+                counts = _token_counts(self.pipeline.folder(f"sample/{source}"))
             mean = pc.mean(counts).as_py() if counts is not None else None
             self._answers[source] = Length(mean, "its own answers") if mean else None
         return self._answers[source]
@@ -190,7 +191,7 @@ def _split(
 
 def _made_groups(folder: Path) -> list[Group]:
     """Counts of domains and splits; from all parts, because counts are no means."""
-    tables = [pq.read_table(file, columns=["domain", "split"]) for file in parts(folder)]
+    tables = [read_table(file, ["domain", "split"], PROMPTS) for file in parts(folder)]
     if not tables:
         return []
     counted = pa.concat_tables(tables).group_by(["domain", "split"]).aggregate([([], "count_all")])
@@ -200,12 +201,12 @@ def _made_groups(folder: Path) -> list[Group]:
     ]
 
 
-def _values(folder: Path, column: str) -> Any:
-    """One column of the first parts; unreadable parts are left out."""
+def _token_counts(folder: Path) -> pa.ChunkedArray:
+    """Tokens of each answer of the first parts; unreadable parts are left out."""
     chunks = []
     for file in parts(folder)[:MOST_FILES]:
         try:
-            chunks += pq.read_table(file, columns=[column]).column(column).chunks
-        except (OSError, pa.ArrowException):
+            chunks += read_column(file, "token_count", RESPONSES).chunks
+        except DataError:
             continue
     return pa.chunked_array(chunks) if chunks else pa.chunked_array([], type=pa.null())

@@ -109,7 +109,10 @@ def read_yaml(path: Path, *, shown_as: str | None = None) -> Located:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"{name}: no such recipe file") from None
+        raise RecipeError(
+            f"{name}: no such recipe file here ({Path.cwd()}); name one with --recipe. "
+            "Those of the project are in the folder recipes/ of its repository"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{name}: cannot be read as UTF-8 text ({error})") from None
     located = parse_yaml(text, name=name)

@@ -291,6 +291,16 @@ def test_a_filtered_answer_is_dropped_and_a_broken_off_one_stops(serve) -> None:
         ask(broken.url)
 
 
+def test_half_a_surrogate_pair_is_refused_and_a_text_that_is_no_text_stops_the_stage(serve) -> None:
+    server = serve(lambda number, seen: answer("a \ud83d" if number else "a \U0001f600"))
+    whole, half = ask(server.url, count=2, concurrency=1)
+    assert whole.text == "a \U0001f600"
+    assert isinstance(half, Refusal) and half.reason == "not_unicode"
+    broken = serve(lambda number, seen: answer(text=[{"type": "text", "text": "hi"}]))
+    with pytest.raises(ModelError, match="not of the OpenAI API"):
+        ask(broken.url)
+
+
 @pytest.mark.parametrize("count", [2, 100])
 def test_settings_that_every_request_is_refused_for_stop_the_stage(count: int, serve) -> None:
     server = serve(lambda number, seen: problem(400, "max_tokens is too large"))

@@ -22,7 +22,7 @@ from eval.judging.batch import Batch
 from eval.page import markdown
 from eval.results import read_results, read_samples
 from eval.sections.judged import judged
-from tests.completion_server import CompletionServer, Reply, Seen, chat_answer
+from tests.completion_server import CompletionServer
 from tests.conftest import REPOSITORY
 from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
@@ -31,40 +31,19 @@ from tests.eval.judging.benchmark_files import (
     write_judge_recipe,
     write_mt_bench,
 )
+from tests.eval.judging.longer_is_better import LongerIsBetter
 from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stages import Pipeline
 
 
-class Script:
-    """Likes the longer answer of a pair; grades by length; slow from the n-th request on."""
-
-    def __init__(self) -> None:
-        self.slow_from = 10**6
-
-    def __call__(self, number: int, seen: Seen) -> Reply:
-        text = seen.body["messages"][-1]["content"]
-        if "# Answer m" in text:
-            first = text.partition("# Answer m\n\n")[2].partition("\n\n# Answer M")[0]
-            second = text.partition("# Answer M\n\n")[2].partition("\n\n# Your verdict")[0]
-            said = "m" if len(first) >= len(second) else "M"
-        elif "# Answer of assistant A" in text:
-            sizes = [len(part) for part in re.split(r"# (?:Answer|End).*\n", text)[1:]]
-            said = "Well, [[A>B]]" if sizes[0] >= sizes[2] else "Well, [[B>>A]]"
-        else:
-            said = f"[[{1 + len(text) % 10}]]"
-        slow = 30.0 if number >= self.slow_from else 0.0
-        usage = {"prompt_tokens": len(text) // 4, "completion_tokens": 5}
-        return Reply({**chat_answer(said).body, "usage": usage}, seconds=slow)
+@pytest.fixture
+def script() -> LongerIsBetter:
+    return LongerIsBetter()
 
 
 @pytest.fixture
-def script() -> Script:
-    return Script()
-
-
-@pytest.fixture
-def server(script: Script) -> Iterator[CompletionServer]:
+def server(script: LongerIsBetter) -> Iterator[CompletionServer]:
     started = CompletionServer(script)
     yield started
     started.close()
@@ -168,7 +147,7 @@ def _check_report(recipe: Recipe) -> None:
 def test_a_killed_judge_goes_on_with_what_is_missing(
     recipe_path: Path,
     server: CompletionServer,
-    script: Script,
+    script: LongerIsBetter,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recipe = load_recipe(recipe_path)

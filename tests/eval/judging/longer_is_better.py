@@ -1,0 +1,29 @@
+"""What a stand-in judge says to each of this toolkit's prompts."""
+
+from __future__ import annotations
+
+import re
+
+from tests.completion_server import Reply, Seen, chat_answer
+
+
+class LongerIsBetter:
+    """Likes the longer answer of a pair; grades by length; slow from the n-th request on."""
+
+    def __init__(self) -> None:
+        self.slow_from = 10**6
+
+    def __call__(self, number: int, seen: Seen) -> Reply:
+        text = seen.body["messages"][-1]["content"]
+        if "# Answer m" in text:
+            first = text.partition("# Answer m\n\n")[2].partition("\n\n# Answer M")[0]
+            second = text.partition("# Answer M\n\n")[2].partition("\n\n# Your verdict")[0]
+            said = "m" if len(first) >= len(second) else "M"
+        elif "# Answer of assistant A" in text:
+            sizes = [len(part) for part in re.split(r"# (?:Answer|End).*\n", text)[1:]]
+            said = "Well, [[A>B]]" if sizes[0] >= sizes[2] else "Well, [[B>>A]]"
+        else:
+            said = f"[[{1 + len(text) % 10}]]"
+        slow = 30.0 if number >= self.slow_from else 0.0
+        usage = {"prompt_tokens": len(text) // 4, "completion_tokens": 5}
+        return Reply({**chat_answer(said).body, "usage": usage}, seconds=slow)
