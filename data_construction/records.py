@@ -111,11 +111,19 @@ def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    read = 0
     try:
-        for batch in pq.ParquetFile(path).iter_batches():
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        expected = file.metadata.num_rows
+        for batch in file.iter_batches():
+            read += batch.num_rows
             yield from _rows(batch)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not readable as parquet: {error}") from None
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: names of columns
+        raise DataError(
+            f"{path}: not readable as parquet: {error}. Get the file once more"
+        ) from None
+    if read != expected:
+        raise DataError(f"{path}: has {read} rows and should have {expected}. Get it once more")
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,15 @@ from tests.small_run import WORDS as WORDS
 def hear_ctrl_c() -> None:
     """For preexec_fn: what a shell starts in the background ignores SIGINT, children too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ray_folder() -> Iterator[None]:
+    """Ray's default, /tmp/ray, may belong to another user, or to tests that run beside these."""
+    # Not in pytest's folders: the paths of Ray's sockets may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as path:
+        os.environ["RAY_TMPDIR"] = path
+        yield
 
 
 @pytest.fixture

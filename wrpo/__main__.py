@@ -94,6 +94,13 @@ def doctor(recipe: Recipe, args: argparse.Namespace) -> None:
         sys.exit(USER_ERROR)
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e6:
+        raise ValueError(text)
+    return seconds
+
+
 def console() -> None:
     """Entry point of the `wrpo` command."""
     run_main(main)
@@ -120,7 +127,7 @@ def main() -> None:
         parser.add_argument("--offline", action="store_true", help="ask nothing of the network")
     elif command == "status":
         parser.add_argument(
-            "--watch", type=float, nargs="?", const=2.0, metavar="SECONDS", help="draw it anew"
+            "--watch", type=_seconds, nargs="?", const=2.0, metavar="SECONDS", help="draw it anew"
         )
         parser.add_argument("--json", action="store_true", help="a JSON list of stages")
     args, recipe = parse_stage(parser)

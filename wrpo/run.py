@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from wrpo.errors import StageError
+from wrpo.errors import RecipeError, StageError
 from wrpo.recipe import Recipe, save_recipe
 from wrpo.stages import Pipeline
 
@@ -49,8 +49,11 @@ def run_pipeline(recipe: Recipe, arguments: list[str], *, jobs: int = 1) -> None
         jobs: how many stages may run at once; more than one suits CPUs or several GPUs.
 
     Raises:
+        RecipeError: `jobs` is below 1.
         StageError: a finished stage was made with other settings, or a stage failed.
     """
+    if jobs < 1:
+        raise RecipeError(f"--jobs is {jobs}; at least one stage has to run at a time")
     pipeline = Pipeline(recipe)
     folder = recipe.runs / recipe.run
     save_recipe(recipe, folder / "recipe.yaml")

@@ -30,6 +30,15 @@ from wrpo.reference_columns import (
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline, scored_rows, training_table
 from wrpo.tables import ANSWERS, BUILT, Row, read_rows
+from wrpo.training import (
+    load_policy,
+    load_target_tokenizer,
+    lora_config,
+    make_config,
+    train_and_save,
+    trl_arguments,
+    writing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +49,17 @@ def train_arm(recipe: Recipe, arm: str) -> None:
     settings = preference(recipe, arm)
     folder = StageFolder(pipeline.folder(arm), pipeline.key(arm))
     inputs = {name: pipeline.finished(name) for name in pipeline[arm].inputs}
-    if folder.open():
-        logger.info("%s: complete, nothing to do (%s)", arm, folder.path)
-        return
-    rows = read_rows(inputs[training_table(recipe, arm)], BUILT[settings.data])
-    model = str(inputs["sft"] / "model")
-    if settings.objective == "sft":
-        _train_sft(recipe, settings, model, rows=rows, folder=folder)
-        return
-    rows = _with_reference(recipe, arm, rows, inputs)
-    _train_preference(recipe, settings, model, rows=rows, folder=folder)
+    with writing(folder):
+        if folder.open():
+            logger.info("%s: complete, nothing to do (%s)", arm, folder.path)
+            return
+        rows = read_rows(inputs[training_table(recipe, arm)], BUILT[settings.data])
+        model = str(inputs["sft"] / "model")
+        if settings.objective == "sft":
+            _train_sft(recipe, settings, model, rows=rows, folder=folder)
+            return
+        rows = _with_reference(recipe, arm, rows, inputs)
+        _train_preference(recipe, settings, model, rows=rows, folder=folder)
 
 
 def _with_reference(
@@ -109,14 +119,6 @@ def _train_preference(
     from datasets import Dataset
 
     from wrpo import WRPOConfig, WRPOTrainer
-    from wrpo.training import (
-        load_policy,
-        load_target_tokenizer,
-        lora_config,
-        make_config,
-        train_and_save,
-        trl_arguments,
-    )
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
     arguments |= _objective(settings)

@@ -21,6 +21,15 @@ from wrpo.recipe.training_sections import Training
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import SFT_ROWS, Row, read_rows
+from wrpo.training import (
+    load_policy,
+    load_target_tokenizer,
+    lora_config,
+    make_config,
+    train_and_save,
+    trl_arguments,
+    writing,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,12 +42,14 @@ def train_sft(recipe: Recipe) -> None:
     """Runs the stage."""
     pipeline = Pipeline(recipe)
     folder = StageFolder(pipeline.folder("sft"), pipeline.key("sft"))
-    if folder.open():
-        logger.info("sft: complete, nothing to do (%s)", folder.path)
-        return
-    rows = read_rows(pipeline.finished("build/sft"), SFT_ROWS)
-    samples = [(row["prompt"], row["completion"][0]["content"]) for row in rows]
-    run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, folder=folder)
+    table = pipeline.finished("build/sft")
+    with writing(folder):
+        if folder.open():
+            logger.info("sft: complete, nothing to do (%s)", folder.path)
+            return
+        rows = read_rows(table, SFT_ROWS)
+        samples = [(row["prompt"], row["completion"][0]["content"]) for row in rows]
+        run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, folder=folder)
 
 
 def run_sft(
@@ -51,15 +62,6 @@ def run_sft(
 ) -> None:
     """Trains `model` on (messages, answer) samples; loss on the answers only."""
     from trl import SFTConfig, SFTTrainer
-
-    from wrpo.training import (
-        load_policy,
-        load_target_tokenizer,
-        lora_config,
-        make_config,
-        train_and_save,
-        trl_arguments,
-    )
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
     arguments = {"max_length": recipe.truncation.max_length, **arguments}

@@ -78,7 +78,11 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
 
 @contextmanager
 def writing(folder: StageFolder) -> Iterator[None]:
-    """Keeps a second training run out of the folder; one process of a distributed run holds it."""
+    """Keeps a second command out of the stage; one process of a distributed run holds the lock.
+
+    Raises:
+        StageError: another command holds it.
+    """
     with folder.lock() if os.environ.get("RANK", "0") == "0" else nullcontext():
         yield
 
@@ -143,6 +147,19 @@ def lora_config(lora: Lora | None) -> LoraConfig | None:
     return LoraConfig(task_type="CAUSAL_LM", **lora.model_dump(exclude={"quantize"}))
 
 
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest whole checkpoint; those that a killed process was still writing are left out."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in reversed(found):
+        try:  # the trainer writes its state last
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s is not whole; going back to the one before it", checkpoint)
+        else:
+            return checkpoint
+    return None
+
+
 def train_and_save(
     trainer: Trainer,
     folder: StageFolder,
@@ -159,23 +176,19 @@ def train_and_save(
     Raises:
         Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
-    from transformers.trainer_utils import get_last_checkpoint
-
     from wrpo.metrics_callback import MetricsFile
     from wrpo.preemption import StopsAtSigterm
 
     trainer.add_callback(MetricsFile(folder.path / METRICS))
-    checkpoints = folder.path / CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    preemption = StopsAtSigterm(trainer)
+    trainer.add_callback(preemption)
+    last = last_checkpoint(folder.path / CHECKPOINTS)
     if last:
         logger.info("resuming from %s", last)
-    with writing(folder):
-        preemption = StopsAtSigterm(trainer)
-        trainer.add_callback(preemption)
-        result = trainer.train(resume_from_checkpoint=last)
-        if preemption.stopped:
-            raise Terminated
-        save_model(trainer, folder.path / MODEL, load_base=load_base)
+    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if preemption.stopped:
+        raise Terminated
+    save_model(trainer, folder.path / MODEL, load_base=load_base)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)
         (folder.path / LOG_HISTORY).write_text(history, encoding="utf-8")

@@ -79,6 +79,13 @@ def damaged_bytes(content: bytes, chance: random.Random) -> bytes:
     )
 
 
+def flipped(content: bytes, chance: random.Random) -> bytes:
+    """The content with one bit changed, as a bad disk or memory does it."""
+    damaged = bytearray(content)
+    damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
 def _insert(text: str, chance: random.Random) -> str:
     at = chance.randrange(len(text) + 1)
     return text[:at] + chance.choice(NOISE) + text[at:]

@@ -21,7 +21,8 @@ from data_construction.prompts import make_prompts
 from data_construction.score import score_sources
 from data_construction.shard import Shard
 from tests.data_construction.sampled import prompt_ids, write_answers
-from tests.hardening.malformed import damaged_bytes
+from tests.hardening.malformed import damaged_bytes, flipped
+from tests.small_run import write_recipe
 from wrpo.errors import WRPOError
 from wrpo.pricing.throughput import read_table
 from wrpo.pricing.volumes import Volumes
@@ -37,10 +38,10 @@ STAGES = ("prompts", "sample/one", "score/one")
 
 
 @pytest.fixture
-def scored(write_recipe: Callable[..., Path]) -> Recipe:
-    """Prompts, answers of two sources, scores of one; some answers are empty, so dropped."""
-    rewards = {"exact": {"type": "answer"}}
-    recipe = load_recipe(write_recipe(prompts=8, rewards=rewards, score={"max_dropped_share": 0.5}))
+def scored(tmp_path: Path) -> Recipe:
+    """Prompts, answers of two sources, and their scores; some answers are empty, so dropped."""
+    sections = {"rewards": {"exact": {"type": "answer"}}, "score": {"max_dropped_share": 0.5}}
+    recipe = load_recipe(write_recipe(tmp_path, Path("hub"), prompts=8, **sections))
     make_prompts(recipe)
     for source in ("one", "two"):
         texts = {key: ["sea", "", "moon"] for key in prompt_ids(recipe)}
@@ -76,13 +77,6 @@ def status(recipe: Recipe) -> None:
 
 
 READERS = (build, plan, peek, status, score_again)
-
-
-def flipped(content: bytes, chance: random.Random) -> bytes:
-    """One bit is another one."""
-    damaged = bytearray(content)
-    damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
-    return bytes(damaged)
 
 
 def without_checksums(content: bytes, chance: random.Random) -> bytes:

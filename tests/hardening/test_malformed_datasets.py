@@ -15,7 +15,7 @@ import pytest
 
 from data_construction.prompts import collect
 from data_construction.published import import_table
-from tests.hardening.malformed import ODD_VALUES, damaged_bytes, damaged_tree
+from tests.hardening.malformed import ODD_VALUES, damaged_bytes, damaged_tree, flipped
 from tests.recipe_files import tiny_recipe
 from wrpo.errors import WRPOError
 from wrpo.recipe.import_sections import ImportedTable
@@ -115,3 +115,23 @@ def test_every_imported_row_is_used_or_dropped_with_a_reason_or_the_file_is_name
         used += len(rows)
         assert all(row["reason"] and row["detail"] for row in dropped), seed
     assert used > PER_KIND // 2
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_parquet_file_with_another_bit_gives_all_its_rows_or_is_named(
+    compression: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.parquet"
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(good_rows()), sink, compression=compression)
+    refused = 0
+    for seed in range(300):
+        path.write_bytes(flipped(sink.getvalue(), random.Random(seed)))
+        try:
+            rows, dropped = import_table(ImportedTable(path=str(path)), "pairs")
+        except WRPOError as error:
+            refused += 1
+            assert str(path) in str(error), seed
+            continue
+        assert len(rows) + len(dropped) == ROWS, seed
+    assert 50 < refused < 300

@@ -15,6 +15,7 @@ from wrpo.errors import RecipeError
 from wrpo.recipe import Recipe, dump_recipe, load_recipe, preference, save_recipe
 from wrpo.recipe.load import check, merge
 from wrpo.recipe.yaml_source import Located, parse_yaml
+from wrpo.stages import Pipeline
 
 
 def load(folder: Path, extra: str = "", *overrides: str) -> Recipe:
@@ -647,6 +648,19 @@ def test_arm_of_objective_sft_leaves_keys_of_wrpo_behind(tmp_path: Path) -> None
 
 def test_arm_may_not_be_called_like_a_stage(tmp_path: Path) -> None:
     assert "name of the pipeline itself" in refusal(tmp_path, "arms:\n  sft: {objective: sft}\n")
+
+
+def test_arm_may_not_have_the_folder_of_something_else(tmp_path: Path) -> None:
+    # Whatever the pipeline puts beside the folders of the arms.
+    extra = "eval: {tasks: [t], judged: {mt_bench: {judge: j}}}\n"
+    extra += "judges: {j: {model: m, endpoints: ['http://h:1/v1']}}\n"
+    taken = {name.split("/")[0] for name in Pipeline(load(tmp_path, extra)).stages}
+    for name in sorted(taken - {"sft", "wrpo"} | {"logs"}):
+        assert "another folder of the run" in refusal(tmp_path, f"arms:\n  {name}: {{}}\n"), name
+
+
+def test_all_means_every_model_and_is_no_name_of_one(tmp_path: Path) -> None:
+    assert "name of the pipeline itself" in refusal(tmp_path, "arms:\n  all: {}\n")
 
 
 # --- round trip ---

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from wrpo.errors import StageError
+from wrpo.errors import RecipeError, StageError
 from wrpo.recipe import load_recipe
 from wrpo.run import _jobs, run_pipeline
 from wrpo.stages import Pipeline
@@ -25,6 +25,11 @@ def test_a_job_waits_for_the_inputs_of_all_its_stages(pipeline: Pipeline) -> Non
     assert jobs["score"].inputs == {"prompts", "sample/one", "sample/two"}
     assert jobs["sample/one"].inputs == {"prompts"}
     assert jobs["wrpo"].inputs == {"build/triples", "sft", "logprobs/sft/triples"}
+
+
+def test_no_jobs_at_once_is_refused(write_recipe) -> None:
+    with pytest.raises(RecipeError, match="--jobs is 0"):
+        run_pipeline(load_recipe(write_recipe()), [], jobs=0)
 
 
 def test_every_stage_is_in_one_job(pipeline: Pipeline) -> None:

@@ -31,6 +31,13 @@ from wrpo.recipe.training_sections import SFT, LogProbs, Preference, Truncation
 TARGET = "target"
 """The name under which the SFT model is sampled and scored, like one more source."""
 
+_RESERVED = {TARGET, "sft", "wrpo", "all"}
+_FOLDERS = {
+    *("prompts", "sample", "score", "build", "logprobs", "answers", "judge", "eval", "report"),
+    "logs",
+}
+"""What a run directory holds beside the folders of its arms."""
+
 
 class PairRules(Section):
     """Same-source preference pairs (FuseChat-3.0)."""
@@ -189,9 +196,16 @@ class Recipe(Section):
         for name in named:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
                 raise ValueError(f'"{name}" is no name: use letters, digits, dot, dash, underscore')
-            if name in (TARGET, "sft", "wrpo"):
+            if name in _RESERVED:
                 raise ValueError(f'"{name}" is a name of the pipeline itself; choose another')
         return named
+
+    @field_validator("arms")
+    @classmethod
+    def _folders_of_arms(cls, arms: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted(arms.keys() & _FOLDERS):
+            raise ValueError(f'"{name}" is another folder of the run directory; choose another')
+        return arms
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Recipe:
