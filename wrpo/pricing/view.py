@@ -15,7 +15,7 @@ from wrpo.stages import Pipeline
 from wrpo.status import StageStatus
 
 WIDTH = 100
-_HEAD = ("stage", "state", "tokens", "GPU hours", "dollars", "hours", "GPUxGiB")
+_HEAD = ("stage", "state", "tokens", "GPU h", "dollars", "hours", "GPUxGiB")
 _NOTHING = "-"
 _READY = ">"
 
@@ -105,7 +105,7 @@ def _table(
 def _price_cells(estimate: Estimate, decimals: int) -> tuple[str, ...]:
     tokens = _NOTHING if estimate.tokens is None else short(estimate.tokens)
     if estimate.unknown:
-        return (tokens, "unknown", "unknown", "unknown", _NOTHING)
+        return (tokens, "?", "?", "?", _NOTHING)
     if not estimate.terms:
         return (tokens, _NOTHING, _NOTHING, _NOTHING, "no GPU")
     amounts = amounts_of(estimate, decimals)
