@@ -8,6 +8,7 @@ and an evaluation refuses where they say something else than the suite.
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -126,6 +127,16 @@ def load_suite(name: str) -> Suite:
             f'eval.suite: no suite "{name}"{hint} Known: {", ".join(shipped_suites())}, or the '
             "path of an own file"
         )
+    return _shipped(path) if path.parent == SUITES else _read(path)
+
+
+@cache
+def _shipped(path: Path) -> Suite:
+    """Read once: a plan asks for the suites at each stage of evaluation."""
+    return _read(path)
+
+
+def _read(path: Path) -> Suite:
     located = read_yaml(path)
     try:
         return Suite.model_validate(located.value)
