@@ -8,6 +8,15 @@ from wrpo.pricing.shapes import Shape
 
 GIB = 1 << 30
 
+DIVIDED: dict[str, tuple[str, ...]] = {
+    "nothing": (),
+    "optimizer": ("optimizer",),
+    "gradients": ("optimizer", "gradients"),
+    "all": ("optimizer", "gradients", "weights"),
+}
+"""What of the training state is divided over the GPUs: none of it, or as ZeRO-1, ZeRO-2, and
+ZeRO-3 or FSDP do. Source: ZeRO (arXiv 1910.02054), figure 1."""
+
 
 def attended_pairs(prompt: float, answers: Sequence[float]) -> float:
     """Pairs (token, token it attends to) of a prompt whose answers share it, causal attention.
@@ -64,16 +73,15 @@ def training_state_bytes(
     Weights and gradients are float32 (DeepSpeed keeps 16-bit copies and a float32 one among its
     optimizer state, which comes to the same 16 bytes per parameter with Adam).
 
-    sharded: what is divided over the GPUs: "nothing"; "optimizer" (ZeRO-1); "gradients" too
-    (ZeRO-2); "all" (ZeRO-3, FSDP). Source: ZeRO (arXiv 1910.02054), figure 1.
+    sharded: a key of `DIVIDED`.
     """
-    weights = 4 * trained + frozen_bytes * (parameters - trained)
-    order = ["nothing", "optimizer", "gradients", "all"].index(sharded)
-    return {
-        "weights": weights / (gpus if order >= 3 else 1),
-        "gradients": 4 * trained / (gpus if order >= 2 else 1),
-        "optimizer": optimizer_bytes * trained / (gpus if order >= 1 else 1),
+    whole = {
+        "weights": 4 * trained + frozen_bytes * (parameters - trained),
+        "gradients": 4 * trained,
+        "optimizer": optimizer_bytes * trained,
     }
+    divided = DIVIDED[sharded]
+    return {name: size / (gpus if name in divided else 1) for name, size in whole.items()}
 
 
 def activation_bytes(

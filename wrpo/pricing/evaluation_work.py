@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from wrpo.pricing.facts import Facts
 from wrpo.pricing.judge_work import ask_judge
-from wrpo.pricing.memory import sampling_memory
 from wrpo.pricing.price import UnknownPrice
 from wrpo.pricing.questions import NO_QUESTIONS, TURNS, judged_questions, stated_tasks
+from wrpo.pricing.sampling_work import RAISE_TENSOR_PARALLEL, generate
 from wrpo.pricing.short import short
 from wrpo.pricing.work import Rows, Work
 from wrpo.recipe import TARGET
 from wrpo.recipe.judged_sections import asks_both_orders, stated_decoding
 from wrpo.recipe.sampling_sections import Engine
 from wrpo.recipe.suite import evaluated_tasks
-from wrpo.sampling import resolved_engine, sampling_model
+from wrpo.sampling import resolved_engine
 
 _HF_ADVICE = "eval.backend=vllm uses the GPUs of the model's engine.tensor_parallel_size"
 _LIMITS = ("max_gen_toks", "max_tokens")
@@ -88,8 +88,7 @@ def _answering(
     """Reads the prompts of all groups and writes an answer of that many tokens to each."""
     recipe = facts.recipe
     source = model if model in recipe.sources else TARGET
-    entry, engine = sampling_model(recipe, source), _engine(facts, source)
-    shape = facts.shape(entry)
+    engine = _engine(facts, source)
     work = Work(facts.gpu, gpus=max(engine.gpus_per_replica, 1))
     count = sum(rows.count for _, rows, _ in groups)
     read = sum(rows.tokens for _, rows, _ in groups)
@@ -99,19 +98,17 @@ def _answering(
             f"{task}: {rows.count:,.0f} answers x {answer:,.0f} tokens (expected length) = "
             f"{short(rows.count * answer)} tokens"
         )
-    prompt, answer = read / count, written / count
-    speed, told = facts.decode_speed(work, source, shape, engine, context=prompt + answer / 2)
-    work.decode(written, speed=speed, told=told)
-    if work.basis == "table":
-        work.read(shape, Rows(count, prompt), what="reading prompts (expected length)")
-    work.memory = sampling_memory(
-        shape,
-        entry,
+    generate(
+        facts,
+        work,
+        source,
         engine,
-        context=prompt + answer,
-        longest=round(prompt) + longest,
-        available=facts.gpu.memory_gib,
-        **({} if recipe.eval.backend == "vllm" else {"advice": _HF_ADVICE}),
+        read=Rows(count, read / count),
+        answer=written / count,
+        written=written,
+        prompts_from="expected length",
+        longest=round(read / count) + longest,
+        advice=RAISE_TENSOR_PARALLEL if recipe.eval.backend == "vllm" else _HF_ADVICE,
     )
     return work
 

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from wrpo.errors import RecipeError
-from wrpo.pricing.arithmetic import GIB, activation_bytes, kv_bytes, training_state_bytes
+from wrpo.pricing.arithmetic import (
+    DIVIDED,
+    GIB,
+    activation_bytes,
+    kv_bytes,
+    training_state_bytes,
+)
 from wrpo.pricing.shapes import Shape
 from wrpo.pricing.short import short
 from wrpo.recipe.sampling_sections import Engine, Model
@@ -69,7 +75,7 @@ def sampling_memory(
     context: float,
     longest: int,
     available: float,
-    advice: str = "raise engine.tensor_parallel_size",
+    advice: str,
 ) -> Memory:
     """Weights, and a cache for as many sequences as are decoded together.
 
@@ -80,11 +86,10 @@ def sampling_memory(
     weights = shape.parameters * weight_bytes(entry) / gpus / GIB
     cache = kv_bytes(shape) / gpus / GIB
     wanted = engine.max_num_seqs * context * cache
+    divided = f" / {gpus} GPUs" if gpus > 1 else ""
     told = {
-        "weights": f"{short(shape.parameters)} x {weight_bytes(entry):g} bytes"
-        + (f" / {gpus} GPUs" if gpus > 1 else ""),
-        "cache": f"{short(context)} tokens x {short(kv_bytes(shape))} bytes"
-        + (f" / {gpus} GPUs" if gpus > 1 else ""),
+        "weights": f"{short(shape.parameters)} x {weight_bytes(entry):g} bytes{divided}",
+        "cache": f"{short(context)} tokens x {short(kv_bytes(shape))} bytes{divided}",
     }
     room = available * engine.gpu_memory_utilization - weights
     if room < longest * cache:
@@ -155,15 +160,15 @@ def training_memory(
 
 def _state_told(settings: Training, processes: Processes) -> dict[str, str]:
     """Bytes of one parameter, and over how many GPUs they are divided."""
-    order = ["nothing", "optimizer", "gradients", "all"].index(processes.sharded)
     each = {
-        "weights": (_FROZEN[settings.lora.quantize] if settings.lora else 4.0, 3),
-        "gradients": (4.0, 2),
-        "optimizer": (_optimizer_bytes(settings), 1),
+        "weights": _FROZEN[settings.lora.quantize] if settings.lora else 4.0,
+        "gradients": 4.0,
+        "optimizer": _optimizer_bytes(settings),
     }
+    divided = DIVIDED[processes.sharded]
     return {
-        name: f"{size:g} bytes" + (f" / {processes.gpus}" if order >= least else "")
-        for name, (size, least) in each.items()
+        name: f"{size:g} bytes" + (f" / {processes.gpus}" if name in divided else "")
+        for name, size in each.items()
     }
 
 

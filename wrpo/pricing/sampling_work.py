@@ -7,7 +7,11 @@ from wrpo.pricing.memory import sampling_memory
 from wrpo.pricing.price import UnknownPrice
 from wrpo.pricing.short import short
 from wrpo.pricing.work import Rows, Work
+from wrpo.recipe.sampling_sections import Engine
 from wrpo.sampling import resolved_engine, resolved_sampling, sampling_model
+
+RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
+"""What to do where a model does not fit."""
 
 
 def sampling_work(facts: Facts, source: str) -> Work:
@@ -16,8 +20,7 @@ def sampling_work(facts: Facts, source: str) -> Work:
     if resolved_engine(recipe, source).backend == "openai":
         return _served(facts, source)
     asked = facts.asked(source)
-    entry, engine = sampling_model(recipe, source), resolved_engine(recipe, source)
-    shape = facts.shape(entry)
+    engine = resolved_engine(recipe, source)
     work = Work(facts.gpu, gpus=engine.gpus_per_replica)
     prompt, answer = volumes.prompt, volumes.answer(source)
     written = asked.answers * answer.tokens
@@ -25,22 +28,61 @@ def sampling_work(facts: Facts, source: str) -> Work:
         f"{asked.prompts:,} prompts, {asked.answers:,} answers x {answer.tokens:,.0f} tokens "
         f"({answer.basis}) = {short(written)} answer tokens"
     )
-    context = prompt.tokens + answer.tokens / 2
+    sampling = resolved_sampling(recipe, source)
+    read = Rows(asked.prompts if engine.prefix_caching else asked.answers, prompt.tokens)
+    generate(
+        facts,
+        work,
+        source,
+        engine,
+        read=read,
+        answer=answer.tokens,
+        written=written,
+        prompts_from=prompt.basis,
+        longest=sampling["max_prompt_tokens"] + sampling["max_tokens"],
+    )
+    return work
+
+
+def generate(
+    facts: Facts,
+    work: Work,
+    source: str,
+    engine: Engine,
+    *,
+    read: Rows,
+    answer: float,
+    written: float,
+    prompts_from: str,
+    longest: int,
+    advice: str = RAISE_TENSOR_PARALLEL,
+) -> None:
+    """Adds the reading of prompts, the writing of answers, and the memory that both take.
+
+    Args:
+        read: the prompts that are computed, of their mean length.
+        answer: mean tokens of an answer.
+        written: tokens of all answers together.
+        prompts_from: where the length of prompts is from.
+        longest: most tokens of one sequence.
+        advice: what to do where the model does not fit.
+    """
+    entry = sampling_model(facts.recipe, source)
+    shape = facts.shape(entry)
+    context = read.prompt + answer / 2
     speed, told = facts.decode_speed(work, source, shape, engine, context=context)
     work.decode(written, speed=speed, told=told)
-    if work.basis == "table":
-        rows = Rows(asked.prompts if engine.prefix_caching else asked.answers, prompt.tokens)
-        work.read(shape, rows, what=f"reading prompts ({prompt.basis})")
-    sampling = resolved_sampling(recipe, source)
+    if work.basis == "table":  # a measured speed has the reading in it
+        work.read(shape, read, what=f"reading prompts ({prompts_from})")
     work.memory = sampling_memory(
         shape,
         entry,
         engine,
-        context=prompt.tokens + answer.tokens,
-        longest=sampling["max_prompt_tokens"] + sampling["max_tokens"],
+        context=read.prompt + answer,
+        longest=longest,
         available=facts.gpu.memory_gib,
+        advice=advice,
     )
-    return work
 
 
 def _served(facts: Facts, source: str) -> Work:

@@ -108,14 +108,11 @@ def _price_cells(estimate: Estimate, decimals: int) -> tuple[str, ...]:
         return (tokens, "?", "?", "?", _NOTHING)
     if not estimate.terms:
         return (tokens, _NOTHING, _NOTHING, _NOTHING, "no GPU")
-    amounts = amounts_of(estimate, decimals)
-    dollars = f"{amounts.dollars:,.{decimals}f}"
+    gpu_hours, dollars, hours = _amount_cells(amounts_of(estimate, decimals), decimals)
     if not estimate.gpus:
         return (tokens, _NOTHING, dollars, _NOTHING, "server")
     memory = f"{estimate.gpus} x {estimate.memory.total:,.0f}" if estimate.memory else _NOTHING
-    hours = (f"{each:,.{decimals}f}" for each in (amounts.gpu_hours, amounts.hours))
-    first, last = hours
-    return (tokens, first, dollars, last, memory)
+    return (tokens, gpu_hours, dollars, hours, memory)
 
 
 def _sum_rows(estimates: Sequence[Estimate], decimals: int) -> list[Sequence[str]]:
