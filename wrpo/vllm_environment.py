@@ -29,12 +29,14 @@ def prepare_environment(*, eager: bool) -> None:
     # Idle OpenMP threads spin and starve a small machine.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    if "TORCH_COMPILE_DISABLE" in os.environ:
+        return
     if eager:
         # vLLM compiles the counting of ranks for log-probs even then, for half a minute.
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+        os.environ["TORCH_COMPILE_DISABLE"] = "1"
     elif not _can_compile():
         logger.warning("no g++ with Python's headers: vLLM runs without compiling, which is slower")
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
+        os.environ["TORCH_COMPILE_DISABLE"] = "1"
 
 
 def on_cpu() -> bool:
