@@ -8,15 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.wrpo.table_schemas import TABLES
 from wrpo.errors import DataError
 from wrpo.tables import (
     DROPPED,
-    LOGPROBS,
     PAIRS,
     PROMPTS,
     RESPONSES,
-    SCORES,
-    SFT_ROWS,
     TRIPLES,
     Row,
     dropped_row,
@@ -55,10 +53,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, row: Row, schema: p
     assert read_rows(tmp_path) == [row, row]
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [PROMPTS, RESPONSES, SCORES, SFT_ROWS, TRIPLES, PAIRS, DROPPED, LOGPROBS],
-)
+@pytest.mark.parametrize("schema", TABLES.values(), ids=TABLES)
 def test_an_empty_table_keeps_its_columns(tmp_path: Path, schema: pa.Schema) -> None:
     path = tmp_path / part_name(0)
     write_parquet(path, [], schema)

@@ -13,16 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.wrpo.table_schemas import TABLES
 from wrpo.stage_folder import StageFolder, read_manifest
 from wrpo.tables import (
     DROPPED,
-    LOGPROBS,
-    PAIRS,
-    PROMPTS,
-    RESPONSES,
     SCORES,
-    SFT_ROWS,
-    TRIPLES,
     Row,
     dropped_row,
     part_name,
@@ -32,17 +27,6 @@ from wrpo.tables import (
 )
 
 few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
-
-TABLES = {
-    "prompts": PROMPTS,
-    "responses": RESPONSES,
-    "scores": SCORES,
-    "sft": SFT_ROWS,
-    "triples": TRIPLES,
-    "pairs": PAIRS,
-    "logprobs": LOGPROBS,
-    "dropped": DROPPED,
-}
 
 LETTERS = st.characters(exclude_categories=["Cs"])
 TEXTS = st.one_of(
