@@ -19,7 +19,8 @@ _NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length"}
 _CUT_SHORT = (None, "abort", "error")
 _REFUSALS_THAT_PROVE = 8
-"""So many prompts refused before any answer came: it is the settings, not the prompts."""
+"""So many prompts refused before any answer came: it is the settings, not the prompts. Fewer may be
+the last ones of a resumed stage; the limit on dropped answers judges them."""
 
 
 class OpenAIEngine:
@@ -57,32 +58,32 @@ class OpenAIEngine:
         self._fields(sampling)  # refuses at once what the chat API lacks
         self._window = engine.concurrency * len(engine.endpoints)
         self._servers = Servers(engine)
+        self._runner = asyncio.Runner()  # one for all calls: connections belong to its loop
+        self._answered = False
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Refusal]:
-        """Yields every answer as it comes; can be called once.
+        """Yields every answer as it comes.
 
         Raises:
             ModelError: no request can be answered, or one failed too often.
         """
         tasks: set[asyncio.Task[Completion | Refusal]] = set()
-        with asyncio.Runner() as runner:
-            try:
-                yield from self._stream(runner, iter(requests), tasks)
-            finally:
-                runner.run(self._close(tasks))
+        try:
+            yield from self._stream(iter(requests), tasks)
+        finally:
+            self._runner.run(_cancel(tasks))
 
     def close(self) -> None:
-        """`generate` closes its connections itself."""
+        """Closes the connections."""
+        self._runner.run(self._servers.close())
+        self._runner.close()
 
     def _stream(
-        self,
-        runner: asyncio.Runner,
-        waiting: Iterator[Request],
-        tasks: set[asyncio.Task[Completion | Refusal]],
+        self, waiting: Iterator[Request], tasks: set[asyncio.Task[Completion | Refusal]]
     ) -> Iterator[Completion | Refusal]:
-        loop = runner.get_loop()
+        loop = self._runner.get_loop()
         held: list[Refusal] = []
-        answered = exhausted = False
+        exhausted = False
         while True:
             while not exhausted and len(tasks) < self._window and not _hopeless(held):
                 request = next(waiting, None)
@@ -92,27 +93,22 @@ class OpenAIEngine:
                 tasks.add(loop.create_task(self._answer(request)))
             if not tasks:
                 break
-            for task in runner.run(_first(tasks)):
+            for task in self._runner.run(_first(tasks)):
                 answer = task.result()
                 tasks.discard(task)
-                if not answered and isinstance(answer, Refusal):
+                if not self._answered and isinstance(answer, Refusal):
                     held.append(answer)
                     continue
-                answered = True
+                self._answered = True
                 yield from held
                 held = []
                 yield answer
-        if held:
+        if _hopeless(held):
             raise ModelError(
                 f"{self._where}: every request is refused, the first with: "
                 f"{held[0].detail}. Correct what it names under sample or engine"
             )
-
-    async def _close(self, tasks: set[asyncio.Task[Completion | Refusal]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._servers.close()
+        yield from held
 
     async def _answer(self, request: Request) -> Completion | Refusal:
         sampling = request.sampling or self._sampling
@@ -222,6 +218,12 @@ def _refuse_what_chat_lacks(entry: Model, sampling: dict[str, Any]) -> None:
 
 def _hopeless(held: list[Refusal]) -> bool:
     return len({refusal.row[:2] for refusal in held}) >= _REFUSALS_THAT_PROVE
+
+
+async def _cancel(tasks: set[asyncio.Task[Completion | Refusal]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _first(

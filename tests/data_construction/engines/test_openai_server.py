@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from data_construction.engines import Completion, Refusal, Request, load_engine
+from data_construction.engines import Completion, GenerationEngine, Refusal, Request, load_engine
 from tests.completion_server import (
     Reply,
     Seen,
@@ -43,14 +44,13 @@ def requests(count: int) -> list[Request]:
     ]
 
 
-def ask(
+def load(
     *urls: str,
-    count: int = 1,
     entry: dict[str, Any] | None = None,
     sampling: dict[str, Any] | None = None,
     **engine: Any,
-) -> list[Completion | Refusal]:
-    client = load_engine(
+) -> GenerationEngine:
+    return load_engine(
         "org/model",
         entry=Model(model="org/model", **(entry or {})),
         engine=Engine(backend="openai", endpoints=list(urls), **engine),
@@ -58,7 +58,11 @@ def ask(
         stop_token_ids=[3, 9],
         max_model_len=64,
     )
-    return list(client.generate(requests(count)))
+
+
+def ask(*urls: str, count: int = 1, **settings: Any) -> list[Completion | Refusal]:
+    with closing(load(*urls, **settings)) as client:
+        return list(client.generate(requests(count)))
 
 
 def test_completions_send_the_prompt_ids_the_rows_seed_and_every_sampling_field(serve) -> None:
@@ -84,17 +88,10 @@ def test_completions_send_the_prompt_ids_the_rows_seed_and_every_sampling_field(
 
 def test_a_request_with_sampling_of_its_own_sends_that(serve) -> None:
     server = serve(lambda number, seen: answer())
-    usual, own = Sampling(), Sampling(temperature=0.0, max_tokens=7, top_k=3)
-    client = load_engine(
-        "org/model",
-        entry=Model(model="org/model"),
-        engine=Engine(backend="openai", endpoints=[server.url], concurrency=1),
-        sampling=usual.model_dump(),
-        stop_token_ids=[3],
-        max_model_len=64,
-    )
+    own = Sampling(temperature=0.0, max_tokens=7, top_k=3)
     first, second = requests(2)
-    list(client.generate([first, dataclasses.replace(second, sampling=own.model_dump())]))
+    with closing(load(server.url, concurrency=1)) as client:
+        list(client.generate([first, dataclasses.replace(second, sampling=own.model_dump())]))
     fields = [[seen.body.get(name) for name in FIELDS] for seen in server.seen]
     assert fields == [[0.8, 4096, -1, 1000], [0.0, 7, 3, None]]
 
@@ -224,18 +221,11 @@ def test_answers_come_as_they_finish_and_requests_are_taken_only_when_there_is_r
             taken.append(number)
             yield request
 
-    client = load_engine(
-        "m",
-        entry=Model(model="m"),
-        engine=Engine(backend="openai", endpoints=[server.url], concurrency=2),
-        sampling=Sampling().model_dump(),
-        stop_token_ids=[3],
-        max_model_len=64,
-    )
-    answers = client.generate(feed())
-    first = next(answers)
-    assert first.row == (0, 1, 0) and taken == [0, 1]
-    rest = [got.row[1] for got in answers]
+    with closing(load(server.url, concurrency=2)) as client:
+        answers = client.generate(feed())
+        first = next(answers)
+        assert first.row == (0, 1, 0) and taken == [0, 1]
+        rest = [got.row[1] for got in answers]
     assert sorted(rest) == [0, 2, 3, 4, 5] and rest[-1] == 0
 
 
@@ -301,7 +291,19 @@ def test_half_a_surrogate_pair_is_refused_and_a_text_that_is_no_text_stops_the_s
         ask(broken.url)
 
 
-@pytest.mark.parametrize("count", [2, 100])
+def test_few_refused_prompts_are_no_proof_against_the_settings(serve) -> None:
+    server = serve(lambda number, seen: problem(400, "too long"))
+    assert {a.reason for a in ask(server.url, count=7)} == {"refused"}
+
+
+def test_an_engine_answers_again_and_remembers_that_it_has_answered(serve) -> None:
+    server = serve(lambda number, seen: answer() if number < 2 else problem(400, "too long"))
+    with closing(load(server.url)) as client:
+        assert {type(a) for a in client.generate(requests(2))} == {Completion}
+        assert {a.reason for a in client.generate(requests(20))} == {"refused"}
+
+
+@pytest.mark.parametrize("count", [8, 100])
 def test_settings_that_every_request_is_refused_for_stop_the_stage(count: int, serve) -> None:
     server = serve(lambda number, seen: problem(400, "max_tokens is too large"))
     with pytest.raises(ModelError, match="every request is refused.*max_tokens is too large"):
