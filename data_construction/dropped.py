@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from data_construction.prompt_lookup import PromptLookup
 from wrpo.errors import DataError
-from wrpo.stage_folder import DROPPED_FILE, StageFolder
-from wrpo.tables import DROPPED, Row, write_parquet
+from wrpo.stage_folder import DROPPED_FILE, StageFolder, dropped_name
+from wrpo.tables import DROPPED, Row, read_parquet, write_parquet
 
 if TYPE_CHECKING:
-    from data_construction.part_sampler import PartSampler, WrittenPart
+    from data_construction.part_sampler import PartSampler
 
 
 def check_dropped(
@@ -53,42 +54,70 @@ def answers_lost(dropped: Iterable[Row], responses: Callable[[str], int]) -> int
     return sum(responses(row["prompt_id"]) if row["index"] < 0 else 1 for row in dropped)
 
 
-class DroppedAnswers:
-    """Watches the parts of a sampling stage, those of earlier starts too.
+class DropLimit:
+    """Watches the parts of a stage, those of earlier starts too.
 
-    The limit is a share of all answers of the stage, so the stage stops as soon as it is sure
-    to be passed.
+    The limit is a share of all rows of the stage, so the stage stops as soon as it is sure to be
+    passed.
+
+    Args:
+        total: rows that the stage would have without a loss.
+        limit: the share of them that may be dropped.
+        lost: how many of them some dropped rows stand for.
 
     Raises:
         DataError: it is passed already.
     """
 
-    def __init__(self, sampler: PartSampler) -> None:
-        self._sampler = sampler
-        self._total = sampler.answers()
-        earlier = sampler.folder.dropped_rows()
-        self._lost = answers_lost(earlier, self._responses()) if earlier else 0
+    def __init__(
+        self,
+        folder: StageFolder,
+        *,
+        total: int,
+        limit: float,
+        lost: Callable[[list[Row]], int] = len,
+    ) -> None:
+        self._folder = folder
+        self._total = total
+        self._limit = limit
+        self._lost_by = lost
+        self._lost = lost(folder.dropped_rows())
         self._check()
 
-    def add(self, written: WrittenPart) -> None:
-        """Counts one more part.
+    def add(self, lost: int) -> None:
+        """Counts the loss of one more part, which is written.
 
         Raises:
             DataError: the limit is passed.
         """
-        self._lost += written.lost
-        if written.lost:
+        self._lost += lost
+        if lost:
             self._check()
 
-    def _responses(self) -> Callable[[str], int]:
-        sampler = self._sampler
-        prompts = PromptLookup(sampler.pipeline.finished("prompts"))
-        return lambda key: sampler.responses(prompts[key]["domain"])
+    def add_part(self, part: int) -> None:
+        """As `add`, of a part in the folder that another process has written."""
+        path = self._folder.path / dropped_name(part)
+        self.add(self._lost_by(read_parquet(path, DROPPED)) if path.exists() else 0)
 
     def _check(self) -> None:
-        limit = self._sampler.recipe.sample.max_dropped_share
-        if self._lost > limit * self._total:
-            folder = self._sampler.folder
-            check_dropped(
-                folder, folder.dropped_rows(), lost=self._lost, total=self._total, limit=limit
-            )
+        if self._lost > self._limit * self._total:
+            rows = self._folder.dropped_rows()
+            check_dropped(self._folder, rows, lost=self._lost, total=self._total, limit=self._limit)
+
+
+def answer_limit(sampler: PartSampler) -> DropLimit:
+    """The limit of a sampling stage, whose rows are answers."""
+
+    @cache
+    def prompts() -> PromptLookup:
+        return PromptLookup(sampler.pipeline.finished("prompts"))
+
+    def responses(prompt_id: str) -> int:
+        return sampler.responses(prompts()[prompt_id]["domain"])
+
+    return DropLimit(
+        sampler.folder,
+        total=sampler.answers(),
+        limit=sampler.recipe.sample.max_dropped_share,
+        lost=lambda rows: answers_lost(rows, responses),
+    )

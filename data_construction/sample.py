@@ -20,7 +20,7 @@ from collections.abc import Generator
 from contextlib import closing
 
 from data_construction.dataset_answers import GivenAnswers
-from data_construction.dropped import DroppedAnswers
+from data_construction.dropped import answer_limit
 from data_construction.executors.sampling import sample_on_ray
 from data_construction.part_sampler import PartSampler, WrittenPart
 from data_construction.sample_progress import AnswerBar
@@ -53,17 +53,17 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
         todo = [part for part in shard.of(parts) if part not in done]
         if done:
             logger.info("%s: resuming, %d parts of %d to do", stage, len(todo), parts)
-        dropped = DroppedAnswers(sampler)
+        limit = answer_limit(sampler)
         executor = sampler.recipe.executor
         if todo and isinstance(executor, RayExecutor):
-            sample_on_ray(sampler, executor, todo, dropped)
+            sample_on_ray(sampler, executor, todo, limit)
         elif todo:
             with (
                 AnswerBar(sampler, todo) as bar,
                 closing(_parts(sampler, todo, shard, bar)) as made,
             ):
                 for written in made:
-                    dropped.add(written)
+                    limit.add(written.lost)
         if not folder.finish_parts(parts):
             logger.info("%s: shard %s done, others are not", stage, shard)
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
-from data_construction.dropped import check_dropped
+from data_construction.dropped import DropLimit
 from data_construction.executors.scoring import score_on_ray
 from data_construction.joint_parts import Part, joint_parts
 from data_construction.scorer import ScoredPart, Scorer
@@ -27,13 +27,19 @@ from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.sampling import answering_sources, check_source
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
-from wrpo.tables import SCORES, Row, parts
+from wrpo.tables import SCORES, parts, read_table
 
 logger = logging.getLogger(__name__)
 
 
 class ScoreStage:
-    """The stage of one source: what there is to do, and where the results go."""
+    """The stage of one source: what there is to do, and where the results go.
+
+    Attributes:
+        limit: on dropped answers, while the stage is claimed.
+    """
+
+    limit: DropLimit
 
     def __init__(self, recipe: Recipe, source: str) -> None:
         check_source(recipe, source)
@@ -41,10 +47,8 @@ class ScoreStage:
         self.source = source
         self.name = f"score/{source}"
         self.folder = StageFolder(pipeline.folder(self.name), pipeline.key(self.name))
-        self._limit = recipe.score.max_dropped_share
+        self._max_dropped_share = recipe.score.max_dropped_share
         self._files = parts(pipeline.finished(f"sample/{source}"))
-        self._dropped: list[Row] = []
-        self._total = 0
 
     def open(self) -> bool:
         """Claims the folder; True when the stage is complete already."""
@@ -53,6 +57,19 @@ class ScoreStage:
             logger.info("%s: complete, nothing to do (%s)", self.name, self.folder.path)
         return complete
 
+    @contextmanager
+    def claim(self, shard: Shard) -> Iterator[None]:
+        """Locks a shard and counts what is dropped already.
+
+        Raises:
+            StageError: another process works on it.
+            DataError: more than `score.max_dropped_share` of the answers are dropped.
+        """
+        with self.folder.lock(shard.lock_name):
+            total = sum(read_table(file, columns=[]).num_rows for file in self._files)
+            self.limit = DropLimit(self.folder, total=total, limit=self._max_dropped_share)
+            yield
+
     def todo(self, shard: Shard) -> list[Part]:
         """The parts of a shard that are not scored yet."""
         done = self.folder.done_parts()
@@ -60,24 +77,14 @@ class ScoreStage:
         return [Part(self.source, number, self._files[number]) for number in numbers]
 
     def write(self, scored: ScoredPart) -> None:
-        """Writes a part, unless this process has dropped too many answers by now.
+        """Writes a part.
 
         Raises:
             DataError: more than `score.max_dropped_share` of the answers are dropped.
         """
         _, rows, dropped = scored
-        self.count(len(rows), dropped)
         self.folder.write_part(scored.part.number, rows, SCORES, dropped=dropped)
-
-    def count(self, kept: int, dropped: list[Row]) -> None:
-        """Counts the rows of one part.
-
-        Raises:
-            DataError: more than `score.max_dropped_share` of the answers are dropped.
-        """
-        self._total += kept + len(dropped)
-        self._dropped += dropped
-        check_dropped(self.folder, self._dropped, total=self._total, limit=self._limit)
+        self.limit.add(len(dropped))
 
     def finish(self, shard: Shard) -> None:
         """Completes the stage once all parts are there."""
@@ -100,7 +107,7 @@ def score_sources(
     stages = [stage for stage in stages if not stage.open()]
     with ExitStack() as locks:
         for stage in stages:
-            locks.enter_context(stage.folder.lock(shard.lock_name))
+            locks.enter_context(stage.claim(shard))
         todo = [part for stage in stages for part in stage.todo(shard)]
         if todo and isinstance(recipe.executor, RayExecutor):
             score_on_ray(recipe, recipe.executor, stages, joint_parts(todo))

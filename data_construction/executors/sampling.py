@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from data_construction.dropped import DroppedAnswers, answers_lost
+from data_construction.dropped import DropLimit
 from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
-from data_construction.part_sampler import PartSampler, WrittenPart
+from data_construction.part_sampler import PartSampler
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor_sections import RayExecutor
-from wrpo.stage_folder import StageFolder, dropped_name
-from wrpo.tables import DROPPED, read_parquet
+from wrpo.stage_folder import StageFolder
 
 
 def sample_on_ray(
-    sampler: PartSampler, executor: RayExecutor, todo: Sequence[int], dropped: DroppedAnswers
+    sampler: PartSampler, executor: RayExecutor, todo: Sequence[int], limit: DropLimit
 ) -> None:
     """Samples some parts of the source; the sampler here loads nothing.
 
@@ -23,11 +22,6 @@ def sample_on_ray(
         WRPOError: see `run_on_ray`; and where too many answers are dropped.
     """
     from data_construction.executors import run_on_ray
-
-    def count(_: str, part: int) -> None:
-        path = sampler.folder.path / dropped_name(part)
-        rows = read_parquet(path, DROPPED) if path.exists() else []
-        dropped.add(WrittenPart(part, answers_lost(rows, sampler.responses)))
 
     engine = sampler.engine_settings
     inputs = sampler.pipeline[sampler.stage].inputs
@@ -41,7 +35,7 @@ def sample_on_ray(
             open_maker=partial(_open, source=sampler.source, limit=sampler.limit),
             replicas=engine.replicas,
             gpus=engine.gpus_per_replica,
-            dropped_limit=count,
+            dropped_limit=lambda _, part: limit.add_part(part),
         ),
         executor,
     )

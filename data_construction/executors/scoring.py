@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from data_construction.dropped import DropLimit
 from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
 from data_construction.joint_parts import Part
 from data_construction.scorer import Scorer
@@ -12,25 +13,24 @@ from wrpo.recipe import Recipe
 from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.reward_sections import ClassifierEngine, ModelReward
-from wrpo.stage_folder import StageFolder, dropped_name
+from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
-from wrpo.tables import DROPPED, SCORES, Row, part_name, read_parquet, read_table
+from wrpo.tables import SCORES, part_name
 
 
-class CountingStage(Protocol):
-    """The score stage of one source: its folder, and its count of kept and dropped rows."""
+class LimitedStage(Protocol):
+    """The score stage of one source: its folder, and its limit on dropped answers."""
 
     name: str
     source: str
     folder: StageFolder
-
-    def count(self, kept: int, dropped: list[Row]) -> None: ...
+    limit: DropLimit
 
 
 def score_on_ray(
     recipe: Recipe,
     executor: RayExecutor,
-    stages: Sequence[CountingStage],
+    stages: Sequence[LimitedStage],
     groups: Iterable[Sequence[Part]],
 ) -> None:
     """Scores groups of parts that share prompts; a group goes to one actor.
@@ -40,17 +40,10 @@ def score_on_ray(
     """
     from data_construction.executors import run_on_ray
 
-    by_name = {stage.name: stage for stage in stages}
-
-    def count(name: str, part: int) -> None:
-        folder = by_name[name].folder.path
-        dropped = folder / dropped_name(part)
-        kept = read_table(folder / part_name(part), columns=[]).num_rows
-        by_name[name].count(kept, read_parquet(dropped, DROPPED) if dropped.exists() else [])
-
     pipeline = Pipeline(recipe)
     inputs = {name for stage in stages for name in pipeline[stage.name].inputs}
     opponents = {r.opponent for r in recipe.rewards.values() if isinstance(r, JudgeReward)}
+    limits = {stage.name: stage.limit for stage in stages}
     samples = {
         stage.name: f"sample/{stage.source}" for stage in stages if stage.source not in opponents
     }
@@ -67,7 +60,7 @@ def score_on_ray(
             open_maker=_open,
             replicas=recipe.score.engine.replicas,
             gpus=_gpus(recipe),
-            dropped_limit=count,
+            dropped_limit=lambda name, part: limits[name].add_part(part),
             same_part=samples,
         ),
         executor,

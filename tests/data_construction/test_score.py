@@ -84,6 +84,24 @@ def test_losing_too_many_answers_stops_the_stage(scored_recipe) -> None:
     assert Pipeline(scored_recipe).state("score/one") == "partial"
 
 
+def test_a_restart_holds_the_limit_against_all_answers(scored_recipe) -> None:
+    keys = prompt_ids(scored_recipe)
+    halves = [keys[2], keys[3], keys[6]]  # of the second and the fourth part
+    answers = {key: ["sea", "" if key in halves else "sea"] for key in keys}
+    write_answers(scored_recipe, "one", {**answers, keys[7]: ["", ""]})
+    score_sources(scored_recipe, ["one"], Shard(1, 2))
+    score_sources(scored_recipe, ["one"], Shard(2, 2))  # drops 5 of its 8 answers, of 16 in all
+    assert len(read_rows(Pipeline(scored_recipe).finished("score/one"))) == 11
+
+
+def test_what_an_earlier_start_dropped_stops_the_next_one_too(scored_recipe) -> None:
+    write_answers(scored_recipe, "one", {key: ["", "", "sea"] for key in prompt_ids(scored_recipe)})
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"of 24 rows dropped .*max_dropped_share=50%"):
+            score_sources(scored_recipe, ["one"], WHOLE)
+    assert Pipeline(scored_recipe).state("score/one") == "partial"
+
+
 def test_shards_together_give_what_one_process_gives(scored_recipe) -> None:
     write_answers(scored_recipe, "one", {key: ["sea"] for key in prompt_ids(scored_recipe)})
     for number in (1, 2, 3):
