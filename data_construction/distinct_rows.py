@@ -30,8 +30,8 @@ class DistinctRows:
         *,
         limit: int | None = None,
         drop_repeated: bool = True,
-    ) -> None:
-        """Adds the records of a dataset.
+    ) -> set[str]:
+        """Adds the records of a dataset; the names of all columns that any of them has.
 
         Args:
             make: (id, row) out of a record; the row has a `prompt_id`. Raises UnusableRow.
@@ -42,10 +42,12 @@ class DistinctRows:
             MissingInputError: the dataset is not there.
             DataError: a file is damaged as a whole.
         """
+        columns: set[str] = set()
         for number, record in islice(numbered_records(dataset), limit):
             where = f"{dataset.path} row {number}"
             try:
-                key, row = make(_with_columns(record))
+                columns |= _with_columns(record).keys()
+                key, row = make(record)
             except UnusableRow as problem:
                 self.dropped.append(dropped_row("", "unusable", f"{where}: {problem}"))
                 continue
@@ -53,6 +55,7 @@ class DistinctRows:
                 self.rows[key] = row
             elif drop_repeated:
                 self.dropped.append(dropped_row(row["prompt_id"], "duplicate", where))
+        return columns
 
 
 def _with_columns(record: Any) -> dict[str, Any]:

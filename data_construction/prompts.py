@@ -90,11 +90,15 @@ def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
     """Usable prompts by id.
 
     Where answers come with the prompts, a repeated row is one more answer and no drop.
+
+    Raises:
+        MissingInputError: a dataset is not there.
+        DataError: a dataset cannot be read, or lacks a column that the recipe names.
     """
     found = DistinctRows()
     for origin, dataset in datasets.items():
         try:
-            found.add(
+            columns = found.add(
                 dataset,
                 partial(_prompt_row, dataset=dataset, origin=origin),
                 limit=dataset.limit,
@@ -102,7 +106,18 @@ def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
             )
         except MissingInputError as error:
             raise MissingInputError(f"prompts: {error}") from None
+        _check_columns(origin, dataset, columns)
     return found
+
+
+def _check_columns(origin: str, dataset: PromptDataset, columns: set[str]) -> None:
+    """A row may lack a gold answer or a domain; where all do, the name is not the column's."""
+    for field, column in (("answer", dataset.answer), ("domain", dataset.domain)):
+        if column is not None and columns and column not in columns:
+            raise DataError(
+                f"prompts.datasets.{origin}.{field}: no row of {dataset.path} has a column "
+                f'"{column}"; they have: {", ".join(sorted(columns))}'
+            )
 
 
 def _filter(rows: Rows, settings: Prompts) -> list[Row]:

@@ -75,7 +75,7 @@ def _jsonl(path: Path) -> Iterator[Any]:
         for line in lines:
             if line.strip():
                 try:
-                    yield json.loads(line.decode("utf-8"))
+                    yield json.loads(line.decode("utf-8-sig"))
                 except (UnicodeDecodeError, ValueError, RecursionError) as error:
                     yield UnusableRow(f"not a UTF-8 JSON line ({error})")
 

@@ -94,7 +94,9 @@ def read_cases(gold: str) -> list[Case] | Refusal:
     try:
         value = json.loads(gold)
     except ValueError:
-        value = None
+        value = gold
+    except RecursionError:
+        value = []
     if not isinstance(value, list):
         value = [gold]
     cases = [case for item in value if (case := _case(item)) is not None]

@@ -81,7 +81,10 @@ class InstructionChecks:
 
 def read_checks(gold: str) -> list[Callable[[str], bool]]:
     """The checks of a gold answer; ValueError says what is wrong with it."""
-    items = json.loads(gold)
+    try:
+        items = json.loads(gold)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
     if not isinstance(items, list) or not items:
         raise ValueError(f"expected a JSON list of checks, got {gold[:80]!r}")
     return [_check(item) for item in items]

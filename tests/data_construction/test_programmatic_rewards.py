@@ -13,6 +13,8 @@ from wrpo.recipe.load import load_recipe
 from wrpo.recipe.reward_sections import CodeReward, InstructionReward, MathReward
 from wrpo.stages import Pipeline
 
+NESTED = "[" * 100_000
+
 
 def scores(settings, gold: str | None, *answers: str) -> list[float | Refusal]:
     prompt = [{"role": "user", "content": "Do it."}]
@@ -69,7 +71,9 @@ def test_code_scores_are_the_same_again_and_for_any_number_of_workers() -> None:
 
 
 @isolating
-@pytest.mark.parametrize("gold", ["", "[]", "[1]", '[{"stdin": "x"}]', '["assert True", null]'])
+@pytest.mark.parametrize(
+    "gold", ["", "[]", "[1]", '[{"stdin": "x"}]', '["assert True", null]', NESTED]
+)
 def test_unreadable_code_tests_are_refused(gold: str) -> None:
     [result] = scores(code(), gold, RIGHT)
     assert isinstance(result, Refusal) and result.reason == "bad_tests"
@@ -161,7 +165,8 @@ def test_instructions_count_together_or_by_share() -> None:
 
 
 @pytest.mark.parametrize(
-    "gold", ["", "[]", "{}", '[{"words": 1}]', '[{"min_words": "1"}]', '[{"min_words": true}]']
+    "gold",
+    ["", "[]", "{}", '[{"words": 1}]', '[{"min_words": "1"}]', '[{"min_words": true}]', NESTED],
 )
 def test_unreadable_instructions_are_refused(gold: str) -> None:
     [result] = scores(InstructionReward(type="instruction"), gold, "a")

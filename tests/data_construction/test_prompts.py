@@ -55,6 +55,25 @@ def test_bad_rows_are_dropped_with_reason_and_place(write_recipe, tmp_path: Path
     assert "row 13" in dropped[0]["detail"] and "UTF-8" in dropped[0]["detail"]
 
 
+def test_a_byte_order_mark_costs_no_row(write_recipe, tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"text": "first"}\n{"text": "second"}\n', encoding="utf-8-sig")
+    rows, dropped = collect(recipe_for(write_recipe, dataset(file)))
+    assert len(rows) == 2 and not dropped
+
+
+@pytest.mark.parametrize("field", ["answer", "domain"])
+def test_a_column_that_no_row_has_is_a_clear_error(field: str, write_recipe, tmp_path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"text": "first"}\n{"text": "second", "right": "yes"}\n')
+    with pytest.raises(DataError, match=f'd.{field}: no row .* "rihgt"; they have: right, text'):
+        collect(recipe_for(write_recipe, dataset(file, **{field: "rihgt"})))
+    rows, _ = collect(recipe_for(write_recipe, dataset(file, **{field: "right"})))
+    assert sorted(str(row[field]) for row in rows) == sorted(
+        ["yes", "None" if field == "answer" else "d"]
+    )
+
+
 @pytest.mark.parametrize(
     "prompt",
     [
