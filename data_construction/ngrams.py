@@ -1,4 +1,8 @@
-"""Word n-grams of a text as 64-bit hashes that are the same on every machine."""
+"""Word n-grams of a text as 64-bit hashes that are the same on every machine.
+
+In scripts that put no spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer), each
+character counts as a word.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
 
-_WORD = re.compile(r"\w+")
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff" + (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
+_WORD = re.compile(rf"(?=\w)[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from data_construction.contamination import BenchmarkIndex, benchmark_index
+from data_construction.ngrams import words
 from wrpo.errors import DataError, MissingInputError
 from wrpo.recipe.prompt_sections import Decontaminate
 
@@ -28,6 +29,16 @@ def test_a_short_question_overlaps_only_with_an_equal_prompt() -> None:
     assert index.overlap("name a colour") is not None
     assert index.overlap("Name a colour and a shape, then say why you like them.") is None
     assert index.overlap("!") is None
+
+
+def test_in_chinese_each_character_is_a_word() -> None:
+    index = BenchmarkIndex(6)
+    index.add("quiz", "请问中国的首都是哪里?")
+    overlap = index.overlap("我想知道,中国的首都是哪一座城市。GPT4 说")
+    assert overlap and overlap.shared == "中 国 的 首 都 是"
+    assert index.overlap("法国的首都是哪里") is not None
+    assert index.overlap("中国的城市在哪里") is None
+    assert words("第3章 GPT4とABC") == ["第", "3", "章", "gpt4", "と", "abc"]
 
 
 def test_benchmarks_are_read_as_text_or_messages(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ class NearDuplicates(Section):
     threshold: float = Field(
         0.8, ge=0.5, le=1.0, description="Jaccard similarity of n-gram sets from which one is left."
     )
-    ngram: int = Field(5, ge=1, description="Words per n-gram.")
+    ngram: int = Field(
+        5, ge=1, description="Words per n-gram; in scripts without spaces, characters."
+    )
 
 
 class Benchmark(Dataset):
@@ -44,7 +46,10 @@ class Decontaminate(Section):
 
     benchmarks: dict[str, Benchmark] = Field(min_length=1, description="By name.")
     ngram: int = Field(
-        13, ge=1, description="Words per n-gram; shorter questions must be equal to the prompt."
+        13,
+        ge=1,
+        description="Words per n-gram; in scripts without spaces, characters. Shorter questions must "
+        "be equal to the prompt.",
     )
 
 
