@@ -14,11 +14,11 @@ from typing import Any
 from data_construction.dropped import check_dropped
 from data_construction.messages import conversation, dataset_prompt
 from data_construction.records import UnusableRow, numbered_records
+from data_construction.sampling_folder import sampling_folder
 from data_construction.shard import Shard
 from wrpo.ids import prompt_id
 from wrpo.recipe import Recipe
 from wrpo.recipe.prompt_sections import PromptDataset, dataset_answers
-from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 from wrpo.tables import PROMPTS, RESPONSES, Row, dropped_row, read_rows
 
@@ -29,15 +29,22 @@ GIVEN = "given"
 
 
 class GivenAnswers:
-    """The sampling stage of such a source."""
+    """The sampling stage of such a source.
 
-    def __init__(self, recipe: Recipe, source: str) -> None:
+    Args:
+        recipe: the recipe.
+        source: name of the source.
+        limit: only so many prompts, in a folder of their own.
+    """
+
+    def __init__(self, recipe: Recipe, source: str, *, limit: int | None = None) -> None:
         self.recipe = recipe
         self.source = source
         self.datasets = dataset_answers(recipe.prompts)[source]
         self.pipeline = Pipeline(recipe)
         self.stage = f"sample/{source}"
-        self.folder = StageFolder(self.pipeline.folder(self.stage), self.pipeline.key(self.stage))
+        self.limit = limit
+        self.folder = sampling_folder(self.pipeline, source, limit)
 
     def run(self, shard: Shard) -> None:
         """Writes the missing parts of this shard.
@@ -47,7 +54,7 @@ class GivenAnswers:
             DataError: too many rows hold no answer.
         """
         answers, dropped = self.answers()
-        prompts, size = sorted(answers), self.recipe.sample.chunk_prompts
+        prompts, size = sorted(answers)[: self.limit], self.recipe.sample.chunk_prompts
         chunks = [prompts[at : at + size] for at in range(0, len(prompts), size)]
         if self.folder.open(parts=len(chunks)):
             logger.info("%s: complete, nothing to do (%s)", self.stage, self.folder.path)
@@ -68,11 +75,8 @@ class GivenAnswers:
 
     def answers(self) -> tuple[dict[str, list[Row]], list[Row]]:
         """Rows of the table by prompt, for the prompts of the run, and what was dropped."""
-        kept = {
-            row["prompt_id"]
-            for row in read_rows(self.pipeline.finished("prompts"), PROMPTS)
-            if row["origin"] in self.datasets
-        }
+        # Of any origin: an earlier dataset may have had the same prompt.
+        kept = {row["prompt_id"] for row in read_rows(self.pipeline.finished("prompts"), PROMPTS)}
         found: dict[str, list[Row]] = {}
         dropped: list[Row] = []
         for dataset in self.datasets.values():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from data_construction.dropped import answers_lost
 from data_construction.measured_speed import MeasuredSpeed
 from data_construction.prompt_parts import PromptParts
+from data_construction.sampling_folder import sampling_folder
 from wrpo.errors import TemplateError
 from wrpo.ids import response_seed
 from wrpo.recipe import TARGET, Recipe
@@ -93,18 +94,10 @@ class PartSampler:
         self.engine_settings = resolved_engine(recipe, source)
         self.by_domain = sampling_by_domain(recipe, source)
         self.stage = f"sample/{source}"
-        self.folder = folder or self._folder()
+        self.folder = folder or sampling_folder(self.pipeline, source, limit)
         self._open: dict[int, _OpenPart] = {}
         self._fresh = (0, 0)
         self._speed = MeasuredSpeed(recipe, source, self.engine_settings)
-
-    def _folder(self) -> StageFolder:
-        path = self.pipeline.folder(self.stage)
-        key = self.pipeline.key(self.stage)
-        if self.limit is not None:
-            path = path.with_name(f"{path.name}.limit-{self.limit}")
-            key = {**key, "limit": self.limit}
-        return StageFolder(path, key)
 
     @cached_property
     def prompts(self) -> PromptParts:

@@ -139,7 +139,7 @@ def main() -> None:
     if args.dry_run:
         sources = answering_sources(recipe) if args.source == "all" else [args.source]
         texts = [
-            GivenAnswers(recipe, source).dry_run()
+            GivenAnswers(recipe, source, limit=args.limit).dry_run()
             if source in given
             else dry_run(PartSampler(recipe, source, limit=args.limit))
             for source in sources
@@ -147,7 +147,7 @@ def main() -> None:
         sys.stdout.write("\n\n".join(texts) + "\n")
         return
     if args.source in given:
-        GivenAnswers(recipe, args.source).run(args.shard)
+        GivenAnswers(recipe, args.source, limit=args.limit).run(args.shard)
         return
     sampler = PartSampler(recipe, args.source, limit=args.limit)
     sample(sampler, args.shard)

@@ -65,6 +65,29 @@ def test_rows_with_one_prompt_are_several_answers_to_it(recipe_with_answers) -> 
     assert reasons[0] == "an answer is empty" and 'no column "solution"' in reasons[1]
 
 
+def test_a_prompt_that_an_earlier_dataset_has_too_keeps_its_answers(recipe_with_answers) -> None:
+    recipe = recipe_with_answers()
+    given = recipe.prompts.datasets["given"]
+    twin = given.model_copy(update={"answers": None, "limit": 2})
+    both = recipe.prompts.model_copy(update={"datasets": {"twin": twin, "given": given}})
+    recipe = recipe.model_copy(update={"run": "twins", "prompts": both})
+    make_prompts(recipe)
+    prompts = read_rows(Pipeline(recipe).finished("prompts"))
+    early = {row["prompt_id"] for row in prompts if row["origin"] == "twin"}
+    answers, _ = GivenAnswers(recipe, "teacher").answers()
+    assert len(early) == 2 and early <= answers.keys() and len(answers) == 10
+
+
+def test_with_a_limit_the_first_prompts_go_to_a_folder_of_their_own(recipe_with_answers) -> None:
+    recipe = recipe_with_answers()
+    for limit in (3, None):
+        GivenAnswers(recipe, "teacher", limit=limit).run(Shard(1, 1))
+    whole = Pipeline(recipe).finished("sample/teacher")
+    few = read_rows(whole.with_name("teacher.limit-3"))
+    assert len({row["prompt_id"] for row in few}) == 3
+    assert few == read_rows(whole)[: len(few)]
+
+
 def test_shards_and_a_second_start_make_the_same_parts(recipe_with_answers, tmp_path) -> None:
     whole, halves = (recipe_with_answers(run=name) for name in ("whole", "halves"))
     GivenAnswers(whole, "teacher").run(Shard(1, 1))
