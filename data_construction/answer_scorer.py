@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -141,8 +142,9 @@ class AnswerScorer:
     def _compare_and_load_vllm(self, chunks: Sequence[list[Row]]) -> None:
         from data_construction.engines.vllm_logprobs import VLLMLogProbs
 
-        examples = [self._prepare(row) for row in chunks[0]]
-        answers = self._places(examples)[: self.stage.settings.check_answers]
+        examples, answers = self._first_answers(chunks)
+        if not answers:
+            return
         expected = self._by_training_pass(examples, answers)
         self._pass = None  # vLLM wants the memory
         recipe = self.stage.recipe
@@ -155,8 +157,17 @@ class AnswerScorer:
         found = self._by_vllm(examples[: max(place for place, _ in answers) + 1])
         self._check({place: found[place] for place in answers}, expected)
 
+    def _first_answers(self, chunks: Sequence[list[Row]]) -> tuple[list[Row], list[Place]]:
+        """The first chunk that has answers at all, and the first of these; else nothing."""
+        for rows in chunks:
+            examples = [self._prepare(row) for row in rows]
+            if answers := self._places(examples):
+                return examples, answers[: self.stage.settings.check_answers]
+        return [], []
+
     def _check(self, found: dict[Place, Known], expected: dict[Place, Known]) -> None:
         gaps = [abs(known.logp - expected[place].logp) for place, known in found.items()]
+        gaps = [math.inf if math.isnan(gap) else gap for gap in gaps]  # max may overlook a NaN
         tolerance, method = self.stage.settings.tolerance, self.stage.settings.method
         logger.info(
             "%s: %s differs from the training pass by at most %.2g nats on %d answers",

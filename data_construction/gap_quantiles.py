@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from fractions import Fraction
 
 from data_construction.select import Window
 
@@ -19,7 +20,8 @@ def quantile_window(gaps: Iterable[float], low: float, high: float) -> Window:
     """
     ordered = sorted(gaps)
     last = len(ordered) - 1
-    first, final = math.ceil(low * last), math.floor(high * last)
+    # Shares as they are written: 0.1 * 30 is above 3 in float64, which would be another rank.
+    first, final = math.ceil(Fraction(str(low)) * last), math.floor(Fraction(str(high)) * last)
     if not 0 <= first <= final:
         return Window(math.inf, -math.inf)
     return Window(ordered[first], ordered[final])

@@ -21,6 +21,13 @@ def test_the_window_lies_between_observed_gaps_in_any_order() -> None:
     assert quantile_window(reversed(gaps), 0, 1) == Window(1.0, 5.0)
 
 
+def test_shares_are_those_that_are_written() -> None:
+    gaps = [float(n) for n in range(31)]
+    assert quantile_window(gaps, 0.1, 0.7) == Window(3.0, 21.0)  # in float64 30 * 0.1 > 3
+    gaps = [float(n) for n in range(101)]
+    assert quantile_window(gaps, 0.07, 0.29) == Window(7.0, 29.0)  # and 100 * 0.29 < 29
+
+
 def test_nothing_to_choose_from_is_an_empty_window() -> None:
     assert quantile_window([], 0, 1) == Window(math.inf, -math.inf)
     assert quantile_window([1.0, 2.0], 0.3, 0.6) == Window(math.inf, -math.inf)

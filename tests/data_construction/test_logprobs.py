@@ -1,5 +1,6 @@
 """Log-probs of training answers: the training pass, vLLM and sampling say the same."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -179,10 +180,13 @@ def test_log_probs_of_sampling_serve_where_the_tokens_are_the_same(ready) -> Non
         assert close(row["logp"], expected[row["answer_id"]][0] + error)
 
 
-def test_log_probs_of_sampling_that_differ_too_much_are_refused(ready) -> None:
+@pytest.mark.parametrize(("error", "shown"), [(0.25, "0.25"), (math.nan, "inf")])
+def test_log_probs_of_sampling_that_differ_too_much_are_refused(
+    error: float, shown: str, ready
+) -> None:
     recipe = ready(logprobs={"method": "sampled", "tolerance": 0.2})
-    write_samples(recipe, 0.25)
-    with pytest.raises(ModelError, match=r"0\.25 nats .*tolerance=0\.2"):
+    write_samples(recipe, error)
+    with pytest.raises(ModelError, match=rf"{shown} nats .*tolerance=0\.2"):
         LogProbStage(recipe, "sft", "triples").run()
 
 
