@@ -73,12 +73,18 @@ def _rows(folder: Path, *, dropped: bool) -> Iterator[Row]:
         yield from read_parquet(file)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of rows")
+    return int(text)
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="a stage folder of a run")
-    parser.add_argument("--rows", type=int, default=3)
+    parser.add_argument("--rows", type=_count, default=3)
     parser.add_argument("--where", action="append", default=[], metavar="KEY=TEXT")
     parser.add_argument("--dropped", action="store_true")
     return parser
