@@ -48,8 +48,8 @@ class Decontaminate(Section):
     ngram: int = Field(
         13,
         ge=1,
-        description="Words per n-gram; in scripts without spaces, characters. Shorter questions must "
-        "be equal to the prompt.",
+        description="Words per n-gram; in scripts without spaces, characters. Shorter questions "
+        "must be equal to the prompt.",
     )
 
 
