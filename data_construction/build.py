@@ -19,7 +19,7 @@ from data_construction.select import Answer, Rejection
 from data_construction.table_rules import TableRules
 from data_construction.truncated import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import DataError, MissingInputError
+from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.recipe import TARGET, Recipe
 from wrpo.sampling import answering_sources
 from wrpo.stage_folder import StageFolder
@@ -156,7 +156,7 @@ def main() -> None:
         _ready_tables(recipe)
         return
     if f"build/{args.table}" not in Pipeline(recipe).stages:
-        raise DataError(f"no arm of recipe {recipe.run} trains on {args.table} (wrpo.data)")
+        raise RecipeError(f"no arm of recipe {recipe.run} trains on {args.table} (wrpo.data)")
     build_table(recipe, args.table)
 
 
