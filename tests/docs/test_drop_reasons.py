@@ -10,7 +10,7 @@ MAKERS = {"dropped_row", "_dropped", "Rejection", "Refusal", "_match"}
 
 
 def reasons(tree: ast.AST) -> Iterator[str]:
-    """Texts of one lower-case word that are given to what makes a reason, or start a returned pair."""
+    """Lower-case words that are given to what makes a reason, or start a returned pair."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
