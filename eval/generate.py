@@ -17,7 +17,8 @@ from eval.models import ALL
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError, RecipeError
 from wrpo.recipe import Recipe
-from wrpo.recipe.judged_sections import ONLY_VLLM, stated_decoding
+from wrpo.recipe.judged_sections import ONLY_VLLM
+from wrpo.recipe.suite import judged_decoding
 from wrpo.stage_folder import StageFolder
 from wrpo.stages import Pipeline
 
@@ -69,12 +70,12 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
 
 
 def _check_decoding(recipe: Recipe, benchmark: str) -> None:
-    decoding = stated_decoding(benchmark, recipe.eval.judged[benchmark])
+    decoding = judged_decoding(recipe.eval, benchmark)
     lacking = [name for name in ONLY_VLLM if decoding.get(name)]
     if lacking and recipe.eval.backend != "vllm":
         raise RecipeError(
-            f"eval.judged.{benchmark}.decoding: {', '.join(lacking)} only exists with "
-            f"eval.backend=vllm, not {recipe.eval.backend}"
+            f"eval.judged.{benchmark}.decoding, or the suite's: {', '.join(lacking)} only exists "
+            f"with eval.backend=vllm, not {recipe.eval.backend}; take that backend, or set it to 0"
         )
 
 

@@ -110,7 +110,7 @@ def _batch(pipeline: Pipeline, benchmark: str, name: str) -> Batch:
     except ImportError as error:
         raise ModelError(f"{error}; install it: pip install 'wrpo[eval,server]'") from error
     answers = pipeline.finished(f"answers/{benchmark}/{name}")
-    return Batch(benchmark, pipeline.recipe.eval.judged[benchmark], name, answers)
+    return Batch(benchmark, pipeline.recipe.eval, name, answers)
 
 
 def _judge(recipe: Recipe, benchmark: str, cache: JudgementCache) -> Judge:

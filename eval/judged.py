@@ -17,6 +17,7 @@ from eval.papers import JudgedNumbers
 from eval.results import Sample, read_results, read_samples
 from eval.statistics import Estimate
 from wrpo.ids import digest
+from wrpo.recipe.judged_sections import OWN
 
 STAGE = "judge"
 _PER_QUESTION = {
@@ -62,6 +63,16 @@ class JudgedTable:
                 estimate = Estimate(value, low, high, metric["n"])
                 found.setdefault(name.partition(",")[0], {})[model] = estimate
         return found
+
+    def for_papers(self) -> JudgedNumbers:
+        """The same numbers, with what decides how far they compare with the papers'."""
+        first = next(iter(self.results.values()))
+        return JudgedNumbers(
+            self.judge_name,
+            self.metrics(),
+            own_prompt=first["judge_prompt"]["source"] == OWN,
+            decoding=first["tasks"][self.benchmark]["generation_kwargs"],
+        )
 
     def board(self) -> Board | None:
         """Scores per question that all models share; None where there is nothing to compare."""
@@ -123,7 +134,7 @@ def for_papers(tables: list[JudgedTable]) -> dict[str, JudgedNumbers]:
     for table in tables:
         found.setdefault(table.benchmark, []).append(table)
     return {
-        benchmark: JudgedNumbers(several[0].judge_name, several[0].metrics())
+        benchmark: several[0].for_papers()
         for benchmark, several in found.items()
         if len(several) == 1
     }

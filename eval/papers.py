@@ -11,9 +11,20 @@ import yaml
 
 from eval.statistics import Estimate
 from wrpo.recipe import Recipe
-from wrpo.recipe.suite import Entry, LMEvalBenchmark, load_suite, shipped_suites
+from wrpo.recipe.judged_sections import ONLY_VLLM
+from wrpo.recipe.suite import (
+    Entry,
+    JudgeBenchmark,
+    LMEvalBenchmark,
+    decoding_fields,
+    load_suite,
+    shipped_suites,
+)
 
 NUMBERS = Path(__file__).parent / "paper_numbers.yaml"
+_WORDS = {"exact": "Comparable.", "close": "Close.", "no": "Not comparable."}
+_OFF = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+_OFF |= dict.fromkeys(ONLY_VLLM, 0.0)
 _ALIASES = {"math500": "math"}
 """Benchmarks of our suites that are part of one of a paper's."""
 
@@ -59,10 +70,17 @@ class Paper:
 
 @dataclass(frozen=True)
 class JudgedNumbers:
-    """What a run's judge says: benchmark to metric to model; and who the judge is."""
+    """What a run's judge says of a benchmark: metric to model; and who the judge is.
+
+    Attributes:
+        own_prompt: whether the judge prompt is this toolkit's and not the published one.
+        decoding: how the answers were drawn, as `judged_decoding`.
+    """
 
     judge: str
     metrics: dict[str, dict[str, Estimate]]
+    own_prompt: bool
+    decoding: dict[str, Any]
 
 
 def papers(recipe: Recipe, scores: Scores, judged: dict[str, JudgedNumbers]) -> list[Paper]:
@@ -96,7 +114,8 @@ def _judged_row(
     numbers = judged.get(benchmark)
     if numbers is None or metric not in numbers.metrics:
         return None
-    return benchmark, numbers.metrics[metric], numbers.judge, _stated(benchmark, suite)
+    differs = _says_of_judged(load_suite(suite).judged()[benchmark], numbers)
+    return benchmark, numbers.metrics[metric], numbers.judge, differs
 
 
 def _lm_eval_row(benchmark: str, scores: Scores) -> _Own | None:
@@ -132,5 +151,20 @@ def _stated(benchmark: str, suite: str) -> str:
 
 
 def _says(entry: Entry) -> str:
-    words = {"exact": "Comparable.", "close": "Close.", "no": "Not comparable."}
-    return f"{words[entry.comparable]} {entry.why}"
+    return f"{_WORDS[entry.comparable]} {entry.why}"
+
+
+def _says_of_judged(entry: JudgeBenchmark, numbers: JudgedNumbers) -> str:
+    """What the suite says, then how this run went about it, which may make it not comparable."""
+    changes = _other_decoding(decoding_fields(entry), numbers.decoding)
+    level = "no" if numbers.own_prompt or changes else entry.comparable
+    prompt = "this toolkit's own" if numbers.own_prompt else "as published"
+    drawn = f"other than stated: {changes}" if changes else "as stated"
+    return f"{_WORDS[level]} {entry.why} In this run: judge prompt {prompt}; decoding {drawn}."
+
+
+def _other_decoding(stated: dict[str, Any], used: dict[str, Any]) -> str:
+    """The fields in which the run's decoding is not the suite's; empty where it is."""
+    here, there = ({**_OFF, **fields} for fields in (used, stated))
+    changed = [name for name in {**used, **stated} if here.get(name) != there.get(name)]
+    return ", ".join(f"{name} {here.get(name)} (not {there.get(name)})" for name in changed)

@@ -17,8 +17,8 @@ from wrpo.recipe.judged_sections import (
     Judged,
     asks_both_orders,
     default_prompt,
-    stated_decoding,
 )
+from wrpo.recipe.suite import judged_decoding
 from wrpo.sampling import sampling_model
 from wrpo.stage import Stage
 
@@ -59,7 +59,7 @@ def answer_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
         "benchmark": benchmark,
         "questions": _file_identity(judged.questions),
         "limit": judged.limit,
-        "decoding": stated_decoding(benchmark, judged),
+        "decoding": judged_decoding(recipe.eval, benchmark),
         **recipe.eval.model_dump(mode="json", include={"backend", "dtype", "max_length"}),
     }
 

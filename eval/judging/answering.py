@@ -20,7 +20,8 @@ from eval.models import EvalModel, engine_arguments
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.recipe import Recipe
-from wrpo.recipe.judged_sections import MT_BENCH_TEMPERATURES, ONLY_VLLM, stated_decoding
+from wrpo.recipe.judged_sections import MT_BENCH_TEMPERATURES, ONLY_VLLM
+from wrpo.recipe.suite import judged_decoding
 from wrpo.stage_folder import StageFolder
 from wrpo.tables import Row
 
@@ -58,7 +59,7 @@ def answer_parts(
         ModelError: the model cannot be loaded.
         TemplateError: the chat template refuses a question.
     """
-    decoding = stated_decoding(benchmark, recipe.eval.judged[benchmark])
+    decoding = judged_decoding(recipe.eval, benchmark)
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("lm_eval").setLevel(logging.WARNING)
     with _loaded(recipe, model) as lm:

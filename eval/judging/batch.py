@@ -23,7 +23,9 @@ from eval.results import SAMPLES
 from wrpo.errors import DataError
 from wrpo.ids import digest
 from wrpo.judging import Judge, JudgeRequest
-from wrpo.recipe.judged_sections import Judged, asks_both_orders, stated_decoding
+from wrpo.recipe.judged_sections import Judged, asks_both_orders
+from wrpo.recipe.schema import Eval
+from wrpo.recipe.suite import judged_decoding
 from wrpo.tables import Row, read_rows
 
 __all__ = ["SAMPLES", "Batch"]
@@ -36,6 +38,7 @@ class Batch:
 
     Args:
         name: the benchmark.
+        settings: the `eval:` section of the recipe.
         model: the model's name in the run.
         answers: finished folder of its answers.
 
@@ -45,9 +48,10 @@ class Batch:
         RecipeError: the judge prompt is not usable.
     """
 
-    def __init__(self, name: str, judged: Judged, model: str, answers: Path) -> None:
+    def __init__(self, name: str, settings: Eval, model: str, answers: Path) -> None:
+        judged = settings.judged[name]
         self.name = name
-        self._judged = judged
+        self._decoding = judged_decoding(settings, name)
         self._model = model
         self._rows = sorted(read_rows(answers), key=lambda row: row["number"])
         self._questions = _matching(load_questions(name, judged), self._rows, answers)
@@ -98,7 +102,7 @@ class Batch:
                     "metrics": {f"{k},none": _metric(m) for k, m in summary.metrics.items()},
                     "main_metric": self._benchmark.metric,
                     "documents": digest([list(q.turns) for q in self._questions]),
-                    "generation_kwargs": stated_decoding(self.name, self._judged),
+                    "generation_kwargs": self._decoding,
                 }
             },
             "groups": {},
@@ -118,7 +122,7 @@ class Batch:
 
     def _truncated(self) -> int:
         """Answers that are as long as they may be."""
-        limit = stated_decoding(self.name, self._judged)["max_tokens"]
+        limit = self._decoding["max_tokens"]
         return sum(tokens >= limit for row in self._rows for tokens in row["tokens"])
 
     def _sample(self, record: Record) -> Row:

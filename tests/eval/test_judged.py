@@ -42,7 +42,12 @@ def add_judgements(
         "n": QUESTIONS,
         "higher_is_better": True,
     }
-    task = {"n": QUESTIONS, "metrics": {"score,none": metric}, "main_metric": "score"}
+    task = {
+        "n": QUESTIONS,
+        "metrics": {"score,none": metric},
+        "main_metric": "score",
+        "generation_kwargs": {"temperature": None, "max_tokens": 4096},
+    }
     results = {
         "tasks": {BENCHMARK: task},
         "judge": judge or JUDGE,

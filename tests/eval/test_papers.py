@@ -62,7 +62,7 @@ def test_our_numbers_stand_in_columns_of_their_own_in_percent(fusechat: Recipe) 
     blocks = section(fusechat, papers(fusechat, scores, {}))
     (table,) = [block for block in blocks if isinstance(block, Table)]
     row = next(row for row in table.rows if row[0] == "GSM8K")
-    assert table.header[1:3] == ["this run: WRPO", "paper: Target before"]
+    assert table.header[1:3] == ["this run: fused model (DPO)", "paper: Target before"]
     assert row[1:5] == ["86.1 [84.1, 88.1]", "85.9", "87.0", "88.0"]
     assert row[5].startswith("`gsm8k_boxed`. Close.")
     other = next(row for row in table.rows if row[0] == "MATH")
@@ -80,9 +80,35 @@ def test_a_smaller_task_for_the_same_benchmark_is_said_to_be_not_comparable(
 
 
 def test_judged_numbers_name_our_judge_beside_the_papers(fusechat: Recipe) -> None:
-    judged = {"mt_bench": JudgedNumbers("judge-70b", {"score": {"wrpo": estimate(8.25)}})}
+    numbers = JudgedNumbers(
+        "judge-70b",
+        {"score": {"wrpo": estimate(8.25)}},
+        own_prompt=True,
+        decoding={"temperature": None, "max_tokens": 4096},
+    )
+    judged = {"mt_bench": numbers}
     text = markdown(section(fusechat, papers(fusechat, {}, judged)))
     line = next(line for line in text.splitlines() if line.startswith("| MT-Bench |"))
     assert "| 8.2 [8.2, 8.3] | 8.4 | 8.5 | 9.0 |" in line
     assert "Our judge: judge-70b." in line
+    assert "Not comparable." in line
+    assert "In this run: judge prompt this toolkit's own; decoding as stated." in line
     assert "gpt-4-0125-preview" in text
+
+
+def test_decoding_that_differs_from_the_suite_makes_a_number_not_comparable(
+    fusechat: Recipe,
+) -> None:
+    def differs(**decoding: float) -> str:
+        metrics = {"length_controlled_winrate": {"wrpo": estimate(50.0)}}
+        drawn = {"max_tokens": 4096, **decoding}
+        numbers = JudgedNumbers("j", metrics, own_prompt=False, decoding=drawn)
+        (found,) = papers(fusechat, {}, {"alpaca_eval_2": numbers})
+        return found.rows[0].differs
+
+    penalties = {"presence_penalty": 0.1, "frequency_penalty": 0.1}
+    same = differs(temperature=0.6, top_p=0.9, **penalties)
+    assert same.startswith("Close.") and same.endswith("as published; decoding as stated.")
+    other = differs(temperature=0.9, top_p=0.9)
+    assert other.startswith("Not comparable.")
+    assert "temperature 0.9 (not 0.6), presence_penalty 0.0 (not 0.1)" in other

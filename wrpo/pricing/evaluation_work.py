@@ -13,9 +13,9 @@ from wrpo.pricing.sampling_work import RAISE_TENSOR_PARALLEL, generate
 from wrpo.pricing.short import short
 from wrpo.pricing.work import Rows, Work
 from wrpo.recipe import TARGET
-from wrpo.recipe.judged_sections import asks_both_orders, stated_decoding
+from wrpo.recipe.judged_sections import asks_both_orders
 from wrpo.recipe.sampling_sections import Engine
-from wrpo.recipe.suite import evaluated_tasks
+from wrpo.recipe.suite import evaluated_tasks, judged_decoding
 from wrpo.sampling import resolved_engine
 
 _HF_ADVICE = "eval.backend=vllm uses the GPUs of the model's engine.tensor_parallel_size"
@@ -54,7 +54,7 @@ def benchmark_work(facts: Facts, model: str) -> Work:
 def judged_answers_work(facts: Facts, benchmark: str, model: str) -> Work:
     """Answers of one model to a judged benchmark."""
     judged, expected = facts.recipe.eval.judged[benchmark], facts.table.lengths
-    most = int(stated_decoding(benchmark, judged)["max_tokens"])
+    most = int(judged_decoding(facts.recipe.eval, benchmark)["max_tokens"])
     count = judged_questions(benchmark, judged) * TURNS.get(benchmark, 1)
     answer = min(expected.answer_tokens, most)
     rows = Rows(count, expected.prompt_tokens)

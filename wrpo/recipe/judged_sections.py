@@ -14,7 +14,7 @@ ONLY_VLLM = ("presence_penalty", "frequency_penalty")
 
 
 class Decoding(Section):
-    """How answers to a benchmark are drawn; what is unset is as the benchmark states it."""
+    """How answers are drawn; unset: as the recipe's suite states it, else as suite wrpo does."""
 
     temperature: float | None = Field(
         None, ge=0.0, description="0 is greedy; mt_bench has one per category unless this is set."
@@ -60,7 +60,7 @@ class Judged(Section):
         description="alpaca_eval_2: weigh verdicts by the log-probs of the two labels; false for "
         "judges that give none.",
     )
-    decoding: Decoding = Field(default_factory=Decoding, description="What differs from stated.")
+    decoding: Decoding = Field(default_factory=Decoding, description="What differs from the suite.")
     limit: int | None = Field(None, ge=1, description="Only the first questions.")
 
 
@@ -69,8 +69,8 @@ STATED: dict[str, dict[str, Any]] = {
     "arena_hard": {"temperature": 0.0, "max_tokens": 4096},
     "mt_bench": {"temperature": None, "max_tokens": 4096},
 }
-"""Decoding per benchmark as in SimPO's configurations, whose baselines WRPO's table shares; None:
-a temperature per category (FastChat)."""
+"""Decoding per benchmark where no suite states it, as in SimPO's configurations, whose baselines
+WRPO's table shares; None: a temperature per category (FastChat)."""
 
 MT_BENCH_TEMPERATURES = {
     "writing": 0.7,
@@ -83,11 +83,6 @@ MT_BENCH_TEMPERATURES = {
     "humanities": 0.1,
 }
 """FastChat, llm_judge/common.py."""
-
-
-def stated_decoding(name: str, judged: Judged) -> dict[str, Any]:
-    """Every decoding field of a benchmark: what it states, with the recipe's own changes."""
-    return {**STATED[name], **judged.decoding.model_dump(exclude_none=True)}
 
 
 def default_prompt(name: str, judged: Judged) -> str:

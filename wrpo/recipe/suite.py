@@ -1,8 +1,8 @@
 """Suites of benchmarks: versioned YAML files in eval/suites/, or of the user's own.
 
 A suite states what a number means: harness, task, shots, decoding, metric, judge, and how far it
-is comparable with the papers. It sets nothing. lm-eval's task files decide how a benchmark runs,
-and an evaluation refuses where they say something else than the suite.
+is comparable with the papers. lm-eval's task files decide how a benchmark runs, and an evaluation
+refuses where they say something else than the suite; judged benchmarks are decoded as it states.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.local_paths import is_file
+from wrpo.recipe.judged_sections import STATED
 from wrpo.recipe.schema import Eval
 from wrpo.recipe.section import Section
 from wrpo.recipe.yaml_source import Located, read_yaml
@@ -153,6 +154,25 @@ def evaluated_tasks(settings: Eval) -> list[str]:
     """lm-eval's tasks and groups of a recipe: those of its suites, then `eval.tasks`."""
     names = [b.task for suite in suites_of(settings) for b in suite.lm_eval().values()]
     return list(dict.fromkeys([*names, *settings.tasks]))
+
+
+def judged_decoding(settings: Eval, benchmark: str) -> dict[str, Any]:
+    """Every decoding field of a judged benchmark, with the recipe's own changes.
+
+    What it states is said by the first suite of the recipe that has the benchmark, else by STATED.
+    A temperature that is a text, `by category`, is None.
+    """
+    entries = [suite.judged().get(benchmark) for suite in suites_of(settings)]
+    entry = next((found for found in entries if found is not None), None)
+    stated = STATED[benchmark] if entry is None else decoding_fields(entry)
+    own = settings.judged[benchmark].decoding.model_dump(exclude_none=True)
+    return {**stated, **own}
+
+
+def decoding_fields(entry: JudgeBenchmark) -> dict[str, Any]:
+    """What an entry states, with a temperature by category as None."""
+    temperature = entry.decoding.get("temperature")
+    return {**entry.decoding, "temperature": None if isinstance(temperature, str) else temperature}
 
 
 def suite_identity(settings: Eval) -> dict[str, str]:

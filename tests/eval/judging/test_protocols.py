@@ -24,8 +24,9 @@ from tests.eval.judging.benchmark_files import (
 )
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.judging import Verdict
-from wrpo.recipe.judged_sections import STATED, Judged, stated_decoding
-from wrpo.recipe.suite import load_suite
+from wrpo.recipe.judged_sections import STATED, Judged
+from wrpo.recipe.schema import Eval
+from wrpo.recipe.suite import decoding_fields, judged_decoding, load_suite
 
 
 def judged(**fields: object) -> Judged:
@@ -309,7 +310,14 @@ def test_the_suite_of_wrpo_states_what_the_benchmarks_do() -> None:
     metrics = {"alpaca_eval_2": AlpacaEval, "arena_hard": ArenaHard, "mt_bench": MTBench}
     for name, entry in entries.items():
         assert entry.metric == metrics[name].metric
-        decoding = stated_decoding(name, judged())
-        assert entry.decoding["max_tokens"] == decoding["max_tokens"]
-        if name != "mt_bench":
-            assert entry.decoding == decoding
+        assert decoding_fields(entry) == STATED[name]
+
+
+def test_answers_are_drawn_as_the_recipes_suite_states_unless_the_recipe_changes_it() -> None:
+    own = {"judge": "j", "decoding": {"top_p": 0.5}}
+    settings = Eval(suite=["quick", "fusechat3", "wrpo"], judged={"alpaca_eval_2": own})
+    penalties = {"presence_penalty": 0.1, "frequency_penalty": 0.1}
+    stated = {"temperature": 0.6, "max_tokens": 4096, **penalties}
+    assert judged_decoding(settings, "alpaca_eval_2") == {**stated, "top_p": 0.5}
+    unnamed = settings.model_copy(update={"suite": None})
+    assert judged_decoding(unnamed, "alpaca_eval_2")["temperature"] == 0.9
