@@ -73,13 +73,13 @@ class Board:
 
 
 def boards(evidence: Evidence) -> list[Board]:
-    """One board per task of the recipe, in its order.
+    """One board per task of the recipe, in its order; none where lm-eval evaluated nothing.
 
     Raises:
         DataError: the models share no prompt of a task.
     """
-    first = next(iter(evidence.results.values()))
-    members: dict[str, list[str]] = first["members"]
+    results = list(evidence.results.values())
+    members: dict[str, list[str]] = results[0]["members"] if results else {}
     return [_board(evidence, task, leaves) for task, leaves in members.items()]
 
 

@@ -1,4 +1,4 @@
-"""The comparisons that a fusion run is made for: WRPO against everything it should beat."""
+"""The comparisons that a fusion run is made for: its model against everything it should beat."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from eval.board import Board
+from eval.names import FUSED, KINDS, fused_in_words, objective, other_in_words
 from eval.statistics import SIGNIFICANCE, Estimate, holm, wins
-from wrpo.recipe import TARGET, Recipe, preference
-
-FUSED = "wrpo"
-KINDS = {"dpo": "DPO", "cgpo": "CGPO", "sft": "more SFT", "wrpo": "the WRPO variant"}
-"""Objectives of other arms in words, in the order in which the report compares them."""
+from wrpo.recipe import TARGET, Recipe
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """WRPO minus another model on one metric.
+    """The fused model minus another on one metric.
 
     Attributes:
-        label: the other model in words.
+        fused, label: the fused and the other model in words.
         direction: 1 where more is better, else -1.
         holm_p: p-value adjusted for all comparisons on this metric.
     """
 
     task: str
     metric: str
+    fused: str
     other: str
     label: str
     estimate: Estimate
@@ -35,7 +33,7 @@ class Comparison:
 
     @property
     def outcome(self) -> int:
-        """1: WRPO is better, -1: worse, 0: no difference shown.
+        """1: the fused model is better, -1: worse, 0: no difference shown.
 
         A difference is shown when the interval leaves out 0 and Holm's p is below 0.05.
         """
@@ -56,23 +54,24 @@ def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
         best = board.best(sources, metric)
         named[best] = f"the best single source ({best})"
     order = list(KINDS)
-    arms = sorted(recipe.arms, key=lambda arm: order.index(_objective(recipe, arm)))
+    arms = sorted(recipe.arms, key=lambda arm: order.index(objective(recipe, arm)))
     for name in [*arms, "sft", TARGET]:
         if name in board.models:
-            named[name] = _in_words(recipe, name)
+            named[name] = other_in_words(recipe, name)
     return named
 
 
 def compare(recipe: Recipe, board: Board, metric: str) -> list[Comparison]:
-    """All comparisons on one metric; empty when WRPO is not evaluated."""
+    """All comparisons on one metric; empty when the fused model is not evaluated."""
     if FUSED not in board.models:
         return []
     named = opponents(recipe, board, metric)
     if not named:
         return []
+    fused = fused_in_words(recipe)
     estimates = board.against(FUSED, list(named), metric)
     found = [
-        Comparison(board.task, metric, name, label, estimate, board.direction(metric))
+        Comparison(board.task, metric, fused, name, label, estimate, board.direction(metric))
         for (name, label), estimate in zip(named.items(), estimates, strict=True)
     ]
     return with_holm(found)
@@ -99,13 +98,3 @@ def with_holm(comparisons: list[Comparison]) -> list[Comparison]:
     """The same comparisons with p-values adjusted for their number."""
     adjusted = holm([comparison.estimate.p for comparison in comparisons])
     return [replace(c, holm_p=p) for c, p in zip(comparisons, adjusted, strict=True)]
-
-
-def _objective(recipe: Recipe, arm: str) -> str:
-    return preference(recipe, arm).objective
-
-
-def _in_words(recipe: Recipe, name: str) -> str:
-    if name not in recipe.arms:
-        return {"sft": "SFT alone", TARGET: "the target before"}[name]
-    return f"{KINDS[_objective(recipe, name)]} ({name})"

@@ -10,10 +10,13 @@ from typing import Any
 
 from eval.results import Sample, read_results, read_samples
 from wrpo.errors import DataError, MissingInputError, RecipeError
-from wrpo.recipe import Recipe, load_recipe, preference
+from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline, model_names
+
+EVALUATIONS = ("eval", "judge")
+"""Kinds of stages that a report is about."""
 
 LOG_HISTORY = "log_history.json"
 RECIPE = "recipe.yaml"
@@ -52,25 +55,31 @@ class Evidence:
                 yield name, manifest
 
     def missing(self) -> dict[str, str]:
-        """Models without a usable evaluation: state and the command that makes it."""
-        return {
-            name: f"{self.states[f'eval/{name}']}: {self.pipeline.shell_command(f'eval/{name}')}"
-            for name in model_names(self.recipe)
-            if name not in self.samples
-        }
+        """What the recipe evaluates and this run has not: state and the command that makes it.
+
+        By the name of the model; judged benchmarks as `BENCHMARK: MODEL`.
+        """
+        found = {}
+        for name, state in self.states.items():
+            kind, _, rest = name.partition("/")
+            if kind in EVALUATIONS and name not in self.folders:
+                what = rest.replace("/", ": ", 1)
+                found[what] = f"{state}: {self.pipeline.shell_command(name)}"
+        return found
 
 
 def read_run(recipe: Recipe) -> Evidence:
     """The evidence of a run whose stages have the keys that the recipe says.
 
     Raises:
-        RecipeError: the recipe has no tasks.
+        RecipeError: the recipe has no benchmarks.
         MissingInputError: nothing is evaluated yet.
         DataError: a file is damaged.
     """
-    if not evaluated_tasks(recipe.eval):
+    if not evaluated_tasks(recipe.eval) and not recipe.eval.judged:
         raise RecipeError(
-            "eval.suite and eval.tasks are empty: a report needs evaluations; name a suite"
+            "eval.suite, eval.tasks and eval.judged are empty: a report needs evaluations; name a "
+            "suite"
         )
     pipeline = Pipeline(recipe)
     states = {name: str(pipeline.state(name)) for name in pipeline.stages}
@@ -108,25 +117,16 @@ def read_run_folder(folder: Path) -> Evidence:
     return _with_files(Evidence(recipe, pipeline, folders, states))
 
 
-def display_name(recipe: Recipe, name: str) -> str:
-    """A model's name as the report writes it."""
-    if name in recipe.arms:
-        return f"{name} ({preference(recipe, name).objective.upper()})"
-    if name in recipe.sources:
-        return f"source {name}"
-    return {"target": "target before", "sft": "SFT", "wrpo": "WRPO"}.get(name, name)
-
-
 def _with_files(evidence: Evidence) -> Evidence:
     for name in model_names(evidence.recipe):
         folder = evidence.folders.get(f"eval/{name}")
         if folder is not None:
             evidence.results[name] = read_results(folder)
             evidence.samples[name] = read_samples(folder)
-    if not evidence.samples:
+    if not any(name.partition("/")[0] in EVALUATIONS for name in evidence.folders):
         commands = "\n".join(f"  {line}" for line in evidence.missing().values())
         raise MissingInputError(
-            f"run {evidence.recipe.run}: nothing is evaluated yet; for each model:\n{commands}"
+            f"run {evidence.recipe.run}: nothing is evaluated yet; what is missing:\n{commands}"
         )
     for name in ["sft", "wrpo", *evidence.recipe.arms]:
         folder = evidence.folders.get(name)

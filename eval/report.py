@@ -1,13 +1,13 @@
 """Writes the report of a run: verdict in words, scores, curves, data, answers, provenance.
 
-Reads   runs/RUN: every finished stage; the evaluations of eval.run are what it needs at least.
+Reads   runs/RUN: every finished stage; one evaluation, by lm-eval or a judge, is what it needs.
 Writes  runs/RUN/report: report.html (one file, no network), report.md, report.json (all numbers).
 Run     python -m eval.report --recipe RECIPE [key=value ...]
         python -m eval.report --runs runs/demo-seed-1 runs/demo-seed-2 ... --out DIR
 Resume  nothing to resume; each call writes the report anew.
 
 The second form puts runs of one recipe with different seeds together: mean and spread over seeds,
-and WRPO against each other model with an interval over seeds.
+and the fused model against each other with an interval over seeds.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from eval.sections import answers, data, judged, papers, provenance, scores, tra
 from eval.statistics import Estimate
 from wrpo.cli import run_main, stage_parser
 from wrpo.errors import RecipeError
-from wrpo.recipe import Recipe, load_recipe
+from wrpo.recipe import Preference, Recipe, load_recipe
+from wrpo.sampling import answering_sources
 from wrpo.stage_folder import StageFolder, read_manifest
+from wrpo.stages import model_names, remember_command_line
 
 STAGE = "report"
 
@@ -49,6 +51,7 @@ def main() -> None:
     if args.runs is None:
         if args.out is not None:
             raise RecipeError("--out goes with --runs; the report of one run goes into its folder")
+        remember_command_line(str(args.recipe), args.overrides)
         report_run(load_recipe(args.recipe, args.overrides))
         return
     if args.out is None or args.overrides:
@@ -64,7 +67,7 @@ def report_run(recipe: Recipe) -> Path:
     """Writes the report of one run and returns its folder.
 
     Raises:
-        RecipeError: the recipe has no tasks.
+        RecipeError: the recipe has no benchmarks.
         MissingInputError: nothing is evaluated yet.
     """
     evidence = read_run(recipe)
@@ -76,7 +79,7 @@ def report_run(recipe: Recipe) -> Path:
         numbers, blocks = build_report(evidence)
         write_report(folder.path, f"Run {recipe.run}", numbers, blocks)
         if not evidence.missing():
-            folder.finish(models=len(evidence.models))
+            folder.finish(models=len(model_names(recipe)))
     return folder.path
 
 
@@ -190,11 +193,22 @@ def _task_numbers(board: Board) -> dict[str, Any]:
 
 
 def _introduction(recipe: Recipe) -> str:
-    sources = ", ".join(recipe.sources)
+    sources = ", ".join(answering_sources(recipe))
     return (
-        f"Sources {sources} teach the target. Seed {recipe.seed}. WRPO: beta {recipe.wrpo.beta:g}, "
-        f"alpha {recipe.wrpo.alpha.schedule} to {recipe.wrpo.alpha.end:g}."
+        f"Sources {sources} teach the target. Seed {recipe.seed}. {_objective(recipe.wrpo)}, beta "
+        f"{recipe.wrpo.beta:g}{_alpha(recipe.wrpo)}."
     )
+
+
+def _objective(settings: Preference) -> str:
+    loss = "" if settings.loss == "sigmoid" else f" with loss {settings.loss}"
+    return f"Objective {settings.objective}{loss} on {settings.data}"
+
+
+def _alpha(settings: Preference) -> str:
+    if settings.objective != "wrpo":
+        return ""
+    return f", alpha {settings.alpha.schedule} to {settings.alpha.end:g}"
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from typing import Any
 
 from eval.board import ORACLE, Board, boards
 from eval.charts import Range, range_chart
-from eval.compare import FUSED, Comparison, opponents, with_holm
-from eval.evidence import Evidence, display_name, read_run_folder
+from eval.compare import Comparison, opponents, with_holm
+from eval.evidence import Evidence, read_run_folder
 from eval.judged import judged_tables
+from eval.names import FUSED, display_name, fused_in_words
 from eval.output import write_report
 from eval.page import Block, Code, Details, Figures, Heading, Items, Paragraph, Table, number
 from eval.sections.common import fused_row, interval, model_hue
-from eval.sections.verdict import differences, words
+from eval.sections.verdict import NOT_EVALUATED, differences, words
 from eval.statistics import LEVEL, SIGNIFICANCE, Estimate, standard_deviation, t_interval
 from eval.verdict import sentence
 from wrpo.errors import DataError, RecipeError
@@ -35,21 +36,24 @@ class SeedScores:
 
     Attributes:
         means: metric, then model, then one mean per run.
-        differences: metric, then opponent, then one value of WRPO minus opponent per run.
+        differences: metric, then opponent, then one value of the fused model minus it per run.
         labels: opponent to its name in words.
+        fused: the fused model in words.
     """
 
     board: Board
     means: dict[str, dict[str, list[float]]]
     differences: dict[str, dict[str, list[float]]]
     labels: dict[str, str]
+    fused: str
 
     def comparisons(self, metric: str) -> list[Comparison]:
-        """WRPO against each opponent with Student's t interval over seeds."""
+        """The fused model against each opponent with Student's t interval over seeds."""
         found = [
             Comparison(
                 task=self.board.task,
                 metric=metric,
+                fused=self.fused,
                 other=name,
                 label=self.labels[name],
                 estimate=t_interval(values),
@@ -108,11 +112,11 @@ def seed_scores(recipes: list[Recipe], found: list[Board]) -> SeedScores:
         shared = [name for name in per_run[0] if all(name in values for values in per_run)]
         differences[metric] = {name: [values[name][1] for values in per_run] for name in shared}
         labels |= {name: per_run[0][name][0] for name in shared}
-    return SeedScores(first, means, differences, labels)
+    return SeedScores(first, means, differences, labels, fused_in_words(recipes[0]))
 
 
 def _differences(recipe: Recipe, board: Board, metric: str) -> dict[str, tuple[str, float]]:
-    """By opponent: its name in words, and WRPO minus it. Each run has its own best source."""
+    """By opponent: its name in words, and the fused model minus it; each run has its best one."""
     if FUSED not in board.models:
         return {}
     fused = _mean(board, FUSED, metric)
@@ -173,7 +177,7 @@ def _blocks(by_task: list[SeedScores], runs: list[Evidence]) -> list[Block]:
         for metric in scores.differences
     ]
     if not any(comparisons for _, _, comparisons in compared):
-        blocks.append(Paragraph("WRPO is not evaluated, so there is nothing to compare.", "lead"))
+        blocks.append(Paragraph(NOT_EVALUATED, "lead"))
     compared = [found for found in compared if found[2]]
     blocks += [Paragraph(words(found, unit="seeds"), "lead") for _, _, found in compared]
     for scores, metric, comparisons in compared:
@@ -204,7 +208,7 @@ def _differences_by_seed(
         mean, sd = number(c.estimate.value, signed=True), number(standard_deviation(values))
         rows.append([c.label, *by_seed, mean, sd])
     details: list[Block] = [
-        Table(["WRPO −", *seeds, "mean", "sd"], rows),
+        Table([f"{scores.fused} −", *seeds, "mean", "sd"], rows),
         Items([sentence(comparison, unit="seeds") for comparison in comparisons]),
     ]
     return [

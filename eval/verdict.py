@@ -14,32 +14,40 @@ def sentence(comparison: Comparison, *, unit: str = "prompts") -> str:
     Args:
         unit: what the interval is over, prompts or seeds.
     """
-    return f"{_claim(comparison)}: {_numbers(comparison, unit)}{_caution(comparison)}."
+    return (
+        f"{_sentence_case(_claim(comparison))}: {_numbers(comparison, unit)}{_caution(comparison)}."
+    )
 
 
 def overview(comparisons: list[Comparison]) -> str:
-    """One line: what WRPO is better than, worse than, and cannot be told apart from."""
+    """One line: what the fused model is better than, worse than, and cannot be told apart from.
+
+    Args:
+        comparisons: at least one, of one metric.
+    """
+    fused = comparisons[0].fused
     parts = []
     for outcome, words in (
-        (1, "WRPO is better than"),
-        (-1, "WRPO is worse than"),
-        (0, "no difference shown between WRPO and"),
+        (1, f"{fused} is better than"),
+        (-1, f"{fused} is worse than"),
+        (0, f"no difference shown between {fused} and"),
     ):
         labels = [c.label for c in comparisons if c.outcome == outcome]
         if labels:
             parts.append(f"{words} {_list(labels)}")
-    if not parts:
-        return "WRPO is not evaluated, so there is nothing to compare."
-    text = "; ".join(parts) + "."
-    return text[0].upper() + text[1:]
+    return _sentence_case("; ".join(parts) + ".")
 
 
 def _claim(comparison: Comparison) -> str:
     if comparison.outcome > 0:
-        return f"WRPO is better than {comparison.label}"
+        return f"{comparison.fused} is better than {comparison.label}"
     if comparison.outcome < 0:
-        return f"WRPO is worse than {comparison.label}"
-    return f"No difference shown between WRPO and {comparison.label}"
+        return f"{comparison.fused} is worse than {comparison.label}"
+    return f"no difference shown between {comparison.fused} and {comparison.label}"
+
+
+def _sentence_case(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _numbers(comparison: Comparison, unit: str) -> str:

@@ -194,7 +194,7 @@ def _stages(recipe: Recipe) -> list[Stage]:
     if evaluated_tasks(recipe.eval):
         tasks = task_settings(recipe.eval)
         stages += [_eval(recipe, name, tasks) for name in model_names(recipe)]
-        stages.append(_report(recipe))
+    stages += _report(stages)
     unread = recipe.build.imported.tables().keys() - {"sft", *(t.split("/")[1] for t in tables)}
     if unread:
         raise RecipeError(f"build.imported: no arm trains on {', '.join(sorted(unread))}")
@@ -391,11 +391,7 @@ def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
     return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
 
 
-def _report(recipe: Recipe) -> Stage:
-    inputs = tuple(f"eval/{name}" for name in model_names(recipe))
-    inputs += tuple(
-        f"judge/{benchmark}/{name}"
-        for benchmark in recipe.eval.judged
-        for name in model_names(recipe)
-    )
-    return Stage("report", ("eval.report",), inputs)
+def _report(stages: list[Stage]) -> list[Stage]:
+    """The report of all evaluations; none where the recipe evaluates nothing."""
+    inputs = tuple(stage.name for stage in stages if stage.name.startswith(("eval/", "judge/")))
+    return [Stage("report", ("eval.report",), inputs)] if inputs else []

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from eval.board import Board
-from eval.compare import FUSED
-from eval.evidence import display_name
+from eval.names import FUSED, display_name
 from eval.page import Block, Card, Cards, Heading, Paragraph, Table, Verbatim
 from wrpo.recipe import Recipe
 
 OUTCOMES = {
-    "best": "WRPO alone is best",
-    "level": "WRPO shares the best score",
-    "beaten": "another model beats WRPO",
+    "best": "the fused model alone is best",
+    "level": "the fused model shares the best score",
+    "beaten": "another model beats the fused one",
 }
 
 
@@ -27,7 +26,7 @@ def answers(recipe: Recipe, board: Board, shown: list[dict[str, Any]]) -> list[B
 
 
 def outcome(scores: dict[str, float], direction: int) -> str:
-    """How WRPO's score stands among all models': a word of OUTCOMES, empty without WRPO."""
+    """How the fused model's score stands among all: a word of OUTCOMES, empty without it."""
     if FUSED not in scores or len(scores) < 2:
         return ""
     own = direction * scores[FUSED]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from eval.board import ORACLE
-from eval.compare import FUSED
-from eval.evidence import display_name
+from eval.names import FUSED, display_name
 from eval.page import Measured, measured, number
 from eval.statistics import Estimate
 from wrpo.recipe import Recipe
@@ -40,12 +39,12 @@ def p_value(p: float) -> str:
 
 
 def fused_row(models: list[str]) -> frozenset[int]:
-    """The place of WRPO among the models, as the rows to stress."""
+    """The place of the fused model among the models, as the rows to stress."""
     return frozenset({models.index(FUSED)}) if FUSED in models else frozenset()
 
 
 def model_hue(recipe: Recipe, model: str) -> int:
-    """The colour of a model: WRPO, the other trained models, sources."""
+    """The colour of a model: the fused one, the other trained ones, sources."""
     if model == FUSED:
         return 0
     return 7 if model in (ORACLE, *recipe.sources) else 1

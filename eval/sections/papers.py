@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from eval.compare import FUSED
-from eval.evidence import display_name
+from eval.names import FUSED, display_name
 from eval.page import Block, Details, Heading, Paragraph, Table, number
 from eval.papers import Paper, PaperRow
 from eval.sections.common import interval

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from eval.charts import bar_chart
-from eval.evidence import Evidence, display_name
+from eval.evidence import Evidence
+from eval.names import display_name
 from eval.page import Block, Code, Details, Figures, Heading, Paragraph, Table, number
 from wrpo.recipe import dump_recipe
 

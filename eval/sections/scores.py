@@ -6,8 +6,8 @@ import math
 
 from eval.board import ORACLE, Board
 from eval.charts import Chart, Range, radar_chart, range_chart
-from eval.compare import FUSED
 from eval.intervals import FEWEST_VARIED, RESAMPLES
+from eval.names import FUSED
 from eval.page import Block, Figures, Heading, Paragraph, Table, measured, number
 from eval.sections.common import fused_row, interval, label, model_hue
 from eval.statistics import LEVEL, SIGNIFICANCE, Estimate
@@ -146,7 +146,7 @@ def _chart(recipe: Recipe, board: Board, metric: str, estimates: dict[str, Estim
 
 
 def _radar(recipe: Recipe, board: Board, metric: str, groups: Scores) -> Chart | None:
-    """WRPO with the models it grew from; None where the groups make no good radar."""
+    """The fused model with those it grew from; None where the groups make no good radar."""
     values = [e.value for models in groups.values() for e in models.values()]
     if not _FEWEST_SPOKES <= len(groups) <= _MOST_SPOKES or min(values) < 0 or max(values) <= 0:
         return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eval import curves
-from eval.evidence import Evidence, display_name
+from eval.evidence import Evidence
+from eval.names import display_name
 from eval.page import Block, Details, Figures, Heading, Paragraph, Table
 
 NOTE = (

@@ -23,7 +23,7 @@ from eval.statistics import LEVEL, SIGNIFICANCE
 from eval.verdict import overview, sentence
 
 NOTE = (
-    "Differences are WRPO minus the other model on the same prompts (paired), with Tango's "
+    "Differences are the fused model minus the other on the same prompts (paired), with Tango's "
     "interval for scores of 0 and 1 and a studentised bootstrap for others. A difference is shown "
     f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all "
     f"comparisons on the same metric, is below {SIGNIFICANCE:.2f}. “No difference shown” does not "
@@ -31,6 +31,7 @@ NOTE = (
     "interval is wider than it need be. The best single source is the one with the best mean on "
     "these prompts, which favours it slightly. All of this is one run with one training seed."
 )
+NOT_EVALUATED = "The fused model is not evaluated, so there is nothing to compare."
 FEW = (
     " * Hardly any prompt has another score than the rest, so this interval (Student's t) may be "
     "too narrow."
@@ -49,7 +50,7 @@ def verdict(comparisons: list[list[Comparison]], missing: dict[str, str]) -> lis
     if comparisons:
         blocks += [Paragraph(_note(comparisons), "note"), _sentences(comparisons)]
     else:
-        blocks.append(Paragraph("WRPO is not evaluated, so there is nothing to compare.", "lead"))
+        blocks.append(Paragraph(NOT_EVALUATED, "lead"))
     if missing:
         blocks.append(Paragraph("Not in this report, because not evaluated with these settings:"))
         lines = [f"{name}, {_state_and_command(text)}" for name, text in missing.items()]
@@ -83,8 +84,8 @@ def difference_table(comparisons: list[Comparison]) -> Table:
         for c in comparisons
     ]
     header = [
-        f"{first.task}, {first.metric}: WRPO against",
-        "WRPO is",
+        f"{first.task}, {first.metric}: {first.fused} against",
+        f"{first.fused} is",
         f"difference [{LEVEL:.0%} interval]",
         "Holm's p",
     ]
@@ -92,13 +93,15 @@ def difference_table(comparisons: list[Comparison]) -> Table:
 
 
 def difference_chart(comparisons: list[Comparison]) -> Chart:
-    """WRPO minus each other model."""
+    """The fused model minus each other."""
     first = comparisons[0]
     rows = [
         Range(c.other, c.estimate.low, c.estimate.value, c.estimate.high, colour=_HUES[c.outcome])
         for c in comparisons
     ]
-    return range_chart(rows, title=f"{first.task}: {first.metric}, WRPO minus …", zero=True)
+    return range_chart(
+        rows, title=f"{first.task}: {first.metric}, {first.fused} minus …", zero=True
+    )
 
 
 def _note(comparisons: list[list[Comparison]]) -> str:

@@ -12,7 +12,7 @@ from eval.answers import draw_evenly, shorten
 from eval.board import ORACLE, Board, boards, with_best_source
 from eval.data_facts import data_facts
 from eval.evidence import read_run
-from eval.report import main, report_run
+from eval.report import _introduction, main, report_run
 from tests.eval.conftest import make_recipe
 from tests.eval.synthetic_run import ACCURACY, TASK, make_run, write_evaluation
 from wrpo.errors import DataError, MissingInputError, RecipeError
@@ -36,6 +36,16 @@ def report(recipe: Recipe) -> Path:
 def numbers(report: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((report / "report.json").read_text(encoding="utf-8"))
     return content
+
+
+def test_the_introduction_says_what_was_trained_and_by_whom(recipe: Recipe) -> None:
+    assert _introduction(recipe) == (
+        "Sources first, second teach the target. Seed 1. Objective wrpo on triples, beta 0.01, "
+        "alpha linear to 0.1."
+    )
+    fields = {"objective": "dpo", "loss": "sigmoid_norm", "data": "pairs", "beta": 10.0}
+    dpo = recipe.model_copy(update={"wrpo": recipe.wrpo.model_copy(update=fields)})
+    assert _introduction(dpo).endswith("Objective dpo with loss sigmoid_norm on pairs, beta 10.")
 
 
 def test_the_verdict_names_what_is_shown_and_what_is_not(report: Path) -> None:
@@ -153,7 +163,7 @@ def test_a_report_made_with_other_settings_is_replaced(tmp_path: Path) -> None:
 def test_models_not_evaluated_are_listed_and_leave_the_stage_open(tmp_path: Path) -> None:
     recipe = make_run(tmp_path, prompts=40, models=("target", "first", "second", "sft"))
     text = (report_run(recipe) / "report.md").read_text(encoding="utf-8")
-    assert "WRPO is not evaluated" in text
+    assert "The fused model is not evaluated" in text
     assert "wrpo, missing: `python -m eval.run --model wrpo" in text
     assert Pipeline(recipe).state("report") == "partial"
 
@@ -166,7 +176,7 @@ def test_a_run_without_evaluations_says_how_to_make_them(tmp_path: Path) -> None
 
 
 def test_a_recipe_without_tasks_has_no_report(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"eval\.suite and eval\.tasks are empty"):
+    with pytest.raises(RecipeError, match=r"eval\.suite, eval\.tasks and eval\.judged are empty"):
         report_run(make_recipe(tmp_path, "some/model"))
 
 

@@ -1,5 +1,6 @@
 """The words for each outcome."""
 
+import dataclasses
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from eval.verdict import overview, sentence
 
 def comparison(low: float, high: float, *, direction: int = 1, holm_p: float = 0.01) -> Comparison:
     estimate = Estimate((low + high) / 2, low, high, 100, 0.01)
-    return Comparison("quiz", "reward", "dpo", "DPO", estimate, direction, holm_p)
+    return Comparison("quiz", "reward", "WRPO", "dpo", "DPO", estimate, direction, holm_p)
 
 
 def test_an_interval_above_zero_is_called_better() -> None:
@@ -44,7 +45,8 @@ def test_a_difference_that_many_comparisons_explain_carries_a_caution() -> None:
 
 
 def test_one_seed_gets_no_interval() -> None:
-    lone = Comparison("quiz", "acc", "sft", "SFT alone", Estimate(0.2, math.nan, math.nan, 1))
+    alone = Estimate(0.2, math.nan, math.nan, 1)
+    lone = Comparison("quiz", "acc", "WRPO", "sft", "SFT alone", alone)
     assert "acc +0.200, one seed, so no interval" in sentence(lone, unit="seeds")
     assert sentence(lone, unit="seeds").startswith("No difference shown")
 
@@ -54,5 +56,7 @@ def test_the_overview_sorts_opponents_by_outcome() -> None:
     assert text == ("WRPO is better than DPO and DPO; no difference shown between WRPO and DPO.")
 
 
-def test_the_overview_without_wrpo_says_so() -> None:
-    assert overview([]) == "WRPO is not evaluated, so there is nothing to compare."
+def test_a_fused_model_of_another_objective_has_its_own_name() -> None:
+    found = dataclasses.replace(comparison(0.1, 0.2), fused="the fused model (DPO)")
+    assert sentence(found).startswith("The fused model (DPO) is better than DPO: ")
+    assert overview([found]) == "The fused model (DPO) is better than DPO."

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from eval.evidence import Evidence
+from eval.evidence import read_run
 from eval.judge import dry_run, judge_answers
 from eval.judged import judged_tables
 from eval.judging.batch import Batch
 from eval.page import markdown
+from eval.report import report_run
 from eval.results import read_results, read_samples
 from eval.sections.judged import judged
 from tests.completion_server import CompletionServer
@@ -128,12 +129,7 @@ def test_every_benchmark_is_judged_and_its_results_say_by_whom(
 
 def _check_report(recipe: Recipe) -> None:
     """The report shows what was judged, each benchmark with its judge."""
-    pipeline = Pipeline(recipe)
-    judged_stages = [name for name in pipeline.stages if name.startswith("judge/")]
-    folders = {
-        name: pipeline.finished(name) for name in judged_stages if pipeline.state(name) == "done"
-    }
-    tables = judged_tables(Evidence(recipe, pipeline, folders, {}))
+    tables = judged_tables(read_run(recipe))
     assert {table.benchmark for table in tables} == set(recipe.eval.judged)
     for table in tables:
         assert set(table.results) == {"target", "one"}
@@ -142,6 +138,10 @@ def _check_report(recipe: Recipe) -> None:
         main = table.results["one"]["tasks"][table.benchmark]["main_metric"]
         shown = table.metrics()[main]["one"]
         assert shown.low <= shown.value <= shown.high
+    page = (report_run(recipe) / "report.md").read_text("utf-8")
+    assert "Judged: arena_hard" in page and "Judge **org/judge**" in page
+    assert "mt_bench: wrpo, missing: `python -m eval.judge --benchmark mt_bench --model" in page
+    assert Pipeline(recipe).state("report") == "partial", "the other models are not judged"
 
 
 def test_a_killed_judge_goes_on_with_what_is_missing(
@@ -206,7 +206,7 @@ def test_answers_to_other_questions_are_refused(recipe_path: Path) -> None:
     with pytest.raises(StageError, match=r"questions: 'arena\.jsonl#"):
         judge_answers(recipe, "arena_hard", "target")
     with pytest.raises(DataError, match="answers to other questions"):
-        Batch("arena_hard", recipe.eval.judged["arena_hard"], "target", folder)
+        Batch("arena_hard", recipe.eval, "target", folder)
 
 
 def test_mistakes_end_in_messages(recipe_path: Path) -> None:
