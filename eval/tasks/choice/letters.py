@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGHIJ"
 
-_STRICT = re.compile(r"best answer is:?\s*\**\(?([A-J])\b", re.I)
+# A small letter only before a sign that ends it: "the best answer is a matter of taste" is none.
+_STRICT = re.compile(r"(?i:best answer is):?\s*\**\(?([A-J]\b|[a-j](?=[.)*]))")
 _FLEXIBLE = (
     re.compile(r"answer is:?\s*\**\(?([A-J])\b"),
     re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-J])\b"),

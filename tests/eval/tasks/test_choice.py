@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.tasks.choice.letters import strict
 from tests.eval.tasks.local import local_task, prompts, scores
 
 TEN = [f"option {number}" for number in range(10)]
@@ -37,6 +38,8 @@ GPQA = [
         ("It must be the ninth:\n\nI", 0.0, 1.0),
         ("I think the best one is hard to tell", 0.0, 0.0),
         ("The best answer is it", 0.0, 0.0),
+        ("THE BEST ANSWER IS i.", 1.0, 0.0),
+        ("The best answer is (i)", 1.0, 0.0),
         ("The best answer is B.", 0.0, 0.0),
         ("", 0.0, 0.0),
     ],
@@ -46,6 +49,14 @@ def test_the_letter_of_an_answer(
 ) -> None:
     found = scores(local_task(tmp_path, "mmlu_pro_cot", MMLU_PRO), [[answer]])
     assert found == {"strict": [{"exact_match": strict}], "flexible": [{"exact_match": flexible}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [("a matter of taste", ""), ("a number", ""), ("I. No, the best answer is a b", "I")],
+)
+def test_an_article_is_no_letter(text: str, letter: str) -> None:
+    assert strict([[f"The best answer is {text}"]], [{}]) == [[letter]]
 
 
 def test_the_prompt_lists_every_option_with_its_letter(tmp_path: Path) -> None:
