@@ -75,13 +75,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: the file is something else.
     """
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
             records = json.loads(text)
         else:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: neither a JSON list nor JSON lines ({error})") from None
     if not records or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{path}: holds no JSON objects; is it the right file?")

@@ -84,16 +84,21 @@ def _mt_bench(path: Path, judged: Judged) -> list[Question]:
 def _with_references(
     questions: list[Question], name: str, judged: Judged, *, only: Sequence[str] | None = None
 ) -> list[Question]:
-    """Adds the answers of the baseline or reference file, for the categories in `only`."""
+    """The first `limit` questions with the answers of the baseline or reference file.
+
+    Args:
+        only: the categories that have them; None: all.
+    """
     path = locate(name, "references", judged.references)
     answers = {_id(record): _answer_turns(record) for record in read_records(path)}
-    needing = [q for q in questions if only is None or q.category in only]
-    lacking = [question.id for question in needing[: judged.limit] if question.id not in answers]
+    asked = questions[: judged.limit]
+    needing = [question for question in asked if only is None or question.category in only]
+    lacking = [question.id for question in needing if question.id not in answers]
     if lacking:
         raise DataError(f"{path}: has no answer to {len(lacking)} questions, e.g. {lacking[0]}")
     return [
         Question(q.id, q.number, q.category, q.turns, answers[q.id]) if q in needing else q
-        for q in questions
+        for q in asked
     ]
 
 

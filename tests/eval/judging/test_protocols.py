@@ -12,6 +12,7 @@ import yaml
 
 from eval.judging.alpaca_eval import AlpacaEval, preference_for_second
 from eval.judging.arena_hard import ArenaHard, score_of_second
+from eval.judging.files import read_records
 from eval.judging.mt_bench import MTBench, rating
 from eval.judging.protocol import position_facts
 from eval.judging.questions import Question, load_questions
@@ -46,6 +47,24 @@ def test_questions_are_read_in_every_published_form(tmp_path: Path) -> None:
     mt = load_questions("mt_bench", judged(**write_mt_bench(tmp_path)))
     assert [q.category for q in mt if q.references] == ["math", "coding", "reasoning"]
     assert all(len(q.turns) == 2 for q in mt)
+
+
+def test_a_limit_needs_the_references_of_its_own_questions_only(tmp_path: Path) -> None:
+    fields = write_arena_hard(tmp_path)
+    references = Path(fields["references"])
+    references.write_text("".join(references.read_text().splitlines(keepends=True)[:2]))
+    limited = load_questions("arena_hard", judged(**fields, limit=2))
+    assert [q.references for q in limited] == [("**It** is 0",), ("# It is 1",)]
+    with pytest.raises(DataError, match="no answer to 1 questions, e.g. q2"):
+        load_questions("arena_hard", judged(**fields, limit=3))
+
+
+def test_a_line_ends_only_where_json_lines_end(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    texts = ["one\u2028two", "three\x85four"]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert [record["text"] for record in read_records(path)] == texts
 
 
 def test_a_missing_or_wrong_file_says_where_to_get_it(tmp_path: Path) -> None:
