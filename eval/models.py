@@ -134,4 +134,4 @@ def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
     }
     if engine.kv_cache_mib is not None:
         arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
-    return arguments
+    return {**arguments, **engine.vllm}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.models import chosen_names, resolve_models
+from eval.models import chosen_names, engine_arguments, resolve_models
 from eval.results import Sample, read_results, read_samples
 from eval.run import evaluate_models
 from tests.eval.conftest import TASK, make_recipe, write_tasks
@@ -173,6 +173,17 @@ def test_sources_keep_their_revision_and_template(tmp_path: Path) -> None:
     recipe = recipe.model_copy(update={"sources": {**recipe.sources, "first": entry}})
     (model,) = resolve_models(Pipeline(recipe), ["first"])
     assert (model.path, model.revision, model.fold_system) == ("some/model", "abc", True)
+
+
+def test_vllm_is_given_what_the_recipe_says_of_each_models_engine(tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, "org/model", backend="vllm")
+    engine = {"vllm": {"cpu_offload_gb": 4}, "max_num_seqs": 7}
+    first = recipe.sources["first"].model_validate({"model": "org/model", "engine": engine})
+    recipe = recipe.model_copy(update={"sources": {**recipe.sources, "first": first}})
+    given = engine_arguments(recipe, "first")
+    assert (given["cpu_offload_gb"], given["max_num_seqs"]) == (4, 7)
+    assert "cpu_offload_gb" not in engine_arguments(recipe, "second")
+    assert engine_arguments(make_recipe(tmp_path, "org/model"), "first") == {}
 
 
 def test_a_missing_task_folder_is_named(tmp_path: Path, tiny_model: Path) -> None:
