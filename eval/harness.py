@@ -91,20 +91,7 @@ def evaluate(
     lm = load_model(model, settings, engine)
     try:
         room = _room_for_prompts(lm, loaded)
-        raw = lm_eval.simple_evaluate(
-            model=lm,
-            tasks=_objects(loaded),
-            task_manager=manager,
-            confirm_run_unsafe_code=unsafe,
-            limit=settings.limit,
-            apply_chat_template=True,
-            log_samples=True,
-            bootstrap_iters=BOOTSTRAP_ITERATIONS,
-            random_seed=SEED,
-            numpy_random_seed=SEED,
-            torch_random_seed=SEED,
-            fewshot_random_seed=SEED,
-        )
+        raw = _run(lm, loaded, settings, manager=manager, unsafe=unsafe)
         results = _results(raw, lm, room=room)
         results["members"] = {name: list(found["tasks"]) for name, found in loaded.items()}
         results["suites"] = suite_facts(suites)
@@ -113,6 +100,31 @@ def evaluate(
         return results, _rows(raw, lm)
     finally:
         release(lm)
+
+
+def _run(
+    lm: ChatModel,
+    loaded: dict[str, TaskDict],
+    settings: Eval,
+    *,
+    manager: TaskManager,
+    unsafe: bool,
+) -> dict[str, Any]:
+    raw: dict[str, Any] = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=_objects(loaded),
+        task_manager=manager,
+        confirm_run_unsafe_code=unsafe,
+        limit=settings.limit,
+        apply_chat_template=True,
+        log_samples=True,
+        bootstrap_iters=BOOTSTRAP_ITERATIONS,
+        random_seed=SEED,
+        numpy_random_seed=SEED,
+        torch_random_seed=SEED,
+        fewshot_random_seed=SEED,
+    )
+    return raw
 
 
 def _unknown(manager: TaskManager, tasks: list[str]) -> list[str]:

@@ -30,7 +30,12 @@ def length_bias(evidence: Evidence) -> dict[str, Any]:
         its answers. `rows`: by training table, `longer`, the share of rows whose chosen answer has
         more tokens than the rejected one (equal counts half), and both mean lengths.
     """
-    answers = dict(_scored_lengths(evidence))
+    lengths = {
+        name: _read(evidence, f"sample/{name}", [*_KEYS, "token_count"])
+        for name in [*evidence.recipe.sources, TARGET]
+        if _has_rows(evidence, f"sample/{name}")
+    }
+    answers = dict(_scored(evidence, lengths))
     correlation = {name: _correlation([table]) for name, table in answers.items()}
     sources = [table for name, table in answers.items() if name != TARGET]
     if len(sources) > 1:
@@ -38,7 +43,7 @@ def length_bias(evidence: Evidence) -> dict[str, Any]:
     return {
         "correlation": {name: found for name, found in correlation.items() if found is not None},
         "curves": {name: _curve(table) for name, table in answers.items()},
-        "rows": _rows(evidence),
+        "rows": _rows(evidence, list(lengths.values())),
     }
 
 
@@ -64,14 +69,13 @@ def mean_rank_correlation(prompts: np.ndarray, lengths: Floats, scores: Floats) 
     return means(values[:, None])[0] if len(values) > 1 else None
 
 
-def _scored_lengths(evidence: Evidence) -> Iterator[tuple[str, pa.Table]]:
+def _scored(evidence: Evidence, lengths: dict[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
     """By source: prompt_id, source, index, token_count and score of every scored answer."""
-    for name in [*evidence.recipe.sources, TARGET]:
-        if not (_has_rows(evidence, f"sample/{name}") and _has_rows(evidence, f"score/{name}")):
+    for name, counted in lengths.items():
+        if not _has_rows(evidence, f"score/{name}"):
             continue
-        lengths = _read(evidence, f"sample/{name}", [*_KEYS, "token_count"])
         scores = _read(evidence, f"score/{name}", [*_KEYS, "score"])
-        joined = lengths.join(scores, keys=_KEYS, join_type="inner")
+        joined = counted.join(scores, keys=_KEYS, join_type="inner")
         joined = joined.filter(pc.is_finite(joined["score"])).sort_by("prompt_id")
         if len(joined):
             yield name, joined
@@ -93,12 +97,15 @@ def _curve(table: pa.Table) -> list[tuple[float, float]]:
     ]
 
 
-def _rows(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    found = {}
+def _rows(evidence: Evidence, lengths: list[pa.Table]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    if not lengths:
+        return found
+    samples = pa.concat_tables(lengths)
     for stage, answers in _PAIRS.items():
         if not _has_rows(evidence, stage):
             continue
-        first, second = (_row_lengths(evidence, stage, answer) for answer in answers)
+        first, second = (_row_lengths(evidence, stage, answer, samples) for answer in answers)
         known = np.isfinite(first) & np.isfinite(second)
         if not known.any():
             continue
@@ -111,19 +118,12 @@ def _rows(evidence: Evidence) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _row_lengths(evidence: Evidence, stage: str, answer: str) -> Floats:
+def _row_lengths(evidence: Evidence, stage: str, answer: str, samples: pa.Table) -> Floats:
     """Tokens of one answer of every row; NaN where its sample is not in the run."""
     columns = [f"{answer}_source", f"{answer}_index"]
     rows = _read(evidence, stage, ["prompt_id", *columns])
     rows = rows.rename_columns(_KEYS).append_column("row", pa.array(range(len(rows))))
-    samples = [
-        _read(evidence, f"sample/{name}", [*_KEYS, "token_count"])
-        for name in [*evidence.recipe.sources, TARGET]
-        if _has_rows(evidence, f"sample/{name}")
-    ]
-    if not samples:
-        return np.full(len(rows), np.nan)
-    joined = rows.join(pa.concat_tables(samples), keys=_KEYS, join_type="left outer")
+    joined = rows.join(samples, keys=_KEYS, join_type="left outer")
     return _floats(joined.sort_by("row")["token_count"])
 
 

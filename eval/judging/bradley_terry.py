@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 BASE = 10.0
-SCALE = 400.0
 ROUNDS = 100
 """Bootstrap rounds of the published script."""
 _LEVEL = 0.95
@@ -53,11 +52,6 @@ class Battles:
     def expanded(self) -> Floats:
         """Scores with clear verdicts repeated, as the published script counts battles."""
         return np.repeat(self.score, self.weight.astype(np.int64))
-
-
-def rating_difference(win_rate: float) -> float:
-    """R_model - R_baseline on the Elo scale."""
-    return float(SCALE * np.log10(win_rate / (1.0 - win_rate)))
 
 
 def published_interval(

@@ -62,7 +62,7 @@ def words(comparisons: list[Comparison], *, unit: str) -> str:
     """What the comparisons on one metric show, with the number of prompts or seeds."""
     first = comparisons[0]
     sizes = sorted({c.estimate.n for c in comparisons})
-    size = " to ".join(str(n) for n in {sizes[0], sizes[-1]}) if sizes else "0"
+    size = " to ".join(dict.fromkeys([str(sizes[0]), str(sizes[-1])]))
     return f"On **{first.task}**, by **{first.metric}**, {size} {unit}: {overview(comparisons)}"
 
 
