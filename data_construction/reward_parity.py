@@ -1,18 +1,20 @@
 """Checks that a reward's scores do not depend on batches: 16 random conversations, alone and all.
 
 Run:     python -m data_construction.reward_parity --recipe recipes/demo.yaml
+         --reward NAME ... checks only these
 Prints one JSON object per reward: name, ok, message. `python -m wrpo doctor` runs it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 from typing import TYPE_CHECKING, Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import WRPOError
+from wrpo.errors import RecipeError, WRPOError
 from wrpo.recipe import Recipe
 from wrpo.recipe.reward_sections import ModelReward, Reward
 
@@ -54,6 +56,8 @@ def check_reward(name: str, settings: Reward) -> dict[str, Any]:
             refused = one if isinstance(one, Refusal) else other
             return {"reward": name, "ok": False, "message": str(refused)}
         differences.append(abs(one - other))
+    if not all(map(math.isfinite, differences)):
+        return {"reward": name, "ok": False, "message": "a score is not a finite number"}
     same = all(_best(together, prompt) == _best(alone, prompt) for prompt in range(PROMPTS))
     told = f"{len(candidates)} conversations, batch 1 against batch B: {max(differences):.2g} apart"
     choice = "the same best answers" if same else "other best answers; set dtype: float32"
@@ -69,18 +73,25 @@ def _text(chance: random.Random) -> str:
     return " ".join(chance.choice(_WORDS) for _ in range(chance.randint(3, 60)))
 
 
-def check_rewards(recipe: Recipe) -> list[dict[str, Any]]:
-    """Every reward that is a model."""
-    return [
-        check_reward(name, settings)
-        for name, settings in recipe.rewards.items()
-        if isinstance(settings, ModelReward)
-    ]
+def check_rewards(recipe: Recipe, names: list[str] | None = None) -> list[dict[str, Any]]:
+    """Every reward that is a model, or those of the names.
+
+    Raises:
+        RecipeError: no such reward.
+    """
+    models = {n: r for n, r in recipe.rewards.items() if isinstance(r, ModelReward)}
+    unknown = [name for name in names or () if name not in models]
+    if unknown:
+        known = ", ".join(models) or "none"
+        raise RecipeError(f"--reward: no model under rewards.{unknown[0]}; models are: {known}")
+    return [check_reward(name, models[name]) for name in names or models]
 
 
 def main() -> None:
-    _, recipe = parse_stage(stage_parser(__doc__))
-    for found in check_rewards(recipe):
+    parser = stage_parser(__doc__)
+    parser.add_argument("--reward", nargs="+", metavar="NAME", help="only these; default: all")
+    args, recipe = parse_stage(parser)
+    for found in check_rewards(recipe, args.reward):
         sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from wrpo.doctor.extras import wanted_extras
 from wrpo.doctor.findings import Finding, Patient
 from wrpo.local_paths import is_folder
 from wrpo.pricing.shapes import shape_of
@@ -26,7 +27,7 @@ _SPARE_GIB = 5
 
 def packages(patient: Patient) -> Iterator[Finding]:
     """Installed versions against those that the toolkit declares."""
-    wanted = _wanted_extras(patient.recipe)
+    wanted = wanted_extras(patient.recipe)
     wrong = 0
     for requirement, extra in _requirements():
         if extra is not None and extra not in wanted and not _installed(requirement.name):
@@ -147,16 +148,6 @@ def _requirements() -> Iterator[tuple[Requirement, str | None]]:
         for extra in extras:
             if extra != "all" and marker.evaluate({"extra": extra}):
                 yield requirement, extra
-
-
-def _wanted_extras(recipe: Recipe) -> set[str]:
-    engines = [resolved_engine(recipe, name).backend for name in recipe.sources]
-    wanted = {"vllm"} if "vllm" in engines else set()
-    wanted |= {"server"} if "openai" in engines or recipe.judges else set()
-    trained: list[Training] = [recipe.sft, recipe.wrpo]
-    if any(settings.lora and settings.lora.quantize for settings in trained):
-        wanted.add("qlora")
-    return wanted
 
 
 def _installed(name: str) -> str | None:

@@ -132,20 +132,31 @@ def rewards(patient: Patient) -> Iterator[Finding]:
         for name, reward in patient.recipe.rewards.items()
         if isinstance(reward, ModelReward)
     }
+    tried = []
     for name, reward in models.items():
-        shape = shape_of(reward.model, revision=reward.revision)
-        away = shape is None or "config.json" not in shape.basis
-        if away or (not devices() and shape and shape.parameters > _LARGE_ON_A_CPU):
-            why = "its files are not here" if away else "it is large and there is no GPU"
+        why_not = _why_not_tried(reward)
+        if why_not is None:
+            tried.append(name)
+        else:
             remedy = "python -m data_construction.reward_parity does it anyway"
-            yield Finding("warning", f"rewards.{name}", f"batches not compared: {why}", remedy)
-            return
-    if models:
-        yield from _parity(patient)
+            message = f"batches not compared: {why_not}"
+            yield Finding("warning", f"rewards.{name}", message, remedy)
+    if tried:
+        yield from _parity(patient, tried)
 
 
-def _parity(patient: Patient) -> Iterator[Finding]:
+def _why_not_tried(reward: ModelReward) -> str | None:
+    shape = shape_of(reward.model, revision=reward.revision)
+    if shape is None or "config.json" not in shape.basis:
+        return "its files are not here"
+    if not devices() and shape.parameters > _LARGE_ON_A_CPU:
+        return "it is large and there is no GPU"
+    return None
+
+
+def _parity(patient: Patient, names: list[str]) -> Iterator[Finding]:
     command = [sys.executable, "-m", "data_construction.reward_parity", *patient.command_line]
+    command += ["--reward", *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_REWARD_SECONDS)
     if done.returncode:
         tail = done.stderr.strip().splitlines()[-1:] or ["no message"]

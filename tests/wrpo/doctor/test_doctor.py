@@ -12,6 +12,7 @@ import pytest
 
 from tests.tiny_models import CHAT_TEMPLATE, save_tiny
 from wrpo.doctor import environment, models, services, training
+from wrpo.doctor.extras import wanted_extras
 from wrpo.doctor.findings import Finding, Patient, run_checks
 from wrpo.errors import ModelError
 from wrpo.recipe import load_recipe
@@ -211,3 +212,31 @@ def test_rewards_that_are_not_at_hand_are_not_loaded(write_recipe) -> None:
     rewards = "rewards={big: {type: classifier, model: nobody/reward-8B}}"
     [found] = services.rewards(patient(write_recipe(), rewards))
     assert (found.level, found.subject) == ("warning", "rewards.big")
+
+
+def test_one_reward_that_is_not_at_hand_hides_no_other(write_recipe) -> None:
+    rewards = "rewards.big={type: classifier, model: nobody/reward-8B}"
+    found = levels(services.rewards(patient(write_recipe(), rewards)))
+    assert found == {"rewards.big": "warning", "rewards.style": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("override", "extra"),
+    [
+        ("arms.quantised={lora: {quantize: nf4}}", "qlora"),
+        ("executor={type: ray}", "ray"),
+        ("eval.tasks=[gsm8k]", "eval"),
+        ("prompts.filters={languages: [en]}", "eval"),
+        ("rewards.sums={type: math}", "eval"),
+        ("logprobs.method=vllm", "vllm"),
+        ("target.engine={backend: vllm}", "vllm"),
+        ("sft.train.report_to=wandb", "tracking"),
+        ("wrpo.engine.attention=flash_attention_2", "flash"),
+    ],
+)
+def test_each_part_of_a_recipe_asks_for_its_packages(
+    override: str, extra: str, write_recipe
+) -> None:
+    path = write_recipe(sample={"engine": {"backend": "transformers"}}, eval={})
+    assert extra not in wanted_extras(load_recipe(path))
+    assert extra in wanted_extras(load_recipe(path, [override]))
