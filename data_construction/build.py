@@ -49,8 +49,7 @@ def build_table(recipe: Recipe, table: str) -> None:
     stage = f"build/{table}"
     folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
     inputs = [pipeline.finished(name) for name in pipeline[stage].inputs]
-    if folder.open():
-        logger.info("%s: complete, nothing to do (%s)", stage, folder.path)
+    if not pipeline.begin(stage, folder):
         return
     with folder.lock():
         imported = recipe.build.imported.tables().get(table)

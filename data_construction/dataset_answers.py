@@ -56,8 +56,7 @@ class GivenAnswers:
         answers, dropped = self.answers()
         prompts, size = sorted(answers)[: self.limit], self.recipe.sample.chunk_prompts
         chunks = [prompts[at : at + size] for at in range(0, len(prompts), size)]
-        if self.folder.open(parts=len(chunks)):
-            logger.info("%s: complete, nothing to do (%s)", self.stage, self.folder.path)
+        if not self.pipeline.begin(self.stage, self.folder, parts=len(chunks)):
             return
         with self.folder.lock(shard.lock_name):
             total = len(dropped) + sum(map(len, answers.values()))

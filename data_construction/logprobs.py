@@ -69,8 +69,7 @@ class LogProbStage:
         rows = self._table
         size = self.settings.chunk_rows
         chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
-        if self.folder.open(parts=len(chunks)):
-            logger.info("%s: complete, nothing to do (%s)", self.name, self.folder.path)
+        if not self.pipeline.begin(self.name, self.folder, parts=len(chunks)):
             return
         with self.folder.lock():
             done = self.folder.done_parts()

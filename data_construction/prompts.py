@@ -41,8 +41,7 @@ def make_prompts(recipe: Recipe) -> None:
     """Runs the stage."""
     pipeline = Pipeline(recipe)
     folder = StageFolder(pipeline.folder("prompts"), pipeline.key("prompts"))
-    if folder.open():
-        logger.info("prompts: complete, nothing to do (%s)", folder.path)
+    if not pipeline.begin("prompts", folder):
         return
     with folder.lock():
         rows, dropped = collect(recipe)

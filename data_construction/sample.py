@@ -45,8 +45,7 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
     folder, stage = sampler.folder, sampler.stage
     sampler.model_path  # noqa: B018  a missing input is told before anything is written
     parts = len(sampler.prompts)
-    if folder.open(parts=parts):
-        logger.info("%s: complete, nothing to do (%s)", stage, folder.path)
+    if not sampler.pipeline.begin(stage, folder, parts=parts):
         return
     with folder.lock(shard.lock_name):
         done = folder.done_parts()

@@ -43,19 +43,16 @@ class ScoreStage:
 
     def __init__(self, recipe: Recipe, source: str) -> None:
         check_source(recipe, source)
-        pipeline = Pipeline(recipe)
+        self._pipeline = pipeline = Pipeline(recipe)
         self.source = source
         self.name = f"score/{source}"
         self.folder = StageFolder(pipeline.folder(self.name), pipeline.key(self.name))
         self._max_dropped_share = recipe.score.max_dropped_share
         self._files = parts(pipeline.finished(f"sample/{source}"))
 
-    def open(self) -> bool:
-        """Claims the folder; True when the stage is complete already."""
-        complete = self.folder.open(parts=len(self._files))
-        if complete:
-            logger.info("%s: complete, nothing to do (%s)", self.name, self.folder.path)
-        return complete
+    def begin(self) -> bool:
+        """Claims the folder; False where the stage is done."""
+        return self._pipeline.begin(self.name, self.folder, parts=len(self._files))
 
     @contextmanager
     def claim(self, shard: Shard) -> Iterator[None]:
@@ -104,7 +101,7 @@ def score_sources(
     from tqdm import tqdm
 
     stages = [ScoreStage(recipe, source) for source in sources]
-    stages = [stage for stage in stages if not stage.open()]
+    stages = [stage for stage in stages if stage.begin()]
     with ExitStack() as locks:
         for stage in stages:
             locks.enter_context(stage.claim(shard))

@@ -58,17 +58,24 @@ class StageFolder:
         Raises:
             StageError: the folder was made with another key.
         """
-        manifest = read_manifest(self.path)
-        if manifest is not None:
-            self._refuse_other_key(manifest)
-            if manifest["complete"]:
-                return True
+        if self._is_complete(read_manifest(self.path)):
+            return True
         self.path.mkdir(parents=True, exist_ok=True)
-        if manifest is None:
-            self._write_manifest({"complete": False, "parts": parts})
-        elif FINISHED_ROWS in manifest:
-            self._begin_again(manifest["parts"])
+        with self._alone():
+            manifest = read_manifest(self.path)
+            if self._is_complete(manifest):
+                return True
+            if manifest is None:
+                self._write_manifest({"complete": False, "parts": parts})
+            elif FINISHED_ROWS in manifest:
+                self._begin_again(manifest["parts"])
         return False
+
+    def _is_complete(self, manifest: dict[str, Any] | None) -> bool:
+        if manifest is None:
+            return False
+        self._refuse_other_key(manifest)
+        return bool(manifest["complete"])
 
     def _begin_again(self, parts: int) -> None:
         """A finished stage has lost parts; what the others dropped is kept beside them."""
@@ -113,7 +120,7 @@ class StageFolder:
         """Completes the manifest once all parts are there; False while some are missing."""
         if self.done_parts() != set(range(expected)):
             return False
-        with self._finishing():
+        with self._alone():
             manifest = read_manifest(self.path)
             if not (manifest and manifest["complete"]):
                 self._gather(expected, facts)
@@ -135,8 +142,8 @@ class StageFolder:
         remove_partials(self.path)
 
     @contextmanager
-    def _finishing(self) -> Iterator[None]:
-        """Waits while another shard completes the manifest."""
+    def _alone(self) -> Iterator[None]:
+        """Waits while another shard claims the folder or completes it."""
         with (self.path / ".lock-finish").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

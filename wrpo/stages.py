@@ -7,6 +7,7 @@ anywhere upstream shows.
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +33,10 @@ from wrpo.sampling import (
     sampling_model,
 )
 from wrpo.stage import Stage
-from wrpo.stage_folder import key_differences, read_manifest
+from wrpo.stage_folder import StageFolder, key_differences, read_manifest
 from wrpo.task_identity import task_settings
+
+logger = logging.getLogger(__name__)
 
 State = Literal["missing", "partial", "done", "stale"]
 
@@ -125,6 +128,24 @@ class Pipeline:
             f"needs {folder}, which is {'not finished' if state == 'partial' else 'not there'}; "
             f"make it with: {self.shell_command(name)}"
         )
+
+    def begin(self, name: str, folder: StageFolder, *, parts: int | None = None) -> bool:
+        """Claims the folder that a stage writes; False where it is done, here or in `reuse`.
+
+        Args:
+            folder: the stage's own, or one beside it for a trial, which is never reused.
+            parts: see `StageFolder.open`.
+
+        Raises:
+            StageError: the folder was made with other settings.
+        """
+        whole = folder.path == self.folder(name)
+        done = self._reused(name) if whole else None
+        if done is None and folder.open(parts=parts):
+            done = folder.path
+        if done is not None:
+            logger.info("%s: complete, nothing to do (%s)", name, done)
+        return done is None
 
     def is_done(self, name: str) -> bool:
         """Whether the stage need not be made.

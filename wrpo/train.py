@@ -10,7 +10,6 @@ Resume:  the same command again goes on from the last checkpoint
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,18 +39,14 @@ from wrpo.training import (
     writing,
 )
 
-logger = logging.getLogger(__name__)
-
 
 def train_arm(recipe: Recipe, arm: str) -> None:
     """Trains one arm."""
     pipeline = Pipeline(recipe)
     settings = preference(recipe, arm)
-    folder = StageFolder(pipeline.folder(arm), pipeline.key(arm))
     inputs = {name: pipeline.finished(name) for name in pipeline[arm].inputs}
-    with writing(folder):
-        if folder.open():
-            logger.info("%s: complete, nothing to do (%s)", arm, folder.path)
+    with writing(pipeline, arm) as folder:
+        if folder is None:
             return
         rows = read_rows(inputs[training_table(recipe, arm)], BUILT[settings.data])
         model = str(inputs["sft"] / "model")

@@ -41,11 +41,9 @@ logger = logging.getLogger(__name__)
 def train_sft(recipe: Recipe) -> None:
     """Runs the stage."""
     pipeline = Pipeline(recipe)
-    folder = StageFolder(pipeline.folder("sft"), pipeline.key("sft"))
     table = pipeline.finished("build/sft")
-    with writing(folder):
-        if folder.open():
-            logger.info("sft: complete, nothing to do (%s)", folder.path)
+    with writing(pipeline, "sft") as folder:
+        if folder is None:
             return
         rows = read_rows(table, SFT_ROWS)
         samples = [(row["prompt"], row["completion"][0]["content"]) for row in rows]

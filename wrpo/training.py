@@ -16,6 +16,7 @@ from wrpo.model_saving import save_model
 from wrpo.recipe.sampling_sections import Model
 from wrpo.recipe.training_sections import Lora, Training
 from wrpo.stage_folder import StageFolder
+from wrpo.stages import Pipeline
 from wrpo.stopping import Terminated
 from wrpo.tracking import tracking_arguments
 
@@ -77,14 +78,17 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
 
 
 @contextmanager
-def writing(folder: StageFolder) -> Iterator[None]:
-    """Keeps a second command out of the stage; one process of a distributed run holds the lock.
+def writing(pipeline: Pipeline, stage: str) -> Iterator[StageFolder | None]:
+    """The folder of a stage, which no second command writes meanwhile; None where it is done.
+
+    One process of a distributed run holds the lock.
 
     Raises:
-        StageError: another command holds it.
+        StageError: another command holds it, or the folder was made with other settings.
     """
+    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
     with folder.lock() if os.environ.get("RANK", "0") == "0" else nullcontext():
-        yield
+        yield folder if pipeline.begin(stage, folder) else None
 
 
 def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where: str) -> Any:
