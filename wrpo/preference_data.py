@@ -216,8 +216,13 @@ def _answer_texts(row: Row, responses: Sequence[str]) -> dict[str, str]:
 
 def _is_published(chosen: Any) -> bool:
     """Whether `chosen` is [y_ws, y_wt] rather than one answer or a conversation."""
-    pair = not isinstance(chosen, str | Mapping) and len(chosen) == 2
-    return pair and all(message["role"] == "assistant" for message in chosen)
+    return isinstance(chosen, Sequence) and len(chosen) == 2 and all(map(_is_answer, chosen))
+
+
+def _is_answer(message: Any) -> bool:
+    if not isinstance(message, Mapping) or message.get("role") != "assistant":
+        return False
+    return isinstance(message.get("content"), str)
 
 
 def _answer_text(row: Row, name: str, messages: Any) -> str:
@@ -228,7 +233,8 @@ def _answer_text(row: Row, name: str, messages: Any) -> str:
         )
     if isinstance(messages, Mapping):
         messages = [messages]
-    if isinstance(messages, str) or len(messages) != 1 or messages[0]["role"] != "assistant":
+    alone = isinstance(messages, Sequence) and len(messages) == 1
+    if not alone or not _is_answer(messages[0]):
         raise DataError(f"{_where(row)}: {name} must be one assistant message, got {messages!r}")
     return messages[0]["content"]
 
@@ -237,14 +243,20 @@ def _plain_text_ids(
     row: Row, tokenizer: "PreTrainedTokenizerBase", responses: Sequence[str]
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     _require(row, responses)
+    end = tokenizer.eos_token
+    if end is None:
+        raise DataError(
+            f"{_where(row)}: plain text ends with the tokenizer's EOS token, which this one lacks; "
+            "set tokenizer.eos_token, or give conversations"
+        )
     prompt = tokenizer(row["prompt"])["input_ids"]
     whole = {}
     for name in responses:
-        text = (
-            row[name]
-            if row[name].endswith(tokenizer.eos_token)
-            else row[name] + tokenizer.eos_token
-        )
+        if not isinstance(row[name], str):
+            raise DataError(
+                f"{_where(row)}: {name} must be text as the prompt is, got {row[name]!r}"
+            )
+        text = row[name] if row[name].endswith(end) else row[name] + end
         whole[name] = tokenizer(row["prompt"] + text)["input_ids"]
     # Tokens may merge across the end of the prompt: all responses start where the first one does.
     shared = min(_common_prefix(prompt, ids) for ids in whole.values())

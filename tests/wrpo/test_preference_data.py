@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 from datasets import Dataset, IterableDataset
 
@@ -61,6 +63,25 @@ def test_plain_text_ends_in_one_end_of_sequence_token(tokenizer):
     assert tokenizer.decode(result["prompt_ids"]) == "a: "
     texts = [tokenizer.decode(result[f"{name}_ids"]) for name in RESPONSES]
     assert texts == ["x<|eot|>", "y<|eot|>", "zz<|eot|>"]
+
+
+@pytest.mark.parametrize(
+    "chosen", ["text", ["one", "two"], ["one"], 3, [{"role": "assistant"}], [{"role": "user"}]]
+)
+def test_a_malformed_answer_is_named(tokenizer, chosen):
+    row = {**make_triples(1)[0], "source_chosen": None, "chosen": chosen}
+    with pytest.raises(DataError, match="chosen must be one assistant message"):
+        prepared(row, tokenizer, PAIRS)
+
+
+def test_plain_text_needs_text_and_an_end_of_sequence_token(tokenizer):
+    row = {"prompt": "a: ", "source_chosen": "x", "chosen": ["y"], "rejected": "zz"}
+    with pytest.raises(DataError, match="chosen must be text"):
+        prepared(row, tokenizer)
+    endless = copy.deepcopy(tokenizer)
+    endless.eos_token = None
+    with pytest.raises(DataError, match="EOS token, which this one lacks"):
+        prepared({**row, "chosen": "y"}, endless)
 
 
 def test_each_answer_loses_only_its_own_tail(tokenizer):

@@ -811,3 +811,8 @@ def test_answers_of_a_dataset_need_a_source_name_of_their_own(tmp_path: Path) ->
     assert load(tmp_path, "", given % "teacher").prompts.datasets["world"].answers
     assert "['letters'] name two sources" in refusal(tmp_path, "", given % "letters")
     assert "name of the pipeline" in refusal(tmp_path, "", given % "target")
+
+
+def test_a_window_of_pairs_that_holds_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"build\.pairs.*max_gap 0\.05 is below min_gap 0\.2"):
+        tiny_recipe(tmp_path, "build.pairs={min_gap: 0.2, max_gap: 0.05}")

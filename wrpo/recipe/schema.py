@@ -57,6 +57,12 @@ class PairRules(Section):
             raise ValueError(f"the first must be below the second, not {list(quantiles)}")
         return quantiles
 
+    @model_validator(mode="after")
+    def _window(self) -> PairRules:
+        if self.max_gap is not None and self.max_gap < self.min_gap:
+            raise ValueError(f"max_gap {self.max_gap:g} is below min_gap {self.min_gap:g}")
+        return self
+
 
 class DomainRules(Section):
     """How SFT rows and pairs are chosen for the prompts of one domain (FuseChat-3.0)."""
