@@ -80,10 +80,11 @@ def run_main(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
+        what = "may not read or write" if error.errno == errno.EACCES else "cannot write"
         where = f" at {error.filename}" if error.filename else ""
         _stop(
-            f"error: cannot write{where}: {error.strerror}; finished parts are kept: "
-            "make room or allow writing, then run the same command again",
+            f"error: {what}{where}: {error.strerror}; finished parts are kept: "
+            "make room or allow it, then run the same command again",
             USER_ERROR,
         )
     except (MemoryError, RuntimeError) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
 from dataclasses import asdict
+from typing import Any
 
 from wrpo.stages import Pipeline
 from wrpo.status import StageStatus, run_status
@@ -19,7 +21,17 @@ _COLOURS = {"done": "32", "partial": "33", "stale": "31", "missing": "2"}
 
 def status_json(stages: list[StageStatus]) -> str:
     """A JSON list with one object per stage; unknown values are null."""
-    return json.dumps([asdict(stage) for stage in stages], indent=1) + "\n"
+    found = _finite([asdict(stage) for stage in stages])
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity, which JSON cannot say, as null."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def status_text(run: str, stages: list[StageStatus]) -> list[str]:

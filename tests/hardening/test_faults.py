@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -155,3 +156,15 @@ def test_a_clock_that_jumps_back_neither_loses_parts_nor_makes_times_negative(
     assert manifest is not None
     assert manifest["complete"] and manifest["seconds"] >= 0
     assert StageFolder(tmp_path / "stage", {"a": 1}).open() is True
+
+
+def test_a_file_that_may_not_be_read_is_not_called_unwritable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def main() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "secret.yaml")
+
+    with pytest.raises(SystemExit) as stopped:
+        run_main(main)
+    assert stopped.value.code == 2
+    assert "may not read or write at secret.yaml: Permission denied" in capsys.readouterr().err

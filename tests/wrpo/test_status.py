@@ -1,9 +1,10 @@
 """What `python -m wrpo status` says of stages at work, finished and stale."""
 
 import json
+import math
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -125,6 +126,12 @@ def test_the_json_has_one_object_per_stage(training: Pipeline) -> None:
     read = json.loads(status_json(stages))
     assert [stage["name"] for stage in read] == list(training.stages)
     assert read == [asdict(stage) for stage in stages]
+
+
+def test_a_loss_that_is_no_number_is_null_in_the_json(training: Pipeline) -> None:
+    stage = replace(stage_status(training, "wrpo"), metrics={"loss": math.nan, "alpha": 0.1})
+    [read] = json.loads(status_json([stage]), parse_constant=pytest.fail)
+    assert read["metrics"] == {"loss": None, "alpha": 0.1}
 
 
 def test_the_command_watches_until_all_is_done(write_recipe, run_module) -> None:
