@@ -2,15 +2,15 @@
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-from tiny_world.build import WorldSettings, build_world
-from wrpo.errors import WRPOError
+from wrpo.cli import run_main
+
+logger = logging.getLogger(__name__)
 
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
+def main() -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tiny_world",
         description="Make small source models, a target, a reward model, prompts and an "
@@ -22,15 +22,11 @@ def main() -> int:
         "--force", action="store_true", help="replace a world that was made with other settings"
     )
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        made = build_world(WorldSettings(args.seed), args.out, force=args.force)
-    except WRPOError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    logging.info("%s: %s", args.out, "done" if made else "already there, nothing to do")
-    return 0
+    from tiny_world.build import WorldSettings, build_world
+
+    made = build_world(WorldSettings(args.seed), args.out, force=args.force)
+    logger.info("%s: %s", args.out, "done" if made else "already there, nothing to do")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_world.world import SKILLS, Lexicon, Task, draw_distinct_tasks, solve
+from wrpo.atomic import replacing
 from wrpo.errors import StageError
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ def build_world(settings: WorldSettings, out: Path, *, force: bool = False) -> b
         "wall_seconds": round(time.monotonic() - started, 1),
         "sha256": {name: _file_hash(out / name) for name in ("prompts.jsonl", EVAL_FILE)},
     }
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    with replacing(out / MANIFEST) as partial:
+        partial.write_text(json.dumps(manifest, indent=2) + "\n")
     return True
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from wrpo.cli import run_main
 from wrpo.errors import StageError
+from wrpo.stopping import run_command
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def run_seed(seed: int, overrides: list[str]) -> Path:
 
 def _call(module: str, *arguments: str) -> None:
     command = [sys.executable, "-m", module, *arguments]
-    code = subprocess.run(command, env={**_ENVIRONMENT, **os.environ}).returncode
+    code = run_command(command, env={**_ENVIRONMENT, **os.environ})
     if code:
         raise StageError(f"python -m {module} failed (exit code {code}); see the message above")
 

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
@@ -65,12 +65,15 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def run_command(command: Sequence[str]) -> int:
+def run_command(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
     """Runs a command to its end and returns its exit code; it does not outlive this process.
+
+    Args:
+        env: its environment; None: that of this process.
 
     `subprocess.run` would kill it outright on Ctrl-C, and what it has started would stay.
     """
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env=env)
     try:
         return process.wait()
     finally:
