@@ -23,7 +23,7 @@ from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.recipe import TARGET, Recipe
 from wrpo.sampling import answering_sources
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import BUILD_TABLES, Pipeline
+from wrpo.stages import Pipeline
 from wrpo.tables import (
     BUILT,
     PROMPTS,
@@ -131,7 +131,7 @@ def _correct(heads: list[Row], verifier: str | None) -> bool | None:
 def _ready_tables(recipe: Recipe) -> None:
     """Builds every table of the recipe whose inputs are there; says what waits for what."""
     pipeline = Pipeline(recipe)
-    tables = [table for table in BUILD_TABLES if f"build/{table}" in pipeline.stages]
+    tables = [table for table in BUILT if f"build/{table}" in pipeline.stages]
     waiting: list[MissingInputError] = []
     for table in tables:
         try:
@@ -145,7 +145,7 @@ def _ready_tables(recipe: Recipe) -> None:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = stage_parser(__doc__)
-    parser.add_argument("--table", choices=BUILD_TABLES, help="one table; default: all ready ones")
+    parser.add_argument("--table", choices=list(BUILT), help="one table; default: all ready ones")
     return parser
 
 

@@ -20,7 +20,7 @@ from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, RecipeError
 from wrpo.recipe import Recipe
 from wrpo.stage_folder import read_manifest
-from wrpo.stages import BUILD_TABLES, Pipeline
+from wrpo.stages import Pipeline
 from wrpo.tables import BUILT, Row, read_rows
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _write(path: Path, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = stage_parser(__doc__)
-    parser.add_argument("--table", choices=BUILD_TABLES, required=True, help="which table")
+    parser.add_argument("--table", choices=list(BUILT), required=True, help="which table")
     parser.add_argument("--layout", choices=list(LAYOUTS), default="trl", help="for which toolkit")
     parser.add_argument("--output", type=Path, required=True, help="new folder")
     parser.add_argument("--format", choices=FORMATS, default="parquet", help="of the data file")

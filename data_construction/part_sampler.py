@@ -146,7 +146,7 @@ class PartSampler:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """None where the server renders the chat."""
-        from wrpo.chat import load_tokenizer
+        from wrpo.tokenizer_loading import load_tokenizer
 
         if self.engine_settings.sends_messages:
             return None

@@ -10,10 +10,11 @@ from typing import Any
 
 from eval.results import Sample, read_results, read_samples
 from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.evaluation_stages import model_names
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import read_manifest
-from wrpo.stages import Pipeline, model_names
+from wrpo.stages import Pipeline
 
 EVALUATIONS = ("eval", "judge")
 """Kinds of stages that a report is about."""

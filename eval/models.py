@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from wrpo.errors import MissingInputError, RecipeError
+from wrpo.evaluation_stages import model_names
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.sampling import resolved_engine, sampling_model
-from wrpo.stages import Pipeline, model_names
+from wrpo.stages import Pipeline
 
 ALL = "all"
 

@@ -32,10 +32,11 @@ from eval.sections import answers, data, judged, papers, provenance, scores, tra
 from eval.statistics import Estimate
 from wrpo.cli import run_main, stage_parser
 from wrpo.errors import RecipeError
+from wrpo.evaluation_stages import model_names
 from wrpo.recipe import Preference, Recipe, load_recipe
 from wrpo.sampling import answering_sources
 from wrpo.stage_folder import StageFolder, read_manifest
-from wrpo.stages import model_names, remember_command_line
+from wrpo.stages import remember_command_line
 
 STAGE = "report"
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+SPEED_FIELDS = {"engine"}
+"""Fields of every section that decide how fast it runs, and nothing else."""
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -27,7 +27,7 @@ from wrpo.reference_columns import (
     with_reference,
 )
 from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline, scored_rows, training_table
+from wrpo.stages import Pipeline
 from wrpo.tables import ANSWERS, BUILT, Row, read_rows
 from wrpo.training import (
     load_policy,
@@ -38,6 +38,7 @@ from wrpo.training import (
     trl_arguments,
     writing,
 )
+from wrpo.training_stages import scored_rows, training_table
 
 
 def train_arm(recipe: Recipe, arm: str) -> None:

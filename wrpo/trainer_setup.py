@@ -94,7 +94,7 @@ def model_name(model: Any) -> str:
 
 def tokenizer_of(model: Any, args: WRPOConfig) -> PreTrainedTokenizerBase:
     """Load the tokenizer that belongs to a model or to a model path."""
-    from wrpo.chat import load_tokenizer
+    from wrpo.tokenizer_loading import load_tokenizer
 
     revision = (args.model_init_kwargs or {}).get("revision") if isinstance(model, str) else None
     return load_tokenizer(_path(model), revision=revision, trust_remote_code=args.trust_remote_code)

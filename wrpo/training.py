@@ -101,7 +101,7 @@ def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where:
 
 def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
     """The target's tokenizer with the recipe's template, which is saved with every checkpoint."""
-    from wrpo.chat import load_tokenizer
+    from wrpo.tokenizer_loading import load_tokenizer
 
     return load_tokenizer(
         model,

@@ -18,9 +18,9 @@ from transformers import (
 from data_construction.engines.adapter import adapter_folder
 from data_construction.engines.base import Completion, Request
 from data_construction.engines.row_sampler import RowSampler
-from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError, RecipeError
 from wrpo.recipe.sampling_sections import Engine, Model
+from wrpo.tokenizer_loading import load_tokenizer
 
 _BATCHES_SORTED_TOGETHER = 8
 

@@ -14,9 +14,10 @@ from data_construction.rewards.armorm_head import load_head
 from data_construction.rewards.batches import Batch, Conversation
 from data_construction.rewards.network import Head, Pooled, share_prompts
 from data_construction.rewards.network_reward import NetworkReward, Networks
-from wrpo.chat import load_tokenizer, render_prompt
+from wrpo.chat import render_prompt
 from wrpo.errors import ModelError
 from wrpo.recipe.reward_sections import ArmoRMReward
+from wrpo.tokenizer_loading import load_tokenizer
 
 LLAMA3_PATTERN = (128009, 128006, 78191, 128007, 271)
 """<|eot_id|><|start_header_id|>assistant<|end_header_id|> and two newlines."""

@@ -16,9 +16,9 @@ from data_construction.rewards.network import (
     share_prompts,
 )
 from data_construction.rewards.network_reward import NetworkReward, Networks
-from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError
 from wrpo.recipe.reward_sections import ClassifierReward
+from wrpo.tokenizer_loading import load_tokenizer
 
 _TOLERANCE = 1e-3
 _HALF_TOLERANCE = 0.15

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from wrpo.chat import fold_system_message, load_tokenizer, render_prompt
+from wrpo.chat import fold_system_message, render_prompt
+from wrpo.tokenizer_loading import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

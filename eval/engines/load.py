@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eval.models import EvalModel
-from wrpo.chat import load_tokenizer
 from wrpo.errors import ModelError, WRPOError
 from wrpo.recipe.schema import Eval
+from wrpo.tokenizer_loading import load_tokenizer
 from wrpo.vllm_environment import prepare_environment
 
 if TYPE_CHECKING:

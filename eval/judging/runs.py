@@ -6,8 +6,8 @@ import argparse
 
 from eval.models import ALL, pick
 from wrpo.errors import RecipeError
+from wrpo.evaluation_stages import model_names
 from wrpo.recipe import Recipe
-from wrpo.stages import model_names
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

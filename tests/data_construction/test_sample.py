@@ -140,7 +140,8 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
 def test_sampled_rows_carry_text_ids_seed_and_the_log_prob_asked_for(
     write_recipe, run_module, tiny_models_folder
 ) -> None:
-    from wrpo.chat import load_tokenizer, render_prompt
+    from wrpo.chat import render_prompt
+    from wrpo.tokenizer_loading import load_tokenizer
 
     recipe_path = write_recipe(prompts=6)
     finish(run_module("data_construction.prompts", "--recipe", recipe_path))

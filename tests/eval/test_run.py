@@ -12,11 +12,12 @@ from eval.models import chosen_names, engine_arguments, resolve_models
 from eval.results import Sample, read_results, read_samples
 from eval.run import evaluate_models
 from tests.eval.conftest import TASK, make_recipe, write_tasks
-from wrpo.chat import load_tokenizer, render_prompt, template_hash
+from wrpo.chat import render_prompt, template_hash
 from wrpo.errors import MissingInputError, ModelError, RecipeError, StageError
 from wrpo.recipe import Recipe
 from wrpo.stage_folder import StageFolder, read_manifest
 from wrpo.stages import Pipeline
+from wrpo.tokenizer_loading import load_tokenizer
 
 
 def recipe_for(root: Path, model: Path | str, folder: Path, **fields: Any) -> Recipe:

@@ -9,11 +9,12 @@ import pytest
 
 from tests.recipe_files import tiny_recipe
 from wrpo.errors import MissingInputError, RecipeError, StageError
+from wrpo.evaluation_stages import model_names
 from wrpo.model_identity import file_digest, model_identity
 from wrpo.recipe import Recipe
 from wrpo.sampling import resolved_sampling, sampling_model
 from wrpo.stage_folder import StageFolder, read_manifest
-from wrpo.stages import Pipeline, model_names
+from wrpo.stages import Pipeline
 
 ARMS = """\
     arms:

@@ -108,7 +108,7 @@ def _template(
 
 
 def _tokenizer(entry: _Chatting) -> PreTrainedTokenizerBase:
-    from wrpo.chat import load_tokenizer
+    from wrpo.tokenizer_loading import load_tokenizer
 
     return load_tokenizer(
         entry.model,

@@ -14,7 +14,7 @@ from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.reward_sections import ModelReward
 from wrpo.recipe.training_sections import Preference, Training
 from wrpo.sampling import sampling_model
-from wrpo.stages import training_table
+from wrpo.training_stages import training_table
 
 
 def scoring_work(facts: Facts, source: str) -> Work:

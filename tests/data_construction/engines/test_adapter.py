@@ -11,11 +11,12 @@ import pytest
 from data_construction.engines import load_engine
 from data_construction.engines.adapter import adapter_folder, lora_rank
 from tests.data_construction.engines.test_same_rows import LENGTH, SETTINGS, same
-from wrpo.chat import load_tokenizer, render_prompt, stop_token_ids
+from wrpo.chat import render_prompt, stop_token_ids
 from wrpo.errors import ModelError, RecipeError
 from wrpo.recipe import load_recipe
 from wrpo.recipe.sampling_sections import Engine, Model, Sampling
 from wrpo.stages import Pipeline
+from wrpo.tokenizer_loading import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import pytest
 
 from data_construction.engines import Completion, Request, load_engine
 from tests.vllm_server import vllm_serve
-from wrpo.chat import load_tokenizer, render_prompt, stop_token_ids
+from wrpo.chat import render_prompt, stop_token_ids
 from wrpo.recipe.sampling_sections import Engine, Model, Sampling
+from wrpo.tokenizer_loading import load_tokenizer
 
 SETTINGS = {"enforce_eager": True, "kv_cache_mib": 64, "max_num_seqs": 4}
 LENGTH = 256

@@ -1,4 +1,4 @@
-"""The stages of judged benchmarks: who answers, who judges, and what decides the results."""
+"""The stages of evaluation: by lm-eval, by judges, and the report of both."""
 
 from __future__ import annotations
 
@@ -18,15 +18,48 @@ from wrpo.recipe.judged_sections import (
     asks_both_orders,
     default_prompt,
 )
-from wrpo.recipe.suite import judged_decoding
+from wrpo.recipe.suite import evaluated_tasks, judged_decoding
 from wrpo.sampling import sampling_model
 from wrpo.stage import Stage
+from wrpo.task_identity import task_settings
 
 _OWN_PROMPTS = Path(__file__).parents[1] / "eval" / "judging" / "prompts.yaml"
 """A file of the package `eval`: it is data here, nothing of that package is imported."""
+_EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
 
 
-def judged_stages(recipe: Recipe, names: list[str]) -> list[Stage]:
+def evaluation_stages(recipe: Recipe) -> list[Stage]:
+    """Answers and verdicts of judged benchmarks, runs of lm-eval, and the report."""
+    names = model_names(recipe)
+    stages = _judged(recipe, names)
+    if evaluated_tasks(recipe.eval):
+        tasks = task_settings(recipe.eval)
+        stages += [_eval(recipe, name, tasks) for name in names]
+    return stages + _report(stages)
+
+
+def model_names(recipe: Recipe) -> list[str]:
+    """Every model that evaluation compares: target, sources, SFT model, trained arms."""
+    sources = list(recipe.sources) if recipe.eval.sources else []
+    return [TARGET, *sources, "sft", "wrpo", *recipe.arms]
+
+
+def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
+    settings = recipe.eval.model_dump(
+        mode="json",
+        exclude={"engine", "metrics", "group_by", "sources", "judged", *_EVAL_FILES},
+    )
+    inputs: tuple[str, ...] = ()
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        settings["model"] = model_identity(entry.model, entry.revision)
+        settings["chat_template"] = template_identity(entry.chat_template)
+    else:
+        inputs = (name,)
+    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
+
+
+def _judged(recipe: Recipe, names: list[str]) -> list[Stage]:
     """The answers of the named models to the judged benchmarks, then the verdicts on them."""
     benchmarks = list(recipe.eval.judged)
     stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
@@ -89,3 +122,9 @@ def _prompt_identity(benchmark: str, judged: Judged) -> str:
     if which == OWN:
         return f"own#{digest(yaml.safe_load(_OWN_PROMPTS.read_text('utf-8'))[benchmark])}"
     return _file_identity(Path(which))
+
+
+def _report(stages: list[Stage]) -> list[Stage]:
+    """The report of all evaluations; none where the recipe evaluates nothing."""
+    inputs = tuple(stage.name for stage in stages if stage.name.startswith(("eval/", "judge/")))
+    return [Stage("report", ("eval.report",), inputs)] if inputs else []
