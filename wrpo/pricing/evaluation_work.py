@@ -47,7 +47,7 @@ def benchmark_work(facts: Facts, model: str) -> Work:
         raise UnknownPrice(NO_QUESTIONS.format(", ".join(unknown)))
     work = _answering(facts, model, groups, longest=longest)
     if unknown:
-        work.notes.append("leaves out: " + NO_QUESTIONS.format(", ".join(unknown)))
+        work.notes.append(NO_QUESTIONS.format(", ".join(unknown)))
     return work
 
 

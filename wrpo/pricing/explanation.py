@@ -22,7 +22,7 @@ def explanation(estimate: Estimate, *, kind: str, decimals: int) -> list[str]:
     if estimate.memory:
         lines.append(estimate.memory.text())
     if estimate.note:
-        lines.append(f"leaves out: {estimate.note.removeprefix('leaves out: ')}")
+        lines.append(f"leaves out: {estimate.note}")
     if 0 < estimate.left < 1:
         rest = left_of(estimate, decimals)
         lines.append(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.wrpo.pricing.test_estimate import KNOWN, TABLE, pipeline_of, prices, without_attention
 from wrpo.pricing.estimate import Estimator
+from wrpo.pricing.explanation import explanation
 
 # Expected lengths of TABLE: prompts of 100 tokens, answers of 200; 1000 answer tokens per second.
 JUDGES = """\
@@ -43,7 +44,9 @@ def test_a_task_of_unknown_size_is_named_and_the_table_can_tell_it(tmp_path: Pat
     pipeline = pipeline_of(tmp_path, *KNOWN, "eval.tasks=[of_mine, gsm8k_boxed]")
     found = prices(pipeline)["eval/wrpo"]
     assert found.tokens == 1319 * 300  # what a suite states of the task counts for any recipe
-    assert "questions of of_mine unknown" in found.note
+    assert found.note.startswith("number of questions of of_mine unknown")
+    shown = explanation(found, kind="fast", decimals=2)
+    assert f"leaves out: {found.note}" in shown
     alone = prices(pipeline_of(tmp_path, *KNOWN, "eval.tasks=[of_mine]"))["eval/wrpo"]
     assert alone.gpu_hours is None
     assert "questions of of_mine unknown: write it under `questions`" in alone.unknown
