@@ -1,4 +1,7 @@
-"""Is there such a file or folder? No is the answer also for names that no file can have."""
+"""Which names are paths, and whether such a file or folder is there.
+
+No is the answer also for names that no file can have.
+"""
 
 from __future__ import annotations
 
@@ -19,3 +22,9 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def looks_local(model: str | Path) -> bool:
+    """Whether the name of a model is a path, there or not, and no `owner/name` of the hub."""
+    text = str(model)
+    return isinstance(model, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wrpo.errors import ModelError, TemplateError
-from wrpo.local_paths import is_file
+from wrpo.local_paths import is_file, looks_local
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,8 +35,8 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    name = str(Path(model).expanduser()) if _looks_local(model) else str(model)
-    if _looks_local(model) and not Path(name).exists():
+    name = str(Path(model).expanduser()) if looks_local(model) else str(model)
+    if looks_local(model) and not Path(name).exists():
         raise ModelError(f"Tokenizer of {name}: no such file or folder. Correct the model path.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -51,11 +51,6 @@ def load_tokenizer(
             raise ModelError(f"Tokenizer of {name}: no pad and no EOS token. Set one and save it.")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def _looks_local(model: str | Path) -> bool:
-    text = str(model)
-    return isinstance(model, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1
 
 
 def _load_failure(name: str, revision: str | None, error: Exception) -> str:

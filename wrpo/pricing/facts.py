@@ -8,9 +8,10 @@ from functools import cached_property
 
 from wrpo.model_identity import model_identity
 from wrpo.pricing.arithmetic import decode_bound
-from wrpo.pricing.price import NO_PROMPTS, NO_ROWS, NO_SIZE, UnknownPrice
+from wrpo.pricing.price import NO_PROMPTS, NO_ROWS, UnknownPrice
 from wrpo.pricing.shapes import Shape, shape_of
 from wrpo.pricing.throughput import GPU, Measured, Table, decode_speed
+from wrpo.pricing.unknown_size import unknown_size
 from wrpo.pricing.volumes import Asked, Volumes
 from wrpo.pricing.work import Work
 from wrpo.recipe import TARGET, Model, Recipe
@@ -81,7 +82,7 @@ class Facts:
             active_b=entry.active_parameters_b,
         )
         if shape is None:
-            raise UnknownPrice(NO_SIZE.format(entry.model))
+            raise UnknownPrice(unknown_size(entry.model, "write its parameters_b"))
         return shape
 
     def decode_speed(

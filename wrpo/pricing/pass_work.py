@@ -7,6 +7,7 @@ from wrpo.pricing.judge_work import ask_judge
 from wrpo.pricing.memory import processes_of, scoring_memory, training_memory
 from wrpo.pricing.price import UnknownPrice
 from wrpo.pricing.shapes import shape_of
+from wrpo.pricing.unknown_size import unknown_size
 from wrpo.pricing.volumes import Asked
 from wrpo.pricing.work import EPOCHS, Rows, Work
 from wrpo.recipe import TARGET, preference
@@ -33,7 +34,9 @@ def scoring_work(facts: Facts, source: str) -> Work:
         work.gpus = 1
         shape = shape_of(reward.model, revision=reward.revision)
         if shape is None:
-            raise UnknownPrice(f"size of reward {name} unknown: its name does not tell it")
+            raise UnknownPrice(
+                unknown_size(reward.model, f"the name of reward {name} does not tell it")
+            )
         what = f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
         work.read(shape, rows, what=what)
         memory = scoring_memory(

@@ -8,7 +8,6 @@ from wrpo.pricing.memory import Memory
 
 NO_PROMPTS = "number of prompts unknown: run `make prompts`, or write prompts.expected_prompts"
 NO_ROWS = "number of rows unknown until the table is built"
-NO_SIZE = "size of {} unknown: write its parameters_b"
 
 
 class UnknownPrice(Exception):
