@@ -128,7 +128,9 @@ def _tables(recipe: Recipe, model: str | None, rows: str | None) -> list[tuple[s
     Raises:
         RecipeError: no such table.
     """
-    stages = [name.split("/")[1:] for name in Pipeline(recipe).stages if name[:9] == "logprobs/"]
+    stages = [
+        name.split("/")[1:] for name in Pipeline(recipe).stages if name.startswith("logprobs/")
+    ]
     wanted = [(m, r) for m, r in stages if model in (None, m) and rows in (None, r)]
     if not wanted:
         known = ", ".join(f"--model {m} --rows {r}" for m, r in stages) or "none at all"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from wrpo.ids import digest
 from wrpo.local_paths import is_file, is_folder
-from wrpo.model_identity import file_digest
+from wrpo.model_identity import file_digest, file_identity
 
 
 def data_identity(path: str) -> str:
     """`name#digest` for a local file or folder; a hub name as it is."""
     local = Path(path)
     if is_file(local):
-        return f"{local.name}#{file_digest(local)}"
+        return file_identity(local)
     if is_folder(local):
         files = sorted(file for file in local.rglob("*") if file.is_file())
         content = [[file.relative_to(local).as_posix(), file_digest(file)] for file in files]

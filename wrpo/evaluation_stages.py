@@ -9,8 +9,7 @@ import yaml
 
 from wrpo.ids import digest
 from wrpo.judging import judge_identity
-from wrpo.local_paths import is_file
-from wrpo.model_identity import file_digest, model_identity, template_identity
+from wrpo.model_identity import file_identity, model_identity, template_identity
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.judged_sections import (
     OWN,
@@ -90,7 +89,7 @@ def answer_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
     return {
         "seed": recipe.seed,
         "benchmark": benchmark,
-        "questions": _file_identity(judged.questions),
+        "questions": _own_or_hub(judged.questions),
         "limit": judged.limit,
         "decoding": judged_decoding(recipe.eval, benchmark),
         **recipe.eval.model_dump(mode="json", include={"backend", "dtype", "max_length"}),
@@ -104,24 +103,22 @@ def judge_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
         "judge": judge_identity(judged.judge, recipe.judges[judged.judge]),
         "prompt": _prompt_identity(benchmark, judged),
         "both_orders": asks_both_orders(benchmark, judged),
-        "references": _file_identity(judged.references),
+        "references": _own_or_hub(judged.references),
     }
     if benchmark == "alpaca_eval_2":
-        settings |= {"logprobs": judged.logprobs, "difficulty": _file_identity(judged.difficulty)}
+        settings |= {"logprobs": judged.logprobs, "difficulty": _own_or_hub(judged.difficulty)}
     return settings
 
 
-def _file_identity(path: Path | None) -> str:
-    if path is None:
-        return "hub"
-    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)
+def _own_or_hub(path: Path | None) -> str:
+    return "hub" if path is None else file_identity(path)
 
 
 def _prompt_identity(benchmark: str, judged: Judged) -> str:
     which = default_prompt(benchmark, judged)
     if which == OWN:
         return f"own#{digest(yaml.safe_load(_OWN_PROMPTS.read_text('utf-8'))[benchmark])}"
-    return _file_identity(Path(which))
+    return file_identity(Path(which))
 
 
 def _report(stages: list[Stage]) -> list[Stage]:

@@ -48,7 +48,10 @@ def file_digest(path: Path) -> str:
 
 
 def template_identity(path: Path | None) -> str | None:
-    """Name and content of a chat template file; None for the model's own template."""
-    if path is None:
-        return None
+    """Identity of a chat template file; None for the model's own template."""
+    return None if path is None else file_identity(path)
+
+
+def file_identity(path: Path) -> str:
+    """`name#digest` of a file; its path where it is not there."""
     return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)

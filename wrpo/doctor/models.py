@@ -130,10 +130,13 @@ def _models(recipe: Recipe) -> list[_Chatting]:
             entry.trust_remote_code,
         )
         for place, entry in [
-            *((f"sources.{name}", entry) for name, entry in recipe.sources.items()),
+            *(
+                (f"sources.{name}", entry)
+                for name, entry in recipe.sources.items()
+                if not resolved_engine(recipe, name).sends_messages
+            ),
             ("target", recipe.target),
         ]
-        if place == "target" or not resolved_engine(recipe, place[8:]).sends_messages
     ]
     for name, reward in recipe.rewards.items():
         if isinstance(reward, ModelReward):

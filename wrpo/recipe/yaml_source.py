@@ -99,13 +99,13 @@ def dump_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def read_yaml(path: Path, *, shown_as: str | None = None) -> Located:
+def read_yaml(path: Path) -> Located:
     """Reads one YAML mapping.
 
     Raises:
         RecipeError: the file is missing, unreadable, not YAML, not a mapping, or repeats a key.
     """
-    name = shown_as or str(path)
+    name = str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
