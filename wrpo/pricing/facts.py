@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,9 +44,9 @@ class Facts:
         """Counts and lengths."""
         return Volumes(self.pipeline, self.table.lengths)
 
-    def asked(self, source: str) -> Asked:
-        """Prompts and answers of a source."""
-        asked = self.volumes.asked(source)
+    def asked(self, source: str, domains: Collection[str] | None = None) -> Asked:
+        """Prompts and answers of a source; of some domains, or of all."""
+        asked = self.volumes.asked(source, domains)
         if asked is None:
             raise UnknownPrice(NO_PROMPTS)
         return asked

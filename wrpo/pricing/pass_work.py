@@ -19,14 +19,13 @@ from wrpo.training_stages import training_table
 
 
 def scoring_work(facts: Facts, source: str) -> Work:
-    """All rewards of all answers of a source."""
-    asked = facts.asked(source)
+    """All rewards of the answers of a source, each in its domains."""
     work = Work(facts.gpu, gpus=0)
     prompt, answer = facts.volumes.prompt, facts.volumes.answer(source)
-    each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
-    answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
-    rows = Rows(asked.prompts, prompt.tokens, answers)
     for name, reward in facts.recipe.rewards.items():
+        asked = facts.asked(source, reward.domains)
+        if not asked.answers:
+            continue
         if isinstance(reward, JudgeReward):
             _judge_reward(facts, work, name, reward, asked=asked, answer=answer.tokens)
         if not isinstance(reward, ModelReward):
@@ -37,6 +36,9 @@ def scoring_work(facts: Facts, source: str) -> Work:
             raise UnknownPrice(
                 unknown_size(reward.model, f"the name of reward {name} does not tell it")
             )
+        each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
+        answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
+        rows = Rows(asked.prompts, prompt.tokens, answers)
         what = f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
         work.read(shape, rows, what=what)
         memory = scoring_memory(

@@ -6,6 +6,7 @@ prompts and answers, and until then those of the throughput table.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,10 @@ class Group:
     sft: bool
     domain: str | None = None
     dataset: str | None = None
+
+    def within(self, domains: Collection[str] | None) -> bool:
+        """Whether these may be prompts of the domains; None: of all, and it is not known yet."""
+        return domains is None or self.domain is None or self.domain in domains
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,8 @@ class Volumes:
             groups += _split(min(bounds), share, domain=domain, dataset=name)
         return groups
 
-    def asked(self, source: str) -> Asked | None:
-        """Prompts and answers of a source, or of the target.
+    def asked(self, source: str, domains: Collection[str] | None = None) -> Asked | None:
+        """Prompts and answers of a source, or of the target; of some domains, or of all.
 
         Where domains are not known yet, every prompt counts.
         """
@@ -91,28 +96,38 @@ class Volumes:
             return None
         datasets = dataset_answers(self.recipe.prompts).get(source)
         if datasets:
-            return self._given(source, list(datasets), self.groups)
-        domains = answered_domains(self.recipe, source)
+            return self._given(list(datasets), self.groups, source=source, domains=domains)
+        answered = answered_domains(self.recipe, source)
         prompts = answers = 0
         for group in self.groups:
-            elsewhere = domains is not None and group.domain is not None
-            if (elsewhere and group.domain not in (domains or ())) or (
-                source == TARGET and group.sft
-            ):
+            if source == TARGET and group.sft:
+                continue
+            if not (group.within(answered) and group.within(domains)):
                 continue
             prompts += group.prompts
             responses = resolved_sampling(self.recipe, source, group.domain)["responses"]
             answers += group.prompts * int(responses)
         return Asked(prompts, answers)
 
-    def _given(self, source: str, datasets: list[str], groups: list[Group]) -> Asked:
+    def _given(
+        self,
+        datasets: list[str],
+        groups: list[Group],
+        *,
+        source: str,
+        domains: Collection[str] | None,
+    ) -> Asked:
         """Answers that come with datasets: those that were read, else one for each prompt."""
         folder = self._made(f"sample/{source}")
         manifest = read_manifest(folder) if folder else None
         rows = int(manifest["rows"]) if manifest and manifest.get("rows") is not None else None
         known = [group for group in groups if group.dataset in datasets or group.dataset is None]
-        prompts = sum(group.prompts for group in known)
-        return Asked(prompts, prompts) if rows is None else Asked(min(prompts, rows), rows)
+        everywhere = sum(group.prompts for group in known)
+        prompts = sum(group.prompts for group in known if group.within(domains))
+        if rows is None:
+            return Asked(prompts, prompts)
+        answers = round(rows * prompts / max(everywhere, 1))
+        return Asked(min(prompts, answers), answers)
 
     @cached_property
     def prompt(self) -> Length:

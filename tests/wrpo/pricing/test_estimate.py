@@ -283,3 +283,7 @@ def test_domains_have_their_own_prompts_and_answers(tmp_path: Path) -> None:
     assert found["sample/gold"].gpu_hours == 0
     assert found["score/gold"].tokens == 300 * (100 + 200)
     assert found["sft"].tokens == 3 * (500 + 300) * (100 + 200)
+    narrow = prices(Pipeline(load_recipe(path, [*overrides, "rewards.rm.domains=[math]"])))
+    assert narrow["score/letters"].tokens == 400 * (100 + 10 * 200)
+    assert narrow["score/numbers"] == found["score/numbers"]
+    assert narrow["score/gold"].terms == ()  # no prompt of that domain came with an answer

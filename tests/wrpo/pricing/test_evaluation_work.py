@@ -106,6 +106,17 @@ def test_a_judge_that_gives_rewards_is_paid_while_scoring(tmp_path: Path) -> Non
     assert f"{calls:,} calls of judge own" in own["score/letters"].note
 
 
+def test_a_judge_is_asked_in_the_domains_of_its_reward(tmp_path: Path) -> None:
+    sizes = ["prompts.datasets.world.expected_prompts=2000"]
+    sizes += ["prompts.datasets.maths={path: hub/maths, domain_name: math, limit: 400}"]
+    reward = "rewards.j={type: judge, judge: paid, domains: [math]}"
+    pipeline = pipeline_of(tmp_path, *KNOWN[:-1], *sizes, reward, extra=JUDGES)
+    calls = [term.text for term in prices(pipeline)["score/letters"].terms if "judge" in term.text]
+    assert [text.split(" x (")[0] for text in calls] == [
+        "j: 2,000 answers x 1 = 2,000 calls of judge paid"
+    ]
+
+
 def test_a_model_too_large_for_one_gpu_needs_vllm(tmp_path: Path) -> None:
     large = ("sources.letters.parameters_b=70", "eval.suite=quick")
     split = "sources.letters.engine.tensor_parallel_size=4"
