@@ -88,23 +88,33 @@ def _json(path: Path) -> Iterable[Any]:
     try:
         records = json.loads(path.read_text(**_LENIENT))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file: {error}") from None
+        raise DataError(
+            f"{path}: not a JSON file: {error}. Mend it there, or give one row a line as .jsonl, "
+            "of which only bad rows are dropped"
+        ) from None
     if not isinstance(records, list):
-        raise DataError(f"{path}: holds a {type(records).__name__}, not a list of rows")
+        raise DataError(
+            f"{path}: holds a {type(records).__name__}, not a list of rows; put them into [ ]"
+        )
     return records
 
 
 def _csv(path: Path) -> Iterator[Any]:
     csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is less than a long document
+    line = 0
     try:
         with path.open(newline="", **_LENIENT) as lines:
-            for record in csv.DictReader(lines):
+            reader = csv.DictReader(lines, strict=True)  # an open quote would take all that follows
+            for record in reader:
+                line = reader.line_num
                 if None in record:
                     yield UnusableRow("has more cells than the header has columns")
                 else:
                     yield record
     except csv.Error as error:
-        raise DataError(f"{path}: not a CSV file: {error}") from None
+        raise DataError(
+            f"{path}: not a CSV file after line {line}: {error}; mend it there"
+        ) from None
 
 
 def _parquet(path: Path) -> Iterator[Any]:

@@ -62,6 +62,13 @@ def test_a_byte_order_mark_costs_no_row(write_recipe, tmp_path: Path) -> None:
     assert len(rows) == 2 and not dropped
 
 
+def test_a_quote_that_nothing_closes_takes_no_rows_with_it(write_recipe, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text('text,id\nfirst,1\n"second,2\nthird,3\n')
+    with pytest.raises(DataError, match=r"p\.csv: not a CSV file after line 2: unexpected end"):
+        collect(recipe_for(write_recipe, dataset(file)))
+
+
 @pytest.mark.parametrize("field", ["answer", "domain"])
 def test_a_column_that_no_row_has_is_a_clear_error(field: str, write_recipe, tmp_path) -> None:
     file = tmp_path / "p.jsonl"
