@@ -625,6 +625,12 @@ def test_unknown_key_in_an_arm_is_refused_with_its_line(tmp_path: Path) -> None:
     assert f':{line}: arms.dpo.objektive: unknown key; did you mean "objective"?' in message
 
 
+@pytest.mark.parametrize("section", ["wrpo", "arms.dpo"])
+def test_a_wrong_value_is_shown_in_an_arm_too(tmp_path: Path, section: str) -> None:
+    message = refusal(tmp_path, "", f"{section}.beta=-1")
+    assert f": {section}.beta: input should be greater than 0, not -1" in message
+
+
 def test_wrong_training_key_in_an_arm_is_blamed_on_the_arm(tmp_path: Path) -> None:
     message = refusal(tmp_path, "arms:\n  dpo:\n    train:\n      learning_rat: 1\n")
     line = line_of(tmp_path, "learning_rat")

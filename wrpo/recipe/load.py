@@ -16,6 +16,7 @@ from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
 from wrpo.local_paths import is_file
 from wrpo.recipe.executor_sections import EXECUTOR_TYPES
+from wrpo.recipe.problems import refusal
 from wrpo.recipe.reward_sections import REWARD_TYPES
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.training_sections import Preference
@@ -207,11 +208,7 @@ def _explain(error: ValidationError, located: Located) -> str:
         elif item["type"] == "missing":
             problems.append(f"{place}: {shown}: is required and not given")
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            message = message[:1].lower() + message[1:]
-            value = repr(item["input"])
-            seen = "" if item["type"] == "value_error" else f", not {value[:80]}"
-            problems.append(f"{place}: {shown}: {message}{seen}")
+            problems.append(f"{place}: {shown}: {refusal(item)}")
     return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
 
 
@@ -279,8 +276,8 @@ def _explain_arm(error: ValidationError, located: Located, name: str) -> list[st
         path = tuple(str(step) for step in item["loc"])
         shown = ".".join(("arms", name, *path))
         hint = _did_you_mean(path[-1], sorted(_fields_at(("wrpo", *path[:-1])))) if path else ""
-        what = f"unknown key{hint}" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"{located.place(path)}: {shown}: {what.removeprefix('Value error, ')}")
+        what = f"unknown key{hint}" if item["type"] == "extra_forbidden" else refusal(item)
+        lines.append(f"{located.place(path)}: {shown}: {what}")
     return lines
 
 

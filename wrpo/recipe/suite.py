@@ -18,6 +18,7 @@ from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.local_paths import is_file
 from wrpo.recipe.judged_sections import STATED
+from wrpo.recipe.problems import refusal
 from wrpo.recipe.schema import Eval
 from wrpo.recipe.section import Section
 from wrpo.recipe.yaml_source import Located, read_yaml
@@ -200,8 +201,5 @@ def _explain(error: ValidationError, located: Located) -> str:
     for item in error.errors():
         path = tuple(str(step) for step in item["loc"])
         shown = ".".join(step for step in path if step not in ("lm-eval", "judge", "external"))
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(
-            f"{located.place(path)}: {shown or 'suite'}: {message[:1].lower()}{message[1:]}"
-        )
+        lines.append(f"{located.place(path)}: {shown or 'suite'}: {refusal(item)}")
     return "\n".join(dict.fromkeys(lines))
