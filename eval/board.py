@@ -12,6 +12,7 @@ from eval.intervals import Floats
 from eval.results import Sample, SampleId
 from eval.statistics import Estimate, differences, means
 from wrpo.errors import DataError
+from wrpo.recipe.suite import suites_of
 
 ORACLE = "best source per prompt"
 ALL_PROMPTS = "all"
@@ -92,7 +93,9 @@ def _board(evidence: Evidence, task: str, leaves: list[str]) -> Board:
     ids = sorted(shared, key=lambda item: (leaves.index(item[0]), item[1]))
     if not ids:
         raise DataError(f"task {task}: {', '.join(by_model)} share no prompt; evaluate them again")
-    refuse_other_documents(task, by_model, ids, same=lambda one, other: one.doc == other.doc)
+    refuse_other_documents(
+        task, by_model, ids, same=lambda one, other: one.doc == other.doc, folders="eval/"
+    )
     metrics = _metrics(evidence, by_model, ids)
     values = np.array(
         [
@@ -105,7 +108,7 @@ def _board(evidence: Evidence, task: str, leaves: list[str]) -> Board:
         task=task,
         models=list(by_model),
         metrics=metrics,
-        headline=_headline(metrics, evidence.recipe.eval.metrics),
+        headline=_headline(metrics, evidence.recipe.eval.metrics, _stated_metric(evidence, task)),
         ids=ids,
         values=values,
         groups=_groups(
@@ -144,6 +147,7 @@ def refuse_other_documents(
     ids: list[SampleId],
     *,
     same: Callable[[Sample, Sample], bool],
+    folders: str,
 ) -> None:
     """A document number means the same document for every model, or nothing can be compared.
 
@@ -157,7 +161,7 @@ def refuse_other_documents(
                 raise DataError(
                     f"task {task}: document {item[1]} of {item[0]} is another one for {name} than "
                     f"for {first}: the data of the task changed between their evaluations. Delete "
-                    "the folders below eval/ and evaluate all models again"
+                    f"its folders below {folders} and evaluate all models again"
                 )
 
 
@@ -180,11 +184,25 @@ def _metrics(
     return found
 
 
-def _headline(metrics: list[str], wanted: list[str]) -> list[str]:
-    """`reward` ranks where a task has one, else the first metric; the first is reported as well."""
-    primary = next((name for name in metrics if _base(name) == "reward"), metrics[0])
+def _stated_metric(evidence: Evidence, task: str) -> list[str]:
+    """The metric that the recipe's suites state for a task, with and without its filter."""
+    for suite in suites_of(evidence.recipe.eval):
+        for entry in suite.lm_eval().values():
+            if entry.task == task:
+                return [f"{entry.metric} ({entry.filter})", entry.metric]
+    return []
+
+
+def _headline(metrics: list[str], wanted: list[str], stated: list[str]) -> list[str]:
+    """`reward` ranks where a task has one, else the suite's metric, else the first.
+
+    With it stands the first that the recipe asks for; beside a reward at least the first of all.
+    """
+    reward = next((name for name in metrics if _base(name) == "reward"), None)
+    primary = reward or next((name for name in stated if name in metrics), metrics[0])
     asked = [name for name in metrics if _base(name) in wanted]
-    return list(dict.fromkeys([primary, (asked or metrics)[0]]))
+    asked += [metrics[0]] if reward else [primary]
+    return list(dict.fromkeys([primary, asked[0]]))
 
 
 def _lengths(

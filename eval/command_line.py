@@ -35,6 +35,10 @@ def command_lines(
 def printed(model: EvalModel, settings: Eval, *, engine: dict[str, Any], output: Path) -> list[str]:
     """The lines of `eval.run --print-command` for one model."""
     lines = [f"# {model.name}: the numbers of python -m eval.run"]
+    nested = [name for name, value in engine.items() if isinstance(value, (dict, list))]
+    if nested:
+        lines.append(f"# without engine.vllm's {', '.join(nested)}, which no model_args can say")
+        engine = {name: value for name, value in engine.items() if name not in nested}
     for plain in (False, True):
         if plain and (reason := why_not_plain(model)):
             lines.append(f"# plain lm-eval cannot evaluate it alike: {reason}")

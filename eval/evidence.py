@@ -14,7 +14,7 @@ from wrpo.evaluation_stages import model_names
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import read_manifest
-from wrpo.stages import Pipeline
+from wrpo.stages import Pipeline, remember_command_line
 
 EVALUATIONS = ("eval", "judge")
 """Kinds of stages that a report is about."""
@@ -103,6 +103,7 @@ def read_run_folder(folder: Path) -> Evidence:
     path = folder / RECIPE
     if not path.is_file():
         raise MissingInputError(f"{folder} is not the folder of a run: it has no {RECIPE}")
+    remember_command_line(str(path), [])
     stored = load_recipe(path)
     recipe = stored.model_copy(update={"runs": folder.parent, "run": folder.name})
     pipeline = Pipeline(recipe)

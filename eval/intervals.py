@@ -140,7 +140,10 @@ def studentised_bootstrap(
 
 
 def student_t(columns: Floats, *, level: float) -> Intervals:
-    """Student's t interval of the mean of each column, shape (n, columns)."""
+    """Student's t interval of the mean of each column, shape (n, columns).
+
+    NaN where all values of a column are equal: without spread there is nothing to judge by.
+    """
     from scipy.stats import t  # type: ignore[import-untyped]
 
     n = len(columns)
@@ -148,8 +151,8 @@ def student_t(columns: Floats, *, level: float) -> Intervals:
     half = float(t.ppf((1.0 + level) / 2.0, n - 1)) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2.0 * t.sf(np.abs(mean) / error, n - 1)
-    p = np.where(error > 0, p, np.where(mean == 0, 1.0, 0.0))
-    return Intervals(mean - half, mean + half, p)
+    low, high, p = (np.where(error > 0, v, math.nan) for v in (mean - half, mean + half, p))
+    return Intervals(low, high, p)
 
 
 def varied(columns: Floats) -> NDArray[np.int64]:

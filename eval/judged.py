@@ -17,7 +17,6 @@ from eval.papers import JudgedNumbers
 from eval.results import Sample, read_results, read_samples
 from eval.statistics import Estimate
 from wrpo.ids import digest
-from wrpo.recipe.judged_sections import OWN
 
 STAGE = "judge"
 _PER_QUESTION = {
@@ -33,11 +32,14 @@ class JudgedTable:
     """One benchmark by one judge.
 
     Attributes:
+        identity: the same for tables whose numbers may stand together: benchmark, judge, its prompt
+            and the baseline.
         judge: name, model, version and sampling fields.
         results: results.json of each model.
         samples: a row per question of each model.
     """
 
+    identity: str
     benchmark: str
     judge: dict[str, Any]
     results: dict[str, dict[str, Any]]
@@ -70,7 +72,8 @@ class JudgedTable:
         return JudgedNumbers(
             self.judge_name,
             self.metrics(),
-            own_prompt=first["judge_prompt"]["source"] == OWN,
+            model=self.judge["model"],
+            prompt=first["judge_prompt"]["source"],
             decoding=first["tasks"][self.benchmark]["generation_kwargs"],
         )
 
@@ -87,7 +90,11 @@ class JudgedTable:
         if not ids:
             return None
         refuse_other_documents(
-            self.benchmark, by_model, ids, same=lambda one, other: one.question == other.question
+            self.benchmark,
+            by_model,
+            ids,
+            same=lambda one, other: one.question == other.question,
+            folders="answers/ and judge/",
         )
         values = [[[samples[i].values[metric]] for samples in by_model.values()] for i in ids]
         first = next(iter(by_model.values()))
@@ -122,7 +129,7 @@ def judged_tables(evidence: Evidence) -> list[JudgedTable]:
         benchmark, _, model = rest.partition("/")
         results = read_results(folder)
         key = digest([benchmark, results["judge"], results["judge_prompt"], results["baseline"]])
-        table = tables.setdefault(key, JudgedTable(benchmark, results["judge"], {}, {}))
+        table = tables.setdefault(key, JudgedTable(key, benchmark, results["judge"], {}, {}))
         table.results[model] = results
         table.samples[model] = read_samples(folder)
     return list(tables.values())

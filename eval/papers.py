@@ -11,7 +11,8 @@ import yaml
 
 from eval.statistics import Estimate
 from wrpo.recipe import Recipe
-from wrpo.recipe.judged_sections import ONLY_VLLM
+from wrpo.recipe.judged_sections import ONLY_VLLM, OWN, PUBLISHED
+from wrpo.recipe.schema import Eval
 from wrpo.recipe.suite import (
     Entry,
     JudgeBenchmark,
@@ -73,13 +74,15 @@ class JudgedNumbers:
     """What a run's judge says of a benchmark: metric to model; and who the judge is.
 
     Attributes:
-        own_prompt: whether the judge prompt is this toolkit's and not the published one.
+        model: the judge's, as its server names it.
+        prompt: where the judge prompt is from: own, published, or the name of a file.
         decoding: how the answers were drawn, as `judged_decoding`.
     """
 
     judge: str
     metrics: dict[str, dict[str, Estimate]]
-    own_prompt: bool
+    model: str
+    prompt: str
     decoding: dict[str, Any]
 
 
@@ -87,18 +90,20 @@ def papers(recipe: Recipe, scores: Scores, judged: dict[str, JudgedNumbers]) -> 
     """The papers whose target model is the recipe's, with our numbers for the same benchmarks."""
     published: dict[str, Any] = yaml.safe_load(NUMBERS.read_text(encoding="utf-8"))
     return [
-        _paper(facts, scores, judged)
+        _paper(facts, scores, judged, recipe.eval)
         for facts in published.values()
         if recipe.target.model in facts["targets"]
     ]
 
 
-def _paper(facts: dict[str, Any], scores: Scores, judged: dict[str, JudgedNumbers]) -> Paper:
+def _paper(
+    facts: dict[str, Any], scores: Scores, judged: dict[str, JudgedNumbers], settings: Eval
+) -> Paper:
     rows = []
     for place, (benchmark, metric, name) in enumerate(facts["rows"]):
         numbers = {model: facts["models"][model][place] for model in facts["shown"]}
-        own = _judged_row(benchmark, metric, judged, facts["suite"])
-        own = own or _lm_eval_row(benchmark, scores)
+        own = _judged_row(benchmark, metric, judged, facts["suite"], settings)
+        own = own or _lm_eval_row(benchmark, scores, settings.limit)
         task, ours, judge, differs = own or ("", {}, "", _stated(benchmark, facts["suite"]))
         rows.append(PaperRow(name, numbers, task, ours, judge, differs))
     others = {name: row for name, row in facts["models"].items() if name not in facts["shown"]}
@@ -109,16 +114,18 @@ _Own = tuple[str, dict[str, Estimate], str, str]
 
 
 def _judged_row(
-    benchmark: str, metric: str, judged: dict[str, JudgedNumbers], suite: str
+    benchmark: str, metric: str, judged: dict[str, JudgedNumbers], suite: str, settings: Eval
 ) -> _Own | None:
     numbers = judged.get(benchmark)
     if numbers is None or metric not in numbers.metrics:
         return None
-    differs = _says_of_judged(load_suite(suite).judged()[benchmark], numbers)
+    stated = settings.judged.get(benchmark)
+    limit = stated.limit if stated else None
+    differs = _says_of_judged(load_suite(suite).judged()[benchmark], numbers, limit)
     return benchmark, numbers.metrics[metric], numbers.judge, differs
 
 
-def _lm_eval_row(benchmark: str, scores: Scores) -> _Own | None:
+def _lm_eval_row(benchmark: str, scores: Scores, limit: int | None) -> _Own | None:
     """The first entry of our suites for this benchmark whose task the run has."""
     for suite in shipped_suites():
         for name, entry in load_suite(suite).lm_eval().items():
@@ -127,7 +134,7 @@ def _lm_eval_row(benchmark: str, scores: Scores) -> _Own | None:
             found = _metric(scores[entry.task], entry)
             if found is not None:
                 percent = {model: _percent(estimate) for model, estimate in found.items()}
-                return entry.task, percent, "", _says(entry)
+                return entry.task, percent, "", _says(entry, _only_first(entry, limit))
     return None
 
 
@@ -150,17 +157,33 @@ def _stated(benchmark: str, suite: str) -> str:
     return _says(entry) if entry is not None else ""
 
 
-def _says(entry: Entry) -> str:
-    return f"{_WORDS[entry.comparable]} {entry.why}"
+def _only_first(entry: Entry, limit: int | None) -> str:
+    """What a limit on documents changes; empty where it changes nothing."""
+    if limit is None or (entry.documents is not None and limit >= entry.documents):
+        return ""
+    return f"only the first {limit} questions"
 
 
-def _says_of_judged(entry: JudgeBenchmark, numbers: JudgedNumbers) -> str:
+def _says(entry: Entry, change: str = "") -> str:
+    """What the suite says; a change of this run makes a number not comparable."""
+    told = f" In this run: {change}." if change else ""
+    return f"{_WORDS['no' if change else entry.comparable]} {entry.why}{told}"
+
+
+def _says_of_judged(entry: JudgeBenchmark, numbers: JudgedNumbers, limit: int | None) -> str:
     """What the suite says, then how this run went about it, which may make it not comparable."""
-    changes = _other_decoding(decoding_fields(entry), numbers.decoding)
-    level = "no" if numbers.own_prompt or changes else entry.comparable
-    prompt = "this toolkit's own" if numbers.own_prompt else "as published"
-    drawn = f"other than stated: {changes}" if changes else "as stated"
-    return f"{_WORDS[level]} {entry.why} In this run: judge prompt {prompt}; decoding {drawn}."
+    wanted = entry.judge.split()[0].rstrip(",")
+    decoding = _other_decoding(decoding_fields(entry), numbers.decoding)
+    changes = [
+        f"judge {numbers.model}, not {wanted}" if numbers.model != wanted else "",
+        "this toolkit's own judge prompt" if numbers.prompt == OWN else "",
+        f"decoding other than stated: {decoding}" if decoding else "",
+        _only_first(entry, limit),
+    ]
+    told = "; ".join(change for change in changes if change)
+    if not told and numbers.prompt != PUBLISHED:
+        return f"{_says(entry)} The judge prompt of {numbers.prompt} is taken as the published one."
+    return _says(entry, told)
 
 
 def _other_decoding(stated: dict[str, Any], used: dict[str, Any]) -> str:

@@ -73,11 +73,11 @@ def report_run(recipe: Recipe) -> Path:
     """
     evidence = read_run(recipe)
     folder = StageFolder(evidence.pipeline.folder(STAGE), evidence.pipeline.key(STAGE))
+    numbers, blocks = build_report(evidence)
     if evidence.pipeline.state(STAGE) == "stale":
         shutil.rmtree(folder.path)
     with folder.lock():
         folder.open()
-        numbers, blocks = build_report(evidence)
         write_report(folder.path, f"Run {recipe.run}", numbers, blocks)
         if not evidence.missing():
             folder.finish(models=len(model_names(recipe)))

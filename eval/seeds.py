@@ -74,7 +74,11 @@ def report_seeds(folders: list[Path], out: Path) -> None:
     runs = [read_run_folder(folder) for folder in folders]
     _check_same_kind(runs)
     recipes = [run.recipe for run in runs]
-    by_task = [seed_scores(recipes, list(found)) for found in zip(*map(boards, runs), strict=True)]
+    by_run = [boards(run) for run in runs]
+    counts = {run.recipe.run: len(found) for run, found in zip(runs, by_run, strict=True)}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"the runs have results of different numbers of tasks: {counts}")
+    by_task = [seed_scores(recipes, list(found)) for found in zip(*by_run, strict=True)]
     by_task += [seed_scores(recipes, found) for found in judged_alike(runs)]
     write_report(out, f"{len(runs)} seeds", _numbers(by_task, recipes), _blocks(by_task, runs))
 
@@ -86,11 +90,15 @@ def judged_alike(runs: list[Evidence]) -> list[list[Board]]:
     to the report of that run.
     """
     by_run = [
-        {board.task: board for table in judged_tables(run) if (board := table.board()) is not None}
+        {
+            table.identity: board
+            for table in judged_tables(run)
+            if (board := table.board()) is not None
+        }
         for run in runs
     ]
-    titles = [title for title in by_run[0] if all(title in found for found in by_run)]
-    return [[found[title] for found in by_run] for title in titles]
+    shared = [identity for identity in by_run[0] if all(identity in found for found in by_run)]
+    return [[found[identity] for found in by_run] for identity in shared]
 
 
 def seed_scores(recipes: list[Recipe], found: list[Board]) -> SeedScores:

@@ -105,7 +105,7 @@ def t_interval(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
 
         mean +- t(n - 1, (1 + level) / 2) * sd / sqrt(n)
 
-    One value has no interval: low, high and p are NaN.
+    One value, or equal values, have no interval: low, high and p are NaN.
     """
     n = len(values)
     if n < 2:

@@ -53,7 +53,8 @@ def _sentence_case(text: str) -> str:
 def _numbers(comparison: Comparison, unit: str) -> str:
     e = comparison.estimate
     if math.isnan(e.low):
-        return f"{comparison.metric} {e.value:+.3f}, one {unit.rstrip('s')}, so no interval"
+        why = f"one {unit.rstrip('s')}" if e.n == 1 else f"the same on all {e.n} {unit}"
+        return f"{comparison.metric} {e.value:+.3f}, {why}, so no interval"
     return (
         f"{comparison.metric} {e.value:+.3f}, {LEVEL:.0%} interval {e.low:+.3f} to {e.high:+.3f}, "
         f"{e.n} {unit}"

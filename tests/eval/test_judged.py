@@ -28,6 +28,7 @@ def add_judgements(
     mean: float,
     judge: dict[str, Any] | None = None,
     question: str = "question",
+    prompt: str = "own",
 ) -> None:
     """Writes judge/mt_bench/MODEL with ratings around the mean, and adds it to the evidence."""
     rng = np.random.default_rng(len(model))
@@ -51,7 +52,7 @@ def add_judgements(
     results = {
         "tasks": {BENCHMARK: task},
         "judge": judge or JUDGE,
-        "judge_prompt": {"source": "own", "comparable": "not comparable with the papers'"},
+        "judge_prompt": {"source": prompt, "comparable": "not comparable with the papers'"},
         "baseline": None,
         "verdicts": 80,
         "parse_failures": 3,

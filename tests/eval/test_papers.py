@@ -15,6 +15,7 @@ from wrpo.recipe.suite import load_suite
 ROOT = Path(__file__).parents[2]
 PUBLISHED = yaml.safe_load(NUMBERS.read_text(encoding="utf-8"))
 LLAMA = ROOT / "recipes" / "llama3-8b-wrpo.yaml"
+PAPERS_JUDGE = "gpt-4-1106-preview"
 FUSECHAT = ROOT / "recipes" / "fusechat3" / "llama31-8b.yaml"
 
 
@@ -83,7 +84,8 @@ def test_judged_numbers_name_our_judge_beside_the_papers(fusechat: Recipe) -> No
     numbers = JudgedNumbers(
         "judge-70b",
         {"score": {"wrpo": estimate(8.25)}},
-        own_prompt=True,
+        model="judge-70b",
+        prompt="own",
         decoding={"temperature": None, "max_tokens": 4096},
     )
     judged = {"mt_bench": numbers}
@@ -92,23 +94,34 @@ def test_judged_numbers_name_our_judge_beside_the_papers(fusechat: Recipe) -> No
     assert "| 8.2 [8.2, 8.3] | 8.4 | 8.5 | 9.0 |" in line
     assert "Our judge: judge-70b." in line
     assert "Not comparable." in line
-    assert "In this run: judge prompt this toolkit's own; decoding as stated." in line
+    told = "In this run: judge judge-70b, not gpt-4-0125-preview; this toolkit's own judge prompt."
+    assert told in line
     assert "gpt-4-0125-preview" in text
 
 
-def test_decoding_that_differs_from_the_suite_makes_a_number_not_comparable(
-    fusechat: Recipe,
-) -> None:
-    def differs(**decoding: float) -> str:
+def test_whatever_differs_from_the_suite_makes_a_number_not_comparable(fusechat: Recipe) -> None:
+    stated = {"temperature": 0.6, "top_p": 0.9, "presence_penalty": 0.1, "frequency_penalty": 0.1}
+
+    def differs(prompt: str = "published", model: str = PAPERS_JUDGE, **drawn: float) -> str:
         metrics = {"length_controlled_winrate": {"wrpo": estimate(50.0)}}
-        drawn = {"max_tokens": 4096, **decoding}
-        numbers = JudgedNumbers("j", metrics, own_prompt=False, decoding=drawn)
+        decoding = {"max_tokens": 4096, **(drawn or stated)}
+        numbers = JudgedNumbers("j", metrics, model=model, prompt=prompt, decoding=decoding)
         (found,) = papers(fusechat, {}, {"alpaca_eval_2": numbers})
         return found.rows[0].differs
 
-    penalties = {"presence_penalty": 0.1, "frequency_penalty": 0.1}
-    same = differs(temperature=0.6, top_p=0.9, **penalties)
-    assert same.startswith("Close.") and same.endswith("as published; decoding as stated.")
+    assert differs().startswith("Close.") and "In this run" not in differs()
+    assert differs("clf.txt").endswith("prompt of clf.txt is taken as the published one.")
+    assert differs("own").startswith("Not comparable.")
+    assert "judge tiny, not gpt-4-1106-preview" in differs(model="tiny")
     other = differs(temperature=0.9, top_p=0.9)
     assert other.startswith("Not comparable.")
     assert "temperature 0.9 (not 0.6), presence_penalty 0.0 (not 0.1)" in other
+
+
+def test_a_limit_on_documents_makes_a_number_not_comparable(fusechat: Recipe) -> None:
+    scores = {"gsm8k_boxed": {"math_verify (flexible)": {"wrpo": estimate(0.861)}}}
+    few = fusechat.model_copy(update={"eval": fusechat.eval.model_copy(update={"limit": 10})})
+    (found,) = papers(few, scores, {})
+    row = next(row for row in found.rows if row.benchmark == "GSM8K")
+    assert row.differs.startswith("Not comparable.")
+    assert row.differs.endswith("In this run: only the first 10 questions.")

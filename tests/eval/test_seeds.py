@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.board import boards
 from eval.compare import with_holm
 from eval.evidence import read_run
 from eval.report import main
@@ -47,6 +48,14 @@ def test_each_run_has_its_own_best_source(runs: list[Path], tmp_path: Path) -> N
     report_seeds(runs, tmp_path)
     task = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["tasks"][TASK]
     assert task["differences"]["acc"][BEST_SOURCE] == pytest.approx([0.4, 0.39, 0.31])
+
+
+def test_a_run_that_lacks_a_task_is_named(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.seeds.boards", lambda r: [] if r.recipe.run == "run-2" else boards(r))
+    with pytest.raises(DataError, match="different numbers of tasks: .*'run-2': 0"):
+        report_seeds(runs, tmp_path)
 
 
 def test_the_words_speak_of_seeds(runs: list[Path], tmp_path: Path) -> None:
@@ -107,3 +116,7 @@ def test_only_what_the_same_judge_scored_in_every_run_is_put_together(tmp_path: 
         shutil.rmtree(runs[1].folders[f"judge/mt_bench/{model}"])
         add_judgements(runs[1], model, mean=6.0, judge={**JUDGE, "version": "2026-06"})
     assert judged_alike(runs) == []
+    for model in ("sft", "wrpo"):
+        shutil.rmtree(runs[1].folders[f"judge/mt_bench/{model}"])
+        add_judgements(runs[1], model, mean=6.0, prompt="published")
+    assert judged_alike(runs) == [], "another judge prompt is another quantity"

@@ -52,7 +52,9 @@ def test_equal_answers_show_no_difference() -> None:
     (estimate,) = differences(np.ones(20), np.ones((20, 1)))
     assert (estimate.value, estimate.sign, estimate.p) == (0.0, 0, 1.0)
     (rewards,) = differences(np.full(20, 2.5), np.full((20, 1), 2.5))
-    assert (rewards.value, rewards.sign, rewards.p) == (0.0, 0, 1.0)
+    assert (rewards.value, rewards.sign) == (0.0, 0) and math.isnan(rewards.p)
+    (shifted,) = differences(np.full(2, 2.5), np.full((2, 1), 1.5))
+    assert (shifted.value, shifted.sign) == (1.0, 0), "two equal differences show nothing"
 
 
 def test_a_difference_on_few_prompts_is_marked() -> None:
@@ -101,9 +103,10 @@ def test_one_seed_has_no_interval_and_no_sign() -> None:
     assert estimate.sign == 0
 
 
-def test_equal_seeds_have_an_interval_of_no_width() -> None:
+def test_equal_seeds_have_no_interval_and_no_sign() -> None:
     estimate = t_interval([0.5, 0.5])
-    assert (estimate.low, estimate.high, estimate.p) == (0.5, 0.5, 0.0)
+    assert math.isnan(estimate.low) and math.isnan(estimate.high) and math.isnan(estimate.p)
+    assert (estimate.value, estimate.sign) == (0.5, 0)
 
 
 def test_standard_deviation_divides_by_n_minus_one() -> None:

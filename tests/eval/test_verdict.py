@@ -49,6 +49,8 @@ def test_one_seed_gets_no_interval() -> None:
     lone = Comparison("quiz", "acc", "WRPO", "sft", "SFT alone", alone)
     assert "acc +0.200, one seed, so no interval" in sentence(lone, unit="seeds")
     assert sentence(lone, unit="seeds").startswith("No difference shown")
+    equal = dataclasses.replace(lone, estimate=dataclasses.replace(alone, n=2))
+    assert "acc +0.200, the same on all 2 seeds, so no interval" in sentence(equal, unit="seeds")
 
 
 def test_the_overview_sorts_opponents_by_outcome() -> None:

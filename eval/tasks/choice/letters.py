@@ -11,13 +11,16 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCDEFGHIJ"
 
+# "The best answer is I think B" names B, if any.
+_LETTER = r"(?:[A-HJ]\b|I\b(?!\s+[a-z]))"
+_OPENING = r":?[\s*(\[{$]*"
 # A small letter only before a sign that ends it: "the best answer is a matter of taste" is none.
-_STRICT = re.compile(r"(?i:best answer is):?\s*\**\(?([A-J]\b|[a-j](?=[.)*]))")
+_STRICT = re.compile(rf"(?i:best answer is){_OPENING}({_LETTER}|[a-j](?=[.)*\]$}}]))")
 _FLEXIBLE = (
-    re.compile(r"answer is:?\s*\**\(?([A-J])\b"),
-    re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-J])\b"),
-    re.compile(r"[Aa]nswer:\s*\**\(?([A-J])\b"),
-    re.compile(r"(?:^|[\s*(])([A-J])[\s*).]*\Z"),
+    re.compile(rf"answer is{_OPENING}({_LETTER})"),
+    re.compile(rf"\\boxed\{{\s*(?:\\text\{{)?\(?({_LETTER})"),
+    re.compile(rf"[Aa]nswer:[\s*(\[{{$]*({_LETTER})"),
+    re.compile(r"(?:^|[\s*(\[$])([A-J])[\s*).\]$]*\Z"),
 )
 
 
