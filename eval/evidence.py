@@ -16,9 +16,6 @@ from wrpo.recipe.suite import evaluated_tasks
 from wrpo.stage_folder import read_manifest
 from wrpo.stages import Pipeline, remember_command_line
 
-EVALUATIONS = ("eval", "judge")
-"""Kinds of stages that a report is about."""
-
 LOG_HISTORY = "log_history.json"
 RECIPE = "recipe.yaml"
 
@@ -48,6 +45,12 @@ class Evidence:
         """Evaluated models, in pipeline order."""
         return list(self.samples)
 
+    @property
+    def evaluations(self) -> tuple[str, ...]:
+        """The stages that the report is about; none where the recipe evaluates nothing."""
+        report = self.pipeline.stages.get("report")
+        return report.inputs if report else ()
+
     def manifests(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Name and manifest of every finished stage but the report."""
         for name, folder in self.folders.items():
@@ -61,11 +64,10 @@ class Evidence:
         By the name of the model; judged benchmarks as `BENCHMARK: MODEL`.
         """
         found = {}
-        for name, state in self.states.items():
-            kind, _, rest = name.partition("/")
-            if kind in EVALUATIONS and name not in self.folders:
-                what = rest.replace("/", ": ", 1)
-                found[what] = f"{state}: {self.pipeline.shell_command(name)}"
+        for name in self.evaluations:
+            if name not in self.folders:
+                what = name.partition("/")[2].replace("/", ": ", 1)
+                found[what] = f"{self.states[name]}: {self.pipeline.shell_command(name)}"
         return found
 
 
@@ -125,7 +127,7 @@ def _with_files(evidence: Evidence) -> Evidence:
         if folder is not None:
             evidence.results[name] = read_results(folder)
             evidence.samples[name] = read_samples(folder)
-    if not any(name.partition("/")[0] in EVALUATIONS for name in evidence.folders):
+    if not any(name in evidence.folders for name in evidence.evaluations):
         commands = "\n".join(f"  {line}" for line in evidence.missing().values())
         raise MissingInputError(
             f"run {evidence.recipe.run}: nothing is evaluated yet; what is missing:\n{commands}"

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from wrpo.doctor.extras import wanted_extras
+from wrpo.doctor.extras import trained_sections, wanted_extras
 from wrpo.doctor.findings import Finding, Patient
 from wrpo.local_paths import is_folder
 from wrpo.pricing.shapes import shape_of
 from wrpo.pricing.throughput import devices
-from wrpo.recipe import Recipe, preference
+from wrpo.recipe import Recipe
 from wrpo.recipe.reward_sections import ModelReward
-from wrpo.recipe.training_sections import Training
 from wrpo.sampling import resolved_engine
 
 _BYTES_PER_PARAMETER = {"model": 4, "checkpoint": 12}
@@ -83,8 +82,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
     entry = recipe.target
     shape = shape_of(entry.model, revision=entry.revision, parameters_b=entry.parameters_b)
     if shape is not None:
-        arms = ["wrpo", *recipe.arms]
-        trained: list[Training] = [recipe.sft, *(preference(recipe, arm) for arm in arms)]
+        trained = list(trained_sections(recipe))
         saves = any(settings.train.get("save_strategy") != "no" for settings in trained)
         wanted = len(trained) * shape.parameters * _BYTES_PER_PARAMETER["model"]
         told = f"{len(trained)} models of {shape.parameters / 1e9:,.3g}B"

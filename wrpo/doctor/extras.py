@@ -18,7 +18,7 @@ def wanted_extras(recipe: Recipe) -> set[str]:
     stages = Pipeline(recipe).stages
     sampled = [*recipe.sources, *([TARGET] if f"sample/{TARGET}" in stages else [])]
     backends = {resolved_engine(recipe, name).backend for name in sampled}
-    trained = list(_trained(recipe))
+    trained = list(trained_sections(recipe))
     wanted = {
         "vllm": "vllm" in backends or _uses_vllm(recipe),
         "server": "openai" in backends or bool(recipe.judges),
@@ -31,7 +31,8 @@ def wanted_extras(recipe: Recipe) -> set[str]:
     return {name for name, needed in wanted.items() if needed}
 
 
-def _trained(recipe: Recipe) -> Iterator[Training]:
+def trained_sections(recipe: Recipe) -> Iterator[Training]:
+    """The sections of all models that a run trains: SFT, WRPO and the arms."""
     yield recipe.sft
     for arm in ("wrpo", *recipe.arms):
         yield preference(recipe, arm)
