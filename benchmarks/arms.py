@@ -42,8 +42,8 @@ from wrpo.collator import (
 )
 from wrpo.losses import wrpo_loss
 from wrpo.packed_layout import PackedLayout
-from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
+from wrpo.row_columns import RESPONSES
 
 BETA = 0.01
 FIELDS = ("log_probs", "entropy")  # the per-token values that WRPOTrainer reads

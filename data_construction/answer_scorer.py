@@ -34,7 +34,7 @@ class AnswerScorer:
     """The model, ready to score chunks of rows."""
 
     def __init__(self, stage: LogProbStage, chunks: Sequence[list[Row]]) -> None:
-        from wrpo.preference_data import RowSettings
+        from wrpo.row_layouts import RowSettings
         from wrpo.training import load_target_tokenizer
 
         self.stage = stage

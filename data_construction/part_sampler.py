@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from data_construction.engines import Completion, GenerationEngine, Refusal, Request
-    from wrpo.chat import Messages
+    from wrpo.chat_template import Messages
 
 _PROGRESS_SECONDS = 0.5
 

@@ -30,8 +30,10 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
     """
     from tqdm import tqdm
 
-    from wrpo.chat import template_hash
-    from wrpo.preference_data import RESPONSES, RowSettings, prepare_row
+    from wrpo.chat_template import template_hash
+    from wrpo.preference_data import prepare_row
+    from wrpo.row_columns import RESPONSES
+    from wrpo.row_layouts import RowSettings
     from wrpo.truncation import count_cuts
 
     tokenizer = _tokenizer(recipe, table)

@@ -23,7 +23,7 @@ from eval.results import plain, sample_row
 from eval.suite_check import DEFAULT_MAX_GEN_TOKENS, check_suites, suite_facts
 from eval.task_folders import task_folders
 from eval.tasks.code.programs import SANDBOX_VARIABLE
-from wrpo.chat import template_hash
+from wrpo.chat_template import template_hash
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.recipe.schema import Eval

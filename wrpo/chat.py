@@ -14,54 +14,25 @@ The rules, for any chat template:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from wrpo.chat_template import Chat, Messages, excerpt, render
 from wrpo.chat_tokens import (
     END_OF_ANSWER,
     added_tokens,
-    adds_bos,
     encode,
     encode_chat,
     guard,
-    unguard,
 )
 from wrpo.errors import TemplateError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Messages = Sequence[Mapping[str, str]]
-Chat = list[dict[str, str]]
-
-# The date in Llama-3.1's own template, which Llama-3.2 uses where it cannot ask for today's.
-_TODAY = datetime(2024, 7, 26)
-
 # A block that a generation prompt opens for the model to fill and close (``<think>``).
 _OPEN_BLOCK = re.compile(r"<(\w+)>\s*\Z")
-
-
-def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """16 hex digits that change when the same chat could be rendered differently.
-
-    Covers the template text, the special tokens it may insert (padding is not one of them) and
-    whether a BOS is added. The same on every machine and in every process.
-
-    Raises:
-        TemplateError: The tokenizer has no chat template.
-    """
-    tokens = {k: v for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}
-    identity = {
-        "template": _template_of(tokenizer),
-        "special_tokens": tokens,
-        "adds_bos": adds_bos(tokenizer),
-    }
-    text = json.dumps(identity, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def render_prompt(
@@ -154,7 +125,7 @@ def _answer_ids(
         raise TemplateError(
             f"{tokenizer.convert_ids_to_tokens(end)!r} ends a turn but this tokenizer does not "
             "mark it as special, so an answer that spells it cannot be kept. Drop the row. "
-            f"Answer: {_short(answer)}"
+            f"Answer: {excerpt(answer)}"
         )
     return answer_ids
 
@@ -206,7 +177,7 @@ def _guarded(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, fold_sys
     for message in messages:
         if not all(isinstance(message.get(key), str) for key in ("role", "content")):
             raise TemplateError(
-                f"A message needs 'role' and 'content', both text, and is {_short(message)}. "
+                f"A message needs 'role' and 'content', both text, and is {excerpt(message)}. "
                 "Correct or drop the row."
             )
     if messages[-1]["role"] != "user":
@@ -228,13 +199,13 @@ def _prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
             {**m, "content": _marked(m["content"])} if m["role"] == "system" else m for m in chat
         ]
         # Without the mark, other turns that have the same words would hide what is left out.
-        with_marks = _render(tokenizer, marked, generation_prompt=True)
+        with_marks = render(tokenizer, marked, generation_prompt=True)
         if not all(_marked(content).strip() in with_marks for content in said):
             raise TemplateError(
                 "The chat template leaves out the system message. Set fold_system: true to put it "
-                f"into the first user turn. System message: {_short(said[0])}"
+                f"into the first user turn. System message: {excerpt(said[0])}"
             )
-    return _render(tokenizer, chat, generation_prompt=True)
+    return render(tokenizer, chat, generation_prompt=True)
 
 
 def _marked(text: str) -> str:
@@ -251,7 +222,7 @@ def _completion(
     # out the system text); the last exchange alone still shows how they write an answer.
     for context in [chat] if len(chat) == 1 else [chat, chat[-1:]]:
         if context is not chat:
-            prompt = _render(tokenizer, context, generation_prompt=True)
+            prompt = render(tokenizer, context, generation_prompt=True)
         head, tail = _rendered_answer(tokenizer, context, answer)
         body = head[len(prompt) :]
         end_text, end = _up_to_end_of_turn(tokenizer, tail)
@@ -265,7 +236,7 @@ def _completion(
         raise TemplateError(
             f"The generation prompt opens <{opened[1]}> and the answer does not close it, so this "
             "model could not give it. Set chat_template to one that does not open it, or drop the "
-            f"row. Answer: {_short(answer)}"
+            f"row. Answer: {excerpt(answer)}"
         )
     return answer.rstrip() + end_text, end
 
@@ -274,12 +245,12 @@ def _rendered_answer(
     tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str
 ) -> tuple[str, str]:
     """The rendered conversation up to the last letter of the answer, and what follows that."""
-    text = _render(tokenizer, [*chat, {"role": "assistant", "content": _marked(answer)}])
+    text = render(tokenizer, [*chat, {"role": "assistant", "content": _marked(answer)}])
     head, mark, tail = text.rpartition(END_OF_ANSWER)
     if not mark:
         raise TemplateError(
             "The chat template leaves out the assistant's answer. Set chat_template to one that "
-            f"renders it. Answer: {_short(answer)}"
+            f"renders it. Answer: {excerpt(answer)}"
         )
     return head, tail
 
@@ -301,50 +272,8 @@ def _refuse_missing_header(
     tokenizer: PreTrainedTokenizerBase, chat: Chat, prompt: str, body: str
 ) -> None:
     header = added_tokens(tokenizer).special.search(body)
-    if header and prompt == _render(tokenizer, chat):
+    if header and prompt == render(tokenizer, chat):
         raise TemplateError(
             "The chat template ignores add_generation_prompt: the answer would start with "
             f"{body[: header.end()]!r}. Set chat_template to one with a generation prompt."
         )
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase, chat: Chat, *, generation_prompt: bool = False
-) -> str:
-    try:
-        text = tokenizer.apply_chat_template(
-            chat,
-            chat_template=_template_of(tokenizer),
-            tokenize=False,
-            add_generation_prompt=generation_prompt,
-            strftime_now=_TODAY.strftime,
-        )
-    except TemplateError:
-        raise
-    except Exception as error:  # a template is foreign code and may fail in any way
-        roles = [message["role"] for message in chat]
-        way_out = (
-            "If it is the system role, set fold_system: true to put the system text into the "
-            "first user turn."
-            if "system" in roles
-            else "Drop the row or change its turns."
-        )
-        raise TemplateError(
-            f"The chat template refuses turns {roles}: {error or type(error).__name__}. {way_out}"
-        ) from error
-    return str(text)
-
-
-def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    try:
-        return str(tokenizer.get_chat_template())
-    except ValueError as error:
-        raise TemplateError(
-            f"The tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template. Use "
-            "an instruction-tuned model or set chat_template."
-        ) from error
-
-
-def _short(value: object, limit: int = 80) -> str:
-    text = unguard(value) if isinstance(value, str) else str(value)
-    return repr(text if len(text) <= limit else text[: limit - 3] + "...")

@@ -21,12 +21,7 @@ import torch
 from torch import Tensor
 
 from wrpo.losses import sum_by_response
-from wrpo.preference_data import (
-    RESPONSES,
-    SCORE_COLUMNS,
-    has_reference,
-    reference_column,
-)
+from wrpo.row_columns import RESPONSES, SCORE_COLUMNS, has_reference, reference_column
 
 IGNORED_LABEL = -100
 

@@ -9,7 +9,7 @@ from trl import DPOConfig
 from wrpo.alpha import SCHEDULES
 from wrpo.errors import RecipeError
 from wrpo.loss_options import LIKELIHOOD_TARGETS, LOSSES, check_loss, check_unit_interval
-from wrpo.preference_data import RESPONSES
+from wrpo.row_columns import RESPONSES
 from wrpo.truncation import MODES, Limits
 
 OBJECTIVES = ("wrpo", "dpo", "cgpo")

@@ -22,8 +22,8 @@ from wrpo.collator import (
 from wrpo.errors import RecipeError
 from wrpo.fused_head import fused_pass
 from wrpo.packed_layout import PackedLayout
-from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
+from wrpo.row_columns import RESPONSES
 
 logger = get_logger(__name__)
 

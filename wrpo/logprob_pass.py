@@ -14,7 +14,7 @@ from wrpo.batching import batches_by_length
 from wrpo.collator import DataCollatorForWRPO, Example, by_response, padded_layout
 from wrpo.fused_head import fused_pass
 from wrpo.layout_choice import Wishes, settle_layout
-from wrpo.preference_data import RESPONSES
+from wrpo.row_columns import RESPONSES
 
 
 class ResponseScore(NamedTuple):

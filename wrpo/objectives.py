@@ -17,7 +17,7 @@ from torch import Tensor
 from wrpo.alpha import alpha_at
 from wrpo.loss_options import LENGTH_NORMALISED
 from wrpo.losses import cgpo_loss, preference_loss, wrpo_loss
-from wrpo.preference_data import RESPONSES
+from wrpo.row_columns import RESPONSES
 
 if TYPE_CHECKING:
     from wrpo.config import WRPOConfig

@@ -27,14 +27,9 @@ from wrpo.losses import implicit_rewards, likelihood_term
 from wrpo.metrics import response_metrics
 from wrpo.objectives import END, Progress, objective_of
 from wrpo.packed_layout import PackedLayout
-from wrpo.preference_data import (
-    SCORE_COLUMNS,
-    RowSettings,
-    has_reference,
-    name_reference_columns,
-    prepare_dataset,
-    reference_column,
-)
+from wrpo.preference_data import prepare_dataset
+from wrpo.row_columns import SCORE_COLUMNS, has_reference, name_reference_columns, reference_column
+from wrpo.row_layouts import RowSettings
 from wrpo.trainer_reporting import ReportingTrainer
 from wrpo.trainer_setup import (
     PAPER,
@@ -60,7 +55,7 @@ class WRPOTrainer(ReportingTrainer):
         trainer.train()
 
     Arguments are those of `trl.DPOTrainer`, except that `processing_class` must be a tokenizer and
-    `compute_metrics` is not supported (no logits are kept). `wrpo.preference_data` lists the row
+    `compute_metrics` is not supported (no logits are kept). `wrpo.row_layouts` lists the row
     layouts that are accepted. `trainer.cut_counts` says, per data set, how many rows were cut.
 
     Reference log-probabilities come from, in this order:

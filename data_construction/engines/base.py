@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from wrpo.chat import Messages
+    from wrpo.chat_template import Messages
 
 Place = tuple[int, int, int]
 """(part, position of the prompt in the part, index of the answer)."""

@@ -6,17 +6,14 @@ EOS at the end, or read user text as control tokens. Here the ids come from `wrp
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from wrpo.chat import fold_system_message, render_prompt
+from wrpo.chat_template import TODAY
 from wrpo.tokenizer_loading import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# The date that `wrpo.chat` gives to templates that write one.
-_TODAY = datetime(2024, 7, 26)
 
 
 def own_tokenizer(
@@ -83,7 +80,7 @@ class ChatPrompts:
                 tokenize=False,
                 add_generation_prompt=generation_prompt,
                 continue_final_message=not generation_prompt,
-                strftime_now=_TODAY.strftime,
+                strftime_now=TODAY.strftime,
             )
         )
 

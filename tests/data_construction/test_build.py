@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from data_construction.build import _ready_tables, build_table
 from data_construction.prompts import make_prompts
 from tests.data_construction.sampled import prompt_ids, write_answers, write_scores
-from wrpo.chat import template_hash
+from wrpo.chat_template import template_hash
 from wrpo.errors import DataError, MissingInputError, ModelError
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.stage_folder import StageFolder, read_manifest

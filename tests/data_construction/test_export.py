@@ -10,8 +10,9 @@ from data_construction.build import build_table
 from data_construction.export import export_table
 from data_construction.layouts import LAYOUTS, llama_factory
 from wrpo.errors import DataError, MissingInputError
-from wrpo.preference_data import RowSettings, prepare_row
+from wrpo.preference_data import prepare_row
 from wrpo.recipe import Recipe, load_recipe
+from wrpo.row_layouts import RowSettings
 from wrpo.stages import Pipeline
 from wrpo.tables import ANSWERS, read_rows
 from wrpo.tokenizer_loading import load_tokenizer

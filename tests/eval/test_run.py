@@ -12,7 +12,8 @@ from eval.models import chosen_names, engine_arguments, resolve_models
 from eval.results import Sample, read_results, read_samples
 from eval.run import evaluate_models
 from tests.eval.conftest import TASK, make_recipe, write_tasks
-from wrpo.chat import render_prompt, template_hash
+from wrpo.chat import render_prompt
+from wrpo.chat_template import template_hash
 from wrpo.errors import MissingInputError, ModelError, RecipeError, StageError
 from wrpo.recipe import Recipe
 from wrpo.stage_folder import StageFolder, read_manifest

@@ -22,8 +22,8 @@ from tests.wrpo.cpu_processes import prepare_state
 from wrpo.collator import reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.launch import leave_process_group
-from wrpo.preference_data import RESPONSES, reference_column
 from wrpo.recipe.sampling_sections import Model
+from wrpo.row_columns import RESPONSES, reference_column
 from wrpo.stage_folder import StageFolder
 from wrpo.trainer import WRPOTrainer
 from wrpo.training import CHECKPOINTS, load_policy, train_and_save

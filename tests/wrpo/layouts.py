@@ -12,8 +12,8 @@ from trl.trainer.utils import add_fused_lm_head
 from tests.tiny_models import tiny_model
 from wrpo.collator import DataCollatorForWRPO, Layout, by_response
 from wrpo.fused_head import fused_pass
-from wrpo.preference_data import RESPONSES
 from wrpo.prefix_attention import SDPA, attach_scored_only
+from wrpo.row_columns import RESPONSES
 
 # Prompt and response lengths; most are longer than the window of 24 tokens of the tiny models.
 LENGTHS = [(30, (20, 35, 8)), (1, (5, 40, 3)), (50, (10, 12, 44))]

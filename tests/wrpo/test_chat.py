@@ -13,15 +13,14 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tests.wrpo.chat_families import FAMILIES, Family
 from wrpo.chat import (
-    Chat,
     end_of_turn_ids,
     fold_system_message,
     render_answer,
     render_answers,
     render_prompt,
     stop_token_ids,
-    template_hash,
 )
+from wrpo.chat_template import Chat, template_hash
 from wrpo.errors import TemplateError
 
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())

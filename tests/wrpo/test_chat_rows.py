@@ -12,9 +12,12 @@ from transformers import PreTrainedTokenizerBase
 
 from tests.wrpo.chat_families import Family
 from tests.wrpo.test_chat import chat_of, chats, contents, every_family, few, possible, tokenizer_of
-from wrpo.chat import Chat, render_answer, render_prompt
+from wrpo.chat import render_answer, render_prompt
+from wrpo.chat_template import Chat
 from wrpo.errors import DataError, TemplateError
-from wrpo.preference_data import RESPONSES, RowSettings, prepare_row
+from wrpo.preference_data import prepare_row
+from wrpo.row_columns import RESPONSES
+from wrpo.row_layouts import RowSettings
 from wrpo.train_sft import tokenised
 from wrpo.truncation import Limits
 

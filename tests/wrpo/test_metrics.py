@@ -5,7 +5,7 @@ from datasets import Dataset
 from tests.wrpo.conftest import make_triples
 from tests.wrpo.training import logged, policy, whole_batch
 from wrpo.objectives import END, WRPO, PairLoss
-from wrpo.preference_data import RESPONSES
+from wrpo.row_columns import RESPONSES
 
 
 def test_accuracies_compare_each_prompt_with_itself():

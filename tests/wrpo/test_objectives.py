@@ -10,7 +10,7 @@ from tests.wrpo.conftest import make_triples
 from tests.wrpo.training import logged, loss_and_gradients, policy, relative_distance, whole_batch
 from wrpo.errors import DataError, RecipeError
 from wrpo.objectives import CGPO, DPO, END, WRPO, PairLoss, Progress
-from wrpo.preference_data import RESPONSES
+from wrpo.row_columns import RESPONSES
 
 
 def with_anchors():

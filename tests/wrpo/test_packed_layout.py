@@ -10,7 +10,7 @@ from tests.wrpo.layouts import LENGTHS, token_rows
 from wrpo.collator import DataCollatorForWRPO, by_response
 from wrpo.errors import DataError
 from wrpo.packed_layout import PackedLayout
-from wrpo.preference_data import RESPONSES
+from wrpo.row_columns import RESPONSES
 
 EXACT = sum(p - 1 + sum(n + 1 for n in answers) for p, answers in LENGTHS)
 

@@ -5,7 +5,9 @@ from datasets import Dataset, IterableDataset
 
 from tests.wrpo.conftest import make_triples
 from wrpo.errors import DataError
-from wrpo.preference_data import RowSettings, has_reference, prepare_dataset, prepare_row
+from wrpo.preference_data import prepare_dataset, prepare_row
+from wrpo.row_columns import has_reference
+from wrpo.row_layouts import RowSettings
 from wrpo.truncation import Limits
 
 RESPONSES = ("source_chosen", "chosen", "rejected")

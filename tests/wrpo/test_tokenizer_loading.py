@@ -10,7 +10,8 @@ import pytest
 
 from tests.wrpo.chat_families import FAMILIES, Family
 from tests.wrpo.test_chat import chat_of, every_family, possible, tokenizer_of
-from wrpo.chat import render_answer, template_hash
+from wrpo.chat import render_answer
+from wrpo.chat_template import template_hash
 from wrpo.errors import ModelError, TemplateError
 from wrpo.tokenizer_loading import load_tokenizer
 
