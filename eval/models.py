@@ -122,17 +122,4 @@ def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
     """Engine settings of sampling, which serve vLLM here too."""
     if recipe.eval.backend != "vllm":
         return {}
-    engine = resolved_engine(recipe, name if name in recipe.sources else TARGET)
-    arguments = {
-        "tensor_parallel_size": engine.tensor_parallel_size,
-        "pipeline_parallel_size": engine.pipeline_parallel_size,
-        "gpu_memory_utilization": engine.gpu_memory_utilization,
-        "max_num_seqs": engine.max_num_seqs,
-        "enforce_eager": engine.enforce_eager,
-        "enable_prefix_caching": engine.prefix_caching,
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-    }
-    if engine.kv_cache_mib is not None:
-        arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
-    return {**arguments, **engine.vllm}
+    return resolved_engine(recipe, name if name in recipe.sources else TARGET).arguments()

@@ -147,34 +147,24 @@ def load_llm(
     except ImportError as error:
         raise ModelError(f"vLLM does not import ({error}); install it: make setup") from error
 
-    arguments: dict[str, Any] = {
+    stated: dict[str, Any] = {
         "model": model,
         "runner": runner,
         "revision": entry.revision,
         "dtype": entry.dtype,
         "quantization": entry.quantization,
         "trust_remote_code": entry.trust_remote_code,
-        "tensor_parallel_size": engine.tensor_parallel_size,
-        "pipeline_parallel_size": engine.pipeline_parallel_size,
-        "gpu_memory_utilization": engine.gpu_memory_utilization,
-        "max_num_seqs": engine.max_num_seqs,
-        "enforce_eager": engine.enforce_eager,
-        "enable_prefix_caching": engine.prefix_caching,
         "max_model_len": max_model_len,
-        "generation_config": "vllm",
-        "disable_log_stats": True,
     }
     if entry.adapter:
-        arguments |= {"enable_lora": True, "max_lora_rank": _max_lora_rank(entry.adapter)}
-    if engine.kv_cache_mib is not None:
-        arguments["kv_cache_memory_bytes"] = engine.kv_cache_mib * 2**20
+        stated |= {"enable_lora": True, "max_lora_rank": _max_lora_rank(entry.adapter)}
     if on_cpu():
         # A seeded request that is prefilled in pieces rewinds its generator, which CPU generators
         # cannot do ("CPU Generator does not use offset").
-        arguments["enable_chunked_prefill"] = False
-        arguments["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, max_model_len)
+        stated["enable_chunked_prefill"] = False
+        stated["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, max_model_len)
     try:
-        return LLM(**{**arguments, **engine.vllm})
+        return LLM(**engine.arguments(**stated))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise ModelError(f"vLLM cannot load {model}: {error}") from error
 

@@ -86,6 +86,26 @@ class VLLMSettings(Section):
         """GPUs that one copy of the model occupies."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
+    def arguments(self, **stated: Any) -> dict[str, Any]:
+        """Arguments of vLLM's engine: these settings, what the caller states, and `vllm` last."""
+        cache = {}
+        if self.kv_cache_mib is not None:
+            cache["kv_cache_memory_bytes"] = self.kv_cache_mib * 2**20
+        return {
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "pipeline_parallel_size": self.pipeline_parallel_size,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "max_num_seqs": self.max_num_seqs,
+            "enforce_eager": self.enforce_eager,
+            "enable_prefix_caching": self.prefix_caching,
+            # Sampling defaults come from the recipe, never from the model's own file.
+            "generation_config": "vllm",
+            "disable_log_stats": True,
+            **cache,
+            **stated,
+            **self.vllm,
+        }
+
 
 class Engine(VLLMSettings):
     """How sampling runs; no field here changes what is asked of the model.
