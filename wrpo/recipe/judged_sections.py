@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -64,13 +63,7 @@ class Judged(Section):
     limit: int | None = Field(None, ge=1, description="Only the first questions.")
 
 
-STATED: dict[str, dict[str, Any]] = {
-    "alpaca_eval_2": {"temperature": 0.9, "top_p": 1.0, "max_tokens": 4096},
-    "arena_hard": {"temperature": 0.0, "max_tokens": 4096},
-    "mt_bench": {"temperature": None, "max_tokens": 4096},
-}
-"""Decoding per benchmark where no suite states it, as in SimPO's configurations, whose baselines
-WRPO's table shares; None: a temperature per category (FastChat)."""
+JUDGED_BENCHMARKS = ("alpaca_eval_2", "arena_hard", "mt_bench")
 
 MT_BENCH_TEMPERATURES = {
     "writing": 0.7,

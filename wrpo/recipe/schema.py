@@ -21,7 +21,7 @@ from wrpo.recipe.executor_sections import Executor, LocalExecutor
 from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
-from wrpo.recipe.judged_sections import STATED, Judged
+from wrpo.recipe.judged_sections import JUDGED_BENCHMARKS, Judged
 from wrpo.recipe.prompt_sections import Prompts, dataset_answers, prompt_domains
 from wrpo.recipe.reward_sections import Reward
 from wrpo.recipe.sampling_sections import Model, Sample, Source
@@ -153,8 +153,9 @@ class Eval(Section):
     @field_validator("judged")
     @classmethod
     def _known_benchmarks(cls, judged: dict[str, Judged]) -> dict[str, Judged]:
-        for name in judged.keys() - STATED.keys():
-            raise ValueError(f'no judged benchmark "{name}"; known: {", ".join(STATED)}')
+        for name in judged.keys() - set(JUDGED_BENCHMARKS):
+            known = ", ".join(JUDGED_BENCHMARKS)
+            raise ValueError(f'no judged benchmark "{name}"; known: {known}')
         return judged
 
     @property

@@ -17,7 +17,6 @@ from pydantic import Field, ValidationError
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.local_paths import is_file
-from wrpo.recipe.judged_sections import STATED
 from wrpo.recipe.problems import refusal
 from wrpo.recipe.schema import Eval
 from wrpo.recipe.section import Section
@@ -160,14 +159,13 @@ def evaluated_tasks(settings: Eval) -> list[str]:
 def judged_decoding(settings: Eval, benchmark: str) -> dict[str, Any]:
     """Every decoding field of a judged benchmark, with the recipe's own changes.
 
-    What it states is said by the first suite of the recipe that has the benchmark, else by STATED.
+    The first suite of the recipe that has the benchmark states them, else suite wrpo.
     A temperature that is a text, `by category`, is None.
     """
-    entries = [suite.judged().get(benchmark) for suite in suites_of(settings)]
-    entry = next((found for found in entries if found is not None), None)
-    stated = STATED[benchmark] if entry is None else decoding_fields(entry)
+    suites = [*suites_of(settings), load_suite("wrpo")]
+    entry = next(s.judged()[benchmark] for s in suites if benchmark in s.judged())
     own = settings.judged[benchmark].decoding.model_dump(exclude_none=True)
-    return {**stated, **own}
+    return {**decoding_fields(entry), **own}
 
 
 def decoding_fields(entry: JudgeBenchmark) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from tests.eval.judging.benchmark_files import (
 )
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.judging import Verdict
-from wrpo.recipe.judged_sections import STATED, Judged
+from wrpo.recipe.judged_sections import JUDGED_BENCHMARKS, Judged
 from wrpo.recipe.schema import Eval
-from wrpo.recipe.suite import decoding_fields, judged_decoding, load_suite
+from wrpo.recipe.suite import judged_decoding, load_suite
 
 
 def judged(**fields: object) -> Judged:
@@ -325,11 +325,10 @@ def test_the_winner_of_each_order_shows_position_bias() -> None:
 
 def test_the_suite_of_wrpo_states_what_the_benchmarks_do() -> None:
     entries = load_suite("wrpo").judged()
-    assert entries.keys() == STATED.keys()
+    assert tuple(entries) == JUDGED_BENCHMARKS
     metrics = {"alpaca_eval_2": AlpacaEval, "arena_hard": ArenaHard, "mt_bench": MTBench}
     for name, entry in entries.items():
         assert entry.metric == metrics[name].metric
-        assert decoding_fields(entry) == STATED[name]
 
 
 def test_answers_are_drawn_as_the_recipes_suite_states_unless_the_recipe_changes_it() -> None:
@@ -339,4 +338,5 @@ def test_answers_are_drawn_as_the_recipes_suite_states_unless_the_recipe_changes
     stated = {"temperature": 0.6, "max_tokens": 4096, **penalties}
     assert judged_decoding(settings, "alpaca_eval_2") == {**stated, "top_p": 0.5}
     unnamed = settings.model_copy(update={"suite": None})
-    assert judged_decoding(unnamed, "alpaca_eval_2")["temperature"] == 0.9
+    simpo = {"temperature": 0.9, "top_p": 0.5, "max_tokens": 4096}
+    assert judged_decoding(unnamed, "alpaca_eval_2") == simpo
