@@ -1,5 +1,7 @@
-"""Prompts that overlap with benchmarks: one shared word n-gram is enough, as in the analysis of
-GPT-3 (arXiv 2005.14165, appendix C)."""
+"""Prompts that overlap with benchmarks: one shared word n-gram is enough.
+
+As in the analysis of GPT-3 (arXiv 2005.14165, appendix C).
+"""
 
 from __future__ import annotations
 

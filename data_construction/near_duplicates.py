@@ -1,5 +1,7 @@
-"""Near-duplicate prompts: MinHash and locality-sensitive hashing find candidates, exact Jaccard
-similarity decides (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, ch. 3).
+"""Near-duplicate prompts: hashing finds candidates, exact Jaccard similarity decides.
+
+MinHash and locality-sensitive hashing, as in Broder 1997 and in Leskovec, Rajaraman and Ullman,
+Mining of Massive Datasets, chapter 3.
 
 Prompts are taken in the order of their ids, and one is dropped when it is too similar to one that
 is kept. So the result does not depend on the order of rows, no prompt is dropped for its likeness
