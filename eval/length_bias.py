@@ -25,10 +25,11 @@ def length_bias(evidence: Evidence) -> dict[str, Any]:
 
     Returns:
         `correlation`: by source, the mean over prompts of the rank correlation between length and
-        score among its answers to one prompt, and under "all sources" among the answers of all
-        sources but the target. `curves`: by source, (median length, mean score) of tenths of
-        its answers. `rows`: by training table, `longer`, the share of rows whose chosen answer has
-        more tokens than the rejected one (equal counts half), and both mean lengths.
+        score among its answers to one prompt, and under "all sampled sources" among the answers
+        of all of them (answers that came with data have no token counts). `curves`: by source,
+        (median length, mean score) of tenths of its answers. `rows`: by training table, `longer`,
+        the share of rows whose chosen answer has more tokens than the rejected one (equal counts
+        half), and both mean lengths.
     """
     lengths = {
         name: _read(evidence, f"sample/{name}", [*_KEYS, "token_count"])
@@ -39,7 +40,7 @@ def length_bias(evidence: Evidence) -> dict[str, Any]:
     correlation = {name: _correlation([table]) for name, table in answers.items()}
     sources = [table for name, table in answers.items() if name != TARGET]
     if len(sources) > 1:
-        correlation["all sources"] = _correlation(sources)
+        correlation["all sampled sources"] = _correlation(sources)
     return {
         "correlation": {name: found for name, found in correlation.items() if found is not None},
         "curves": {name: _curve(table) for name, table in answers.items()},

@@ -13,9 +13,9 @@ from wrpo.truncation import Limits
 LENGTH_NOTE = (
     "Rank correlation (Spearman) between tokens and score among the answers to one prompt, mean "
     f"over prompts with its {LEVEL:.0%} interval: 0 where length does not matter, 1 where the "
-    "longer answer always scores higher. “All sources” puts the answers of all sources to a prompt "
-    "together, as the choice of y_ws does. A right answer may need to be long; judge it with the "
-    "next table, which says whether training then prefers long answers."
+    "longer answer always scores higher. “All sampled sources” puts the answers of all of them to "
+    "a prompt together, as the choice of y_ws does. A right answer may need to be long; judge it "
+    "with the next table, which says whether training then prefers long answers."
 )
 
 
