@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.recipe_files import MINIMAL, tiny_recipe, write_recipe
 from wrpo.errors import RecipeError
 from wrpo.recipe import Recipe, dump_recipe, load_recipe, preference, save_recipe
-from wrpo.recipe.load import check, merge
-from wrpo.recipe.yaml_source import Located, parse_yaml
+from wrpo.recipe.load import check
+from wrpo.recipe.yaml_source import Located, merge, parse_yaml
 from wrpo.stages import Pipeline
 
 

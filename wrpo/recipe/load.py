@@ -6,25 +6,22 @@ Precedence, lowest first: schema default, parent recipe (`extends:`), recipe, `k
 from __future__ import annotations
 
 import difflib
-import types
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
 from wrpo.local_paths import is_file
-from wrpo.recipe.executor_sections import EXECUTOR_TYPES
-from wrpo.recipe.problems import refusal
-from wrpo.recipe.reward_sections import REWARD_TYPES
+from wrpo.recipe.problems import MAX_PROBLEMS, did_you_mean, explain, explain_arm
 from wrpo.recipe.schema import Recipe
+from wrpo.recipe.sources import expand_sources, name_sources
 from wrpo.recipe.training_sections import Preference
 from wrpo.recipe.trl_keys import config_fields, key_problem, type_problem
-from wrpo.recipe.yaml_source import Located, dump_yaml, parse_yaml, read_yaml
+from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
 
 COMMAND_LINE = "command line"
-MAX_PROBLEMS = 10
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -38,11 +35,11 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         RecipeError: one message that lists every problem with its file and line.
     """
     located = _with_parent(path)
-    _name_sources(located)
+    name_sources(located)
     for item in overrides or []:
         _override(located, item)
-    _name_sources(located)
-    _expand_sources(located, path)
+    name_sources(located)
+    expand_sources(located, path)
     return check(located)
 
 
@@ -51,7 +48,7 @@ def check(located: Located) -> Recipe:
     try:
         recipe = Recipe.model_validate(located.value)
     except ValidationError as error:
-        raise RecipeError(_explain(error, located)) from None
+        raise RecipeError(explain(error, located)) from None
     problems = _arm_problems(recipe, located) or _train_problems(recipe, located)
     if problems:
         raise RecipeError("\n".join(problems[:MAX_PROBLEMS]))
@@ -67,7 +64,7 @@ def preference(recipe: Recipe, arm: str) -> Preference:
     if arm == "wrpo":
         return recipe.wrpo
     if arm not in recipe.arms:
-        hint = _did_you_mean(arm, ["wrpo", *recipe.arms])
+        hint = did_you_mean(arm, ["wrpo", *recipe.arms])
         raise RecipeError(f'no arm "{arm}" in recipe {recipe.run}{hint}')
     inherited = recipe.wrpo.model_dump(mode="json")
     known = config_fields(_config_name(recipe.arms[arm].get("objective", recipe.wrpo.objective)))
@@ -95,15 +92,6 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
             raise AssertionError(f"{partial}: the resolved recipe does not load back to itself")
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Mappings merge key by key; everything else is replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        both_mappings = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both_mappings else value
-    return merged
-
-
 def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
     located = read_yaml(path)
     parent_name = located.value.pop("extends", None)
@@ -118,7 +106,7 @@ def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
     if parent_path.resolve() in [child.resolve() for child in (*children, path)]:
         raise RecipeError(f"{place}: extends: {parent_name} extends itself in a circle")
     parent = _with_parent(parent_path, (*children, path))
-    _name_sources(parent)
+    name_sources(parent)
     return Located(merge(parent.value, located.value), {**parent.places, **located.places})
 
 
@@ -144,115 +132,6 @@ def _override(located: Located, item: str) -> None:
         located.places.setdefault(path[:end], f'{COMMAND_LINE} "{item}"')
 
 
-def _name_sources(located: Located) -> None:
-    """`sources: [a, b]` becomes `sources: {a: , b: }`, which merges and takes overrides."""
-    names = located.value.get("sources")
-    if not isinstance(names, list):
-        return
-    named: dict[str, Any] = {}
-    for index, name in enumerate(names):
-        place = located.place(("sources", str(index)))
-        if not isinstance(name, str):
-            raise RecipeError(f"{place}: sources: a list holds names; write a mapping for models")
-        if name in named:
-            raise RecipeError(f'{place}: sources: "{name}" is listed twice')
-        named[name] = None
-        located.places[("sources", name)] = place
-    located.value["sources"] = named
-
-
-def _expand_sources(located: Located, recipe_path: Path) -> None:
-    """A source that is nothing, a name, or has no model is read from recipes/sources/NAME.yaml."""
-    sources = located.value.get("sources")
-    if not isinstance(sources, dict):
-        return
-    expanded: dict[str, Any] = {}
-    for name, given in sources.items():
-        expanded[name] = given
-        own_file = given if isinstance(given, str) else None
-        if given is None or (isinstance(given, dict) and "model" not in given):
-            own_file = name
-        if own_file is None:
-            continue
-        place = located.place(("sources", name))
-        entry = read_yaml(_source_file(own_file, recipe_path, place))
-        over = given if isinstance(given, dict) else {}
-        expanded[name] = merge(entry.value, over)
-        for path, where in entry.places.items():
-            located.places.setdefault(("sources", name, *path), where)
-    located.value["sources"] = expanded
-
-
-def _source_file(name: str, recipe_path: Path, place: str) -> Path:
-    folders = [folder / "sources" for folder in recipe_path.resolve().parents]
-    folders.append(Path("recipes") / "sources")
-    for folder in folders:
-        if is_file(folder / f"{name}.yaml"):
-            return folder / f"{name}.yaml"
-    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    raise RecipeError(
-        f'{place}: unknown source "{name}"{_did_you_mean(name, known)}; '
-        f"give it a `model:` here or write recipes/sources/{name}.yaml"
-    )
-
-
-def _explain(error: ValidationError, located: Located) -> str:
-    problems = []
-    for item in error.errors():
-        path = tuple(str(step) for step in item["loc"])
-        place = located.place(path)
-        shown = ".".join(_without_tags(path, located)) or "recipe"
-        if item["type"] == "extra_forbidden":
-            hint = _did_you_mean(path[-1], sorted(_fields_at(path[:-1])))
-            problems.append(f"{place}: {shown}: unknown key{hint}")
-        elif item["type"] == "missing":
-            problems.append(f"{place}: {shown}: is required and not given")
-        else:
-            problems.append(f"{place}: {shown}: {refusal(item)}")
-    return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
-
-
-def _without_tags(path: tuple[str, ...], located: Located) -> list[str]:
-    """Drops the union tag that pydantic puts into the location of a reward or the executor."""
-    if len(path) > 2 and path[0] == "rewards" and path[2] in REWARD_TYPES:
-        return [*path[:2], *path[3:]]
-    if len(path) > 1 and path[0] == "executor" and path[1] in EXECUTOR_TYPES:
-        return [path[0], *path[2:]]
-    return list(path)
-
-
-def _fields_at(path: tuple[str, ...]) -> set[str]:
-    """The keys that the schema knows under a key path."""
-    kinds: list[Any] = [Recipe]
-    for step in path:
-        below: list[Any] = []
-        for kind in kinds:
-            below.extend(_below(kind, step))
-        kinds = below or kinds
-    return {name for kind in kinds for name in kind.model_fields}
-
-
-def _below(kind: type[BaseModel], step: str) -> list[type[BaseModel]]:
-    if step not in kind.model_fields:
-        return []
-    return _models_in(kind.model_fields[step].annotation)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
-        return [model for inner in get_args(annotation) for model in _models_in(inner)]
-    return []
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; known: {', '.join(known)}" if known else ""
-
-
 def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
     problems: list[str] = []
     for name in recipe.arms:
@@ -260,7 +139,7 @@ def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
             preference(recipe, name)
         except ValidationError as error:
             moved = Located(None, _arm_places(located, name))
-            for line in _explain_arm(error, moved, name):
+            for line in explain_arm(error, moved, name):
                 problems.append(line)
     return problems
 
@@ -268,17 +147,6 @@ def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
 def _arm_places(located: Located, name: str) -> dict[tuple[str, ...], str]:
     prefix = ("arms", name)
     return {path[2:]: place for path, place in located.places.items() if path[:2] == prefix}
-
-
-def _explain_arm(error: ValidationError, located: Located, name: str) -> list[str]:
-    lines = []
-    for item in error.errors():
-        path = tuple(str(step) for step in item["loc"])
-        shown = ".".join(("arms", name, *path))
-        hint = _did_you_mean(path[-1], sorted(_fields_at(("wrpo", *path[:-1])))) if path else ""
-        what = f"unknown key{hint}" if item["type"] == "extra_forbidden" else refusal(item)
-        lines.append(f"{located.place(path)}: {shown}: {what}")
-    return lines
 
 
 def _train_problems(recipe: Recipe, located: Located) -> list[str]:
