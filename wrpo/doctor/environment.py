@@ -14,7 +14,7 @@ from wrpo.doctor.findings import Finding, Patient
 from wrpo.local_paths import is_folder
 from wrpo.pricing.shapes import shape_of
 from wrpo.pricing.throughput import devices
-from wrpo.recipe import Recipe
+from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.reward_sections import ModelReward
 from wrpo.sampling import resolved_engine
 
@@ -55,7 +55,7 @@ def gpus(patient: Patient) -> Iterator[Finding]:
     needed = max(
         (
             (engine.gpus_per_replica, name)
-            for name in patient.recipe.sources
+            for name in (*patient.recipe.sources, TARGET)
             if (engine := resolved_engine(patient.recipe, name)).backend == "vllm"
         ),
         default=(1, ""),
@@ -82,7 +82,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
     entry = recipe.target
     shape = shape_of(entry.model, revision=entry.revision, parameters_b=entry.parameters_b)
     if shape is not None:
-        trained = list(trained_sections(recipe))
+        trained = trained_sections(recipe).values()
         saves = any(settings.train.get("save_strategy") != "no" for settings in trained)
         wanted = len(trained) * shape.parameters * _BYTES_PER_PARAMETER["model"]
         told = f"{len(trained)} models of {shape.parameters / 1e9:,.3g}B"

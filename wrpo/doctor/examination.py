@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from wrpo.doctor.environment import disk, gpus, packages
 from wrpo.doctor.findings import Finding, Patient, run_checks
 from wrpo.doctor.models import hub_token, templates
-from wrpo.doctor.services import datasets, rewards, sandbox, servers
+from wrpo.doctor.services import datasets, files, rewards, sandbox, servers
 from wrpo.doctor.training import training
 
 CHECKS = (
@@ -16,6 +16,7 @@ CHECKS = (
     disk,
     hub_token,
     datasets,
+    files,
     servers,
     templates,
     training,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.executor_sections import RayExecutor
 from wrpo.recipe.reward_sections import ClassifierEngine, MathReward, ModelReward
@@ -18,7 +16,7 @@ def wanted_extras(recipe: Recipe) -> set[str]:
     stages = Pipeline(recipe).stages
     sampled = [*recipe.sources, *([TARGET] if f"sample/{TARGET}" in stages else [])]
     backends = {resolved_engine(recipe, name).backend for name in sampled}
-    trained = list(trained_sections(recipe))
+    trained = list(trained_sections(recipe).values())
     wanted = {
         "vllm": "vllm" in backends or _uses_vllm(recipe),
         "server": "openai" in backends or bool(recipe.judges),
@@ -31,11 +29,10 @@ def wanted_extras(recipe: Recipe) -> set[str]:
     return {name for name, needed in wanted.items() if needed}
 
 
-def trained_sections(recipe: Recipe) -> Iterator[Training]:
-    """The sections of all models that a run trains: SFT, WRPO and the arms."""
-    yield recipe.sft
-    for arm in ("wrpo", *recipe.arms):
-        yield preference(recipe, arm)
+def trained_sections(recipe: Recipe) -> dict[str, Training]:
+    """The settings of all models that a run trains, by their place in the recipe."""
+    arms = {f"arms.{arm}": preference(recipe, arm) for arm in recipe.arms}
+    return {"sft": recipe.sft, "wrpo": recipe.wrpo, **arms}
 
 
 def _uses_vllm(recipe: Recipe) -> bool:

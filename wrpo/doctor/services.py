@@ -15,7 +15,9 @@ from wrpo.doctor.findings import Finding, Patient
 from wrpo.errors import SandboxError
 from wrpo.pricing.shapes import shape_of
 from wrpo.pricing.throughput import devices
+from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.reward_sections import CodeReward, ModelReward
+from wrpo.recipe.suite import code_tasks, evaluated_tasks
 from wrpo.sampling import resolved_engine
 
 _ANSWER_SECONDS = 10
@@ -37,6 +39,22 @@ def datasets(patient: Patient) -> Iterator[Finding]:
             yield Finding("problem", place, f"no file {path}", "correct the path")
         elif patient.hub:
             yield _hub_dataset(place, path)
+
+
+def files(patient: Patient) -> Iterator[Finding]:
+    """Files of the user's own that a later stage reads."""
+    recipe = patient.recipe
+    named = {
+        f"eval.judged.{name}.{field}": getattr(judged, field)
+        for name, judged in recipe.eval.judged.items()
+        for field in ("questions", "references", "difficulty")
+    }
+    named["eval.include_path"] = recipe.eval.include_path
+    rewards = {n: r for n, r in recipe.rewards.items() if isinstance(r, JudgeReward)}
+    named |= {f"rewards.{name}.prompt": reward.prompt for name, reward in rewards.items()}
+    for place, path in named.items():
+        if path is not None and not path.exists():
+            yield Finding("problem", place, f"no file or folder {path}", "correct the path")
 
 
 def _hub_dataset(place: str, path: str) -> Finding:
@@ -108,12 +126,15 @@ def _endpoint(place: str, url: str, key: str | None) -> Finding:
 
 def sandbox(patient: Patient) -> Iterator[Finding]:
     """Tries the walls, where the recipe runs programs."""
-    rewards = [r for r in patient.recipe.rewards.values() if isinstance(r, CodeReward)]
-    isolated = [reward for reward in rewards if reward.sandbox == "bubblewrap"]
-    if rewards and not isolated:
+    recipe = patient.recipe
+    rewards = {n: r for n, r in recipe.rewards.items() if isinstance(r, CodeReward)}
+    walls = {f"rewards.{name}": reward.sandbox for name, reward in rewards.items()}
+    if code_tasks(evaluated_tasks(recipe.eval)):
+        walls["eval"] = recipe.eval.sandbox
+    for place in (place for place, found in walls.items() if found != "bubblewrap"):
         message = "answers run with your rights: sandbox: none-i-accept-the-risk"
-        yield Finding("warning", "sandbox", message)
-    if not isolated:
+        yield Finding("warning", place, message)
+    if "bubblewrap" not in walls.values():
         return
     from wrpo.sandbox import Sandbox
 

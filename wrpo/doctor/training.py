@@ -6,17 +6,17 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+from wrpo.doctor.extras import trained_sections
 from wrpo.doctor.findings import Finding, Patient
 from wrpo.errors import RecipeError
 from wrpo.pricing.memory import processes_of
 from wrpo.pricing.throughput import devices
-from wrpo.recipe import Recipe, preference
 from wrpo.recipe.training_sections import Training
 
 
 def training(patient: Patient) -> Iterator[Finding]:
     """Every stage that trains."""
-    for place, settings in _trained(patient.recipe).items():
+    for place, settings in trained_sections(patient.recipe).items():
         found = [*_processes(place, settings), *_attention(place, settings)]
         yield from found
         if not found:
@@ -62,8 +62,3 @@ def _attention(place: str, settings: Training) -> Iterator[Finding]:
         yield Finding("problem" if devices() else "warning", subject, message, remedy)
     elif not devices():
         yield Finding("warning", subject, f"engine.attention: {kernel} needs a GPU")
-
-
-def _trained(recipe: Recipe) -> dict[str, Training]:
-    arms = {f"arms.{arm}": preference(recipe, arm) for arm in recipe.arms}
-    return {"sft": recipe.sft, "wrpo": recipe.wrpo, **arms}

@@ -190,7 +190,16 @@ def suite_identity(settings: Eval) -> dict[str, str]:
 
 def own_tasks(names: list[str]) -> list[str]:
     """Those of the names that are task files of this toolkit; a file is called like its task."""
-    files = {path.stem for path in OWN_TASKS.rglob("*.yaml")}
+    return _with_file(names, OWN_TASKS)
+
+
+def code_tasks(names: list[str]) -> list[str]:
+    """Those of the names that run programs in the sandbox."""
+    return _with_file(names, OWN_TASKS / "code")
+
+
+def _with_file(names: list[str], folder: Path) -> list[str]:
+    files = {path.stem for path in folder.rglob("*.yaml")}
     return [name for name in names if name in files]
 
 

@@ -1,6 +1,7 @@
 """The doctor: healthy recipes pass, an ailment is named with what mends it, none hides another."""
 
 import importlib.metadata
+import json
 import shutil
 import threading
 from collections import namedtuple
@@ -198,14 +199,38 @@ def test_a_package_outside_its_range_is_named(
 def test_code_rewards_without_walls_are_a_warning(write_recipe) -> None:
     rewards = "rewards={tests: {type: code, sandbox: none-i-accept-the-risk}}"
     [found] = services.sandbox(patient(write_recipe(), rewards))
-    assert found.level == "warning"
+    assert (found.level, found.subject) == ("warning", "rewards.tests")
 
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")
-def test_the_sandbox_is_tried(write_recipe) -> None:
-    [found] = services.sandbox(patient(write_recipe(), "rewards={tests: {type: code}}"))
+@pytest.mark.parametrize(
+    "override", ["rewards={tests: {type: code}}", "eval.tasks=[mbpp_instruct_sandbox]"]
+)
+def test_the_sandbox_is_tried_where_a_reward_or_a_benchmark_runs_programs(
+    write_recipe, override: str
+) -> None:
+    [found] = services.sandbox(patient(write_recipe(), override))
     assert found.level in ("ok", "problem")
     assert found.message
+
+
+def test_a_recipe_that_runs_no_program_needs_no_sandbox(write_recipe) -> None:
+    assert not list(services.sandbox(patient(write_recipe())))
+
+
+def test_files_that_only_late_stages_read_are_looked_for(write_recipe, tmp_path: Path) -> None:
+    (tmp_path / "here.jsonl").touch()
+    judged = {"judge": "j", "questions": "gone.jsonl", "references": str(tmp_path / "here.jsonl")}
+    overrides = [
+        "judges.j={model: m, endpoints: ['http://127.0.0.1:9/v1']}",
+        f"eval.judged.arena_hard={json.dumps(judged)}",
+        "eval.include_path=nowhere",
+    ]
+    found = levels(services.files(patient(write_recipe(), *overrides)))
+    assert found == {
+        "eval.judged.arena_hard.questions": "problem",
+        "eval.include_path": "problem",
+    }
 
 
 def test_rewards_that_are_not_at_hand_are_not_loaded(write_recipe) -> None:
