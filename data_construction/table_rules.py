@@ -21,7 +21,7 @@ from data_construction.select import (
     verified_sft_answer,
 )
 from wrpo.ids import triple_id
-from wrpo.recipe.schema import Build, DomainRules
+from wrpo.recipe.build_sections import Build, DomainRules
 from wrpo.tables import Row
 
 Answers = Mapping[str, list[Answer]]

@@ -9,7 +9,7 @@ from typing import Any
 from eval.models import EvalModel
 from eval.task_folders import tasks_by_folder
 from eval.tasks.code.programs import SANDBOX_VARIABLE
-from wrpo.recipe.schema import Eval
+from wrpo.recipe.eval_sections import Eval
 
 SEED = 1234
 PLAIN = ("lm-eval", "run")

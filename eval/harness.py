@@ -26,7 +26,7 @@ from eval.tasks.code.programs import SANDBOX_VARIABLE
 from wrpo.chat_template import template_hash
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
-from wrpo.recipe.schema import Eval
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.suite import evaluated_tasks, suites_of
 from wrpo.tables import Row
 

@@ -11,8 +11,8 @@ import yaml
 
 from eval.statistics import Estimate
 from wrpo.recipe import Recipe
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.judged_sections import ONLY_VLLM, OWN, PUBLISHED
-from wrpo.recipe.schema import Eval
 from wrpo.recipe.suite import (
     Entry,
     JudgeBenchmark,

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from wrpo.errors import MissingInputError
-from wrpo.recipe.schema import Eval
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.suite import OWN_TASKS, evaluated_tasks, own_tasks
 
 _NAME = re.compile(r"""^(?:task|group):\s*["']?([^\s"'#]+)""", re.M)

@@ -7,7 +7,7 @@ from typing import Any
 
 from wrpo.ids import digest
 from wrpo.model_identity import file_digest
-from wrpo.recipe.schema import Eval
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.suite import OWN_TASKS, evaluated_tasks, own_tasks, suite_identity
 
 

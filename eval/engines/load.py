@@ -10,7 +10,7 @@ import torch
 
 from eval.models import EvalModel
 from wrpo.errors import ModelError, WRPOError
-from wrpo.recipe.schema import Eval
+from wrpo.recipe.eval_sections import Eval
 from wrpo.tokenizer_loading import load_tokenizer
 from wrpo.vllm_environment import prepare_environment
 

@@ -23,8 +23,8 @@ from eval.results import SAMPLES
 from wrpo.errors import DataError
 from wrpo.ids import digest
 from wrpo.judging import Judge, JudgeRequest
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.judged_sections import Judged, asks_both_orders
-from wrpo.recipe.schema import Eval
 from wrpo.recipe.suite import judged_decoding
 from wrpo.tables import Row, read_rows
 

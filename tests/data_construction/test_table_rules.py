@@ -6,7 +6,7 @@ import pytest
 
 from data_construction.select import Answer, Rejection
 from data_construction.table_rules import TableRules
-from wrpo.recipe.schema import Build
+from wrpo.recipe.build_sections import Build
 from wrpo.tables import Row
 
 

@@ -20,7 +20,7 @@ from eval.run import evaluate_models, print_commands
 from tests.eval.conftest import CHOICE_YAML, TASK, make_recipe
 from wrpo.errors import MissingInputError
 from wrpo.recipe import Recipe
-from wrpo.recipe.schema import Eval
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.suite import OWN_TASKS
 from wrpo.stages import Pipeline
 

@@ -23,7 +23,7 @@ from tests.eval.tasks.test_code import HUMANEVAL, MBPP
 from tests.eval.tasks.test_math import AMC, GSM8K, MATH
 from tests.wrpo.test_sandbox import isolating
 from wrpo.errors import RecipeError
-from wrpo.recipe.schema import Eval
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.suite import OWN_TASKS, evaluated_tasks, load_suite, own_tasks, shipped_suites
 from wrpo.stages import Pipeline
 from wrpo.task_identity import task_settings

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wrpo.local_paths import is_file
 from wrpo.pricing.price import UnknownPrice
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.judged_sections import Judged
-from wrpo.recipe.schema import Eval
 from wrpo.recipe.suite import LMEvalBenchmark, load_suite, shipped_suites, suites_of
 
 TURNS = {"mt_bench": 2}

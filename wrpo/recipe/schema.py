@@ -9,23 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import (
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
+from wrpo.recipe.build_sections import Build, Score
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.executor_sections import Executor, LocalExecutor
-from wrpo.recipe.import_sections import Imported
 from wrpo.recipe.judge_reward_section import JudgeReward
 from wrpo.recipe.judge_sections import JudgeModel
-from wrpo.recipe.judged_sections import JUDGED_BENCHMARKS, Judged
 from wrpo.recipe.prompt_sections import Prompts, dataset_answers, prompt_domains
 from wrpo.recipe.reward_sections import Reward
 from wrpo.recipe.sampling_sections import Model, Sample, Source
-from wrpo.recipe.section import Section, Share
+from wrpo.recipe.section import Section
 from wrpo.recipe.training_sections import SFT, LogProbs, Preference, Truncation
 
 TARGET = "target"
@@ -37,133 +33,6 @@ _FOLDERS = {
     "logs",
 }
 """What a run directory holds beside the folders of its arms."""
-
-
-class PairRules(Section):
-    """Same-source preference pairs (FuseChat-3.0)."""
-
-    min_gap: float = Field(0.01, ge=0.0, description="Smallest score(chosen) - score(rejected).")
-    max_gap: float | None = Field(0.1, description="Largest gap; null: no limit.")
-    quantiles: tuple[Share, Share] | None = Field(
-        None,
-        description="[low, high]: the window as quantiles of all gaps of a domain, instead of "
-        "min_gap and max_gap, for rewards on another scale than ArmoRM's.",
-    )
-
-    @field_validator("quantiles")
-    @classmethod
-    def _ordered(cls, quantiles: tuple[float, float] | None) -> tuple[float, float] | None:
-        if quantiles and quantiles[0] >= quantiles[1]:
-            raise ValueError(f"the first must be below the second, not {list(quantiles)}")
-        return quantiles
-
-    @model_validator(mode="after")
-    def _window(self) -> PairRules:
-        if self.max_gap is not None and self.max_gap < self.min_gap:
-            raise ValueError(f"max_gap {self.max_gap:g} is below min_gap {self.min_gap:g}")
-        return self
-
-
-class DomainRules(Section):
-    """How SFT rows and pairs are chosen for the prompts of one domain (FuseChat-3.0)."""
-
-    verifier: str | None = Field(
-        None,
-        description="Name of the reward whose value 1 means correct: SFT takes the best correct "
-        "answer, a pair is the best correct and the worst incorrect one. Unset: the score decides.",
-    )
-    window: bool = Field(
-        True, description="Keep only pairs with a gap inside the window of `pairs`."
-    )
-    sft_needs_pair: bool = Field(
-        False,
-        description="SFT rows only for prompts that could give a pair too, so that sft_share "
-        "divides what the window leaves.",
-    )
-
-
-class ScoreEngine(Section):
-    """How scoring is spread."""
-
-    replicas: int | None = Field(
-        None, ge=1, description="Ray: actors, each with all rewards; unset: as many as fit."
-    )
-
-
-class Score(Section):
-    """How scoring deals with bad rows."""
-
-    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
-    engine: ScoreEngine = Field(default_factory=ScoreEngine, description="Speed only.")
-
-
-class Build(Section):
-    """How scored answers become training rows."""
-
-    min_gap: float = Field(
-        0.0,
-        ge=0.0,
-        description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
-    )
-    pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
-    domains: dict[str, DomainRules] = Field(
-        default_factory=dict, description="Rules of domains, for SFT rows and pairs."
-    )
-    imported: Imported = Field(
-        default_factory=Imported, description="Tables read as they are, instead of built."
-    )
-
-
-class EvalEngine(Section):
-    """How fast evaluation runs."""
-
-    batch_size: int = Field(64, ge=1, description="Prompts per batch.")
-
-
-class Eval(Section):
-    """lm-eval runs of every model of the run."""
-
-    suite: str | list[str] | None = Field(
-        None,
-        description="Suite or suites of benchmarks: names in eval/suites/, or paths of own files.",
-    )
-    tasks: list[str] = Field(
-        default_factory=list,
-        description="lm-eval task or group names, beside or instead of a suite.",
-    )
-    include_path: Path | None = Field(None, description="Folder with further lm-eval tasks.")
-    backend: Literal["hf", "vllm"] = Field("hf", description="lm-eval model type.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", description="Precision of the weights."
-    )
-    max_length: int | None = Field(None, ge=1, description="Context length; unset: the model's.")
-    limit: int | None = Field(None, ge=1, description="Only the first documents of each task.")
-    metrics: list[str] = Field(default_factory=list, description="Shown first; empty: all.")
-    group_by: str | None = Field(None, description="Document field the report breaks down by.")
-    sources: bool = Field(True, description="Evaluate the source models too.")
-    judged: dict[str, Judged] = Field(
-        default_factory=dict,
-        description="Benchmarks that a judge scores: alpaca_eval_2, arena_hard, mt_bench.",
-    )
-    sandbox: Literal["bubblewrap", "none-i-accept-the-risk"] = Field(
-        "bubblewrap", description="Where programs that models wrote run, in code benchmarks."
-    )
-    engine: EvalEngine = Field(default_factory=EvalEngine, description="Speed only.")
-
-    @field_validator("judged")
-    @classmethod
-    def _known_benchmarks(cls, judged: dict[str, Judged]) -> dict[str, Judged]:
-        for name in judged.keys() - set(JUDGED_BENCHMARKS):
-            known = ", ".join(JUDGED_BENCHMARKS)
-            raise ValueError(f'no judged benchmark "{name}"; known: {known}')
-        return judged
-
-    @property
-    def suites(self) -> list[str]:
-        """The names under `suite`."""
-        if self.suite is None:
-            return []
-        return [self.suite] if isinstance(self.suite, str) else self.suite
 
 
 class Recipe(Section):

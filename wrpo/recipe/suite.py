@@ -17,8 +17,8 @@ from pydantic import Field, ValidationError
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.local_paths import is_file
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.problems import refusal
-from wrpo.recipe.schema import Eval
 from wrpo.recipe.section import Section
 from wrpo.recipe.yaml_source import Located, read_yaml
 

@@ -25,8 +25,8 @@ from tests.eval.judging.benchmark_files import (
 )
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.judging import Verdict
+from wrpo.recipe.eval_sections import Eval
 from wrpo.recipe.judged_sections import JUDGED_BENCHMARKS, Judged
-from wrpo.recipe.schema import Eval
 from wrpo.recipe.suite import judged_decoding, load_suite
 
 

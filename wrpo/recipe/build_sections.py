@@ -1,0 +1,83 @@
+"""How answers are scored and become training rows."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator, model_validator
+
+from wrpo.recipe.import_sections import Imported
+from wrpo.recipe.section import Section, Share
+
+
+class PairRules(Section):
+    """Same-source preference pairs (FuseChat-3.0)."""
+
+    min_gap: float = Field(0.01, ge=0.0, description="Smallest score(chosen) - score(rejected).")
+    max_gap: float | None = Field(0.1, description="Largest gap; null: no limit.")
+    quantiles: tuple[Share, Share] | None = Field(
+        None,
+        description="[low, high]: the window as quantiles of all gaps of a domain, instead of "
+        "min_gap and max_gap, for rewards on another scale than ArmoRM's.",
+    )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ordered(cls, quantiles: tuple[float, float] | None) -> tuple[float, float] | None:
+        if quantiles and quantiles[0] >= quantiles[1]:
+            raise ValueError(f"the first must be below the second, not {list(quantiles)}")
+        return quantiles
+
+    @model_validator(mode="after")
+    def _window(self) -> PairRules:
+        if self.max_gap is not None and self.max_gap < self.min_gap:
+            raise ValueError(f"max_gap {self.max_gap:g} is below min_gap {self.min_gap:g}")
+        return self
+
+
+class DomainRules(Section):
+    """How SFT rows and pairs are chosen for the prompts of one domain (FuseChat-3.0)."""
+
+    verifier: str | None = Field(
+        None,
+        description="Name of the reward whose value 1 means correct: SFT takes the best correct "
+        "answer, a pair is the best correct and the worst incorrect one. Unset: the score decides.",
+    )
+    window: bool = Field(
+        True, description="Keep only pairs with a gap inside the window of `pairs`."
+    )
+    sft_needs_pair: bool = Field(
+        False,
+        description="SFT rows only for prompts that could give a pair too, so that sft_share "
+        "divides what the window leaves.",
+    )
+
+
+class ScoreEngine(Section):
+    """How scoring is spread."""
+
+    replicas: int | None = Field(
+        None, ge=1, description="Ray: actors, each with all rewards; unset: as many as fit."
+    )
+
+
+class Score(Section):
+    """How scoring deals with bad rows."""
+
+    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+    engine: ScoreEngine = Field(default_factory=ScoreEngine, description="Speed only.")
+
+
+class Build(Section):
+    """How scored answers become training rows."""
+
+    min_gap: float = Field(
+        0.0,
+        ge=0.0,
+        description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
+    )
+    pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+    domains: dict[str, DomainRules] = Field(
+        default_factory=dict, description="Rules of domains, for SFT rows and pairs."
+    )
+    imported: Imported = Field(
+        default_factory=Imported, description="Tables read as they are, instead of built."
+    )
