@@ -59,7 +59,7 @@ def main() -> None:
         raise RecipeError(
             "--runs needs --out DIR and takes no key=value: each run folder has its own recipe"
         )
-    from eval.seeds import report_seeds
+    from eval.seeds_report import report_seeds
 
     report_seeds(args.runs, args.out)
 

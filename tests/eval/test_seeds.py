@@ -10,7 +10,8 @@ from eval.board import boards
 from eval.compare import with_holm
 from eval.evidence import read_run
 from eval.report import main
-from eval.seeds import BEST_SOURCE, judged_alike, report_seeds
+from eval.seeds import BEST_SOURCE, judged_alike
+from eval.seeds_report import report_seeds
 from tests.eval.synthetic_run import ACCURACY, TASK, make_run
 from tests.eval.test_judged import JUDGE, add_judgements
 from wrpo.errors import DataError, MissingInputError, RecipeError
@@ -53,7 +54,9 @@ def test_each_run_has_its_own_best_source(runs: list[Path], tmp_path: Path) -> N
 def test_a_run_that_lacks_a_task_is_named(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.seeds.boards", lambda r: [] if r.recipe.run == "run-2" else boards(r))
+    monkeypatch.setattr(
+        "eval.seeds_report.boards", lambda r: [] if r.recipe.run == "run-2" else boards(r)
+    )
     with pytest.raises(DataError, match="different numbers of tasks: .*'run-2': 0"):
         report_seeds(runs, tmp_path)
 
