@@ -51,9 +51,10 @@ coverage: setup ## the test suite with the share of lines that it runs
 		$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder \
 		--cov=wrpo --cov=data_construction --cov=eval --cov-report=term:skip-covered $(ARGS)
 
-audit: setup ## known weaknesses of the pinned packages; needs the network
+audit: setup ## known weaknesses of the pinned packages (SECURITY.md); needs the network
 	$(PY) -m pip install --quiet pip-audit
-	$(PY) -m pip_audit --strict --requirement requirements/cuda.txt --no-deps --disable-pip
+	$(PY) -m pip_audit --strict --requirement requirements/cuda.txt --no-deps --disable-pip \
+		--ignore-vuln CVE-2024-35515
 
 docs: setup ## the documentation as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
