@@ -107,5 +107,5 @@ reference: setup ## write recipes/schema.json, docs/recipe.md and docs/files.md 
 	$(PY) tools/file_map.py > docs/files.md
 
 clean: ## remove caches; runs and .venv stay
-	rm -rf site .coverage .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+	rm -rf site .coverage* .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
