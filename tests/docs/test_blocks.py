@@ -21,7 +21,7 @@ from tests.eval.judging.longer_is_better import LongerIsBetter
 from tests.recipe_files import tiny_recipe
 from wrpo.tables import read_rows
 
-LANGUAGES = {"bash", "json", "python", "text", "yaml"}
+LANGUAGES = {"bash", "diff", "json", "python", "text", "yaml"}
 
 SMALL = {
     "python -m data_construction.sample --source qwen72b": (
@@ -118,8 +118,8 @@ def test_every_piece_of_yaml_is_part_of_a_recipe_or_a_file_that_it_names(
         lm_eval = Path(str(find_spec("lm_eval").origin)).parent  # type: ignore[union-attr]
         included = yaml.safe_load(text)["include"].removeprefix("/path/of/lm_eval/")
         assert (lm_eval / included).is_file()
-    else:  # the others are run by tests/docs/test_extending.py
-        assert place.startswith("docs/extending.md")
+    else:  # the others are run by tests/docs/test_adding.py
+        assert place.startswith("docs/adding-")
 
 
 def test_every_block_says_its_language() -> None:
