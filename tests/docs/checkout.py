@@ -59,8 +59,10 @@ class Checkout:
         self, command: str, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs one line of a shell with the programs of this environment."""
+        # `make test ARGS=...` hands its variables on, and they would reach the make of a command.
+        given = {k: v for k, v in os.environ.items() if k != "ARGS" and not k.startswith("MAKE")}
         everything = {
-            **os.environ,
+            **given,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder),
             "OMP_NUM_THREADS": "1",

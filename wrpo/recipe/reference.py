@@ -1,4 +1,7 @@
-"""docs/recipe.md: every field of the recipe, made from its schema (`python -m wrpo reference`)."""
+"""The page docs/recipe.md: every field of the recipe, made from its schema.
+
+`python -m wrpo reference` prints it; `make reference` writes it.
+"""
 
 from __future__ import annotations
 
