@@ -40,10 +40,10 @@ def _check_same_kind(runs: list[Evidence]) -> None:
     tasks = {run.recipe.run: evaluated_tasks(run.recipe.eval) for run in runs}
     if len({tuple(names) for names in tasks.values()}) > 1:
         raise DataError(f"the runs were evaluated on different tasks: {tasks}")
-    seeds = [run.recipe.seed for run in runs]
-    if len(set(seeds)) < len(seeds):
+    used = [run.recipe.seed for run in runs]
+    if len(set(used)) < len(used):
         raise DataError(
-            f"the runs have the seeds {seeds}; repeats need a seed each: make run RECIPE=... "
+            f"the runs have the seeds {used}; repeats need a seed each: make run RECIPE=... "
             "SET='seed=N run=NAME'"
         )
 

@@ -29,12 +29,17 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 TRAIN = {"learning_rate": 1e-4, "max_steps": 2, "logging_steps": 1, "gradient_checkpointing": False}
 
 
-def run_module(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m MODULE ARGUMENTS` from the repository and returns the finished process."""
+def run_module(
+    module: str, *arguments: object, folder: Path = REPOSITORY
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m MODULE ARGUMENTS` in the repository, or a copy of its packages.
+
+    Returns the finished process.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=REPOSITORY,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ One line per module, the first sentence of its docstring. `make reference` write
 
 def first_sentence(module: Path) -> str:
     """Of the docstring, on one line, without its full stop."""
-    docstring = ast.get_docstring(ast.parse(module.read_text())) or ""
+    docstring = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
     paragraph = " ".join(docstring.split("\n\n")[0].split())
     return re.split(r"(?<=[^.])\.(?:\s|$)", paragraph, maxsplit=1)[0].rstrip(".:")
 

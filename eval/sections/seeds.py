@@ -17,6 +17,7 @@ from wrpo.recipe import Recipe
 
 
 def seeds(by_task: list[SeedScores], runs: list[Evidence]) -> list[Block]:
+    """The whole page, from the scores of each task and what the runs left."""
     recipes = [run.recipe for run in runs]
     blocks: list[Block] = [
         Heading(f"{len(runs)} seeds of one recipe", 1),

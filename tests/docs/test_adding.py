@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from tests.docs.blocks import ROOT, blocks
+from tests.small_run import run_module
 from wrpo.recipe import load_recipe
 from wrpo.stages import Pipeline
 from wrpo.tables import read_rows
@@ -41,26 +41,21 @@ class ChangedCode:
                 (folder / name).write_text(text, encoding="utf-8")
         for block in blocks(ROOT / "docs" / page):
             if block.language == "diff":
-                self._run(["git", "apply", "--whitespace=nowarn", "-"], block.text)
+                self._apply(block.text)
 
-    def python(self, *arguments: object) -> None:
-        """Runs python in the copy."""
-        self._run([sys.executable, *map(str, arguments)])
+    def run(self, module: str, *arguments: object) -> None:
+        """Runs a module of the copy."""
+        done = run_module(module, *arguments, folder=self.folder)
+        assert done.returncode == 0, done.stderr[-3000:]
 
-    def _run(self, command: list[str], given: str | None = None) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+    def _apply(self, change: str) -> None:
         # The folder of temporary files may lie inside somebody's repository.
-        environment |= {"HF_HUB_OFFLINE": "1", "GIT_CEILING_DIRECTORIES": str(self.folder.parent)}
+        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(self.folder.parent)}
+        command = ["git", "apply", "--whitespace=nowarn", "-"]
         done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=600,
+            command, cwd=self.folder, env=environment, input=change, capture_output=True, text=True
         )
-        assert done.returncode == 0, f"{command}: {given or ''}{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{change}{done.stderr}"
 
 
 @pytest.fixture
@@ -93,7 +88,7 @@ def test_the_reward_scores_the_answers_of_a_run(
     rewards = json.dumps({"short": section})
     changes = [f"runs={runs}", "run=shorter", "reuse=test", f"rewards={rewards}"]
     command = ["data_construction.score", "--source", "one", "--recipe", finished_run, *changes]
-    ChangedCode(tmp_path / "code", page).python("-m", *command)
+    ChangedCode(tmp_path / "code", page).run(*command)
     rows = read_rows(runs / "shorter" / "score" / "one")
     answers = {
         (row["prompt_id"], row["index"]): len(row["text"].split())
@@ -110,9 +105,10 @@ def test_the_objective_is_right_and_trains(finished_run: Path, runs: Path, tmp_p
     code = ChangedCode(tmp_path / "code", page)
     [example] = [b.text for b in blocks(ROOT / "docs" / page) if b.language == "python"]
     assert example.count("assert ") == 2
-    code.python("-c", example)
+    (code.folder / "example.py").write_text(example, encoding="utf-8")
+    code.run("example")
     changes = [f"runs={runs}", "run=anchored", "reuse=test", "arms.apo={objective: apo, beta: 0.1}"]
-    code.python("-m", "wrpo.train", "--arm", "apo", "--recipe", finished_run, *changes)
+    code.run("wrpo.train", "--arm", "apo", "--recipe", finished_run, *changes)
     [first, *_] = json.loads((runs / "anchored" / "apo" / "log_history.json").read_text())
     assert first["preference_loss"] == pytest.approx(1.0, abs=1e-5)
 
@@ -120,10 +116,7 @@ def test_the_objective_is_right_and_trains(finished_run: Path, runs: Path, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("named_by", ["task", "suite"])
 def test_the_benchmark_is_run_by_the_command_on_the_page(
-    write_recipe: Callable[..., Path],
-    run_module: Callable[..., subprocess.CompletedProcess[str]],
-    tmp_path: Path,
-    named_by: str,
+    write_recipe: Callable[..., Path], tmp_path: Path, named_by: str
 ) -> None:
     page = "adding-a-benchmark.md"
     for name, text in named_files(page).items():

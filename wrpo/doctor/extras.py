@@ -16,7 +16,7 @@ def wanted_extras(recipe: Recipe) -> set[str]:
     stages = Pipeline(recipe).stages
     sampled = [*recipe.sources, *([TARGET] if f"sample/{TARGET}" in stages else [])]
     backends = {resolved_engine(recipe, name).backend for name in sampled}
-    trained = list(trained_sections(recipe).values())
+    trained = trained_sections(recipe).values()
     wanted = {
         "vllm": "vllm" in backends or _uses_vllm(recipe),
         "server": "openai" in backends or bool(recipe.judges),

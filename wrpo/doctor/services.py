@@ -131,9 +131,9 @@ def sandbox(patient: Patient) -> Iterator[Finding]:
     walls = {f"rewards.{name}": reward.sandbox for name, reward in rewards.items()}
     if code_tasks(evaluated_tasks(recipe.eval)):
         walls["eval"] = recipe.eval.sandbox
-    for place in (place for place, found in walls.items() if found != "bubblewrap"):
-        message = "answers run with your rights: sandbox: none-i-accept-the-risk"
-        yield Finding("warning", place, message)
+    for place, wall in walls.items():
+        if wall != "bubblewrap":
+            yield Finding("warning", place, f"answers run with your rights: sandbox: {wall}")
     if "bubblewrap" not in walls.values():
         return
     from wrpo.sandbox import Sandbox

@@ -139,8 +139,7 @@ def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
             preference(recipe, name)
         except ValidationError as error:
             moved = Located(None, _arm_places(located, name))
-            for line in explain_arm(error, moved, name):
-                problems.append(line)
+            problems += explain_arm(error, moved, name)
     return problems
 
 

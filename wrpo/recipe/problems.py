@@ -31,15 +31,8 @@ def explain(error: ValidationError, located: Located) -> str:
     problems = []
     for item in error.errors():
         path = tuple(str(step) for step in item["loc"])
-        place = located.place(path)
         shown = ".".join(_without_tags(path, located)) or "recipe"
-        if item["type"] == "extra_forbidden":
-            hint = did_you_mean(path[-1], sorted(_fields_at(path[:-1])))
-            problems.append(f"{place}: {shown}: unknown key{hint}")
-        elif item["type"] == "missing":
-            problems.append(f"{place}: {shown}: is required and not given")
-        else:
-            problems.append(f"{place}: {shown}: {refusal(item)}")
+        problems.append(f"{located.place(path)}: {shown}: {_what(item, path)}")
     return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
 
 
@@ -49,10 +42,15 @@ def explain_arm(error: ValidationError, located: Located, name: str) -> list[str
     for item in error.errors():
         path = tuple(str(step) for step in item["loc"])
         shown = ".".join(("arms", name, *path))
-        hint = did_you_mean(path[-1], sorted(_fields_at(("wrpo", *path[:-1])))) if path else ""
-        what = f"unknown key{hint}" if item["type"] == "extra_forbidden" else refusal(item)
-        lines.append(f"{located.place(path)}: {shown}: {what}")
+        lines.append(f"{located.place(path)}: {shown}: {_what(item, ('wrpo', *path))}")
     return lines
+
+
+def _what(item: ErrorDetails, path: tuple[str, ...]) -> str:
+    """What is wrong at a key path of the schema."""
+    if item["type"] == "extra_forbidden":
+        return f"unknown key{did_you_mean(path[-1], sorted(_fields_at(path[:-1])))}"
+    return "is required and not given" if item["type"] == "missing" else refusal(item)
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
