@@ -41,9 +41,9 @@ from wrpo.collator import (
     padded_layout,
 )
 from wrpo.losses import wrpo_loss
-from wrpo.packed_layout import PackedLayout
-from wrpo.prefix_attention import FLASH, SDPA, attach_scored_only
-from wrpo.row_columns import RESPONSES
+from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
+from wrpo.prefix.packing import PackedLayout
+from wrpo.rows.columns import RESPONSES
 
 BETA = 0.01
 FIELDS = ("log_probs", "entropy")  # the per-token values that WRPOTrainer reads

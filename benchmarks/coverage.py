@@ -19,8 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.intervals import Floats, Intervals, student_t, studentised_bootstrap, tango, wilson
-from eval.statistics import LEVEL
+from wrpo.statistics.estimates import LEVEL
+from wrpo.statistics.intervals import (
+    Floats,
+    Intervals,
+    student_t,
+    studentised_bootstrap,
+    tango,
+    wilson,
+)
 
 logger = logging.getLogger(__name__)
 

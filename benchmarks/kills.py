@@ -50,7 +50,7 @@ WORDS = ("sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf")
 
 def make_world(folder: Path, backend: str, replicas: int) -> Path:
     """Models, prompts and a recipe; returns the recipe's path."""
-    from tests.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
+    from tests.support.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
 
     save_tiny(folder / "one", "llama", seed=1, **VLLM_SHAPE)
     save_tiny_reward(folder / "reward")

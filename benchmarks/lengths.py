@@ -89,7 +89,7 @@ def packed_tokens(batch: Sequence[Lengths]) -> int:
 
 
 def shared_tokens(batch: Sequence[Lengths]) -> int:
-    """Tokens of `wrpo.packed_layout`: the prompt once, its last token before every response."""
+    """Tokens of `wrpo.prefix.packing`: the prompt once, its last token before every response."""
     return sum(prompt - 1 + sum(n + 1 for n in responses) for prompt, responses in batch)
 
 

@@ -29,10 +29,10 @@ from typing import Any
 
 import yaml
 
-from data_construction.part_sampler import PartSampler
 from data_construction.prompts import make_prompts
+from data_construction.sampling.part_sampler import PartSampler
+from wrpo.pipeline.tables import part_name, read_parquet
 from wrpo.recipe import load_recipe
-from wrpo.tables import part_name, read_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ WORDS = ("sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf")
 
 def sampler_in(folder: Path, prompts: int, *, responses: int, tokens: int) -> PartSampler:
     """A sampler of a tiny model, with its prompts made."""
-    from tests.tiny_models import save_tiny
+    from tests.support.tiny_models import save_tiny
 
     shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
     save_tiny(folder / "model", "llama", seed=1, **shape)
@@ -72,7 +72,7 @@ def sampler_in(folder: Path, prompts: int, *, responses: int, tokens: int) -> Pa
 
 def bare_inputs(sampler: PartSampler, parts: range) -> list[list[int]]:
     """The token ids of every request of these parts, in the order of the stage's rows."""
-    from wrpo.chat import render_prompt
+    from wrpo.chat.render import render_prompt
 
     assert sampler.tokenizer is not None
     return [
@@ -95,7 +95,7 @@ def bare(llm: Any, inputs: list[list[int]], tokens: int, stop: list[int]) -> lis
 
 def compare(responses: int, tokens: int, blocks: int) -> None:
     """Times both arms in turn and logs their totals."""
-    from wrpo.chat import stop_token_ids
+    from wrpo.chat.render import stop_token_ids
 
     with tempfile.TemporaryDirectory() as name:
         sampler = sampler_in(Path(name), responses // ANSWERS, responses=ANSWERS, tokens=tokens)

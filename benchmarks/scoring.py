@@ -33,12 +33,12 @@ from transformers import (
 )
 
 from benchmarks.lengths import KINDS, triple_lengths
-from data_construction.rewards import Candidate, load_reward
-from data_construction.rewards.base import Refusal
 from tiny_world.habits import LETTERS, NUMBERS, TARGET, WORDS, answer
 from tiny_world.models import make_reward_model
 from tiny_world.world import SKILLS, Lexicon, draw_distinct_tasks
-from wrpo.recipe.reward_sections import ClassifierReward
+from wrpo.recipe.rewards import ClassifierReward
+from wrpo.rewards import Candidate, load_reward
+from wrpo.rewards.base import Refusal
 
 logger = logging.getLogger(__name__)
 

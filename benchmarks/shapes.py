@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from wrpo.segments import are_segments
+from wrpo.prefix.packing import are_segments
 
 
 @dataclass(frozen=True)

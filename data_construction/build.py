@@ -13,18 +13,16 @@ from __future__ import annotations
 import argparse
 import logging
 
-from data_construction.dropped import check_dropped
-from data_construction.published import import_table
-from data_construction.select import Answer, Rejection
-from data_construction.table_rules import TableRules
-from data_construction.truncated import count_truncated
+from data_construction.datasets.published import import_table
+from data_construction.drop_limit import check_dropped
+from data_construction.selection.rules import TableRules
+from data_construction.selection.select import Answer, Rejection
+from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
-from wrpo.recipe import TARGET, Recipe
-from wrpo.sampling import answering_sources
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import (
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import (
     BUILT,
     PROMPTS,
     RESPONSES,
@@ -34,6 +32,8 @@ from wrpo.tables import (
     iter_parts,
     read_rows,
 )
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.resolved import answering_sources
 
 logger = logging.getLogger(__name__)
 

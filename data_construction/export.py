@@ -14,14 +14,14 @@ import os
 import shutil
 from pathlib import Path
 
-from data_construction.card import card
-from data_construction.layouts import LAYOUTS, dataset_info
+from data_construction.datasets.card import card
+from data_construction.datasets.export_formats import LAYOUTS, dataset_info
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, RecipeError
+from wrpo.pipeline.folder import read_manifest
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import BUILT, Row, read_rows
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import read_manifest
-from wrpo.stages import Pipeline
-from wrpo.tables import BUILT, Row, read_rows
 
 logger = logging.getLogger(__name__)
 

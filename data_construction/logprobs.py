@@ -20,17 +20,17 @@ import logging
 import sys
 from functools import cached_property
 
-from data_construction.answer_scorer import AnswerScorer
+from data_construction.scoring.answer_logprobs import AnswerScorer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
+from wrpo.objectives.reference import with_anchors
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import ANSWERS, BUILT, LOGPROBS, RESPONSES, Row, iter_parts, read_rows
+from wrpo.processes import leave, run_command
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.sampling_sections import Model
-from wrpo.reference_columns import with_anchors
-from wrpo.sampling import sampling_model
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.stopping import leave, run_command
-from wrpo.tables import ANSWERS, BUILT, LOGPROBS, RESPONSES, Row, iter_parts, read_rows
+from wrpo.recipe.resolved import sampling_model
+from wrpo.recipe.sampling import Model
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from wrpo.cli import run_main
 from wrpo.errors import MissingInputError, RecipeError
-from wrpo.stage_folder import DROPPED_FILE, read_manifest
-from wrpo.tables import Row, iter_parts, parts, read_parquet
+from wrpo.pipeline.folder import DROPPED_FILE, read_manifest
+from wrpo.pipeline.tables import Row, iter_parts, parts, read_parquet
 
 MAX_TEXT = 400
 

@@ -14,20 +14,20 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from data_construction.contamination import benchmark_index, whole_text
-from data_construction.distinct_rows import DistinctRows
-from data_construction.dropped import check_dropped
-from data_construction.messages import dataset_prompt, encodable, user_text
-from data_construction.near_duplicates import near_duplicates
-from data_construction.prompt_filters import rejection
+from data_construction.datasets.distinct import DistinctRows
+from data_construction.datasets.messages import dataset_prompt, encodable, user_text
+from data_construction.drop_limit import check_dropped
+from data_construction.filters.contamination import benchmark_index, whole_text
+from data_construction.filters.near_duplicates import near_duplicates
+from data_construction.filters.rules import rejection
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import PROMPTS, Row, dropped_row
 from wrpo.recipe import Recipe
-from wrpo.recipe.prompt_sections import Decontaminate, NearDuplicates, PromptDataset, Prompts
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import PROMPTS, Row, dropped_row
+from wrpo.recipe.prompts import Decontaminate, NearDuplicates, PromptDataset, Prompts
 
 logger = logging.getLogger(__name__)
 

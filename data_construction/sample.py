@@ -19,19 +19,22 @@ import sys
 from collections.abc import Generator
 from contextlib import closing
 
-from data_construction.dataset_answers import GivenAnswers
-from data_construction.dropped import answer_limit
 from data_construction.executors.sampling import sample_on_ray
-from data_construction.part_sampler import PartSampler, WrittenPart
-from data_construction.sample_progress import AnswerBar
-from data_construction.shard import Shard
+from data_construction.sampling.dataset_answers import GivenAnswers
+from data_construction.sampling.part_sampler import (
+    AnswerBar,
+    PartSampler,
+    WrittenPart,
+    answer_limit,
+)
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
+from wrpo.pipeline.parts import Shard
+from wrpo.processes import end_children, leave, run_command
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.executor_sections import RayExecutor
-from wrpo.recipe.prompt_sections import dataset_answers
-from wrpo.sampling import answering_sources
-from wrpo.stopping import end_children, leave, run_command
+from wrpo.recipe.executor import RayExecutor
+from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.resolved import answering_sources
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ def _parts(
     if (sampler.engine_settings.replicas or 1) == 1:
         yield from sampler.parts(todo, bar)
         return
-    from data_construction.replicas import Replicas
+    from data_construction.executors.processes import Replicas
 
     yield from Replicas(sampler, todo, shard).parts(bar)
 

@@ -16,18 +16,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from data_construction.dropped import DropLimit
+from data_construction.drop_limit import DropLimit
 from data_construction.executors.scoring import score_on_ray
-from data_construction.joint_parts import Part, joint_parts
-from data_construction.scorer import ScoredPart, Scorer
-from data_construction.shard import Shard
+from data_construction.scoring.scorer import Part, ScoredPart, Scorer, joint_parts
 from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import SCORES, parts, read_table
 from wrpo.recipe import Recipe
-from wrpo.recipe.executor_sections import RayExecutor
-from wrpo.sampling import answering_sources, check_source
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import SCORES, parts, read_table
+from wrpo.recipe.executor import RayExecutor
+from wrpo.recipe.resolved import answering_sources, check_source
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.answers import shorten
-from eval.results import RESULTS, read_results, read_samples
+from eval.harness.results import RESULTS, read_results, read_samples
+from eval.reporting.sections.answers import shorten
 from wrpo.cli import run_main
 from wrpo.errors import DataError, MissingInputError
 

@@ -12,19 +12,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from eval.judging.runs import add_flags, chosen
-from eval.models import ALL
+from eval.harness.models import ALL, add_flags, chosen
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError, RecipeError
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
-from wrpo.recipe.judged_sections import ONLY_VLLM
+from wrpo.recipe.evaluation import ONLY_VLLM
 from wrpo.recipe.suite import judged_decoding
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
 
 if TYPE_CHECKING:
-    from eval.judging.questions import Question
-    from eval.models import EvalModel
+    from eval.harness.models import EvalModel
+    from wrpo.benchmarks.questions import Question
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +47,8 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
         ModelError: lm-eval is not installed, or a model cannot be loaded.
         StageError: a folder was made with other settings.
     """
-    from eval.judging.questions import load_questions
-    from eval.models import resolve_models
+    from eval.harness.models import resolve_models
+    from wrpo.benchmarks.questions import load_questions
 
     pipeline = Pipeline(recipe)
     benchmarks, names = chosen(recipe, benchmark, model)

@@ -14,14 +14,13 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from eval.judging.runs import add_flags, chosen
-from eval.models import ALL
+from eval.harness.models import ALL, add_flags, chosen
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError, WRPOError
 from wrpo.judging import Judge, JudgementCache, cache_path
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
 
 if TYPE_CHECKING:
     from eval.judging.batch import Batch
@@ -94,8 +93,8 @@ def _judge_all(pipeline: Pipeline, benchmark: str, names: list[str], cache: Judg
 
 
 def _judge_one(stage: str, batch: Batch, judge: Judge, folder: StageFolder) -> None:
+    from eval.harness.results import write_results
     from eval.judging.batch import SAMPLES
-    from eval.results import write_results
 
     logger.info("%s: %s", stage, judge.estimate(batch.requests))
     results, rows = batch.judged(judge)
@@ -130,7 +129,7 @@ def _takes(pipeline: Pipeline, stage: str, benchmark: str, name: str, cache: Jud
 
 def _headline(pipeline: Pipeline, stage: str) -> str:
     """One line of the metrics, and the verdicts that could not be read."""
-    from eval.results import read_results
+    from eval.harness.results import read_results
 
     results: dict[str, Any] = read_results(pipeline.finished(stage))
     task = next(iter(results["tasks"].values()))

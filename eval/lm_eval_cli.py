@@ -9,8 +9,8 @@ Prompt ids and stop ids are those of training and sampling.
 from __future__ import annotations
 
 MODELS = {
-    "wrpo-hf": "eval.engines.hf:ChatHFLM",
-    "wrpo-vllm": "eval.engines.vllm:ChatVLLM",
+    "wrpo-hf": "eval.harness.hf:ChatHFLM",
+    "wrpo-vllm": "eval.harness.vllm:ChatVLLM",
 }
 
 

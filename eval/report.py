@@ -17,26 +17,38 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from eval.answers import PROMPTS_SHOWN, side_by_side
-from eval.board import Board, boards
-from eval.compare import Comparison, compare, win_matrix
-from eval.curves import panels
-from eval.data_facts import data_facts
-from eval.evidence import Evidence, read_run
-from eval.judged import for_papers, judged_tables
-from eval.output import write_report
-from eval.page import Block, Heading, Paragraph
-from eval.papers import papers as papers_of
-from eval.results import Sample
-from eval.sections import answers, data, judged, papers, provenance, scores, training, verdict
-from eval.statistics import Estimate
+from eval.harness.results import Sample
+from eval.reporting.board import Board, boards
+from eval.reporting.compare import Comparison, compare, win_matrix
+from eval.reporting.curves import panels
+from eval.reporting.data_facts import data_facts
+from eval.reporting.evidence import Evidence, read_run, read_run_folder
+from eval.reporting.html import write_report
+from eval.reporting.judged_table import for_papers, judged_tables
+from eval.reporting.page import Block, Heading, Paragraph
+from eval.reporting.papers import papers as papers_of
+from eval.reporting.sections import (
+    answers,
+    data,
+    judged,
+    papers,
+    provenance,
+    scores,
+    training,
+    verdict,
+)
+from eval.reporting.sections.answers import PROMPTS_SHOWN, side_by_side
+from eval.reporting.sections.seeds import seeds
+from eval.reporting.seeds import SeedScores, judged_alike, recipe_differences, seed_scores
 from wrpo.cli import run_main, stage_parser
-from wrpo.errors import RecipeError
-from wrpo.evaluation_stages import model_names
+from wrpo.errors import DataError, RecipeError
+from wrpo.pipeline.evaluation_stages import model_names
+from wrpo.pipeline.folder import StageFolder, read_manifest
+from wrpo.pipeline.pipeline import remember_command_line
 from wrpo.recipe import Preference, Recipe, load_recipe
-from wrpo.sampling import answering_sources
-from wrpo.stage_folder import StageFolder, read_manifest
-from wrpo.stages import remember_command_line
+from wrpo.recipe.resolved import answering_sources
+from wrpo.recipe.suite import evaluated_tasks
+from wrpo.statistics.estimates import Estimate
 
 STAGE = "report"
 
@@ -59,7 +71,7 @@ def main() -> None:
         raise RecipeError(
             "--runs needs --out DIR and takes no key=value: each run folder has its own recipe"
         )
-    from eval.seeds_report import report_seeds
+    from eval.report import report_seeds
 
     report_seeds(args.runs, args.out)
 
@@ -214,3 +226,53 @@ def _alpha(settings: Preference) -> str:
 
 if __name__ == "__main__":
     run_main(main)
+
+
+def report_seeds(folders: list[Path], out: Path) -> None:
+    """Writes the report over several runs into `out`.
+
+    Raises:
+        MissingInputError: a folder is not a run, or has no evaluations.
+        DataError: the runs were evaluated on different tasks, or are not of different seeds.
+    """
+    runs = [read_run_folder(folder) for folder in folders]
+    _check_same_kind(runs)
+    recipes = [run.recipe for run in runs]
+    by_run = [boards(run) for run in runs]
+    counts = {run.recipe.run: len(found) for run, found in zip(runs, by_run, strict=True)}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"the runs have results of different numbers of tasks: {counts}")
+    by_task = [seed_scores(recipes, list(found)) for found in zip(*by_run, strict=True)]
+    by_task += [seed_scores(recipes, found) for found in judged_alike(runs)]
+    write_report(out, f"{len(runs)} seeds", _numbers(by_task, recipes), seeds(by_task, runs))
+
+
+def _check_same_kind(runs: list[Evidence]) -> None:
+    if len(runs) < 2:
+        raise RecipeError("--runs needs two run folders or more")
+    tasks = {run.recipe.run: evaluated_tasks(run.recipe.eval) for run in runs}
+    if len({tuple(names) for names in tasks.values()}) > 1:
+        raise DataError(f"the runs were evaluated on different tasks: {tasks}")
+    used = [run.recipe.seed for run in runs]
+    if len(set(used)) < len(used):
+        raise DataError(
+            f"the runs have the seeds {used}; repeats need a seed each: make run RECIPE=... "
+            "SET='seed=N run=NAME'"
+        )
+
+
+def _numbers(by_task: list[SeedScores], recipes: list[Recipe]) -> dict[str, Any]:
+    return {
+        "runs": {recipe.run: recipe.seed for recipe in recipes},
+        "tasks": {
+            scores.board.task: {
+                "means": scores.means,
+                "differences": scores.differences,
+                "comparisons": {
+                    metric: scores.comparisons(metric) for metric in scores.differences
+                },
+            }
+            for scores in by_task
+        },
+        "recipe_differences": recipe_differences(recipes),
+    }

@@ -16,15 +16,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from eval.command_line import printed
-from eval.models import ALL, EvalModel, chosen_names, engine_arguments, resolve_models
-from eval.results import SAMPLES, read_results, write_results
+from eval.harness.command_line import printed
+from eval.harness.models import ALL, EvalModel, chosen_names, engine_arguments, resolve_models
+from eval.harness.results import SAMPLES, read_results, write_results
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 from wrpo.recipe.suite import suites_of
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -104,7 +104,7 @@ def evaluate_models(recipe: Recipe, name: str = ALL) -> None:
 
 def _task_manager(recipe: Recipe) -> TaskManager:
     try:
-        from eval.harness import task_manager
+        from eval.harness.evaluate import task_manager
     except ImportError as error:
         raise ModelError(
             f"lm-eval does not import ({error}); install it: pip install 'wrpo[eval]'"
@@ -113,7 +113,7 @@ def _task_manager(recipe: Recipe) -> TaskManager:
 
 
 def _evaluate(pipeline: Pipeline, model: EvalModel, manager: TaskManager) -> None:
-    from eval.harness import evaluate
+    from eval.harness.evaluate import evaluate
 
     recipe = pipeline.recipe
     stage = f"eval/{model.name}"

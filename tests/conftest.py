@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests import small_run
-from tests.completion_server import CompletionServer, Script
-from tests.small_run import REPOSITORY as REPOSITORY
-from tests.small_run import WORDS as WORDS
+from tests.support import small_run
+from tests.support.completion_server import CompletionServer, Script
+from tests.support.small_run import REPOSITORY as REPOSITORY
+from tests.support.small_run import WORDS as WORDS
 
 
 def hear_ctrl_c() -> None:
@@ -48,7 +48,7 @@ def serve() -> Iterator[Callable[[Script], CompletionServer]]:
 @pytest.fixture(scope="session")
 def tiny_models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders `one`, `two`, `target` (causal) and `reward` (one label)."""
-    from tests.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
+    from tests.support.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
 
     folder = tmp_path_factory.mktemp("models")
     save_tiny(folder / "one", "llama", seed=1, **VLLM_SHAPE)

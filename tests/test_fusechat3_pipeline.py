@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, WORDS
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import Row, read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import Row, read_parquet, read_rows
 
 # All stages in one process, because imports would take most of the time.
 DRIVER = """\

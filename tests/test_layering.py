@@ -32,15 +32,15 @@ LIGHT_MODULES = [
     "wrpo.errors",
     "wrpo.ids",
     "wrpo.judging",
-    "wrpo.model_identity",
+    "wrpo.pipeline.stage",
     "wrpo.recipe",
-    "wrpo.stage_folder",
-    "wrpo.stages",
+    "wrpo.pipeline.folder",
+    "wrpo.pipeline.pipeline",
     "wrpo.sampling",
-    "wrpo.tables",
+    "wrpo.pipeline.tables",
     "data_construction",
     "eval",
-    "eval.command_line",
+    "eval.harness.command_line",
     "eval.suites.__main__",
     "tiny_world",
 ]
@@ -116,7 +116,7 @@ def test_checking_a_recipe_and_planning_it_load_nothing_heavy() -> None:
     code = (
         "from pathlib import Path\n"
         "from wrpo.recipe import load_recipe\n"
-        "from wrpo.stages import Pipeline\n"
+        "from wrpo.pipeline.pipeline import Pipeline\n"
         "pipeline = Pipeline(load_recipe(Path('recipes/llama3-8b-wrpo.yaml')))\n"
         "[pipeline.state(name) for name in pipeline.stages]"
     )

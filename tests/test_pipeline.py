@@ -7,9 +7,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_rows
 
 
 @pytest.mark.slow

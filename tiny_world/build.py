@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tiny_world.world import SKILLS, Lexicon, Task, draw_distinct_tasks, solve
-from wrpo.atomic import replacing
 from wrpo.errors import StageError
+from wrpo.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wrpo.cli import run_main
 from wrpo.errors import StageError
-from wrpo.stopping import run_command
+from wrpo.processes import run_command
 
 logger = logging.getLogger(__name__)
 

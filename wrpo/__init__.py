@@ -10,7 +10,7 @@ _HOME = {
     "DataCollatorForWRPO": "wrpo.collator",
     "WRPOConfig": "wrpo.config",
     "WRPOTrainer": "wrpo.trainer",
-    "alpha_at": "wrpo.alpha",
+    "alpha_at": "wrpo.objectives.options",
     "preference_loss": "wrpo.losses",
     "wrpo_loss": "wrpo.losses",
 }

@@ -17,21 +17,18 @@ from collections import Counter
 from pathlib import Path
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
-from wrpo.doctor.examination import examine, finding_text
-from wrpo.doctor.findings import Patient
+from wrpo.doctor.checks import Patient, finding_text
+from wrpo.doctor.doctor import examine
 from wrpo.doctor.services import hub_answers
 from wrpo.errors import RecipeError
-from wrpo.pricing.estimate import Estimator
-from wrpo.pricing.plan_json import as_json, plan_json
-from wrpo.pricing.throughput import find_table, read_measured, read_table
-from wrpo.pricing.view import plan_text
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.run import run_pipeline
+from wrpo.pipeline.status import run_status, status_json, status_text, watch
+from wrpo.plan.estimate import Estimator
+from wrpo.plan.throughput import find_table, read_measured, read_table
+from wrpo.plan.view import as_json, plan_json, plan_text
 from wrpo.recipe import Recipe
-from wrpo.recipe.json_schema import editor_schema_text
-from wrpo.recipe.reference import reference_text
-from wrpo.run import run_pipeline
-from wrpo.stages import Pipeline
-from wrpo.status import run_status
-from wrpo.status_view import status_json, status_text, watch
+from wrpo.recipe.json_schema import editor_schema_text, reference_text
 
 COMMANDS = ("plan", "status", "run", "doctor", "schema", "reference")
 

@@ -15,9 +15,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from wrpo.errors import WRPOError
+from wrpo.pipeline.pipeline import remember_command_line
+from wrpo.processes import (
+    TERMINATED,
+    Terminated,
+    end_children,
+    leave,
+    on_sigterm_stop,
+    sigterm_came,
+)
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stages import remember_command_line
-from wrpo.stopping import TERMINATED, Terminated, end_children, leave, on_sigterm_stop, sigterm_came
 
 DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2

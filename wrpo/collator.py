@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wrpo.losses import sum_by_response
-from wrpo.row_columns import RESPONSES, SCORE_COLUMNS, has_reference, reference_column
+from wrpo.rows.columns import RESPONSES, SCORE_COLUMNS, has_reference, reference_column
 
 IGNORED_LABEL = -100
 

@@ -6,11 +6,16 @@ from typing import Any
 
 from trl import DPOConfig
 
-from wrpo.alpha import SCHEDULES
 from wrpo.errors import RecipeError
-from wrpo.loss_options import LIKELIHOOD_TARGETS, LOSSES, check_loss, check_unit_interval
-from wrpo.row_columns import RESPONSES
-from wrpo.truncation import MODES, Limits
+from wrpo.objectives.options import (
+    LIKELIHOOD_TARGETS,
+    LOSSES,
+    SCHEDULES,
+    check_loss,
+    check_unit_interval,
+)
+from wrpo.rows.columns import RESPONSES
+from wrpo.rows.truncation import MODES, Limits
 
 OBJECTIVES = ("wrpo", "dpo", "cgpo")
 LAYOUTS = ("auto", "prefix", "padded")
@@ -66,7 +71,8 @@ class WRPOConfig(DPOConfig):
     max_answer_length: most tokens of an answer. None leaves it what the prompt leaves of
         `max_length`.
     truncation: "separate" cuts each answer by itself, "original" as the authors' public code does:
-        one long answer cuts all three to `max_length - max_prompt_length` (see `wrpo.truncation`).
+        one long answer cuts all three to `max_length - max_prompt_length` (see
+        `wrpo.rows.truncation`).
     fold_system: write a system message into the first user turn, for templates without system role.
     triple_layout: "padded" forwards one padded row per response. "prefix" forwards each prompt once
         for all its responses, without padding; log-probs and gradients are the same to rounding.

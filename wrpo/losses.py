@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from wrpo.errors import RecipeError
-from wrpo.loss_options import LIKELIHOOD_TARGETS, check_loss, check_unit_interval
+from wrpo.objectives.options import LIKELIHOOD_TARGETS, check_loss, check_unit_interval
 
 
 def implicit_rewards(

@@ -16,20 +16,20 @@ from typing import Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
-from wrpo.launch import leave_process_group, relaunch_under_accelerate
-from wrpo.loss_options import LENGTH_NORMALISED
-from wrpo.recipe import Preference, Recipe, preference
-from wrpo.reference_columns import (
+from wrpo.objectives.options import LENGTH_NORMALISED
+from wrpo.objectives.reference import (
     by_answer,
     with_anchors,
     with_consensus,
     with_fused_reference,
     with_reference,
 )
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import ANSWERS, BUILT, Row, read_rows
-from wrpo.training import (
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import ANSWERS, BUILT, Row, read_rows
+from wrpo.pipeline.training_stages import scored_rows, training_table
+from wrpo.recipe import Preference, Recipe, preference
+from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
@@ -38,7 +38,7 @@ from wrpo.training import (
     trl_arguments,
     writing,
 )
-from wrpo.training_stages import scored_rows, training_table
+from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 
 
 def train_arm(recipe: Recipe, arm: str) -> None:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
-from wrpo.launch import leave_process_group, relaunch_under_accelerate
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import SFT_ROWS, Row, read_rows
 from wrpo.recipe import Recipe
-from wrpo.recipe.training_sections import Training
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import SFT_ROWS, Row, read_rows
-from wrpo.training import (
+from wrpo.recipe.training import Training
+from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
@@ -30,6 +29,7 @@ from wrpo.training import (
     trl_arguments,
     writing,
 )
+from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -94,7 +94,7 @@ def tokenised(
     """
     from datasets import Dataset
 
-    from wrpo.chat import render_answer
+    from wrpo.chat.render import render_answer
 
     rows: list[dict[str, Any]] = []
     cut = 0

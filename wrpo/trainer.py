@@ -16,22 +16,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, global_then_local_main_first, use_adapter
 
-from wrpo.balance import balance_micro_batches
 from wrpo.collator import DataCollatorForWRPO, by_response, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
-from wrpo.expert_balance import balancing_loss
-from wrpo.fused_head import causal_model, fused_pass
-from wrpo.layout_choice import Wishes, settle_layout
 from wrpo.losses import implicit_rewards, likelihood_term
-from wrpo.metrics import response_metrics
-from wrpo.objectives import END, Progress, objective_of
-from wrpo.packed_layout import PackedLayout
-from wrpo.preference_data import prepare_dataset
-from wrpo.row_columns import SCORE_COLUMNS, has_reference, name_reference_columns, reference_column
-from wrpo.row_layouts import RowSettings
-from wrpo.trainer_reporting import ReportingTrainer
-from wrpo.trainer_setup import (
+from wrpo.objectives.base import END, Progress, objective_of
+from wrpo.prefix.choose import Wishes, settle_layout
+from wrpo.prefix.fused_head import causal_model, fused_pass
+from wrpo.prefix.moe_aux_loss import balancing_loss
+from wrpo.prefix.packing import PackedLayout
+from wrpo.rows.columns import SCORE_COLUMNS, has_reference, name_reference_columns, reference_column
+from wrpo.rows.formats import RowSettings
+from wrpo.rows.prepare import prepare_dataset
+from wrpo.rows.truncation import CutCounts
+from wrpo.training.checks import (
     PAPER,
     check_arguments,
     column_names,
@@ -43,7 +41,8 @@ from wrpo.trainer_setup import (
     refuse_unused_reference,
     tokenizer_of,
 )
-from wrpo.truncation import CutCounts
+from wrpo.training.metrics import ReportingTrainer, response_metrics
+from wrpo.training.token_balanced_sampler import balance_micro_batches
 
 logger = get_logger(__name__)
 
@@ -55,7 +54,7 @@ class WRPOTrainer(ReportingTrainer):
         trainer.train()
 
     Arguments are those of `trl.DPOTrainer`, except that `processing_class` must be a tokenizer and
-    `compute_metrics` is not supported (no logits are kept). `wrpo.row_layouts` lists the row
+    `compute_metrics` is not supported (no logits are kept). `wrpo.rows.formats` lists the row
     layouts that are accepted. `trainer.cut_counts` says, per data set, how many rows were cut.
 
     Reference log-probabilities come from, in this order:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
-from wrpo.recipe.executor_sections import RayExecutor
+from wrpo.recipe.executor import RayExecutor
 
 __all__ = ["Folders", "PartMaker", "PartPlace", "PartsJob", "Unit", "run_on_ray"]
 

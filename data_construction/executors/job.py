@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from wrpo.pipeline.folder import StageFolder
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import StageFolder
 
 
 class PartPlace(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any
 
 from data_construction.executors.job import Needs
 from wrpo.errors import RecipeError, StageError
-from wrpo.recipe.executor_sections import RayExecutor
-from wrpo.stopping import keeping_signals
+from wrpo.processes import keeping_signals
+from wrpo.recipe.executor import RayExecutor
 
 logger = logging.getLogger(__name__)
 

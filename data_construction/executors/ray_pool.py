@@ -15,7 +15,7 @@ from data_construction.executors.ray_cluster import connected, replica_needs, ro
 from data_construction.executors.ray_worker import Coordinator, Worker, WorkerJob
 from data_construction.executors.transport import OneDisk, ThroughShared, Transport
 from wrpo.errors import StageError, WRPOError
-from wrpo.recipe.executor_sections import RayExecutor
+from wrpo.recipe.executor import RayExecutor
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ import pyarrow as pa
 from data_construction.executors.job import OpenMaker, PartPlace, Unit
 from data_construction.executors.part_queue import PartQueue
 from data_construction.executors.transport import WorkersSide
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.tables import Row
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.tables import Row
 
 
 class Coordinator:

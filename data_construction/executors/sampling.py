@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from data_construction.dropped import DropLimit
+from data_construction.drop_limit import DropLimit
 from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
-from data_construction.part_sampler import PartSampler
+from data_construction.sampling.part_sampler import PartSampler
+from wrpo.pipeline.folder import StageFolder
 from wrpo.recipe import Recipe
-from wrpo.recipe.executor_sections import RayExecutor
-from wrpo.stage_folder import StageFolder
+from wrpo.recipe.executor import RayExecutor
 
 
 def sample_on_ray(

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from data_construction.dropped import DropLimit
+from data_construction.drop_limit import DropLimit
 from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
-from data_construction.joint_parts import Part
-from data_construction.scorer import Scorer
+from data_construction.scoring.scorer import Part, Scorer
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import SCORES, part_name
 from wrpo.recipe import Recipe
-from wrpo.recipe.executor_sections import RayExecutor
-from wrpo.recipe.judge_reward_section import JudgeReward
-from wrpo.recipe.reward_sections import ClassifierEngine, ModelReward
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import SCORES, part_name
+from wrpo.recipe.executor import RayExecutor
+from wrpo.recipe.rewards import ClassifierEngine, JudgeReward, ModelReward
 
 
 class LimitedStage(Protocol):

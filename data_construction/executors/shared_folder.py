@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from wrpo.atomic import replacing
 from wrpo.errors import RecipeError, StageError
+from wrpo.files import replacing
 
 # Their uploads appear whole or not at all; renaming would copy the object once more.
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"}

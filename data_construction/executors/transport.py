@@ -21,9 +21,9 @@ from data_construction.executors.job import Folders, PartPlace, PartsJob
 from data_construction.executors.shared_folder import SharedFolder
 from wrpo.errors import StageError
 from wrpo.ids import digest
-from wrpo.model_identity import file_digest
-from wrpo.stage_folder import MANIFEST, StageFolder, dropped_name, read_manifest
-from wrpo.tables import part_name
+from wrpo.pipeline.folder import MANIFEST, StageFolder, dropped_name, read_manifest
+from wrpo.pipeline.stage import file_digest
+from wrpo.pipeline.tables import part_name
 
 Outputs = Mapping[str, StageFolder]
 

@@ -14,19 +14,19 @@ import pyarrow as pa
 from lm_eval.api.instance import Instance
 from transformers import set_seed
 
-from eval.engines.load import load_model, release
-from eval.judging.questions import Question
-from eval.models import EvalModel, engine_arguments
+from eval.harness.load import load_model, release
+from eval.harness.models import EvalModel, engine_arguments
+from wrpo.benchmarks.questions import Question
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.tables import Row
 from wrpo.recipe import Recipe
-from wrpo.recipe.judged_sections import MT_BENCH_TEMPERATURES, ONLY_VLLM
+from wrpo.recipe.evaluation import MT_BENCH_TEMPERATURES, ONLY_VLLM
 from wrpo.recipe.suite import judged_decoding
-from wrpo.stage_folder import StageFolder
-from wrpo.tables import Row
 
 if TYPE_CHECKING:
-    from eval.engines.load import ChatModel
+    from eval.harness.load import ChatModel
 
 logger = logging.getLogger(__name__)
 

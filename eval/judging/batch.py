@@ -12,21 +12,20 @@ import math
 from pathlib import Path
 from typing import Any
 
-from eval.judging.alpaca_eval import AlpacaEval
-from eval.judging.arena_hard import ArenaHard
-from eval.judging.files import locate
-from eval.judging.mt_bench import MTBench
-from eval.judging.protocol import Benchmark, Metric, Record, Summary
-from eval.judging.questions import Question, load_questions
-from eval.judging.templates import Templates, load_templates
-from eval.results import SAMPLES
+from eval.harness.results import SAMPLES
+from wrpo.benchmarks.alpaca_eval import AlpacaEval
+from wrpo.benchmarks.arena_hard import ArenaHard
+from wrpo.benchmarks.base import Benchmark, Metric, Record, Summary
+from wrpo.benchmarks.files import locate
+from wrpo.benchmarks.mt_bench import MTBench
+from wrpo.benchmarks.questions import Question, load_questions
+from wrpo.benchmarks.templates import Templates, load_templates
 from wrpo.errors import DataError
 from wrpo.ids import digest
 from wrpo.judging import Judge, JudgeRequest
-from wrpo.recipe.eval_sections import Eval
-from wrpo.recipe.judged_sections import Judged, asks_both_orders
+from wrpo.pipeline.tables import Row, read_rows
+from wrpo.recipe.evaluation import Eval, Judged, asks_both_orders
 from wrpo.recipe.suite import judged_decoding
-from wrpo.tables import Row, read_rows
 
 __all__ = ["SAMPLES", "Batch"]
 

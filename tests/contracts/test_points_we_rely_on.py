@@ -67,7 +67,7 @@ def test_the_fused_head_returns_log_probs_and_entropy_and_keeps_no_logits() -> N
     import torch
     from trl.trainer.utils import add_fused_lm_head
 
-    from tests.tiny_models import tiny_model
+    from tests.support.tiny_models import tiny_model
 
     model = tiny_model("llama")
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import RESPONSES, SCORES, Row, read_rows
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import RESPONSES, SCORES, Row, read_rows
 
 
 def prompt_ids(recipe: Recipe, split: str | None = None) -> list[str]:

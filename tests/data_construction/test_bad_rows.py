@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from data_construction.part_sampler import PartSampler
 from data_construction.prompts import make_prompts
 from data_construction.sample import sample
+from data_construction.sampling.part_sampler import PartSampler
 from data_construction.score import score_sources
-from data_construction.shard import Shard
-from tests.completion_server import CompletionServer, Reply, Seen, answer
 from tests.conftest import REPOSITORY
+from tests.support.completion_server import CompletionServer, Reply, Seen, answer
 from wrpo.errors import DataError
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_parquet, read_rows
 
 POISON = "~"
 """A character whose token has no finite embedding in the reward model."""

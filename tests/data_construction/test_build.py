@@ -7,13 +7,13 @@ from transformers import PreTrainedTokenizerBase
 from data_construction.build import _ready_tables, build_table
 from data_construction.prompts import make_prompts
 from tests.data_construction.sampled import prompt_ids, write_answers, write_scores
-from wrpo.chat_template import template_hash
+from wrpo.chat.template import template_hash
+from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import DataError, MissingInputError, ModelError
+from wrpo.pipeline.folder import StageFolder, read_manifest
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stage_folder import StageFolder, read_manifest
-from wrpo.stages import Pipeline
-from wrpo.tables import read_parquet, read_rows
-from wrpo.tokenizer_loading import load_tokenizer
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from data_construction.build import build_table
 from data_construction.prompts import make_prompts
 from tests.data_construction.sampled import prompt_ids
 from wrpo.errors import DataError
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import RESPONSES, SCORES, Row, read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import RESPONSES, SCORES, Row, read_parquet, read_rows
 
 few = settings(
     max_examples=8,

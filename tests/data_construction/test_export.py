@@ -7,15 +7,15 @@ import yaml
 from datasets import load_dataset
 
 from data_construction.build import build_table
+from data_construction.datasets.export_formats import LAYOUTS, llama_factory
 from data_construction.export import export_table
-from data_construction.layouts import LAYOUTS, llama_factory
+from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import DataError, MissingInputError
-from wrpo.preference_data import prepare_row
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import ANSWERS, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.row_layouts import RowSettings
-from wrpo.stages import Pipeline
-from wrpo.tables import ANSWERS, read_rows
-from wrpo.tokenizer_loading import load_tokenizer
+from wrpo.rows.formats import RowSettings
+from wrpo.rows.prepare import prepare_row
 
 
 @pytest.fixture

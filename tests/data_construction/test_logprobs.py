@@ -11,14 +11,14 @@ import torch
 from data_construction.logprobs import LogProbStage, _tables
 from data_construction.prompts import make_prompts
 from tests.data_construction.sampled import _write
-from wrpo.chat import render_answer
+from wrpo.chat.render import render_answer
+from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import ModelError, RecipeError
 from wrpo.ids import answer_id
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import ANSWERS, RESPONSES, TRIPLES, Row, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import ANSWERS, RESPONSES, TRIPLES, Row, read_rows
-from wrpo.tokenizer_loading import load_tokenizer
 
 NAMES = ANSWERS["triples"]
 

@@ -1,8 +1,8 @@
 """What `peek` shows of a stage folder."""
 
 from data_construction.prompts import make_prompts
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
 
 
 def test_it_shows_as_many_rows_as_were_asked_for(write_recipe, run_module) -> None:

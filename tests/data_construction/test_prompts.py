@@ -6,9 +6,9 @@ import pytest
 
 from data_construction.prompts import collect, make_prompts
 from wrpo.errors import DataError, MissingInputError
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_parquet, read_rows
 
 
 def dataset(path: Path, **columns: object) -> dict[str, object]:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from data_construction.part_sampler import PartSampler
-from data_construction.shard import Shard
+from data_construction.sampling.part_sampler import PartSampler
 from tests.conftest import REPOSITORY
 from wrpo.ids import response_seed
-from wrpo.pricing.facts import measured_name
-from wrpo.pricing.throughput import device, read_measured
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_parquet, read_rows
+from wrpo.plan.inputs import measured_name
+from wrpo.plan.throughput import device, read_measured
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_parquet, read_rows
 
 GREEDY = {
     "responses": 2,
@@ -140,8 +140,8 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
 def test_sampled_rows_carry_text_ids_seed_and_the_log_prob_asked_for(
     write_recipe, run_module, tiny_models_folder
 ) -> None:
-    from wrpo.chat import render_prompt
-    from wrpo.tokenizer_loading import load_tokenizer
+    from wrpo.chat.render import render_prompt
+    from wrpo.chat.tokenizer import load_tokenizer
 
     recipe_path = write_recipe(prompts=6)
     finish(run_module("data_construction.prompts", "--recipe", recipe_path))

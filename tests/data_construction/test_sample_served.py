@@ -12,17 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.completion_server import (
-    CompletionServer,
-    Reply,
-    Seen,
-    chat_answer,
-    problem,
-)
 from tests.conftest import REPOSITORY, hear_ctrl_c
+from tests.support.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_parquet, read_rows
 
 
 class Script:

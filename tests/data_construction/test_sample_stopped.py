@@ -13,8 +13,8 @@ import pytest
 from data_construction.prompts import make_prompts
 from tests.conftest import REPOSITORY
 from tests.data_construction.test_sample import GREEDY
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
 
 
 @pytest.mark.slow

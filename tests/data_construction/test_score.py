@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from data_construction.prompts import make_prompts
-from data_construction.rewards.base import Refusal
 from data_construction.score import score_sources
-from data_construction.scorer import Scorer
-from data_construction.shard import Shard
+from data_construction.scoring.scorer import Scorer
 from tests.data_construction.sampled import prompt_ids, write_answers
 from wrpo.errors import DataError, MissingInputError
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_parquet, read_rows
+from wrpo.rewards.base import Refusal
 
 ANSWER = {"type": "answer", "pattern": r"(?s).*?(?P<answer>\w+).*", "weight": 2.0}
 WHOLE = Shard(1, 1)

@@ -25,7 +25,7 @@ from tests.eval.judging.benchmark_files import (
     write_arena_hard,
     write_mt_bench,
 )
-from tests.tiny_models import save_tiny, save_tiny_reward
+from tests.support.tiny_models import save_tiny, save_tiny_reward
 
 CAUSAL = ("Qwen/Qwen2-72B-Instruct", "meta-llama/Meta-Llama-3-8B-Instruct", "path/to/sft-model")
 REWARD = "Skywork/Skywork-Reward-V2-Llama-3.1-8B"

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from tests.docs.blocks import ROOT, blocks
-from tests.small_run import run_module
+from tests.support.small_run import run_module
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_rows
 
 PACKAGES = ("wrpo", "data_construction", "eval")
 

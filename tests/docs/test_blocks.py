@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.completion_server import CompletionServer
 from tests.docs.blocks import MARK, PAGES, ROOT, Block, blocks, commands_of
 from tests.docs.checkout import Checkout, write_judged_recipe
 from tests.eval.judging.longer_is_better import LongerIsBetter
-from tests.recipe_files import tiny_recipe
-from wrpo.tables import read_rows
+from tests.support.completion_server import CompletionServer
+from tests.support.recipe_files import tiny_recipe
+from wrpo.pipeline.tables import read_rows
 
 LANGUAGES = {"bash", "diff", "json", "python", "text", "yaml"}
 

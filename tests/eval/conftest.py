@@ -61,7 +61,7 @@ def process_results(doc, results):
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama with a byte-level tokenizer and a chat template."""
-    from tests.tiny_models import save_tiny
+    from tests.support.tiny_models import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from eval.results import SAMPLES, write_results
+from eval.harness.results import SAMPLES, write_results
 from tests.eval.conftest import make_recipe
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import SCORES, SFT_ROWS, TRIPLES, dropped_row
 from wrpo.recipe import Recipe, save_recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
-from wrpo.tables import SCORES, SFT_ROWS, TRIPLES, dropped_row
-from wrpo.truncation import CutCounts, Limits
+from wrpo.rows.truncation import CutCounts, Limits
 
 TASK = "quiz"
 SKILLS = ("add", "spell")

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from eval.agreement import agreement, read_evaluation
-from eval.command_line import command_lines, printed
-from eval.models import EvalModel
+from eval.harness.command_line import command_lines, printed
+from eval.harness.models import EvalModel
 from eval.run import evaluate_models, print_commands
 from tests.eval.conftest import CHOICE_YAML, TASK, make_recipe
 from wrpo.errors import MissingInputError
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
-from wrpo.recipe.eval_sections import Eval
+from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.suite import OWN_TASKS
-from wrpo.stages import Pipeline
 
 REPOSITORY = Path(__file__).parents[2]
 ENGINE = {"enforce_eager": True, "kv_cache_mib": 64, "max_num_seqs": 16}
@@ -49,7 +49,7 @@ def evaluated(
     tmp_path_factory: pytest.TempPathFactory, tiny_world: Path
 ) -> Callable[[str], Recipe]:
     """Evaluates one tiny model by the backend that is asked for, once."""
-    from tests.tiny_models import save_tiny
+    from tests.support.tiny_models import save_tiny
 
     folder = tmp_path_factory.mktemp("runs")
     model = save_tiny(folder / "model", head_dim=32)  # a size that CPU attention supports
@@ -153,7 +153,7 @@ def test_each_folder_of_tasks_has_its_command(tmp_path: Path, task_folder: Path)
 @pytest.fixture
 def penalised(tmp_path: Path) -> Path:
     """A model whose generation_config.json asks for a penalty."""
-    from tests.tiny_models import save_tiny
+    from tests.support.tiny_models import save_tiny
 
     folder = save_tiny(tmp_path / "model")
     settings = json.loads((folder / "generation_config.json").read_text())

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.answers import draw_evenly, shorten
-from eval.board import ORACLE, Board, boards, with_best_source
-from eval.data_facts import data_facts
-from eval.evidence import read_run
 from eval.report import _introduction, main, report_run
+from eval.reporting.board import ORACLE, Board, boards, with_best_source
+from eval.reporting.data_facts import data_facts
+from eval.reporting.evidence import read_run
+from eval.reporting.sections.answers import draw_evenly, shorten
 from tests.eval.conftest import make_recipe
 from tests.eval.synthetic_run import ACCURACY, TASK, make_run, write_evaluation
 from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
-from wrpo.stages import Pipeline
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from eval.models import chosen_names, engine_arguments, resolve_models
-from eval.results import Sample, read_results, read_samples
+from eval.harness.models import chosen_names, engine_arguments, resolve_models
+from eval.harness.results import Sample, read_results, read_samples
 from eval.run import evaluate_models
 from tests.eval.conftest import TASK, make_recipe, write_tasks
-from wrpo.chat import render_prompt
-from wrpo.chat_template import template_hash
+from wrpo.chat.render import render_prompt
+from wrpo.chat.template import template_hash
+from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import MissingInputError, ModelError, RecipeError, StageError
+from wrpo.pipeline.folder import StageFolder, read_manifest
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import StageFolder, read_manifest
-from wrpo.stages import Pipeline
-from wrpo.tokenizer_loading import load_tokenizer
 
 
 def recipe_for(root: Path, model: Path | str, folder: Path, **fields: Any) -> Recipe:
@@ -124,7 +124,7 @@ def test_a_trained_model_is_read_from_its_stage(
 
 
 def test_generation_takes_nothing_from_the_models_own_settings(tiny_model: Path) -> None:
-    from eval.engines.hf import ChatHFLM
+    from eval.harness.hf import ChatHFLM
 
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.eos_token = tokenizer.bos_token  # a base model's EOS that ends no turn
@@ -270,7 +270,7 @@ def test_help_needs_no_heavy_import() -> None:
 @pytest.mark.slow  # starts a vLLM engine
 def test_vllm_gives_the_answers_of_transformers(tmp_path: Path, task_folder: Path) -> None:
     pytest.importorskip("vllm")
-    from tests.tiny_models import save_tiny
+    from tests.support.tiny_models import save_tiny
 
     model = save_tiny(tmp_path / "model", head_dim=32)  # a size that CPU attention supports
     slow = recipe_for(tmp_path, model, task_folder, tasks=["both_words"])

@@ -11,22 +11,21 @@ import lm_eval.tasks
 import pytest
 import yaml
 
-from eval.results import read_results
+from eval.harness.results import read_results
+from eval.harness.suite_check import differences, tasks_by_folder
 from eval.run import evaluate_models
-from eval.suite_check import differences
 from eval.suites.table import suite_lines, suites_lines
-from eval.task_folders import tasks_by_folder
 from tests.eval.conftest import TASK, make_recipe
 from tests.eval.tasks.local import local_task
 from tests.eval.tasks.test_choice import GPQA, MMLU_PRO, REDUX
 from tests.eval.tasks.test_code import HUMANEVAL, MBPP
 from tests.eval.tasks.test_math import AMC, GSM8K, MATH
-from tests.wrpo.test_sandbox import isolating
+from tests.wrpo.sandbox.test_sandbox import isolating
 from wrpo.errors import RecipeError
-from wrpo.recipe.eval_sections import Eval
+from wrpo.pipeline.evaluation_stages import task_settings
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.suite import OWN_TASKS, evaluated_tasks, load_suite, own_tasks, shipped_suites
-from wrpo.stages import Pipeline
-from wrpo.task_identity import task_settings
 
 SHIPPED = Path(lm_eval.tasks.__file__).parent
 ROWS: dict[str, list[dict[str, Any]]] = {

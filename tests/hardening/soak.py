@@ -27,10 +27,10 @@ from typing import Any
 
 import yaml
 
-from tests.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
+from tests.support.tiny_models import VLLM_SHAPE, save_tiny, save_tiny_reward
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_rows
 
 logger = logging.getLogger("soak")
 

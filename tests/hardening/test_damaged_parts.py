@@ -19,18 +19,18 @@ from data_construction.build import build_table
 from data_construction.peek import _rows as peek_rows
 from data_construction.prompts import make_prompts
 from data_construction.score import score_sources
-from data_construction.shard import Shard
 from tests.data_construction.sampled import prompt_ids, write_answers
 from tests.hardening.malformed import damaged_bytes, flipped
-from tests.small_run import write_recipe
+from tests.support.small_run import write_recipe
 from wrpo.errors import WRPOError
-from wrpo.pricing.throughput import read_table
-from wrpo.pricing.volumes import Volumes
+from wrpo.pipeline.folder import read_manifest
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.status import run_status
+from wrpo.pipeline.tables import Row, parts, read_rows
+from wrpo.plan.throughput import read_table
+from wrpo.plan.volumes import Volumes
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stage_folder import read_manifest
-from wrpo.stages import Pipeline
-from wrpo.status import run_status
-from wrpo.tables import Row, parts, read_rows
 
 SEEDS = 40
 THROUGHPUT = Path(__file__).parents[2] / "recipes" / "throughput.yaml"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipe_files import write_recipe as write_text
+from tests.support.recipe_files import write_recipe as write_text
 from wrpo.cli import run_main
-from wrpo.stage_folder import StageFolder, read_manifest
-from wrpo.tables import DROPPED, dropped_row, parts, read_rows
+from wrpo.pipeline.folder import StageFolder, read_manifest
+from wrpo.pipeline.tables import DROPPED, dropped_row, parts, read_rows
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """\

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_construction.datasets.published import import_table
 from data_construction.prompts import collect
-from data_construction.published import import_table
 from tests.hardening.malformed import ODD_VALUES, damaged_bytes, damaged_tree, flipped
-from tests.recipe_files import tiny_recipe
+from tests.support.recipe_files import tiny_recipe
 from wrpo.errors import WRPOError
-from wrpo.recipe.import_sections import ImportedTable
+from wrpo.recipe.build import ImportedTable
 
 KINDS = ("jsonl", "json", "csv", "parquet")
 PER_KIND = 50

@@ -11,9 +11,9 @@ import yaml
 
 from tests.hardening.malformed import damaged_text, damaged_tree
 from wrpo.errors import RecipeError, WRPOError
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import load_recipe
 from wrpo.recipe.yaml_source import dump_yaml
-from wrpo.stages import Pipeline
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [

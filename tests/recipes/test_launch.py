@@ -173,7 +173,7 @@ def test_stages_run_in_order_on_the_cluster_and_stop_at_the_first_failure(
 
 
 def test_the_executor_that_the_script_writes_is_one_that_recipes_know(tmp_path: Path) -> None:
-    from tests.recipe_files import tiny_recipe
+    from tests.support.recipe_files import tiny_recipe
 
     executor = 'executor={type: ray, address: auto, shared: "s3://bucket/x"}'
     recipe = tiny_recipe(tmp_path, executor)

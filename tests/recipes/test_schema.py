@@ -11,8 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from wrpo.recipe.json_schema import TRL_VERSIONS, editor_schema, without_train_keys
-from wrpo.recipe.reference import reference_text
+from wrpo.recipe.json_schema import TRL_VERSIONS, editor_schema, reference_text, without_train_keys
 from wrpo.recipe.yaml_source import parse_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +103,11 @@ def test_a_file_may_leave_things_to_its_parent(text: str, schema: dict[str, Any]
 
 def test_the_reference_names_every_field_with_a_sentence() -> None:
     text = reference_text()
-    for section in ("`sources.NAME.sampling`", "`wrpo.alpha`", "`rewards.NAME`, type: code"):
+    for section in (
+        "`sources.NAME.sampling`",
+        "`wrpo.objectives.options`",
+        "`rewards.NAME`, type: code",
+    ):
         assert f"## {section}\n" in text
     rows = re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", text, re.MULTILINE)
     assert len(rows) > 100

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.recipe_files import MINIMAL, write_recipe
+from tests.support.recipe_files import MINIMAL, write_recipe
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe, dump_recipe, load_recipe, preference
 from wrpo.recipe.load import check
-from wrpo.recipe.sampling_sections import Model
+from wrpo.recipe.resolved import resolved_sampling
+from wrpo.recipe.sampling import Model
 from wrpo.recipe.yaml_source import parse_yaml, read_yaml
-from wrpo.sampling import resolved_sampling
-from wrpo.stages import Pipeline
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FUSECHAT3 = sorted(set((RECIPES / "fusechat3").glob("*.yaml")) - {RECIPES / "fusechat3/base.yaml"})
@@ -152,7 +152,7 @@ def test_the_papers_wrpo(paper: Recipe) -> None:
     wrpo = paper.wrpo
     assert (wrpo.objective, wrpo.data) == ("wrpo", "triples")
     assert (wrpo.beta, wrpo.label_smoothing, wrpo.likelihood.weight) == (0.01, 0, 0)
-    assert (wrpo.alpha.end, wrpo.alpha.schedule) == (0.1, "linear")
+    assert (wrpo.objectives.options.end, wrpo.objectives.options.schedule) == (0.1, "linear")
     assert wrpo.global_batch_size == 2 * 8 * 8
     assert wrpo.engine.per_device_batch_size == 2
     assert (wrpo.train["learning_rate"], wrpo.train["num_train_epochs"]) == (3e-7, 1)

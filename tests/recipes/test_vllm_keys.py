@@ -4,9 +4,8 @@ import pytest
 
 from wrpo.errors import RecipeError
 from wrpo.recipe import load_recipe
-from wrpo.recipe.trl_keys import class_annotations
-from wrpo.recipe.vllm_keys import DECIDED
-from wrpo.sampling import resolved_engine
+from wrpo.recipe.foreign_keys import DECIDED, class_annotations
+from wrpo.recipe.resolved import resolved_engine
 
 
 def test_arguments_of_a_source_are_added_to_those_of_the_recipe(write_recipe) -> None:

@@ -42,7 +42,7 @@ def _assistant(text: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> "PreTrainedTokenizerBase":
-    from tests.tiny_models import tiny_tokenizer
+    from tests.support.tiny_models import tiny_tokenizer
 
     return tiny_tokenizer()
 
@@ -84,7 +84,7 @@ def make_config(tmp_path: Path) -> Callable[..., "WRPOConfig"]:
 @pytest.fixture
 def make_trainer(make_config, triples, tokenizer) -> Callable[..., "WRPOTrainer"]:
     """Trainer of a float64 policy on the triples, by options of the configuration or trainer."""
-    from tests.wrpo.training import policy
+    from tests.wrpo.training.small_training import policy
     from wrpo.trainer import WRPOTrainer
 
     def make(*, model=None, train_dataset=triples, **options: Any) -> "WRPOTrainer":

@@ -4,11 +4,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from tests.tiny_models import tiny_model
-from tests.wrpo.layouts import scoring_model, share_prompts, token_rows
-from tests.wrpo.training import logged
+from tests.support.tiny_models import tiny_model
+from tests.wrpo.prefix.layouts import scoring_model, share_prompts, token_rows
+from tests.wrpo.training.small_training import logged
 from wrpo.collator import DataCollatorForWRPO, by_response, model_inputs, padded_layout
-from wrpo.packed_layout import PackedLayout
+from wrpo.prefix.packing import PackedLayout
 
 
 @pytest.fixture

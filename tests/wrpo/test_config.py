@@ -1,6 +1,6 @@
 import pytest
 
-from tests.wrpo.training import policy
+from tests.wrpo.training.small_training import policy
 from wrpo.errors import RecipeError
 from wrpo.trainer import WRPOTrainer
 

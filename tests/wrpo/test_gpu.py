@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tests.tiny_models import save_tiny
-from tests.wrpo.test_distributed import Way, assert_same_history
-from tests.wrpo.training import logged
+from tests.support.tiny_models import save_tiny
+from tests.wrpo.training.small_training import logged
+from tests.wrpo.training.test_distributed import Way, assert_same_history
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 GPUS = torch.cuda.device_count()

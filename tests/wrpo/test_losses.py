@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wrpo.errors import RecipeError
-from wrpo.loss_options import LOSSES
 from wrpo.losses import (
     cgpo_loss,
     implicit_rewards,
@@ -16,6 +15,7 @@ from wrpo.losses import (
     sum_by_response,
     wrpo_loss,
 )
+from wrpo.objectives.options import LOSSES
 
 LOGRATIO = st.floats(-300, 300)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.tiny_models import tiny_model
+from tests.support.tiny_models import tiny_model
 from wrpo.losses import wrpo_loss
 
 BETA = 0.3

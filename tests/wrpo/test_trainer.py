@@ -9,9 +9,9 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from tests.tiny_models import save_tiny, tiny_model
+from tests.support.tiny_models import save_tiny, tiny_model
 from tests.wrpo.conftest import make_triples
-from tests.wrpo.training import (
+from tests.wrpo.training.small_training import (
     GRADIENT_ROUNDING,
     ROUNDING,
     assert_same,

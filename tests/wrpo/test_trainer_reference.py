@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.wrpo.training import logged, parameters_after, policy, whole_batch
+from tests.wrpo.training.small_training import logged, parameters_after, policy, whole_batch
 from wrpo.errors import DataError, RecipeError
 
 

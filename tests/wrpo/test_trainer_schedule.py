@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 from tests.wrpo.conftest import make_triples
-from tests.wrpo.training import logged, parameters_after, policy
+from tests.wrpo.training.small_training import logged, parameters_after, policy
 from wrpo.trainer import WRPOTrainer
 
 

@@ -9,14 +9,17 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from wrpo.doctor.extras import trained_sections, wanted_extras
-from wrpo.doctor.findings import Finding, Patient
-from wrpo.local_paths import is_folder
-from wrpo.pricing.shapes import shape_of
-from wrpo.pricing.throughput import devices
-from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.reward_sections import ModelReward
-from wrpo.sampling import resolved_engine
+from wrpo.doctor.checks import Finding, Patient
+from wrpo.files import is_folder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.plan.model_shape import shape_of
+from wrpo.plan.throughput import devices
+from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.executor import RayExecutor
+from wrpo.recipe.resolved import resolved_engine
+from wrpo.recipe.rewards import ClassifierEngine, MathReward, ModelReward
+from wrpo.recipe.suite import evaluated_tasks
+from wrpo.recipe.training import Training
 
 _BYTES_PER_PARAMETER = {"model": 4, "checkpoint": 12}
 """float32 weights; with Adam's state a checkpoint has three numbers per parameter."""
@@ -153,3 +156,43 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def wanted_extras(recipe: Recipe) -> set[str]:
+    """Names of extras of `pip install wrpo[...]`."""
+    stages = Pipeline(recipe).stages
+    sampled = [*recipe.sources, *([TARGET] if f"sample/{TARGET}" in stages else [])]
+    backends = {resolved_engine(recipe, name).backend for name in sampled}
+    trained = trained_sections(recipe).values()
+    wanted = {
+        "vllm": "vllm" in backends or _uses_vllm(recipe),
+        "server": "openai" in backends or bool(recipe.judges),
+        "qlora": any(found.lora is not None and found.lora.quantize for found in trained),
+        "flash": any("flash" in (found.engine.attention or "") for found in trained),
+        "tracking": any(found.train.get("report_to", "none") != "none" for found in trained),
+        "ray": isinstance(recipe.executor, RayExecutor),
+        "eval": _evaluates(recipe),
+    }
+    return {name for name, needed in wanted.items() if needed}
+
+
+def trained_sections(recipe: Recipe) -> dict[str, Training]:
+    """The settings of all models that a run trains, by their place in the recipe."""
+    arms = {f"arms.{arm}": preference(recipe, arm) for arm in recipe.arms}
+    return {"sft": recipe.sft, "wrpo": recipe.wrpo, **arms}
+
+
+def _uses_vllm(recipe: Recipe) -> bool:
+    """Whether something else than sampling runs on vLLM."""
+    engines = [r.engine for r in recipe.rewards.values() if isinstance(r, ModelReward)]
+    scoring = any(isinstance(e, ClassifierEngine) and e.backend == "vllm" for e in engines)
+    evaluates = _evaluates(recipe) and recipe.eval.backend == "vllm"
+    return scoring or evaluates or recipe.logprobs.method == "vllm"
+
+
+def _evaluates(recipe: Recipe) -> bool:
+    """Whether it uses lm-eval or what is installed with it."""
+    filters = [recipe.prompts.filters, *(d.filters for d in recipe.prompts.datasets.values())]
+    languages = any(found is not None and found.languages for found in filters)
+    verified = any(isinstance(reward, MathReward) for reward in recipe.rewards.values())
+    return bool(evaluated_tasks(recipe.eval) or recipe.eval.judged or languages or verified)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wrpo.doctor.findings import Finding, Patient
+from wrpo.doctor.checks import Finding, Patient
 from wrpo.errors import ModelError, TemplateError
-from wrpo.local_paths import is_folder
+from wrpo.files import is_folder
 from wrpo.recipe import Recipe
-from wrpo.recipe.reward_sections import ModelReward
-from wrpo.sampling import resolved_engine
+from wrpo.recipe.resolved import resolved_engine
+from wrpo.recipe.rewards import ModelReward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,8 +82,8 @@ def templates(patient: Patient) -> Iterator[Finding]:
 def _template(
     subject: str, tokenizer: PreTrainedTokenizerBase, *, fold_system: bool
 ) -> Iterator[Finding]:
-    from wrpo.chat import end_of_turn_ids, render_answer, render_prompt
-    from wrpo.chat_tokens import adds_bos
+    from wrpo.chat.render import end_of_turn_ids, render_answer, render_prompt
+    from wrpo.chat.tokens import adds_bos
 
     try:
         prompt, answer = render_answer(tokenizer, [_USER], _ANSWER, fold_system=fold_system)
@@ -108,7 +108,7 @@ def _template(
 
 
 def _tokenizer(entry: _Chatting) -> PreTrainedTokenizerBase:
-    from wrpo.tokenizer_loading import load_tokenizer
+    from wrpo.chat.tokenizer import load_tokenizer
 
     return load_tokenizer(
         entry.model,

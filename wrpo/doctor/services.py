@@ -11,14 +11,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from wrpo.doctor.findings import Finding, Patient
+from wrpo.doctor.checks import Finding, Patient
 from wrpo.errors import SandboxError
-from wrpo.pricing.shapes import shape_of
-from wrpo.pricing.throughput import devices
-from wrpo.recipe.judge_reward_section import JudgeReward
-from wrpo.recipe.reward_sections import CodeReward, ModelReward
+from wrpo.plan.model_shape import shape_of
+from wrpo.plan.throughput import devices
+from wrpo.recipe.resolved import resolved_engine
+from wrpo.recipe.rewards import CodeReward, JudgeReward, ModelReward
 from wrpo.recipe.suite import code_tasks, evaluated_tasks
-from wrpo.sampling import resolved_engine
 
 _ANSWER_SECONDS = 10
 _REWARD_SECONDS = 1800
@@ -159,7 +158,7 @@ def rewards(patient: Patient) -> Iterator[Finding]:
         if why_not is None:
             tried.append(name)
         else:
-            remedy = "python -m data_construction.reward_parity does it anyway"
+            remedy = "python -m data_construction.scoring.reward_parity does it anyway"
             message = f"batches not compared: {why_not}"
             yield Finding("warning", f"rewards.{name}", message, remedy)
     if tried:
@@ -176,7 +175,12 @@ def _why_not_tried(reward: ModelReward) -> str | None:
 
 
 def _parity(patient: Patient, names: list[str]) -> Iterator[Finding]:
-    command = [sys.executable, "-m", "data_construction.reward_parity", *patient.command_line]
+    command = [
+        sys.executable,
+        "-m",
+        "data_construction.scoring.reward_parity",
+        *patient.command_line,
+    ]
     command += ["--reward", *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_REWARD_SECONDS)
     if done.returncode:

@@ -6,12 +6,12 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from wrpo.doctor.extras import trained_sections
-from wrpo.doctor.findings import Finding, Patient
+from wrpo.doctor.checks import Finding, Patient
+from wrpo.doctor.environment import trained_sections
 from wrpo.errors import RecipeError
-from wrpo.pricing.memory import processes_of
-from wrpo.pricing.throughput import devices
-from wrpo.recipe.training_sections import Training
+from wrpo.plan.memory import processes_of
+from wrpo.plan.throughput import devices
+from wrpo.recipe.training import Training
 
 
 def training(patient: Patient) -> Iterator[Finding]:
@@ -27,7 +27,7 @@ def training(patient: Patient) -> Iterator[Finding]:
 
 
 def _processes(place: str, settings: Training) -> Iterator[Finding]:
-    from wrpo.training import accumulation_steps
+    from wrpo.training.common import accumulation_steps
 
     subject, config = f"training {place}", settings.engine.accelerate
     if config is not None and not config.is_file():

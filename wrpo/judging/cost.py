@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wrpo.recipe.judge_sections import JudgeModel
+from wrpo.recipe.judges import JudgeModel
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text; used until judgements of the same kind have been measured."""

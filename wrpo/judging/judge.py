@@ -12,12 +12,12 @@ from wrpo.errors import ModelError
 from wrpo.judging.cache import JudgementCache
 from wrpo.judging.cost import CHARACTERS_PER_TOKEN, Cost, Tokens, output_bound
 from wrpo.judging.request import Body, JudgeRequest, Verdict, request_key
-from wrpo.recipe.judge_sections import COST_FIELDS, SPEED_FIELDS, JudgeModel
+from wrpo.recipe.judges import COST_FIELDS, SPEED_FIELDS, JudgeModel
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from wrpo.openai_servers import Servers
+    from wrpo.engines.openai_client import Servers
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Judge:
         """Verdicts by key; unless `proven` by earlier ones, refusals alone are an error."""
         from tqdm import tqdm
 
-        from wrpo.openai_servers import Servers
+        from wrpo.engines.openai_client import Servers
 
         servers = Servers(self.settings, section=f"judges.{self.name}", model_field="model")
         window = self.settings.concurrency * len(self.settings.endpoints)
@@ -190,7 +190,7 @@ class Judge:
                 self._refuse_if_all_refused(verdicts)
 
     async def _answer(self, servers: Servers, body: Body) -> Verdict:
-        from wrpo.openai_servers import RequestRefused
+        from wrpo.engines.openai_client import RequestRefused
 
         try:
             reply = await servers.post("chat/completions", body)

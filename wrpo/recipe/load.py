@@ -6,19 +6,20 @@ Precedence, lowest first: schema default, parent recipe (`extends:`), recipe, `k
 from __future__ import annotations
 
 import difflib
+import types
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from wrpo.atomic import replacing
 from wrpo.errors import RecipeError
-from wrpo.local_paths import is_file
-from wrpo.recipe.problems import MAX_PROBLEMS, did_you_mean, explain, explain_arm
+from wrpo.files import is_file, replacing
+from wrpo.recipe.executor import EXECUTOR_TYPES
+from wrpo.recipe.foreign_keys import config_fields, key_problem, type_problem
+from wrpo.recipe.rewards import REWARD_TYPES
 from wrpo.recipe.schema import Recipe
-from wrpo.recipe.sources import expand_sources, name_sources
-from wrpo.recipe.training_sections import Preference
-from wrpo.recipe.trl_keys import config_fields, key_problem, type_problem
+from wrpo.recipe.training import Preference
 from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
 
 COMMAND_LINE = "command line"
@@ -115,7 +116,7 @@ def _override(located: Located, item: str) -> None:
     if item.startswith("-") or not equals or not all(key.split(".")):
         raise RecipeError(
             f'{COMMAND_LINE}: "{item}" is not key=value; flags choose what to run, '
-            "key=value changes the recipe, e.g. wrpo.alpha.end=0.2"
+            "key=value changes the recipe, e.g. wrpo.objectives.options.end=0.2"
         )
     value = parse_yaml(text, name=f'{COMMAND_LINE} "{item}"').value if text else None
     node = located.value
@@ -172,3 +173,136 @@ def _train_problem(
         problem = f"is not a key of {config}" + (f'; did you mean "{close[0]}"?' if close else "")
     problem = problem or type_problem(config, key, value)
     return f"{located.place(path)}: {'.'.join(path)}: {problem}" if problem else ""
+
+
+def name_sources(located: Located) -> None:
+    """`sources: [a, b]` becomes `sources: {a: , b: }`, which merges and takes overrides."""
+    names = located.value.get("sources")
+    if not isinstance(names, list):
+        return
+    named: dict[str, Any] = {}
+    for index, name in enumerate(names):
+        place = located.place(("sources", str(index)))
+        if not isinstance(name, str):
+            raise RecipeError(f"{place}: sources: a list holds names; write a mapping for models")
+        if name in named:
+            raise RecipeError(f'{place}: sources: "{name}" is listed twice')
+        named[name] = None
+        located.places[("sources", name)] = place
+    located.value["sources"] = named
+
+
+def expand_sources(located: Located, recipe_path: Path) -> None:
+    """A source that is nothing, a name, or has no model is read from recipes/sources/NAME.yaml."""
+    sources = located.value.get("sources")
+    if not isinstance(sources, dict):
+        return
+    expanded: dict[str, Any] = {}
+    for name, given in sources.items():
+        expanded[name] = given
+        own_file = given if isinstance(given, str) else None
+        if given is None or (isinstance(given, dict) and "model" not in given):
+            own_file = name
+        if own_file is None:
+            continue
+        place = located.place(("sources", name))
+        entry = read_yaml(_source_file(own_file, recipe_path, place))
+        over = given if isinstance(given, dict) else {}
+        expanded[name] = merge(entry.value, over)
+        for path, where in entry.places.items():
+            located.places.setdefault(("sources", name, *path), where)
+    located.value["sources"] = expanded
+
+
+def _source_file(name: str, recipe_path: Path, place: str) -> Path:
+    folders = [folder / "sources" for folder in recipe_path.resolve().parents]
+    folders.append(Path("recipes") / "sources")
+    for folder in folders:
+        if is_file(folder / f"{name}.yaml"):
+            return folder / f"{name}.yaml"
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise RecipeError(
+        f'{place}: unknown source "{name}"{did_you_mean(name, known)}; '
+        f"give it a `model:` here or write recipes/sources/{name}.yaml"
+    )
+
+
+MAX_PROBLEMS = 10
+
+
+def refusal(problem: ErrorDetails) -> str:
+    """What is wrong with one value, and the value itself where the words do not name it."""
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if problem["type"] in ("value_error", "missing", "extra_forbidden"):
+        return message
+    return f"{message}, not {repr(problem['input'])[:80]}"
+
+
+def explain(error: ValidationError, located: Located) -> str:
+    """What is wrong with a recipe, one line with its place per problem."""
+    problems = []
+    for item in error.errors():
+        path = tuple(str(step) for step in item["loc"])
+        shown = ".".join(_without_tags(path, located)) or "recipe"
+        problems.append(f"{located.place(path)}: {shown}: {_what(item, path)}")
+    return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
+
+
+def explain_arm(error: ValidationError, located: Located, name: str) -> list[str]:
+    """The same of one arm, which is `wrpo` with differences; places are relative to the arm."""
+    lines = []
+    for item in error.errors():
+        path = tuple(str(step) for step in item["loc"])
+        shown = ".".join(("arms", name, *path))
+        lines.append(f"{located.place(path)}: {shown}: {_what(item, ('wrpo', *path))}")
+    return lines
+
+
+def _what(item: ErrorDetails, path: tuple[str, ...]) -> str:
+    """What is wrong at a key path of the schema."""
+    if item["type"] == "extra_forbidden":
+        return f"unknown key{did_you_mean(path[-1], sorted(_fields_at(path[:-1])))}"
+    return "is required and not given" if item["type"] == "missing" else refusal(item)
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of a message: the nearest known word, or all of them where none is near."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def _without_tags(path: tuple[str, ...], located: Located) -> list[str]:
+    """Drops the union tag that pydantic puts into the location of a reward or the executor."""
+    if len(path) > 2 and path[0] == "rewards" and path[2] in REWARD_TYPES:
+        return [*path[:2], *path[3:]]
+    if len(path) > 1 and path[0] == "executor" and path[1] in EXECUTOR_TYPES:
+        return [path[0], *path[2:]]
+    return list(path)
+
+
+def _fields_at(path: tuple[str, ...]) -> set[str]:
+    """The keys that the schema knows under a key path."""
+    kinds: list[Any] = [Recipe]
+    for step in path:
+        below: list[Any] = []
+        for kind in kinds:
+            below.extend(_below(kind, step))
+        kinds = below or kinds
+    return {name for kind in kinds for name in kind.model_fields}
+
+
+def _below(kind: type[BaseModel], step: str) -> list[type[BaseModel]]:
+    if step not in kind.model_fields:
+        return []
+    return _models_in(kind.model_fields[step].annotation)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
+        return [model for inner in get_args(annotation) for model in _models_in(inner)]
+    return []

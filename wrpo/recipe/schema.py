@@ -13,16 +13,15 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from wrpo.recipe.build_sections import Build, Score
-from wrpo.recipe.eval_sections import Eval
-from wrpo.recipe.executor_sections import Executor, LocalExecutor
-from wrpo.recipe.judge_reward_section import JudgeReward
-from wrpo.recipe.judge_sections import JudgeModel
-from wrpo.recipe.prompt_sections import Prompts, dataset_answers, prompt_domains
-from wrpo.recipe.reward_sections import Reward
-from wrpo.recipe.sampling_sections import Model, Sample, Source
-from wrpo.recipe.section import Section
-from wrpo.recipe.training_sections import SFT, LogProbs, Preference, Truncation
+from wrpo.recipe.build import Build, Score
+from wrpo.recipe.evaluation import Eval
+from wrpo.recipe.executor import Executor, LocalExecutor
+from wrpo.recipe.judges import JudgeModel
+from wrpo.recipe.prompts import Prompts, dataset_answers, prompt_domains
+from wrpo.recipe.rewards import JudgeReward, Reward
+from wrpo.recipe.sampling import Model, Sample, Source
+from wrpo.recipe.training import SFT, LogProbs, Preference, Truncation
+from wrpo.settings import Section
 
 TARGET = "target"
 """The name under which the SFT model is sampled and scored, like one more source."""

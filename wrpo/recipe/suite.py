@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from wrpo.errors import RecipeError
+from wrpo.files import is_file
 from wrpo.ids import digest
-from wrpo.local_paths import is_file
-from wrpo.recipe.eval_sections import Eval
-from wrpo.recipe.problems import refusal
-from wrpo.recipe.section import Section
+from wrpo.recipe.evaluation import Eval
+from wrpo.recipe.load import refusal
 from wrpo.recipe.yaml_source import Located, read_yaml
+from wrpo.settings import Section
 
 EVAL = Path(__file__).parents[2] / "eval"
 SUITES = EVAL / "suites"

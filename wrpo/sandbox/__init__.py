@@ -10,7 +10,6 @@ unit_test.py   one program and the code that tests it
 """
 
 from wrpo.sandbox.bubblewrap import Limits
-from wrpo.sandbox.sandbox import Outcome, Sandbox, Status
-from wrpo.sandbox.unit_test import failure
+from wrpo.sandbox.sandbox import Outcome, Sandbox, Status, failure
 
 __all__ = ["Limits", "Outcome", "Sandbox", "Status", "failure"]

@@ -13,11 +13,11 @@ import pytest
 from data_construction.executors import run_on_ray
 from data_construction.executors.transport import ThroughShared
 from tests.data_construction.executors.toy_job import STAGE, scored, toy_job
-from tests.recipe_files import tiny_recipe
+from tests.support.recipe_files import tiny_recipe
 from wrpo.errors import DataError, RecipeError, StageError
+from wrpo.pipeline.tables import SCORES, read_rows
 from wrpo.recipe import Recipe
-from wrpo.recipe.executor_sections import RayExecutor
-from wrpo.tables import SCORES, read_rows
+from wrpo.recipe.executor import RayExecutor
 
 pytestmark = pytest.mark.slow
 

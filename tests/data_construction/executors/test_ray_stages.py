@@ -9,15 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from data_construction.part_sampler import PartSampler
 from data_construction.prompts import make_prompts
 from data_construction.sample import sample
+from data_construction.sampling.part_sampler import PartSampler
 from data_construction.score import score_sources
-from data_construction.shard import Shard
 from tests.data_construction.test_sample import GREEDY
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_rows
 
 pytestmark = pytest.mark.slow
 WHOLE = Shard(1, 1)

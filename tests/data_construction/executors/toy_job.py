@@ -10,9 +10,9 @@ from pathlib import Path
 
 from data_construction.executors import PartMaker, PartPlace, PartsJob, Unit
 from wrpo.errors import DataError
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.tables import SCORES, Row, dropped_row, part_name, read_parquet
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.tables import SCORES, Row, dropped_row, part_name, read_parquet
 
 STAGE, INPUT = "score/one", "sample/one"
 

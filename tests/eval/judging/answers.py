@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.judging.questions import load_questions
+from wrpo.benchmarks.questions import load_questions
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
-from wrpo.stage_folder import StageFolder
-from wrpo.stages import Pipeline
 
 
 def answer(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.completion_server import Reply, Seen, chat_answer
+from tests.support.completion_server import Reply, Seen, chat_answer
 
 
 class LongerIsBetter:

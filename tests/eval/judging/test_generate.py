@@ -9,10 +9,10 @@ import pytest
 from eval import generate
 from tests.eval.judging.benchmark_files import write_arena_hard, write_judge_recipe, write_mt_bench
 from wrpo.errors import RecipeError
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
-from wrpo.recipe.judged_sections import MT_BENCH_TEMPERATURES
-from wrpo.stages import Pipeline
-from wrpo.tables import read_rows
+from wrpo.recipe.evaluation import MT_BENCH_TEMPERATURES
 
 JUDGE = {"model": "org/judge", "endpoints": ["http://localhost:1/v1"]}
 

@@ -15,15 +15,14 @@ from typing import Any
 
 import pytest
 
-from eval.evidence import read_run
+from eval.harness.results import read_results, read_samples
 from eval.judge import dry_run, judge_answers
-from eval.judged import judged_tables
 from eval.judging.batch import Batch
-from eval.page import markdown
 from eval.report import report_run
-from eval.results import read_results, read_samples
-from eval.sections.judged import judged
-from tests.completion_server import CompletionServer
+from eval.reporting.evidence import read_run
+from eval.reporting.judged_table import judged_tables
+from eval.reporting.page import markdown
+from eval.reporting.sections.judged import judged
 from tests.conftest import REPOSITORY
 from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
@@ -33,9 +32,10 @@ from tests.eval.judging.benchmark_files import (
     write_mt_bench,
 )
 from tests.eval.judging.longer_is_better import LongerIsBetter
+from tests.support.completion_server import CompletionServer
 from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stages import Pipeline
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_mistakes_end_in_messages(recipe_path: Path) -> None:
 
 
 def test_the_stages_of_judging_share_processes_and_follow_the_models(recipe_path: Path) -> None:
-    from wrpo.run import _jobs
+    from wrpo.pipeline.run import _jobs
 
     pipeline = Pipeline(load_recipe(recipe_path))
     names = [name for name in pipeline.stages if name.split("/")[0] in ("answers", "judge")]

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eval.harness.results import read_results
 from eval.judge import dry_run, judge_answers
-from eval.results import read_results
 from tests.conftest import REPOSITORY
 from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
@@ -23,11 +23,11 @@ from tests.eval.judging.benchmark_files import (
     write_judge_recipe,
     write_mt_bench,
 )
-from tests.vllm_server import vllm_serve
+from tests.support.vllm_server import vllm_serve
 from wrpo.judging import cache_path
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.stages import Pipeline
-from wrpo.tables import read_rows
 
 
 def judgements(path: Path) -> int:
@@ -40,7 +40,7 @@ def judgements(path: Path) -> int:
 
 
 def test_a_tiny_model_judges_three_benchmarks_and_survives_a_kill(tmp_path: Path) -> None:
-    from tests.tiny_models import save_tiny, tiny_tokenizer
+    from tests.support.tiny_models import save_tiny, tiny_tokenizer
 
     shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
     model = save_tiny(tmp_path / "judge", max_position_embeddings=4096, **shape)

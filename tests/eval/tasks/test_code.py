@@ -15,7 +15,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from eval.tasks.code.programs import ACCEPTED, SANDBOX_VARIABLE, pass_at_k
 from tests.eval.tasks.local import local_task, prompts, scores
-from tests.wrpo.test_sandbox import isolating
+from tests.wrpo.sandbox.test_sandbox import isolating
 from wrpo.errors import SandboxError
 
 SHIPPED = Path(lm_eval.tasks.__file__).parent

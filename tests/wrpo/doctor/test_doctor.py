@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_models import CHAT_TEMPLATE, save_tiny
+from tests.support.tiny_models import CHAT_TEMPLATE, save_tiny
 from wrpo.doctor import environment, models, services, training
-from wrpo.doctor.extras import wanted_extras
-from wrpo.doctor.findings import Finding, Patient, run_checks
+from wrpo.doctor.checks import Finding, Patient, run_checks
+from wrpo.doctor.environment import wanted_extras
 from wrpo.errors import ModelError
 from wrpo.recipe import load_recipe
 

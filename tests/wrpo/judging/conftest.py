@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.completion_server import CompletionServer
-from wrpo import openai_servers
+from tests.support.completion_server import CompletionServer
+from wrpo.engines import openai_client as openai_servers
 from wrpo.judging import Judge, JudgementCache
-from wrpo.recipe.judge_sections import JudgeModel
+from wrpo.recipe.judges import JudgeModel
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tests.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
 from tests.conftest import REPOSITORY
+from tests.support.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
 from wrpo.errors import DataError, ModelError, RecipeError
 from wrpo.judging import Judge, JudgementCache, JudgeRequest
-from wrpo.recipe.judge_sections import JudgeModel
+from wrpo.recipe.judges import JudgeModel
 
 MakeJudge = Callable[..., Judge]
 

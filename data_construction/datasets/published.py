@@ -1,0 +1,213 @@
+"""Rows of published data sets as rows of the tables `sft`, `triples` and `pairs`.
+
+What is known of the layouts, and what is told from names and values:
+
+* `princeton-nlp/*-ultrafeedback-armorm`: `chosen` and `rejected` are whole conversations;
+  `all_generated_responses` and `all_rm_scores` give index and score of each answer.
+* `AALF/ultrafeedback_wrpo`, as the code of WRPO reads it: `chosen` = [y_ws, y_wt],
+  `rejected` = [y_l], `prompt` one message or a list.
+* `FuseAI/FuseChat-3.0-SFT-Data` and `-DPO-Data` (their columns are not documented): a conversation
+  in `messages` or `conversations`, with role/content or from/value; answers in `chosen` and
+  `rejected`.
+* What `data_construction.export` writes.
+
+`build.imported.TABLE.columns` names what is called otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from data_construction.datasets.distinct import DistinctRows
+from data_construction.datasets.messages import (
+    Messages,
+    conversation,
+    encodable,
+    prompt_messages,
+    to_messages,
+)
+from data_construction.datasets.records import UnusableRow
+from wrpo.errors import DataError, MissingInputError
+from wrpo.ids import answer_id, digest, prompt_id
+from wrpo.pipeline.tables import ANSWERS, Row
+from wrpo.recipe.build import ImportedTable
+
+UNKNOWN_SOURCE = "unknown"
+UNKNOWN_INDEX = -1
+
+_PROMPTS = ("prompt", "messages", "conversations", "instruction", "question")
+_CONVERSATIONS = ("messages", "conversations")
+_COMPLETIONS = ("completion", "response", "output", "chosen")
+_SOURCES = ("{}_source", "{}_model", "source_{}", "model_{}")
+_SCORES = ("{}_score", "score_{}", "{}_rating", "rating_{}")
+
+
+def import_table(settings: ImportedTable, table: str) -> tuple[list[Row], list[Row]]:
+    """Rows of one build table, by prompt, and what was dropped: unusable and repeated rows.
+
+    Raises:
+        MissingInputError: the data is not there.
+        DataError: no row is usable; names the columns that are there.
+    """
+    found = DistinctRows()
+    try:
+        found.add(settings, partial(_row, table=table, settings=settings), limit=settings.limit)
+    except MissingInputError as error:
+        raise MissingInputError(f"build.imported.{table}: {error}") from None
+    rows, dropped = found.rows, found.dropped
+    if not rows:
+        first = dropped[0]["detail"] if dropped else f"{settings.path} holds no rows"
+        raise DataError(
+            f"build.imported.{table}: no usable row. {first}. Name the columns in "
+            f"build.imported.{table}.columns, e.g. {{chosen: preferred_answer}}"
+        )
+    return [
+        rows[key] for key in sorted(rows, key=lambda key: (rows[key]["prompt_id"], key))
+    ], dropped
+
+
+def preference_row(record: Mapping[str, Any], names: tuple[str, ...]) -> Row:
+    """A row of triples (three names) or pairs (two) out of a published row.
+
+    Raises:
+        UnusableRow: an answer is missing, or chosen and rejected are the same text.
+    """
+    prompt, answers = _prompt_and_answers(record, names)
+    prompt = _with_system(record, prompt)
+    if answers["chosen"] == answers["rejected"]:
+        raise UnusableRow("chosen and rejected are the same text")
+    key = prompt_id(prompt)
+    answer_ids = [answer_id(prompt, answers[name]) for name in names]
+    row: Row = {"triple_id": digest([key, answer_ids]), "prompt_id": key, "prompt": prompt}
+    for name in names:
+        index, score = _provenance(record, name, answers[name])
+        row[name] = [{"role": "assistant", "content": answers[name]}]
+        row[f"{name}_source"] = _source(record, name)
+        row[f"{name}_index"] = index
+        row[f"{name}_score"] = score
+    return row
+
+
+def sft_row(record: Mapping[str, Any]) -> Row:
+    """A row of the SFT table out of a published row: prompt and completion, or a conversation.
+
+    Raises:
+        UnusableRow: there is no answer.
+    """
+    column = next((name for name in _COMPLETIONS if record.get(name) is not None), None)
+    if column:
+        prompt, answer = conversation(record[column])
+        prompt = prompt or _prompt(record)
+    else:
+        column = _present(record, _CONVERSATIONS, "completion, and no conversation")
+        prompt, answer = conversation(record[column])
+        if not prompt:
+            raise UnusableRow(f"{column} holds no user turn before the answer")
+    prompt = _with_system(record, prompt)
+    source = record.get("source", record.get("model"))
+    return {
+        "prompt_id": prompt_id(prompt),
+        "prompt": prompt,
+        "completion": [{"role": "assistant", "content": answer}],
+        "source": encodable(str(source)) if source else UNKNOWN_SOURCE,
+        "index": _integer(record.get("index")),
+        "score": _number(record.get("score")),
+    }
+
+
+def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[str, Row]:
+    """(id, row): an SFT row is known by its answer, another by its triple_id."""
+    named = settings.columns.items()
+    renamed: dict[str, Any] = {ours: record.get(theirs) for ours, theirs in named}
+    record = {**record, **renamed}
+    if table == "sft":
+        row = sft_row(record)
+        return answer_id(row["prompt"], row["completion"][0]["content"]), row
+    row = preference_row(record, ANSWERS[table])
+    return row["triple_id"], row
+
+
+def _prompt_and_answers(
+    record: Mapping[str, Any], names: tuple[str, ...]
+) -> tuple[Messages, dict[str, str]]:
+    """The prompt before every answer, which must be the same, and the answers by name."""
+    prompts, answers = [], {}
+    for name, value in _answer_values(record, names).items():
+        before, answers[name] = conversation(value)
+        if before:
+            prompts.append(before)
+    if any(prompt != prompts[0] for prompt in prompts):
+        raise UnusableRow("chosen and rejected answer different prompts")
+    return (prompts[0] if prompts else _prompt(record)), answers
+
+
+def _answer_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The answers as they are; of `chosen` = [y_ws, y_wt] each its own."""
+    values = {name: record.get(name) for name in names}
+    both = record.get("chosen")
+    if "source_chosen" in names and values["source_chosen"] is None and isinstance(both, list):
+        if len(both) != 2 or any(_role(turn) != "assistant" for turn in both):
+            raise UnusableRow(
+                f"no source_chosen, and chosen is not [y_ws, y_wt]; it has: {', '.join(record)}"
+            )
+        values["source_chosen"], values["chosen"] = both
+    missing = [name for name in names if values[name] is None]
+    if missing:
+        raise UnusableRow(f"no {', '.join(missing)}; it has: {', '.join(record)}")
+    return values
+
+
+def _role(turn: Any) -> str:
+    return to_messages(turn, text_role="assistant")[0]["role"]
+
+
+def _prompt(record: Mapping[str, Any]) -> Messages:
+    return prompt_messages(record[_present(record, _PROMPTS, "prompt")])
+
+
+def _with_system(record: Mapping[str, Any], prompt: Messages) -> Messages:
+    """The prompt after the text of the column `system` (LLaMA-Factory), unless it has one."""
+    system = record.get("system")
+    if not isinstance(system, str) or not system or prompt[0]["role"] == "system":
+        return prompt
+    return [{"role": "system", "content": system}, *prompt]
+
+
+def _present(record: Mapping[str, Any], names: tuple[str, ...], what: str) -> str:
+    for name in names:
+        if record.get(name) is not None:
+            return name
+    raise UnusableRow(f"no {what} (looked for {', '.join(names)}); it has: {', '.join(record)}")
+
+
+def _source(record: Mapping[str, Any], name: str) -> str:
+    columns = (pattern.format(name) for pattern in _SOURCES)
+    found = next((record[column] for column in columns if record.get(column)), None)
+    return encodable(str(found)) if found else UNKNOWN_SOURCE
+
+
+def _provenance(record: Mapping[str, Any], name: str, answer: str) -> tuple[int, float | None]:
+    """Index and score: from columns of their own, else from the list of all scored answers."""
+    columns = (pattern.format(name) for pattern in _SCORES)
+    score = next((record[column] for column in columns if record.get(column) is not None), None)
+    index = _integer(record.get(f"{name}_index"))
+    texts, scores = record.get("all_generated_responses"), record.get("all_rm_scores")
+    if isinstance(texts, list) and isinstance(scores, list) and answer in texts[: len(scores)]:
+        index = texts.index(answer)
+        score = scores[index] if score is None else score
+    return index, _number(score)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except OverflowError:
+        return None
+
+
+def _integer(value: Any) -> int:
+    """A place among answers; what cannot be one is unknown."""
+    is_place = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+    return value if is_place else UNKNOWN_INDEX

@@ -1,0 +1,127 @@
+"""Answers that come with the prompts: a source of the run that is read instead of sampled.
+
+Rows of a dataset with the same prompt are several answers to it, numbered in their order. Token
+ids, seeds and log-probs are not known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from data_construction.datasets.messages import conversation, dataset_prompt
+from data_construction.datasets.records import UnusableRow, numbered_records
+from data_construction.drop_limit import check_dropped
+from data_construction.sampling.part_sampler import sampling_folder
+from wrpo.ids import prompt_id
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import PROMPTS, RESPONSES, Row, dropped_row, read_rows
+from wrpo.recipe import Recipe
+from wrpo.recipe.prompts import PromptDataset, dataset_answers
+
+logger = logging.getLogger(__name__)
+
+GIVEN = "given"
+"""Finish reason of answers that nobody sampled here."""
+
+
+class GivenAnswers:
+    """The sampling stage of such a source.
+
+    Args:
+        recipe: the recipe.
+        source: name of the source.
+        limit: only so many prompts, in a folder of their own.
+    """
+
+    def __init__(self, recipe: Recipe, source: str, *, limit: int | None = None) -> None:
+        self.recipe = recipe
+        self.source = source
+        self.datasets = dataset_answers(recipe.prompts)[source]
+        self.pipeline = Pipeline(recipe)
+        self.stage = f"sample/{source}"
+        self.limit = limit
+        self.folder = sampling_folder(self.pipeline, source, limit)
+
+    def run(self, shard: Shard) -> None:
+        """Writes the missing parts of this shard.
+
+        Raises:
+            MissingInputError: a dataset is not there.
+            DataError: too many rows hold no answer.
+        """
+        answers, dropped = self.answers()
+        prompts, size = sorted(answers)[: self.limit], self.recipe.sample.chunk_prompts
+        chunks = [prompts[at : at + size] for at in range(0, len(prompts), size)]
+        if not self.pipeline.begin(self.stage, self.folder, parts=len(chunks)):
+            return
+        with self.folder.lock(shard.lock_name):
+            total = len(dropped) + sum(map(len, answers.values()))
+            limit = self.recipe.sample.max_dropped_share
+            check_dropped(self.folder, dropped, total=total, limit=limit)
+            done = self.folder.done_parts()
+            for part in (part for part in shard.of(len(chunks)) if part not in done):
+                rows = [row for key in chunks[part] for row in answers[key]]
+                lost = dropped if part == 0 else None
+                self.folder.write_part(part, rows, RESPONSES, dropped=lost)
+            self.folder.finish_parts(len(chunks))
+        logger.info(
+            "%s: %d prompts with answers, %d dropped", self.stage, len(prompts), len(dropped)
+        )
+
+    def answers(self) -> tuple[dict[str, list[Row]], list[Row]]:
+        """Rows of the table by prompt, for the prompts of the run, and what was dropped."""
+        # Of any origin: an earlier dataset may have had the same prompt.
+        kept = {row["prompt_id"] for row in read_rows(self.pipeline.finished("prompts"), PROMPTS)}
+        found: dict[str, list[Row]] = {}
+        dropped: list[Row] = []
+        for dataset in self.datasets.values():
+            for where, key, record in _asked(dataset):
+                if key not in kept:
+                    continue
+                try:
+                    row = self._row(key, len(found.get(key, ())), _answer(record, dataset))
+                except UnusableRow as problem:
+                    detail = f"{where}: {problem}"
+                    dropped.append(dropped_row(key, "unusable", detail, source=self.source))
+                else:
+                    found.setdefault(key, []).append(row)
+        return found, dropped
+
+    def dry_run(self) -> str:
+        """What the command would do, as text."""
+        named = [f"{name} ({d.path})" for name, d in self.datasets.items()]
+        return "\n".join(
+            [
+                f"stage      {self.stage} ({self.pipeline.state(self.stage)})",
+                f"reads      the answers of {', '.join(named)}",
+                f"writes     {self.folder.path}",
+            ]
+        )
+
+    def _row(self, key: str, index: int, text: str) -> Row:
+        unknown = dict.fromkeys(("token_ids", "token_count", "seed", "logprob"))
+        row: Row = {"prompt_id": key, "source": self.source, "index": index, "text": text}
+        return {**row, "finish_reason": GIVEN, **unknown}
+
+
+def _asked(dataset: PromptDataset) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(where, prompt id, record) of every row that has a prompt; the others are dropped there."""
+    for number, record in islice(numbered_records(dataset), dataset.limit):
+        if not isinstance(record, dict):
+            continue
+        try:
+            key = prompt_id(dataset_prompt(record, dataset))
+        except UnusableRow:
+            continue
+        yield f"{dataset.path} row {number}", key, record
+
+
+def _answer(record: dict[str, Any], dataset: PromptDataset) -> str:
+    column = dataset.answers.column if dataset.answers else ""
+    if record.get(column) is None:
+        raise UnusableRow(f'has no column "{column}"; it has: {", ".join(record)}')
+    return conversation(record[column])[1]

@@ -1,0 +1,383 @@
+"""Samples parts of one source: feeds the engine, collects answers, writes full parts.
+
+A `PartSampler` needs nothing but the recipe and the name of the source, so that any process on any
+machine can make one; who does which part is decided outside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from data_construction.drop_limit import DropLimit
+from data_construction.sampling.measured_speed import MeasuredSpeed
+from data_construction.sampling.prompt_parts import PromptParts
+from wrpo.engines.vllm_env import prepare_environment
+from wrpo.errors import TemplateError
+from wrpo.ids import response_seed
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import RESPONSES, PromptLookup, Row, dropped_row
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.resolved import (
+    answered_domains,
+    resolved_engine,
+    resolved_sampling,
+    sampling_by_domain,
+    sampling_model,
+)
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+    from transformers import PreTrainedTokenizerBase
+
+    from wrpo.chat.template import Messages
+    from wrpo.engines import Completion, GenerationEngine, Refusal, Request
+
+_PROGRESS_SECONDS = 0.5
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the answers and the tokens since the last call."""
+
+
+class WrittenPart(NamedTuple):
+    """A part that is on disk, and how many of its answers were dropped."""
+
+    part: int
+    lost: int
+
+
+@dataclass
+class _OpenPart:
+    """A part whose prompts are with the engine."""
+
+    prompts: list[Row]
+    missing: int = 0
+    seeds: dict[tuple[int, int], int] = field(default_factory=dict)
+    answers: dict[tuple[int, int], Row] = field(default_factory=dict)
+    dropped: list[Row] = field(default_factory=list)
+
+
+class PartSampler:
+    """One source of one recipe. The engine is loaded once and stays for all calls of `parts`.
+
+    Args:
+        recipe: the recipe.
+        source: a source's name, or `target`.
+        limit: only so many prompts, in a folder of their own.
+        inputs: finished folders that another process has checked, by stage name.
+        folder: where parts go; unset: the stage's own.
+
+    Raises:
+        RecipeError: no source of that name.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: str,
+        *,
+        limit: int | None = None,
+        inputs: Mapping[str, Path] | None = None,
+        folder: StageFolder | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.source = source
+        self.limit = limit
+        self.pipeline = Pipeline(recipe, given=inputs)
+        self.entry = sampling_model(recipe, source)
+        self.sampling = resolved_sampling(recipe, source)
+        self.engine_settings = resolved_engine(recipe, source)
+        self.by_domain = sampling_by_domain(recipe, source)
+        self.stage = f"sample/{source}"
+        self.folder = folder or sampling_folder(self.pipeline, source, limit)
+        self._open: dict[int, _OpenPart] = {}
+        self._fresh = (0, 0)
+        self._speed = MeasuredSpeed(recipe, source, self.engine_settings)
+
+    @cached_property
+    def prompts(self) -> PromptParts:
+        """What this source answers: its domains; the target answers the preference split.
+
+        Raises:
+            MissingInputError: the prompts are not made.
+        """
+        return PromptParts(
+            self.pipeline.finished("prompts"),
+            self.sampling["chunk_prompts"],
+            split="preference" if self.source == TARGET else None,
+            domains=answered_domains(self.recipe, self.source),
+            limit=self.limit,
+        )
+
+    def responses(self, domain: str) -> int:
+        """Answers to each prompt of a domain."""
+        return int(self.by_domain.get(domain, self.sampling)["responses"])
+
+    def answers(self, part: int | None = None) -> int:
+        """Answers of one part, or of all."""
+        if not self.by_domain:
+            prompts = self.prompts.total if part is None else self.prompts.size(part)
+            return prompts * int(self.sampling["responses"])
+        domains = self.prompts.domains(part)
+        return sum(count * self.responses(domain) for domain, count in domains.items())
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest answer of any domain."""
+        every = [self.sampling, *self.by_domain.values()]
+        return max(int(fields["max_tokens"]) for fields in every)
+
+    @cached_property
+    def model_path(self) -> str:
+        """Weights to sample from: the source's, or the SFT model's.
+
+        Raises:
+            MissingInputError: the SFT model is not trained.
+        """
+        if self.source == TARGET:
+            return str(self.pipeline.finished("sft") / "model")
+        return self.entry.model
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """None where the server renders the chat."""
+        from wrpo.chat.tokenizer import load_tokenizer
+
+        if self.engine_settings.sends_messages:
+            return None
+        return load_tokenizer(
+            self.model_path,
+            revision=self.entry.revision if self.source != TARGET else None,
+            chat_template=str(self.entry.chat_template) if self.entry.chat_template else None,
+            trust_remote_code=self.entry.trust_remote_code,
+        )
+
+    @cached_property
+    def engine(self) -> GenerationEngine:
+        """The loaded engine.
+
+        Raises:
+            RecipeError: the settings do not fit the backend.
+            ModelError: the model cannot be loaded.
+        """
+        if self.engine_settings.backend == "vllm":
+            prepare_environment(eager=self.engine_settings.enforce_eager)
+        from wrpo.chat.render import stop_token_ids
+        from wrpo.engines import load_engine
+
+        return load_engine(
+            self.model_path,
+            entry=self.entry,
+            engine=self.engine_settings,
+            sampling=self.sampling,
+            stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
+            max_model_len=self.sampling["max_prompt_tokens"] + self.max_tokens,
+        )
+
+    def parts(self, todo: Iterable[int], progress: Progress | None = None) -> Iterator[WrittenPart]:
+        """Samples parts and yields each once it is written.
+
+        A number is pulled from `todo` when the engine has room, while earlier parts are still with
+        it, so `todo` must not wait for anything: when it ends, open parts are finished and `parts`
+        returns. It may be called again with more.
+
+        Args:
+            todo: part numbers, at leisure.
+            progress: hears of answers and tokens about twice a second, and of all those of a part
+                before it is yielded.
+        """
+        self._open.clear()
+        self._fresh = (0, 0)
+        engine = self.engine  # loaded before the clock starts
+        self._speed.start()
+        told = time.monotonic()
+        for answer in self._answers(engine, todo):
+            written = answer if isinstance(answer, WrittenPart) else self._take(answer)
+            now = time.monotonic()
+            if progress and (written or now - told > _PROGRESS_SECONDS):
+                progress(*self._fresh)
+                told, self._fresh = now, (0, 0)
+            if written:
+                yield written
+        self._speed.keep()
+
+    def close(self) -> None:
+        """Ends what the engine has started; the sampler is of no use afterwards."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+
+    def _answers(
+        self, engine: GenerationEngine, todo: Iterable[int]
+    ) -> Iterator[Completion | Refusal | WrittenPart]:
+        """What the engine answers, and the parts that are written without it."""
+        empty: list[WrittenPart] = []
+        for answer in engine.generate(self._requests(todo, empty)):
+            yield from _emptied(empty)
+            yield answer
+        yield from _emptied(empty)
+
+    def _requests(self, todo: Iterable[int], empty: list[WrittenPart]) -> Iterator[Request]:
+        from wrpo.engines import Request
+
+        for part in todo:
+            opened = self._open[part] = _OpenPart(self.prompts.read(part))
+            rendered = [self._render(opened, row) for row in opened.prompts]
+            wanted = [self.responses(row["domain"]) for row in opened.prompts]
+            pairs = zip(rendered, wanted, strict=True)
+            opened.missing = sum(count for prompt, count in pairs if prompt is not None)
+            self._count(sum(wanted) - opened.missing, 0)
+            if not opened.missing:
+                empty.append(self._write(part))
+            for position, prompt in enumerate(rendered):
+                if prompt is None:
+                    continue
+                messages, ids = prompt
+                self._speed.prompt(len(ids))
+                row = opened.prompts[position]
+                own = self.by_domain.get(row["domain"])
+                for index in range(wanted[position]):
+                    seed = opened.seeds[position, index] = self._seed(row, index)
+                    yield Request((part, position, index), ids, messages, seed, own)
+
+    def _render(self, part: _OpenPart, row: Row) -> tuple[Messages, list[int]] | None:
+        """One prompt as messages and, with a tokenizer, as token ids; None where it is dropped."""
+        from wrpo.chat.render import fold_system_message, render_prompt
+
+        messages: Messages = row["messages"]
+        limit = self.sampling["max_prompt_tokens"]
+        try:
+            if self.entry.fold_system:
+                messages = fold_system_message(messages)
+            ids = render_prompt(self.tokenizer, messages) if self.tokenizer else []
+        except TemplateError as error:
+            part.dropped.append(self._dropped(row, "template", str(error)))
+            return None
+        if len(ids) > limit:
+            detail = f"{len(ids)} tokens, the limit is {limit}"
+            part.dropped.append(self._dropped(row, "prompt_too_long", detail))
+            return None
+        return messages, ids
+
+    def _dropped(self, prompt: Row, reason: str, detail: str, *, index: int = -1) -> Row:
+        return dropped_row(prompt["prompt_id"], reason, detail, source=self.source, index=index)
+
+    def _seed(self, prompt: Row, index: int) -> int:
+        return response_seed(self.recipe.seed, prompt["prompt_id"], self.source, index)
+
+    def _take(self, answer: Completion | Refusal) -> WrittenPart | None:
+        from wrpo.engines import Completion
+
+        part, position, index = answer.row
+        opened = self._open[part]
+        prompt = opened.prompts[position]
+        if isinstance(answer, Completion):
+            self._count(1, answer.token_count or 0)
+            self._speed.answer(answer.token_count or 0)
+            seed = opened.seeds[position, index]
+            opened.answers[position, index] = self._row(prompt, index, seed, answer)
+        else:
+            self._count(1, 0)
+            reason = self._dropped(prompt, answer.reason, answer.detail, index=index)
+            opened.dropped.append(reason)
+        opened.missing -= 1
+        return None if opened.missing else self._write(part)
+
+    def _count(self, answers: int, tokens: int) -> None:
+        self._fresh = (self._fresh[0] + answers, self._fresh[1] + tokens)
+
+    def _row(self, prompt: Row, index: int, seed: int, completion: Completion) -> Row:
+        return {
+            "prompt_id": prompt["prompt_id"],
+            "source": self.source,
+            "index": index,
+            "text": completion.text,
+            "token_ids": completion.token_ids,
+            "finish_reason": completion.finish_reason,
+            "token_count": completion.token_count,
+            "seed": seed,
+            "logprob": completion.logprob,
+        }
+
+    def _write(self, part: int) -> WrittenPart:
+        done = self._open.pop(part)
+        rows = [done.answers[place] for place in sorted(done.answers)]
+        self.folder.write_part(part, rows, RESPONSES, dropped=done.dropped)
+        responses = {row["prompt_id"]: self.responses(row["domain"]) for row in done.prompts}
+        return WrittenPart(part, answers_lost(done.dropped, responses.__getitem__))
+
+
+def _emptied(found: list[WrittenPart]) -> list[WrittenPart]:
+    taken, found[:] = list(found), []
+    return taken
+
+
+class AnswerBar:
+    """Answers done of those to do, with tokens per second; called with (answers, tokens)."""
+
+    def __init__(self, sampler: PartSampler, todo: Sequence[int]) -> None:
+        self._total = sum(sampler.answers(part) for part in todo)
+        self._stage = sampler.stage
+        self._tokens = 0
+
+    def __enter__(self) -> AnswerBar:
+        from tqdm import tqdm
+
+        self._bar: tqdm[Any] = tqdm(total=self._total, unit="answer", desc=self._stage)
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def __call__(self, answers: int, tokens: int) -> None:
+        self._tokens += tokens
+        speed = self._tokens / max(time.monotonic() - self._started, 1e-9)
+        self._bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
+        self._bar.update(answers)
+
+
+def sampling_folder(pipeline: Pipeline, source: str, limit: int | None) -> StageFolder:
+    """The folder of a sampling stage; with a limit on prompts, one beside it with its own key."""
+    stage = f"sample/{source}"
+    path, key = pipeline.folder(stage), pipeline.key(stage)
+    if limit is None:
+        return StageFolder(path, key)
+    return StageFolder(path.with_name(f"{path.name}.limit-{limit}"), {**key, "limit": limit})
+
+
+def answers_lost(dropped: Iterable[Row], responses: Callable[[str], int]) -> int:
+    """How many answers dropped rows stand for: a dropped prompt (index -1) is all of its own.
+
+    Args:
+        responses: answers to a prompt, by its id.
+    """
+    return sum(responses(row["prompt_id"]) if row["index"] < 0 else 1 for row in dropped)
+
+
+def answer_limit(sampler: PartSampler) -> DropLimit:
+    """The limit of a sampling stage, whose rows are answers."""
+
+    @cache
+    def prompts() -> PromptLookup:
+        return PromptLookup(sampler.pipeline.finished("prompts"))
+
+    def responses(prompt_id: str) -> int:
+        return sampler.responses(prompts()[prompt_id]["domain"])
+
+    return DropLimit(
+        sampler.folder,
+        total=sampler.answers(),
+        limit=sampler.recipe.sample.max_dropped_share,
+        lost=lambda rows: answers_lost(rows, responses),
+    )

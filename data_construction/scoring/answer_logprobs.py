@@ -1,0 +1,208 @@
+"""Ways to the log-prob of an answer: the training step's pass, vLLM, or what sampling kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wrpo.errors import ModelError
+from wrpo.ids import answer_id
+from wrpo.pipeline.tables import Row
+from wrpo.recipe.resolved import resolved_engine
+
+if TYPE_CHECKING:
+    from data_construction.logprobs import LogProbStage
+    from wrpo.prefix.logprobs import LogProbPass
+
+logger = logging.getLogger(__name__)
+
+Place = tuple[int, str]
+"""An answer of a chunk: number of the row, name of the answer."""
+
+
+class Known(NamedTuple):
+    """What a method says of one answer; the entropy is None where the method does not give it."""
+
+    logp: float
+    mean_entropy: float | None
+    method: str
+
+
+class AnswerScorer:
+    """The model, ready to score chunks of rows."""
+
+    def __init__(self, stage: LogProbStage, chunks: Sequence[list[Row]]) -> None:
+        from wrpo.rows.formats import RowSettings
+        from wrpo.training.common import load_target_tokenizer
+
+        self.stage = stage
+        self._tokenizer = load_target_tokenizer(stage.path(), stage.entry)
+        self._row_settings = RowSettings(
+            responses=stage.answers,
+            limits=stage.recipe.truncation.limits,
+            fold_system=stage.entry.fold_system,
+        )
+        self._sampled: dict[tuple[str, int], Row] = {}
+        self._engine: Any = None
+        self._pass: LogProbPass | None = None
+        if stage.settings.method == "sampled":
+            self._sampled = stage.sampled()
+            self._compare(chunks)
+        elif stage.settings.method == "vllm":
+            self._compare_and_load_vllm(chunks)
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        """One row of log-probs per answer."""
+        examples = [self._prepare(row) for row in rows]
+        known = self._by_vllm(examples) if self._engine else self._by_sampling(rows, examples)
+        rest = [place for place in self._places(examples) if place not in known]
+        known |= self._by_training_pass(examples, rest)
+        return [
+            _logprob_row(row, name, len(example[f"{name}_ids"]), known.get((place, name)))
+            for place, (row, example) in enumerate(zip(rows, examples, strict=True))
+            for name in self.stage.answers
+        ]
+
+    def _prepare(self, row: Row) -> Row:
+        from wrpo.rows.prepare import prepare_row
+
+        return prepare_row(row, tokenizer=self._tokenizer, settings=self._row_settings)
+
+    # ---- methods --------------------------------------------------------------------------------
+
+    def _places(self, examples: Sequence[Row]) -> list[Place]:
+        """All answers, but those that truncation leaves no token."""
+        return [
+            (place, name)
+            for place, example in enumerate(examples)
+            for name in self.stage.answers
+            if example[f"{name}_ids"]
+        ]
+
+    def _by_training_pass(
+        self, examples: Sequence[Row], answers: Iterable[Place]
+    ) -> dict[Place, Known]:
+        """The training step's own pass over the given answers, rows with the same ones together."""
+        names_of: dict[int, tuple[str, ...]] = {}
+        for place, name in answers:
+            names_of[place] = (*names_of.get(place, ()), name)
+        wanted: dict[tuple[str, ...], list[int]] = {}
+        for place, names in names_of.items():
+            wanted.setdefault(names, []).append(place)
+        known: dict[Place, Known] = {}
+        for names, places in wanted.items():
+            scores = self._training_pass()([examples[place] for place in places], names)
+            for place, by_name in zip(places, scores, strict=True):
+                for name, (logp, entropy) in by_name.items():
+                    known[place, name] = Known(logp, entropy, "trainer")
+        return known
+
+    def _by_sampling(self, rows: Sequence[Row], examples: Sequence[Row]) -> dict[Place, Known]:
+        """Log-probs from sampling, of answers whose tokens are those that were sampled."""
+        known = {}
+        for place, (row, example) in enumerate(zip(rows, examples, strict=True)):
+            whole = example["cut_tokens"][0] == 0  # of the prompt
+            for name in self.stage.answers:
+                found = self._sampled.get((row["prompt_id"], row.get(f"{name}_index", -1)))
+                if found is None or row[f"{name}_source"] != self.stage.source or not whole:
+                    continue
+                if found["token_ids"] == example[f"{name}_ids"]:
+                    known[place, name] = Known(found["logprob"], None, "sampled")
+        return known
+
+    def _by_vllm(self, examples: Sequence[Row]) -> dict[Place, Known]:
+        places = self._places(examples)
+        sums = self._engine(
+            [
+                (examples[place]["prompt_ids"], examples[place][f"{name}_ids"])
+                for place, name in places
+            ]
+        )
+        return {place: Known(logp, None, "vllm") for place, logp in zip(places, sums, strict=True)}
+
+    # ---- comparison with the training pass ------------------------------------------------------
+
+    def _compare(self, chunks: Sequence[list[Row]]) -> None:
+        """Holds log-probs from sampling against the training pass on the first answers."""
+        for rows in chunks:
+            examples = [self._prepare(row) for row in rows]
+            known = self._by_sampling(rows, examples)
+            if known:
+                first = dict(list(known.items())[: self.stage.settings.check_answers])
+                self._check(first, self._by_training_pass(examples, first))
+                return
+        logger.warning(
+            "%s: no answer of these rows was sampled token for token by this model; all are "
+            "computed by the training pass",
+            self.stage.name,
+        )
+
+    def _compare_and_load_vllm(self, chunks: Sequence[list[Row]]) -> None:
+        from wrpo.engines.vllm import VLLMLogProbs
+
+        examples, answers = self._first_answers(chunks)
+        if not answers:
+            return
+        expected = self._by_training_pass(examples, answers)
+        self._pass = None  # vLLM wants the memory
+        recipe = self.stage.recipe
+        self._engine = VLLMLogProbs(
+            self.stage.path(),
+            entry=self.stage.entry,
+            engine=resolved_engine(recipe, self.stage.source),
+            max_model_len=recipe.truncation.max_length,
+        )
+        found = self._by_vllm(examples[: max(place for place, _ in answers) + 1])
+        self._check({place: found[place] for place in answers}, expected)
+
+    def _first_answers(self, chunks: Sequence[list[Row]]) -> tuple[list[Row], list[Place]]:
+        """The first chunk that has answers at all, and the first of these; else nothing."""
+        for rows in chunks:
+            examples = [self._prepare(row) for row in rows]
+            if answers := self._places(examples):
+                return examples, answers[: self.stage.settings.check_answers]
+        return [], []
+
+    def _check(self, found: dict[Place, Known], expected: dict[Place, Known]) -> None:
+        gaps = [abs(known.logp - expected[place].logp) for place, known in found.items()]
+        gaps = [math.inf if math.isnan(gap) else gap for gap in gaps]  # max may overlook a NaN
+        tolerance, method = self.stage.settings.tolerance, self.stage.settings.method
+        logger.info(
+            "%s: %s differs from the training pass by at most %.2g nats on %d answers",
+            *(self.stage.name, method, max(gaps), len(gaps)),
+        )
+        if max(gaps) > tolerance:
+            raise ModelError(
+                f"{self.stage.name}: log-probs by method {method} differ from those of the "
+                f"training step by up to {max(gaps):.3g} nats on {len(gaps)} answers, more than "
+                f"logprobs.tolerance={tolerance}; set logprobs.method=trainer, or raise the "
+                "tolerance if beta times this difference does not matter to you"
+            )
+
+    def _training_pass(self) -> LogProbPass:
+        from wrpo.prefix.logprobs import LogProbPass
+        from wrpo.training.common import load_policy
+
+        if self._pass is None:
+            engine = self.stage.settings.engine
+            self._pass = LogProbPass(
+                load_policy(self.stage.path(), self.stage.entry, attention=engine.attention),
+                pad_token_id=self._tokenizer.pad_token_id,
+                batch_tokens=engine.batch_tokens,
+                max_length=self.stage.recipe.truncation.max_length,
+            )
+        return self._pass
+
+
+def _logprob_row(row: Row, name: str, length: int, known: Known | None) -> Row:
+    """A row of the table; an answer that truncation leaves no token has no mean."""
+    return {
+        "answer_id": answer_id(row["prompt"], row[name][0]["content"]),
+        "logp": known.logp if known else 0.0,
+        "length": length,
+        "mean_logp": known.logp / length if known else None,
+        "mean_entropy": known.mean_entropy if known else None,
+        "method": known.method if known else "empty",
+    }

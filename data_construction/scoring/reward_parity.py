@@ -1,0 +1,99 @@
+"""Checks that a reward's scores do not depend on batches: 16 random conversations, alone and all.
+
+Run:     python -m data_construction.scoring.reward_parity --recipe recipes/demo.yaml
+         --reward NAME ... checks only these
+Prints one JSON object per reward: name, ok, message. `python -m wrpo doctor` runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from typing import TYPE_CHECKING, Any
+
+from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.errors import RecipeError, WRPOError
+from wrpo.recipe import Recipe
+from wrpo.recipe.rewards import ModelReward, Reward
+
+if TYPE_CHECKING:
+    from wrpo.rewards import Candidate
+
+PROMPTS, ANSWERS = 4, 4
+_WORDS = ("the", "sea", "is", "wide", "and", "every", "hill", "was", "green", "once", "so", "we")
+_SEED = 7
+
+
+def random_candidates() -> list[Candidate]:
+    """Four answers to each of four prompts, of 3 to 60 words."""
+    from wrpo.rewards import Candidate
+
+    chance = random.Random(_SEED)
+    found = []
+    for _ in range(PROMPTS):
+        messages = [{"role": "user", "content": _text(chance)}]
+        found += [Candidate(messages, _text(chance), None) for _ in range(ANSWERS)]
+    return found
+
+
+def check_reward(name: str, settings: Reward) -> dict[str, Any]:
+    """Scores all conversations together and each alone; loading compares the rest by itself."""
+    from wrpo.rewards import load_reward
+    from wrpo.rewards.base import Refusal
+
+    try:
+        reward = load_reward(settings)
+        candidates = random_candidates()
+        together = reward.score(candidates)
+        alone = [reward.score([candidate])[0] for candidate in candidates]
+    except WRPOError as error:
+        return {"reward": name, "ok": False, "message": str(error)}
+    differences = []
+    for one, other in zip(together, alone, strict=True):
+        if isinstance(one, Refusal) or isinstance(other, Refusal):
+            refused = one if isinstance(one, Refusal) else other
+            return {"reward": name, "ok": False, "message": str(refused)}
+        differences.append(abs(one - other))
+    if not all(map(math.isfinite, differences)):
+        return {"reward": name, "ok": False, "message": "a score is not a finite number"}
+    same = all(_best(together, prompt) == _best(alone, prompt) for prompt in range(PROMPTS))
+    told = f"{len(candidates)} conversations, batch 1 against batch B: {max(differences):.2g} apart"
+    choice = "the same best answers" if same else "other best answers; set dtype: float32"
+    return {"reward": name, "ok": same, "message": f"{told}, {choice}"}
+
+
+def _best(scores: list[Any], prompt: int) -> int:
+    places = range(prompt * ANSWERS, (prompt + 1) * ANSWERS)
+    return max(places, key=scores.__getitem__)
+
+
+def _text(chance: random.Random) -> str:
+    return " ".join(chance.choice(_WORDS) for _ in range(chance.randint(3, 60)))
+
+
+def check_rewards(recipe: Recipe, names: list[str] | None = None) -> list[dict[str, Any]]:
+    """Every reward that is a model, or those of the names.
+
+    Raises:
+        RecipeError: no such reward.
+    """
+    models = {n: r for n, r in recipe.rewards.items() if isinstance(r, ModelReward)}
+    unknown = [name for name in names or () if name not in models]
+    if unknown:
+        known = ", ".join(models) or "none"
+        raise RecipeError(f"--reward: no model under rewards.{unknown[0]}; models are: {known}")
+    return [check_reward(name, models[name]) for name in names or models]
+
+
+def main() -> None:
+    parser = stage_parser(__doc__)
+    parser.add_argument("--reward", nargs="+", metavar="NAME", help="only these; default: all")
+    args, recipe = parse_stage(parser)
+    for found in check_rewards(recipe, args.reward):
+        sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

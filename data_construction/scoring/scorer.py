@@ -1,0 +1,176 @@
+"""The working core of the score stage: answers in, scores out; it writes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow.compute as pc
+
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import (
+    RESPONSES,
+    PromptLookup,
+    Row,
+    dropped_row,
+    read_column,
+    read_parquet,
+)
+from wrpo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from wrpo.rewards import Candidate, RewardModel
+    from wrpo.rewards.base import Refusal
+
+Heads = dict[str, "float | Refusal"]
+"""What each reward says of one answer, by the name of the reward."""
+
+
+class ScoredPart(NamedTuple):
+    """What becomes of one part: rows of the tables SCORES and DROPPED, one per answer."""
+
+    part: Part
+    rows: list[Row]
+    dropped: list[Row]
+
+
+class Scorer:
+    """The rewards of a recipe, loaded when the first answers come.
+
+    It is made from the recipe alone, so that any process can make one and be given work.
+
+    Args:
+        inputs: finished folders that another process has checked, by stage name.
+    """
+
+    def __init__(self, recipe: Recipe, *, inputs: Mapping[str, Path] | None = None) -> None:
+        self.recipe = recipe
+        self._pipeline = Pipeline(recipe, given=inputs)
+        self._rewards: dict[str, RewardModel] | None = None
+        self._prompts: PromptLookup | None = None
+
+    def __call__(self, work: Iterable[Sequence[Part]]) -> Iterator[ScoredPart]:
+        """Scores groups of parts, lazily; the answers of a group to one prompt share it."""
+        for group in work:
+            answers = [read_parquet(part.path, RESPONSES) for part in group]
+            scored = iter(self.score([answer for rows in answers for answer in rows]))
+            for part, rows in zip(group, answers, strict=True):
+                made = [next(scored) for _ in rows]
+                kept = [row for row in made if "score" in row]
+                yield ScoredPart(part, kept, [row for row in made if "score" not in row])
+
+    def score(self, answers: Sequence[Row]) -> list[Row]:
+        """A row of SCORES, or of DROPPED, for each answer, in order."""
+        rows: dict[int, Row] = {}
+        domains: dict[int, str] = {}
+        candidates: dict[int, Candidate] = {}
+        for place, answer in enumerate(answers):
+            prompt = self.prompts[answer["prompt_id"]]
+            problem = self._unscorable(prompt, answer)
+            if problem:
+                rows[place] = _dropped(answer, *problem)
+            else:
+                domains[place] = prompt["domain"]
+                candidates[place] = _candidate(prompt, answer)
+        for place, heads in self._heads(domains, candidates).items():
+            rows[place] = self._row(answers[place], heads)
+        return [rows[place] for place in range(len(answers))]
+
+    @property
+    def rewards(self) -> dict[str, RewardModel]:
+        """The loaded rewards of the recipe, by name."""
+        from wrpo.rewards import load_reward
+
+        if self._rewards is None:
+            self._rewards = {
+                name: load_reward(settings, self._pipeline)
+                for name, settings in self.recipe.rewards.items()
+            }
+        return self._rewards
+
+    @property
+    def prompts(self) -> PromptLookup:
+        """The prompts of the run."""
+        if self._prompts is None:
+            self._prompts = PromptLookup(self._pipeline.finished("prompts"))
+        return self._prompts
+
+    def _unscorable(self, prompt: Row, answer: Row) -> tuple[str, str] | None:
+        if not answer["text"].strip():
+            return "empty_answer", ""
+        domain = prompt["domain"]
+        if not any(reward.covers(domain) for reward in self.recipe.rewards.values()):
+            return "no_reward", f"domain {domain}"
+        return None
+
+    def _heads(self, domains: dict[int, str], candidates: dict[int, Candidate]) -> dict[int, Heads]:
+        """What the rewards that cover each candidate's domain say of it."""
+        heads: dict[int, Heads] = {place: {} for place in candidates}
+        for name, reward in self.rewards.items():
+            covers = self.recipe.rewards[name].covers
+            places = [place for place in candidates if covers(domains[place])]
+            values = reward.score([candidates[place] for place in places]) if places else []
+            for place, value in zip(places, values, strict=True):
+                heads[place][name] = value
+        return heads
+
+    def _row(self, answer: Row, heads: Heads) -> Row:
+        values: dict[str, float] = {}
+        for name, value in heads.items():
+            if not isinstance(value, float):
+                return _dropped(answer, value.reason, f"{name}: {value.detail}")
+            if not math.isfinite(value):
+                return _dropped(answer, "score_not_finite", f"{name} gave {value}")
+            values[name] = value
+        return {
+            "prompt_id": answer["prompt_id"],
+            "source": answer["source"],
+            "index": answer["index"],
+            "score": sum(self.recipe.rewards[name].weight * v for name, v in values.items()),
+            "heads": [{"name": name, "value": value} for name, value in values.items()],
+        }
+
+
+def _candidate(prompt: Row, answer: Row) -> Candidate:
+    from wrpo.rewards import Candidate
+
+    return Candidate(prompt["messages"], answer["text"], prompt["answer"], prompt["prompt_id"])
+
+
+def _dropped(answer: Row, reason: str, detail: str) -> Row:
+    return dropped_row(
+        answer["prompt_id"], reason, detail, source=answer["source"], index=answer["index"]
+    )
+
+
+class Part(NamedTuple):
+    """One part of the answers of a source."""
+
+    source: str
+    number: int
+    path: Path
+
+
+def joint_parts(parts: Iterable[Part]) -> Iterator[tuple[Part, ...]]:
+    """Every part once, together with those whose prompts overlap with its own.
+
+    Answers lie in the order of their prompts' ids. Sources with equal `chunk_prompts` are cut at
+    the same prompts, but for those that one of them drops: then a group has one part of each.
+    Otherwise the longest of those that come first brings all that begin within it.
+    """
+    waiting = sorted(((*_span(part.path), part) for part in parts), key=lambda item: item[2])
+    waiting.sort(key=lambda item: item[1], reverse=True)
+    waiting.sort(key=lambda item: item[0])
+    while waiting:
+        end = waiting[0][1]
+        count = sum(1 for first, _, _ in waiting if first <= end)
+        yield tuple(part for _, _, part in waiting[:count])
+        del waiting[:count]
+
+
+def _span(path: Path) -> tuple[str, str]:
+    """The first and the last prompt id; two empty texts where every prompt was dropped."""
+    ends = pc.min_max(read_column(path, "prompt_id", RESPONSES))
+    return ends["min"].as_py() or "", ends["max"].as_py() or ""

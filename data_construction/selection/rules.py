@@ -1,0 +1,123 @@
+"""The rules of a recipe over the answers of all prompts: what row each table makes of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_construction.selection.select import (
+    Answer,
+    Pair,
+    Rejection,
+    Triple,
+    Window,
+    best_and_worst,
+    quantile_window,
+    right_and_wrong,
+    same_source_pair,
+    sft_answer,
+    triple,
+    verified_pair,
+    verified_sft_answer,
+)
+from wrpo.ids import triple_id
+from wrpo.pipeline.tables import Row
+from wrpo.recipe.build import Build, DomainRules
+
+Answers = Mapping[str, list[Answer]]
+
+_NO_RULES = DomainRules()
+
+
+class TableRules:
+    """Chooses among the scored answers of each prompt.
+
+    Args:
+        prompts: rows of the split that the table is made of, by id.
+        sources, targets: scored answers by prompt.
+    """
+
+    def __init__(
+        self, build: Build, prompts: Mapping[str, Row], sources: Answers, targets: Answers
+    ) -> None:
+        self._build = build
+        self._sources = sources
+        self._targets = targets
+        self._windows = self._find_windows(prompts)
+
+    def sft_row(self, prompt: Row) -> Row | Rejection:
+        """The best answer; where a verifier knows right answers, the best of them."""
+        rules, own = self._of(prompt)
+        if rules.sft_needs_pair:
+            pair = self._pair(prompt)
+            if isinstance(pair, Rejection):
+                return pair
+        chosen = verified_sft_answer(own) if rules.verifier else sft_answer(own)
+        return chosen if isinstance(chosen, Rejection) else _sft_row(prompt, chosen)
+
+    def triple_row(self, prompt: Row) -> Row | Rejection:
+        """y_ws, y_wt and y_l."""
+        targets = self._targets.get(prompt["prompt_id"], [])
+        made = triple(self._of(prompt)[1], targets, min_gap=self._build.min_gap)
+        return made if isinstance(made, Rejection) else preference_row(prompt, made)
+
+    def pair_row(self, prompt: Row) -> Row | Rejection:
+        """Two answers of one source."""
+        made = self._pair(prompt)
+        return made if isinstance(made, Rejection) else preference_row(prompt, made)
+
+    def _pair(self, prompt: Row) -> Pair | Rejection:
+        rules, own = self._of(prompt)
+        choose = verified_pair if rules.verifier else same_source_pair
+        return choose(own, self._windows[prompt["domain"]] if rules.window else Window())
+
+    def _of(self, prompt: Row) -> tuple[DomainRules, list[Answer]]:
+        """The rules of the prompt's domain, and the answers of all sources to it."""
+        rules = self._build.domains.get(prompt["domain"], _NO_RULES)
+        return rules, self._sources.get(prompt["prompt_id"], [])
+
+    def _find_windows(self, prompts: Mapping[str, Row]) -> dict[str, Window]:
+        """The window of pairs, by domain."""
+        pairs = self._build.pairs
+        gaps: dict[str, list[float]] = {row["domain"]: [] for row in prompts.values()}
+        if pairs.quantiles is None:
+            return dict.fromkeys(gaps, Window(pairs.min_gap, pairs.max_gap))
+        for row in prompts.values():
+            rules, own = self._of(row)
+            candidates = right_and_wrong(own) if rules.verifier else best_and_worst(own)
+            gaps[row["domain"]] += [pair.gap for pair in candidates]
+        return {domain: quantile_window(own, *pairs.quantiles) for domain, own in gaps.items()}
+
+
+def _sft_row(prompt: Row, chosen: Answer) -> Row:
+    return {
+        "prompt_id": prompt["prompt_id"],
+        "prompt": prompt["messages"],
+        "completion": _assistant(chosen.text),
+        "source": chosen.source,
+        "index": chosen.index,
+        "score": chosen.score,
+    }
+
+
+def preference_row(prompt: Row, made: Triple | Pair) -> Row:
+    """A trainer-ready row with the provenance and score of each answer."""
+    answers: dict[str, Answer] = {"chosen": made.chosen, "rejected": made.rejected}
+    if isinstance(made, Triple):
+        answers = {"source_chosen": made.source_chosen, **answers}
+    key = triple_id(prompt["prompt_id"], [(a.source, a.index) for a in answers.values()])
+    row: dict[str, Any] = {
+        "triple_id": key,
+        "prompt_id": prompt["prompt_id"],
+        "prompt": prompt["messages"],
+    }
+    for name, answer in answers.items():
+        row[name] = _assistant(answer.text)
+        row[f"{name}_source"] = answer.source
+        row[f"{name}_index"] = answer.index
+        row[f"{name}_score"] = answer.score
+    return row
+
+
+def _assistant(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]

@@ -1,0 +1,204 @@
+"""Which answers become training rows: pure functions over the scored answers of one prompt.
+
+* An answer without text, or whose score is no finite number, is no candidate.
+* Order decides ties: candidates are compared by score, then by source name, then by index, so the
+  choice depends on nothing else.
+* A preference between equal texts teaches nothing and is no row.
+* Gaps are differences of float64 numbers, so 0.8 - 0.7 is a little more than 0.1. Limits are
+  therefore met within TOLERANCE: above every rounding error of a difference, below the step of a
+  float32 score near 0.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+TOLERANCE = 1e-9
+"""Two gaps that differ by no more are the same gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One scored answer of a prompt; `correct` is what a verifier says, None without one."""
+
+    source: str
+    index: int
+    text: str
+    score: float
+    correct: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a prompt gives no training row."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """y_ws, y_wt and y_l of one prompt."""
+
+    source_chosen: Answer
+    chosen: Answer
+    rejected: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Preferred and rejected answer of one source."""
+
+    chosen: Answer
+    rejected: Answer
+
+    @property
+    def gap(self) -> float:
+        """score(chosen) - score(rejected)."""
+        return self.chosen.score - self.rejected.score
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Gaps that a pair may have, both ends included; None: no limit."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def holds(self, gap: float) -> bool:
+        """Whether the gap is inside, within TOLERANCE."""
+        above = self.low is None or gap >= self.low - TOLERANCE
+        return above and (self.high is None or gap <= self.high + TOLERANCE)
+
+    def __str__(self) -> str:
+        low, high = ("any" if end is None else f"{end:g}" for end in (self.low, self.high))
+        return f"{low} to {high}"
+
+
+def candidates(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers that have a text and a finite score."""
+    return [answer for answer in answers if answer.text.strip() and math.isfinite(answer.score)]
+
+
+def by_source(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """The candidates of each source, sources by name."""
+    own: dict[str, list[Answer]] = {}
+    for answer in candidates(answers):
+        own.setdefault(answer.source, []).append(answer)
+    return [own[source] for source in sorted(own)]
+
+
+def best(answers: Sequence[Answer]) -> Answer:
+    """The highest score; ties go to the first source name, then to the lowest index."""
+    return min(answers, key=lambda answer: (-answer.score, answer.source, answer.index))
+
+
+def worst(answers: Sequence[Answer]) -> Answer:
+    """The lowest score; ties as in `best`."""
+    return min(answers, key=lambda answer: (answer.score, answer.source, answer.index))
+
+
+def sft_answer(answers: Sequence[Answer]) -> Answer | Rejection:
+    """WRPO and FuseChat-3.0: the best answer over all sources."""
+    found = candidates(answers)
+    return best(found) if found else Rejection("no_source_answer")
+
+
+def triple(
+    source_answers: Sequence[Answer], target_answers: Sequence[Answer], *, min_gap: float
+) -> Triple | Rejection:
+    """WRPO: y_ws best over all sources, y_wt best and y_l worst of the target.
+
+    Args:
+        min_gap: score(y_wt) - score(y_l) must be above it; the paper states no such limit, and 0
+            drops only ties.
+    """
+    sources, targets = candidates(source_answers), candidates(target_answers)
+    if not sources:
+        return Rejection("no_source_answer")
+    if len(targets) < 2:
+        return Rejection("too_few_target_answers", f"{len(targets)}, two are needed")
+    pair = Pair(best(targets), worst(targets))
+    if pair.gap <= min_gap + TOLERANCE:
+        return Rejection("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
+    if pair.chosen.text == pair.rejected.text:
+        return Rejection("equal_answers", "best and worst target answer have the same text")
+    return Triple(best(sources), pair.chosen, pair.rejected)
+
+
+def best_and_worst(answers: Sequence[Answer]) -> list[Pair]:
+    """The best and the worst answer of each source, unless they are equal in score or text."""
+    pairs = [Pair(best(own), worst(own)) for own in by_source(answers)]
+    return [pair for pair in pairs if pair.gap > TOLERANCE and _differs(pair)]
+
+
+def same_source_pair(answers: Sequence[Answer], window: Window) -> Pair | Rejection:
+    """FuseChat-3.0: best and worst answer of one source, their gap inside a window (inclusive)."""
+    return _pair_in(window, best_and_worst(answers))
+
+
+def verified_sft_answer(answers: Sequence[Answer]) -> Answer | Rejection:
+    """FuseChat-3.0, mathematics and code: the best of the correct answers of all sources."""
+    found = candidates(answers)
+    if not found:
+        return Rejection("no_source_answer")
+    correct = [answer for answer in found if answer.correct]
+    return best(correct) if correct else Rejection("no_correct_answer")
+
+
+def right_and_wrong(answers: Sequence[Answer]) -> list[Pair]:
+    """The best correct and the worst incorrect answer of each source that has both."""
+    pairs = []
+    for own in by_source(answers):
+        right = [answer for answer in own if answer.correct]
+        wrong = [answer for answer in own if answer.correct is False]
+        if right and wrong:
+            pairs.append(Pair(best(right), worst(wrong)))
+    return [pair for pair in pairs if _differs(pair)]
+
+
+def verified_pair(answers: Sequence[Answer], window: Window) -> Pair | Rejection:
+    """FuseChat-3.0, mathematics and code: a correct and an incorrect answer of one source.
+
+    Without limits an incorrect answer may score higher. The paper states a window for mathematics,
+    and none for code.
+    """
+    pairs = right_and_wrong(answers)
+    if not pairs:
+        return Rejection("not_both_right_and_wrong", "no source has a correct and a wrong answer")
+    return _pair_in(window, pairs)
+
+
+def _pair_in(window: Window, pairs: Sequence[Pair]) -> Pair | Rejection:
+    """Where several sources qualify the paper does not say which one is used; here it is the one
+    whose chosen answer scores highest."""
+    inside = [pair for pair in pairs if window.holds(pair.gap)]
+    if not inside:
+        return Rejection("no_pair_in_window", f"no source has a gap of {window}")
+    chosen = best([pair.chosen for pair in inside])
+    return next(pair for pair in inside if pair.chosen == chosen)
+
+
+def _differs(pair: Pair) -> bool:
+    return pair.chosen.text != pair.rejected.text
+
+
+def quantile_window(gaps: Iterable[float], low: float, high: float) -> Window:
+    """From the smallest to the largest gap between two quantiles, both of them observed gaps.
+
+    Args:
+        gaps: of all pairs that a domain could give.
+        low, high: shares in [0, 1]; the quantile of share q is the gap of rank q * (n - 1), rounded
+            up for `low` and down for `high`, so that the window holds no more than asked for. No
+            gaps, or none in between: an empty window.
+    """
+    ordered = sorted(gaps)
+    last = len(ordered) - 1
+    # Shares as they are written: 0.1 * 30 is above 3 in float64, which would be another rank.
+    first, final = math.ceil(Fraction(str(low)) * last), math.floor(Fraction(str(high)) * last)
+    if not 0 <= first <= final:
+        return Window(math.inf, -math.inf)
+    return Window(ordered[first], ordered[final])

@@ -1,0 +1,61 @@
+"""What truncation will do to the rows of a table, told when the table is built.
+
+The table does not depend on it: rows are cut when log-probs are computed and when an arm trains. So
+the key of the build stage has none of this, and the counts carry the limits and the template that
+they are of.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from wrpo.errors import ModelError
+from wrpo.pipeline.tables import Row
+from wrpo.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, Any]:
+    """Rows that lose prompt or answer tokens, and rows left no answer, by the target's tokenizer.
+
+    Returns:
+        limits, template (hash), rows, rows_cut, cut (rows by prompt and answer name), dropped.
+
+    Raises:
+        ModelError: the target's tokenizer cannot be loaded.
+        TemplateError: its template cannot render a row.
+    """
+    from tqdm import tqdm
+
+    from wrpo.chat.template import template_hash
+    from wrpo.rows.columns import RESPONSES
+    from wrpo.rows.formats import RowSettings
+    from wrpo.rows.prepare import prepare_row
+    from wrpo.rows.truncation import count_cuts
+
+    tokenizer = _tokenizer(recipe, table)
+    limits = recipe.truncation.limits
+    answers = tuple(name for name in RESPONSES if name in rows[0])
+    settings = RowSettings(answers, limits, fold_system=recipe.target.fold_system)
+    read = []
+    for row in tqdm(rows, unit="row", desc=f"build/{table}: truncation"):
+        prepared = prepare_row(row, tokenizer=tokenizer, settings=settings)
+        read.append({name: prepared[name] for name in ("cut_tokens", "rejected_ids")})
+    counts = count_cuts(read, ("prompt", *answers))
+    for line in counts.describe(f"build/{table}", limits):
+        logger.warning("%s", line)
+    return {"limits": asdict(limits), "template": template_hash(tokenizer), **asdict(counts)}
+
+
+def _tokenizer(recipe: Recipe, table: str) -> Any:
+    from wrpo.training.common import load_target_tokenizer
+
+    try:
+        return load_target_tokenizer(recipe.target.model, recipe.target)
+    except ModelError as error:
+        raise ModelError(
+            f"build/{table} counts what truncation cuts, in tokens of the target. {error}"
+        ) from error

@@ -1,0 +1,160 @@
+"""Which model a name of the run stands for, and how it is loaded for evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wrpo.errors import MissingInputError, RecipeError
+from wrpo.pipeline.evaluation_stages import model_names
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.resolved import resolved_engine, sampling_model
+from wrpo.recipe.suite import evaluated_tasks
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class EvalModel:
+    """One model to evaluate.
+
+    Attributes:
+        path: hub id or folder.
+        chat_template: Jinja file used instead of the model's own.
+        fold_system: put system text into the first user turn.
+    """
+
+    name: str
+    path: str
+    revision: str | None
+    chat_template: Path | None
+    fold_system: bool
+    quantization: str | None
+    trust_remote_code: bool
+
+
+def chosen_names(recipe: Recipe, name: str) -> list[str]:
+    """The models that `--model` asks for.
+
+    Raises:
+        RecipeError: no model of that name in the run, or no tasks to evaluate on.
+    """
+    if not evaluated_tasks(recipe.eval):
+        raise RecipeError(
+            "the recipe names no benchmark of lm-eval: set eval.suite (python -m eval.suites lists "
+            "them) or eval.tasks, in the recipe or on the command line: eval.suite=quick"
+        )
+    return pick("model", name, model_names(recipe), run=recipe.run)
+
+
+def pick(kind: str, name: str, known: list[str], *, run: str) -> list[str]:
+    """The one of this name, or all that are known.
+
+    Raises:
+        RecipeError: none of that name; `kind` and `run` say of what, and where.
+    """
+    if name == ALL:
+        return known
+    if name not in known:
+        close = difflib.get_close_matches(name, [*known, ALL], n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else "."
+        raise RecipeError(f'no {kind} "{name}" in run {run}{hint} Known: {", ".join(known)}, {ALL}')
+    return [name]
+
+
+def resolve_models(pipeline: Pipeline, names: list[str]) -> list[EvalModel]:
+    """The models behind the names.
+
+    Raises:
+        MissingInputError: some are not trained yet; lists the command for each.
+        StageError: one was trained with other settings than the recipe now says.
+    """
+    models, missing = [], []
+    for name in names:
+        try:
+            models.append(resolve_model(pipeline, name))
+        except MissingInputError as error:
+            missing.append(f"{name} {error}")
+    if missing:
+        raise MissingInputError("evaluation of " + "\nevaluation of ".join(missing))
+    return models
+
+
+def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
+    """The recipe entry of the target or a source; the trained model of every other name.
+
+    Raises:
+        MissingInputError: the model is not trained yet; names the command.
+    """
+    recipe = pipeline.recipe
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        if entry.adapter:
+            raise RecipeError(
+                f"evaluation loads plain weights, and {name} has adapter {entry.adapter}; merge it "
+                "into the weights (peft: merge_and_unload), or leave sources out: "
+                "eval.sources=false"
+            )
+        return EvalModel(
+            name=name,
+            path=entry.model,
+            revision=entry.revision,
+            chat_template=entry.chat_template,
+            fold_system=entry.fold_system,
+            quantization=entry.quantization,
+            trust_remote_code=entry.trust_remote_code,
+        )
+    return EvalModel(
+        name=name,
+        path=str(pipeline.finished(name) / "model"),
+        revision=None,
+        chat_template=None,
+        fold_system=recipe.target.fold_system,
+        quantization=None,
+        trust_remote_code=recipe.target.trust_remote_code,
+    )
+
+
+def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Engine settings of sampling, which serve vLLM here too."""
+    if recipe.eval.backend != "vllm":
+        return {}
+    return resolved_engine(recipe, name if name in recipe.sources else TARGET).arguments()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--benchmark` and `--model`."""
+    parser.add_argument(
+        "--benchmark",
+        default=ALL,
+        metavar="NAME",
+        help="alpaca_eval_2, arena_hard, mt_bench, or all of the recipe (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        default=ALL,
+        metavar="NAME",
+        help="target, a source, sft, wrpo, an arm, or all (default: %(default)s)",
+    )
+
+
+def chosen(recipe: Recipe, benchmark: str, model: str) -> tuple[list[str], list[str]]:
+    """Benchmarks and models that the flags ask for.
+
+    Raises:
+        RecipeError: the recipe has no such benchmark or model.
+    """
+    benchmarks = [str(name) for name in recipe.eval.judged]
+    if not benchmarks:
+        raise RecipeError(
+            "eval.judged is empty: name a benchmark and its judge in the recipe, e.g. "
+            "'eval.judged.mt_bench={judge: NAME}', with the judge under judges (docs/judges.md)"
+        )
+    return (
+        pick("benchmark", benchmark, benchmarks, run=recipe.run),
+        pick("model", model, model_names(recipe), run=recipe.run),
+    )

@@ -1,0 +1,132 @@
+import pytest
+
+from wrpo.errors import DataError
+from wrpo.ids import answer_id
+from wrpo.objectives.reference import (
+    by_answer,
+    with_anchors,
+    with_consensus,
+    with_fused_reference,
+    with_reference,
+)
+from wrpo.recipe.training import CGPO, Fusion
+
+NAMES = ("source_chosen", "chosen", "rejected")
+
+
+def message(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def rows(count=2):
+    return [
+        {
+            "triple_id": f"t{i}",
+            "prompt_id": f"p{i}",
+            "prompt": [{"role": "user", "content": f"say {i}"}],
+            **{name: message(f"{name} {i}") for name in NAMES},
+        }
+        for i in range(count)
+    ]
+
+
+def table(rows, values, *, length=4, entropy=None, answers=NAMES):
+    """Log-probs per row and answer: `values` are means."""
+    return by_answer(
+        {
+            "answer_id": answer_id(row["prompt"], row[name][0]["content"]),
+            "logp": mean * length,
+            "length": length,
+            "mean_logp": mean,
+            "mean_entropy": entropy[i][k] if entropy else None,
+            "method": "trainer",
+        }
+        for i, row in enumerate(rows)
+        for k, (name, mean) in enumerate(zip(answers, values[i], strict=True))
+    )
+
+
+def test_reference_is_joined_by_content_whatever_the_order():
+    data = rows()
+    known = table(data, [[-1, -2, -3], [-4, -5, -6]])
+    joined = with_reference(data[::-1], known, answers=NAMES)
+    assert [row["ref_rejected_logps"] for row in joined] == [-24, -12]
+    assert joined[0]["ref_chosen_length"] == 4
+
+
+def test_a_changed_answer_is_refused_with_its_row():
+    data = rows()
+    known = table(data, [[-1, -2, -3], [-4, -5, -6]])
+    data[1]["chosen"] = message("another")
+    with pytest.raises(DataError, match="1 of 6 answers .* chosen of row t1"):
+        with_reference(data, known, answers=NAMES)
+
+
+def test_fused_means_count_in_tokens_of_the_target():
+    data = rows(1)
+    initial = table(data, [[-1.0, -1.0, -1.0]], length=4)
+    source = table(data, [[-0.5, -2.0, -2.5]], length=10)
+    (row,) = with_fused_reference(
+        data, initial, {"s": source}, answers=NAMES, fusion=Fusion(), length_normalised=True
+    )
+    assert row["ref_source_chosen_logps"] == pytest.approx(-0.5 * 4)
+    assert row["ref_chosen_logps"] == pytest.approx(-1.0 * 4)  # clipped
+    assert row["ref_rejected_logps"] == pytest.approx(-2.5 * 4)
+    assert row["ref_rejected_length"] == 4
+
+
+def test_fused_sums_are_taken_as_they_are():
+    data = rows(1)
+    initial = table(data, [[-1.0, -1.0, -1.0]], length=4)
+    source = table(data, [[-0.3, -2.0, -2.5]], length=10)
+    (row,) = with_fused_reference(
+        data, initial, {"s": source}, answers=NAMES, fusion=Fusion(), length_normalised=False
+    )
+    assert row["ref_source_chosen_logps"] == pytest.approx(-3.0)
+    assert row["ref_rejected_logps"] == pytest.approx(-25.0)
+
+
+def test_consensus_replaces_the_reference_of_the_rejected_answer_only():
+    data = rows(1)
+    initial = table(data, [[-1.0, -2.0, -3.0]], length=5)
+    sources = {
+        "a": table(data, [[-1.0, -1.0, -4.0]]),
+        "b": table(data, [[-3.0, -1.0, -2.0]]),
+    }
+    settings = CGPO(weighting="uniform")
+    (row,) = with_consensus(data, initial, sources, answers=NAMES, settings=settings)
+    consensus = [-2.0, -1.0, -3.0]  # its mean is that of the initial policy
+    assert row["ref_rejected_logps"] == pytest.approx(consensus[2] * 5)
+    assert row["ref_source_chosen_logps"] == pytest.approx(-5.0)
+    assert row["ref_chosen_logps"] == pytest.approx(-10.0)
+
+
+def test_consensus_by_entropy_leans_to_the_surer_source():
+    data = rows(2)
+    initial = table(data, [[-2.0] * 3] * 2, length=1)
+    sure, unsure = [[1.0, 1.0, 0.0], [1.0] * 3], [[1.0, 1.0, 2.0], [1.0] * 3]
+    sources = {
+        "a": table(data, [[-2.0, -2.0, -1.0], [-2.0] * 3], entropy=sure),
+        "b": table(data, [[-2.0, -2.0, -3.0], [-2.0] * 3], entropy=unsure),
+    }
+    by_entropy, uniform = (
+        with_consensus(data, initial, sources, answers=NAMES, settings=CGPO(weighting=weighting))
+        for weighting in ("entropy", "uniform")
+    )
+    assert uniform[0]["ref_rejected_logps"] == pytest.approx(-2.0)
+    assert by_entropy[0]["ref_rejected_logps"] > -1.6
+    assert by_entropy[1]["ref_rejected_logps"] == pytest.approx(-2.0)
+
+
+def test_consensus_by_entropy_needs_entropies():
+    data = rows(2)
+    known = table(data, [[-1.0] * 3] * 2)
+    with pytest.raises(DataError, match="uniform"):
+        with_consensus(data, known, {"a": known}, answers=NAMES, settings=CGPO())
+
+
+def test_an_anchor_answers_another_prompt():
+    anchored = with_anchors(rows(3))
+    assert [row["anchor"][0]["content"] for row in anchored] == ["chosen 1", "chosen 2", "chosen 0"]
+    with pytest.raises(DataError, match="two prompts"):
+        with_anchors(rows(1))

@@ -1,0 +1,182 @@
+"""The trainer in both layouts, and when it falls back to padding."""
+
+import copy
+import json
+import math
+
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from peft import LoraConfig, PromptTuningConfig
+
+from tests.support.tiny_models import tiny_model
+from tests.wrpo.conftest import make_triples
+from tests.wrpo.training.small_training import logged
+from wrpo.collator import padded_layout
+from wrpo.errors import RecipeError
+from wrpo.prefix.attention import SDPA
+from wrpo.prefix.packing import PackedLayout, read_segments
+
+
+def shares_prompts(trainer) -> bool:
+    return isinstance(trainer.data_collator.layout, PackedLayout)
+
+
+def tiny_bloom():
+    torch.manual_seed(0)
+    config = transformers.BloomConfig(vocab_size=262, hidden_size=32, n_layer=2, n_head=4)
+    return transformers.BloomForCausalLM(config)
+
+
+@pytest.fixture
+def reasons(caplog):
+    """The reasons logged so far for a padded layout."""
+    return lambda: [text for text in caplog.messages if "triple_layout: padded" in text]
+
+
+OPTIONS = [
+    {},
+    {"objective": "dpo"},
+    {"gradient_checkpointing": True, "packed_row_tokens": 150},
+    {"precompute_ref_log_probs": True},
+    {"likelihood_weight": 0.3, "likelihood_on": "both"},
+    {"peft_config": LoraConfig(r=8, task_type="CAUSAL_LM"), "learning_rate": 1e-2},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
+def test_training_and_evaluation_are_the_same_in_both_layouts(make_trainer, options):
+    curves = {}
+    for layout in ("padded", "prefix"):
+        trainer = make_trainer(
+            model=tiny_model(),
+            eval_dataset=Dataset.from_list(make_triples(5, offset=20)),
+            triple_layout=layout,
+            max_steps=12,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+            **options,
+        )
+        assert shares_prompts(trainer) == (layout == "prefix")
+        trainer.train()
+        evaluation = trainer.evaluate()
+        tokens = logged(trainer, "num_tokens")
+        curves[layout] = (logged(trainer, "loss"), evaluation, tokens)
+    padded, prefix = curves["padded"], curves["prefix"]
+    assert len(prefix[0]) == 12
+    assert prefix[0] == pytest.approx(padded[0], abs=5e-6)
+    assert max(padded[0]) - min(padded[0]) > 1e-3
+    assert prefix[1]["eval_loss"] == pytest.approx(padded[1]["eval_loss"], abs=5e-6)
+    for name, value in padded[1].items():
+        if name.startswith(("eval_logps", "eval_rewards", "eval_lengths", "eval_entropy")):
+            assert prefix[1][name] == pytest.approx(value, rel=1e-5, abs=1e-4), name
+    assert prefix[2] == padded[2]
+
+
+def test_auto_shares_prompts_and_says_nothing(make_trainer, reasons):
+    trainer = make_trainer(ref_model=tiny_model(seed=1), model=tiny_model(), triple_layout="auto")
+    assert shares_prompts(trainer)
+    for model in (trainer.model, trainer.ref_model):
+        assert model.config._attn_implementation == SDPA
+    assert reasons() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (lambda: tiny_model("mixtral", router_jitter_noise=0.1), {}, "noise"),
+        (tiny_bloom, {}, "fails|differ"),
+        (tiny_model, {"disable_dropout": False}, "dropout"),
+        (
+            tiny_model,
+            {
+                "peft_config": PromptTuningConfig(
+                    task_type="CAUSAL_LM", num_virtual_tokens=2, tokenizer_name_or_path=None
+                )
+            },
+            "virtual tokens",
+        ),
+        (lambda: tiny_model(attn_implementation="flex_attention"), {}, "flex_attention"),
+    ],
+    ids=["jitter", "alibi", "dropout", "prompt-tuning", "flex"],
+)
+def test_auto_falls_back_with_one_reason_and_prefix_refuses(
+    make_trainer, reasons, model, options, reason
+):
+    model = model()
+    before = model.config._attn_implementation
+    trainer = make_trainer(model=copy.deepcopy(model), triple_layout="auto", **options)
+    assert trainer.data_collator.layout is padded_layout
+    assert trainer.model.config._attn_implementation == before
+    (logged_reason,) = reasons()
+    with pytest.raises(RecipeError, match=reason) as refusal:
+        make_trainer(model=model, triple_layout="prefix", **options)
+    assert logged_reason.split("because ")[1] in str(refusal.value)
+
+
+def test_a_model_whose_attention_is_wrong_is_found_by_the_trial(make_trainer, reasons, monkeypatch):
+    monkeypatch.setattr(
+        "wrpo.prefix.attention.read_segments",
+        lambda table: [segment._replace(shared=0) for segment in read_segments(table)],
+    )
+    trainer = make_trainer(model=tiny_model(), triple_layout="auto")
+    assert not shares_prompts(trainer)
+    assert "differ" in reasons()[0]
+
+
+def test_a_second_trainer_of_the_same_model_shares_prompts_too(make_trainer):
+    model = tiny_model()
+    assert shares_prompts(make_trainer(model=model, triple_layout="auto"))
+    trainer = make_trainer(model=model, triple_layout="prefix", max_steps=1)
+    trainer.train()
+    assert logged(trainer, "loss")[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_padded_leaves_the_model_alone(make_trainer):
+    trainer = make_trainer(model=tiny_model(), triple_layout="padded")
+    assert trainer.model.config._attn_implementation == "sdpa"
+
+
+def test_a_collator_of_the_caller_is_kept(make_config, triples, tokenizer, reasons):
+    from wrpo.collator import DataCollatorForWRPO
+    from wrpo.trainer import WRPOTrainer
+
+    collator = DataCollatorForWRPO(pad_token_id=0)
+    trainer = WRPOTrainer(
+        model=tiny_model(),
+        args=make_config(triple_layout="auto"),
+        data_collator=collator,
+        train_dataset=triples,
+        processing_class=tokenizer,
+    )
+    assert trainer.data_collator.layout is padded_layout
+    assert reasons() == []
+    with pytest.raises(RecipeError, match="data_collator"):
+        WRPOTrainer(
+            model=tiny_model(),
+            args=make_config(triple_layout="prefix"),
+            data_collator=collator,
+            train_dataset=triples,
+            processing_class=tokenizer,
+        )
+
+
+def test_a_saved_model_loads_without_this_package(make_trainer, tmp_path):
+    trainer = make_trainer(model=tiny_model(), triple_layout="prefix", max_steps=1)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    assert "wrpo" not in json.dumps(json.loads((tmp_path / "saved/config.json").read_text()))
+
+
+def test_the_trained_model_still_generates(make_trainer):
+    trainer = make_trainer(model=tiny_model(), triple_layout="prefix", max_steps=1)
+    trainer.train()
+    prompt = torch.arange(5, 20)[None]
+    assert trainer.model.generate(prompt, max_new_tokens=4, do_sample=False).shape[1] > 15
+
+
+@pytest.mark.parametrize("value", ["shared", 7])
+def test_an_unknown_layout_is_refused(make_config, value):
+    with pytest.raises(RecipeError, match="triple_layout"):
+        make_config(triple_layout=value)

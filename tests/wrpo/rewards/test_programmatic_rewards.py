@@ -1,0 +1,200 @@
+"""Rewards that compute: unit tests, mathematics, instructions."""
+
+import json
+
+import pytest
+
+from tests.wrpo.sandbox.test_sandbox import isolating
+from wrpo.errors import ModelError, RecipeError, SandboxError
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.recipe.load import load_recipe
+from wrpo.recipe.rewards import CodeReward, InstructionReward, MathReward
+from wrpo.rewards import Candidate, load_reward
+from wrpo.rewards.base import Refusal
+from wrpo.rewards.code import extract_program
+
+NESTED = "[" * 100_000
+
+
+def scores(settings, gold: str | None, *answers: str) -> list[float | Refusal]:
+    prompt = [{"role": "user", "content": "Do it."}]
+    return load_reward(settings).score([Candidate(prompt, answer, gold) for answer in answers])
+
+
+def code(**fields: object) -> CodeReward:
+    return CodeReward(type="code", **{"cpu_s": 2, "wall_s": 8.0, "memory_mib": 256, **fields})
+
+
+ASSERTS = json.dumps(["assert twice(2) == 4", "assert twice('a') == 'aa'", "assert twice(0) == 0"])
+RIGHT = "Here:\n```python\ndef twice(x):\n    return 2 * x\n```\nDone."
+ONLY_ZERO = "```python\ndef twice(x):\n    return 0\n```"
+
+
+@isolating
+def test_code_passes_all_tests_or_gets_nothing() -> None:
+    answers = [RIGHT, ONLY_ZERO, "no program here", "", "```python\n```"]
+    assert scores(code(), ASSERTS, *answers) == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@isolating
+def test_code_may_give_the_share_of_passed_tests() -> None:
+    assert scores(code(partial=True), ASSERTS, RIGHT, ONLY_ZERO) == [1.0, pytest.approx(1 / 3)]
+
+
+@isolating
+def test_code_tests_may_be_plain_code() -> None:
+    assert scores(code(), "assert twice(2) == 4", RIGHT, ONLY_ZERO) == [1.0, 0.0]
+
+
+@isolating
+def test_code_tests_may_be_inputs_and_outputs() -> None:
+    gold = json.dumps([{"stdin": "3\n", "stdout": "6\n"}, {"stdin": "5", "stdout": "10"}])
+    answers = ["print(int(input()) * 2)", "print(6)", "print('6 ')\n"]
+    assert scores(code(), gold, *answers) == [1.0, 0.0, 0.0]
+    assert scores(code(partial=True), gold, *answers) == [1.0, 0.5, 0.5]
+
+
+@isolating
+@pytest.mark.parametrize(
+    "program", ["exit()", "import os; os._exit(0)", "raise SystemExit(0)", "while True: pass"]
+)
+def test_a_program_that_leaves_before_the_tests_passes_none(program: str) -> None:
+    assert scores(code(cpu_s=1), "assert False", program) == [0.0]
+
+
+@isolating
+def test_code_scores_are_the_same_again_and_for_any_number_of_workers() -> None:
+    program = "print(list({'a', 'b', 'c', 'd', 'e'}))"
+    output = json.dumps([{"stdin": "", "stdout": "['a', 'b', 'c', 'd', 'e']"}])
+    few, many = code(), code(engine={"workers": 3})
+    assert scores(few, output, program, RIGHT) == scores(many, output, program, RIGHT)
+
+
+@isolating
+@pytest.mark.parametrize(
+    "gold", ["", "[]", "[1]", '[{"stdin": "x"}]', '["assert True", null]', NESTED]
+)
+def test_unreadable_code_tests_are_refused(gold: str) -> None:
+    [result] = scores(code(), gold, RIGHT)
+    assert isinstance(result, Refusal) and result.reason == "bad_tests"
+
+
+@pytest.mark.parametrize(
+    ("answer", "program"),
+    [
+        ("x = 1", "x = 1"),
+        ("```python\na\n```\n```py\nb\n```\n```\nc\n```", "b\n"),
+        ("  ```Python3\na\n  ```", "a\n"),
+        ("```python\nunfinished", "unfinished"),
+    ],
+)
+def test_the_last_python_block_is_the_program(answer: str, program: str) -> None:
+    assert extract_program(answer) == program
+
+
+def test_code_without_a_sandbox_needs_plain_words(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("wrpo.sandbox.sandbox.shutil.which", _only_prlimit)
+    with pytest.raises(SandboxError, match="none-i-accept-the-risk"):
+        load_reward(code())
+    accepted = code(sandbox="none-i-accept-the-risk")
+    assert scores(accepted, ASSERTS, RIGHT, ONLY_ZERO) == [1.0, 0.0]
+
+
+def _only_prlimit(name: str) -> str | None:
+    return name if name == "prlimit" else None
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "expected"),
+    [
+        ("$\\frac{1}{2}$", "So it is $0.5$.", 1.0),
+        ("\\frac{1}{2}", "So it is 0.5", 1.0),
+        ("42", "The answer is \\boxed{42}.", 1.0),
+        ("42", "The answer is \\boxed{41}.", 0.0),
+        ("$x + 1$", "$1 + x$", 1.0),
+        ("42", "I do not know.", 0.0),
+        ("1", "$9^{9^{9^{9}}}$", 0.0),
+        ("1", "$" + "(" * 2000 + "1" + ")" * 2000 + "$", 0.0),
+    ],
+)
+def test_math_compares_values_and_never_stalls(gold: str, answer: str, expected: float) -> None:
+    pytest.importorskip("math_verify")
+    assert scores(MathReward(type="math", timeout_s=1), gold, answer) == [expected]
+
+
+def test_math_refuses_what_is_no_formula() -> None:
+    pytest.importorskip("math_verify")
+    [result] = scores(MathReward(type="math"), "", "1")
+    assert isinstance(result, Refusal) and result.reason == "bad_gold_answer"
+
+
+def test_math_without_its_package_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setattr("wrpo.rewards.math.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"wrpo\[eval\]"):
+        load_reward(MathReward(type="math"))
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        ({"min_words": 2}, "one two", "one"),
+        ({"max_words": 2}, "one two", "one two three"),
+        ({"bullets": 2}, "- a\n* b", "- a\nb"),
+        ({"paragraphs": 2}, "a\nb\n\nc", "a\nb"),
+        ({"contains": "sea"}, "The Sea.", "seaside"),
+        ({"excludes": "sea"}, "seaside", "a sea"),
+        ({"starts_with": "Dear"}, "Dear you", "dear you"),
+        ({"ends_with": "bye."}, "so bye.\n", "bye. so"),
+        ({"json": True}, '```json\n{"a": 1}\n```', "{a: 1}"),
+        ({"json": False}, "text", "1"),
+        ({"lowercase": True}, "grün 1", "Grün"),
+        ({"uppercase": True}, "GRÜN 1", "GRüN"),
+        ({"no_commas": True}, "a b", "a, b"),
+    ],
+)
+def test_each_instruction_is_kept_or_not(check: dict[str, object], good: str, bad: str) -> None:
+    settings = InstructionReward(type="instruction")
+    assert scores(settings, json.dumps([check]), good, bad) == [1.0, 0.0]
+
+
+def test_instructions_count_together_or_by_share() -> None:
+    gold = json.dumps([{"lowercase": True}, {"min_words": 3}])
+    assert scores(InstructionReward(type="instruction"), gold, "a b c", "a b") == [1.0, 0.0]
+    shares = InstructionReward(type="instruction", partial=True)
+    assert scores(shares, gold, "a b c", "a b", "A") == [1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    "gold",
+    ["", "[]", "{}", '[{"words": 1}]', '[{"min_words": "1"}]', '[{"min_words": true}]', NESTED],
+)
+def test_unreadable_instructions_are_refused(gold: str) -> None:
+    [result] = scores(InstructionReward(type="instruction"), gold, "a")
+    assert isinstance(result, Refusal) and result.reason == "bad_checks"
+
+
+@pytest.mark.parametrize("kind", ["code", "math", "instruction"])
+def test_a_prompt_without_gold_answer_is_refused(kind: str) -> None:
+    settings = {
+        "code": CodeReward(type="code", sandbox="none-i-accept-the-risk"),
+        "math": MathReward(type="math"),
+        "instruction": InstructionReward(type="instruction"),
+    }[kind]
+    [result] = scores(settings, None, "a")
+    assert isinstance(result, Refusal) and result.reason == "no_gold_answer"
+
+
+def test_recipes_name_these_rewards_and_workers_are_only_speed(write_recipe) -> None:
+    def key(**changes: object) -> dict[str, object]:
+        rewards = {
+            "tests": {"type": "code", **changes},
+            "maths": {"type": "math"},
+            "form": {"type": "instruction", "partial": True},
+        }
+        recipe = load_recipe(write_recipe(rewards=rewards))
+        return Pipeline(recipe).key("score/one")
+
+    assert key() == key(engine={"workers": 9})
+    assert key() != key(partial=True)
+    with pytest.raises(RecipeError, match=r"rewards\.tests\.sandbox"):
+        key(sandbox="none")

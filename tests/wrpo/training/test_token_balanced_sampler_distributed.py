@@ -1,0 +1,39 @@
+"""Balanced micro-batches over two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(folder: Path, *, processes: int, batch: int, balance: str) -> dict:
+    folder.mkdir()
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        f"--nproc_per_node={processes}",
+        *("-m", "tests.wrpo.training.balanced_run", str(folder), str(batch), balance),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=500)
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_balanced_processes_train_and_resume_like_one_without_balancing(tmp_path):
+    """Also in the last optimizer step of an epoch, with 3 rows, and with 1 row for 2 processes."""
+    one = run(tmp_path / "one", processes=1, batch=4, balance="no")
+    two = run(tmp_path / "two", processes=2, batch=2, balance="yes")
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-7)
+    assert two["resumed"] == pytest.approx(two["weights"], rel=1e-12)
+    assert two["short_steps"] == one["short_steps"] == 4
+    hardware = ("runtime", "per_second", "total_flos")  # padding differs, so FLOPs do
+    for left, right in zip(one["log"], two["log"], strict=True):
+        assert left.keys() == right.keys()
+        for key in left:
+            if not key.endswith(hardware):
+                assert right[key] == pytest.approx(left[key], rel=1e-4, abs=1e-6), key

@@ -1,0 +1,76 @@
+"""Loads the tokenizer of a model, ready to pad and to render chats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wrpo.errors import ModelError, TemplateError
+from wrpo.files import is_file, looks_local
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def load_tokenizer(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    chat_template: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that can pad and, with ``chat_template``, render chats in another format.
+
+    A tokenizer without a pad token pads with EOS; what is padding is told by the attention mask.
+
+    Args:
+        model: Folder or hub name.
+        revision: Branch, tag or commit on the hub.
+        chat_template: Jinja text, or the path of a file that holds it, instead of the model's own.
+        trust_remote_code: Run tokenizer code that comes with the model.
+
+    Raises:
+        ModelError: The tokenizer cannot be loaded, or has neither pad nor EOS token.
+        TemplateError: The chat template file cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    name = str(Path(model).expanduser()) if looks_local(model) else str(model)
+    if looks_local(model) and not Path(name).exists():
+        raise ModelError(f"Tokenizer of {name}: no such file or folder. Correct the model path.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # tokenizers raises bare Exception for a damaged file
+        raise ModelError(_load_failure(name, revision, error)) from error
+    if chat_template is not None:
+        tokenizer.chat_template = _template_text(chat_template)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(f"Tokenizer of {name}: no pad and no EOS token. Set one and save it.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_failure(name: str, revision: str | None, error: Exception) -> str:
+    where = f"{name} (revision {revision})" if revision else name
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "trust_remote_code" in str(error):
+        way_out = "It brings its own code; set trust_remote_code: true if you trust it."
+    elif Path(name).exists():
+        way_out = "The folder needs a tokenizer.json and a tokenizer_config.json; copy them there."
+    else:
+        way_out = "Check the name, the network and the hub login, or give a local folder."
+    return f"Tokenizer of {where} cannot be loaded: {reason} {way_out}"
+
+
+def _template_text(chat_template: str) -> str:
+    if "{" in chat_template:
+        return chat_template
+    path = Path(chat_template).expanduser()
+    if not is_file(path):
+        raise TemplateError(
+            f"chat_template: {chat_template!r} is neither Jinja text nor a file. Correct the path."
+        )
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,233 @@
+"""Servers with the OpenAI API: `vllm serve`, SGLang, or a hosted model.
+
+Each answer is a request of its own with its own seed, and every sampling field is sent, because a
+server fills what is missing from the model's generation_config.json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from wrpo.engines.base import Completion, Refusal, Request
+from wrpo.engines.openai_client import RequestRefused, Servers
+from wrpo.errors import ModelError, RecipeError
+from wrpo.recipe.sampling import Engine, Model
+
+_NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length"}
+_CUT_SHORT = (None, "abort", "error")
+_REFUSALS_THAT_PROVE = 8
+"""So many prompts refused before any answer came: it is the settings, not the prompts. Fewer may be
+the last ones of a resumed stage; the limit on dropped answers judges them."""
+
+
+class OpenAIEngine:
+    """A client of the servers `engine.endpoints`; arguments as `VLLMEngine`.
+
+    With `api: completions` the server gets the token ids and stop ids that offline vLLM gets. With
+    `api: chat` it gets messages and ends the answer as it is used to.
+
+    Raises:
+        RecipeError: no endpoints, no key, or an adapter, or settings that the chat API lacks.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        entry: Model,
+        engine: Engine,
+        sampling: dict[str, Any],
+        stop_token_ids: list[int],
+        max_model_len: int,  # the server has its own
+    ) -> None:
+        if entry.adapter:
+            raise RecipeError(
+                f"adapter {entry.adapter} is the server's to load: serve it there (vllm serve "
+                f"--enable-lora --lora-modules NAME={entry.adapter}), write NAME as "
+                "engine.served_model, and leave adapter out"
+            )
+        self._where = ", ".join(engine.endpoints)
+        self._chat = engine.sends_messages
+        self._entry = entry
+        self._sampling = sampling
+        self._name = engine.served_model or model
+        self._stop_token_ids = stop_token_ids
+        self._fields(sampling)  # refuses at once what the chat API lacks
+        self._window = engine.concurrency * len(engine.endpoints)
+        self._servers = Servers(engine)
+        self._runner = asyncio.Runner()  # one for all calls: connections belong to its loop
+        self._answered = False
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Refusal]:
+        """Yields every answer as it comes.
+
+        Raises:
+            ModelError: no request can be answered, or one failed too often.
+        """
+        tasks: set[asyncio.Task[Completion | Refusal]] = set()
+        try:
+            yield from self._stream(iter(requests), tasks)
+        finally:
+            self._runner.run(_cancel(tasks))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._runner.run(self._servers.close())
+        self._runner.close()
+
+    def _stream(
+        self, waiting: Iterator[Request], tasks: set[asyncio.Task[Completion | Refusal]]
+    ) -> Iterator[Completion | Refusal]:
+        loop = self._runner.get_loop()
+        held: list[Refusal] = []
+        exhausted = False
+        while True:
+            while not exhausted and len(tasks) < self._window and not _hopeless(held):
+                request = next(waiting, None)
+                if request is None:
+                    exhausted = True
+                    break
+                tasks.add(loop.create_task(self._answer(request)))
+            if not tasks:
+                break
+            for task in self._runner.run(_first(tasks)):
+                answer = task.result()
+                tasks.discard(task)
+                if not self._answered and isinstance(answer, Refusal):
+                    held.append(answer)
+                    continue
+                self._answered = True
+                yield from held
+                held = []
+                yield answer
+        if _hopeless(held):
+            raise ModelError(
+                f"{self._where}: every request is refused, the first with: "
+                f"{held[0].detail}. Correct what it names under sample or engine"
+            )
+        yield from held
+
+    async def _answer(self, request: Request) -> Completion | Refusal:
+        sampling = request.sampling or self._sampling
+        body = self._fields(sampling)
+        if self._chat:
+            body["messages"] = [dict(message) for message in request.messages]
+        else:
+            body["prompt"] = request.prompt_ids
+        if sampling["temperature"] > 0:
+            body["seed"] = request.seed
+        try:
+            reply = await self._servers.post(
+                "chat/completions" if self._chat else "completions", body
+            )
+        except RequestRefused as refused:
+            return Refusal(request.row, "refused", str(refused))
+        try:
+            return self._read(request, reply, keep_logprobs=sampling["keep_logprobs"])
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"{self._where}: a reply is not of the OpenAI API "
+                f"({type(error).__name__} {error}): {str(reply)[:300]}"
+            ) from None
+
+    def _fields(self, sampling: dict[str, Any]) -> dict[str, Any]:
+        if self._chat:
+            _refuse_what_chat_lacks(self._entry, sampling)
+            return _common_fields(self._name, sampling)
+        own = _completion_fields(sampling, self._stop_token_ids)
+        return _common_fields(self._name, sampling) | own
+
+    def _read(
+        self, request: Request, reply: dict[str, Any], *, keep_logprobs: bool
+    ) -> Completion | Refusal:
+        choice = reply["choices"][0]
+        finish_reason = choice["finish_reason"]
+        if finish_reason in _CUT_SHORT:
+            raise ModelError(
+                f"{self._where}: the server broke off an answer (finish_reason {finish_reason}). "
+                "See to the server, then run the same command again; it goes on where it was"
+            )
+        if finish_reason not in _FINISH_REASONS:
+            return Refusal(request.row, "not_finished", f"finish_reason {finish_reason}")
+        text = (choice["message"]["content"] if self._chat else choice["text"]) or ""
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+            return Refusal(request.row, "not_unicode", str(error))
+        token_ids = choice.get("token_ids")
+        usage = reply.get("usage") or {}
+        return Completion(
+            row=request.row,
+            text=text,
+            token_ids=token_ids,
+            token_count=len(token_ids) if token_ids else usage.get("completion_tokens"),
+            finish_reason=_FINISH_REASONS[finish_reason],
+            logprob=self._logprob(choice.get("logprobs")) if keep_logprobs else None,
+        )
+
+    def _logprob(self, logprobs: dict[str, Any] | None) -> float:
+        if logprobs is None:
+            raise ModelError(
+                f"{self._where}: no log-probs came back; this server does "
+                "not give them: set sample.keep_logprobs=false"
+            )
+        if self._chat:
+            return float(sum(token["logprob"] for token in logprobs["content"]))
+        return float(sum(logprobs["token_logprobs"]))
+
+
+def _common_fields(model: str, sampling: dict[str, Any]) -> dict[str, Any]:
+    """What both forms of request say alike."""
+    names = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens")
+    fields = {"model": model, "n": 1, **{name: sampling[name] for name in names}}
+    if sampling["keep_logprobs"]:
+        fields["logprobs"] = True
+    return fields
+
+
+def _completion_fields(sampling: dict[str, Any], stop_token_ids: list[int]) -> dict[str, Any]:
+    """What vLLM and SGLang understand beyond OpenAI's fields."""
+    fields = {
+        "top_k": sampling["top_k"] or -1,  # off is -1 to both, 0 only to vLLM
+        "min_p": sampling["min_p"],
+        "repetition_penalty": sampling["repetition_penalty"],
+        "stop_token_ids": stop_token_ids,
+        "return_token_ids": True,
+    }
+    if sampling["keep_logprobs"]:
+        fields["logprobs"] = 0  # here a number: alternatives beside the token that was drawn
+    return fields
+
+
+def _refuse_what_chat_lacks(entry: Model, sampling: dict[str, Any]) -> None:
+    set_ = [name for name, off in _NOT_IN_CHAT_API.items() if sampling[name] != off]
+    if set_:
+        raise RecipeError(
+            f"api: chat cannot express {', '.join(f'{name}={sampling[name]}' for name in set_)}; "
+            "leave it out for this source, or use api: completions on a server that takes it"
+        )
+    if entry.chat_template:
+        raise RecipeError(
+            f"api: chat uses the server's chat template, not {entry.chat_template}; leave "
+            "chat_template out, or use api: completions"
+        )
+
+
+def _hopeless(held: list[Refusal]) -> bool:
+    return len({refusal.row[:2] for refusal in held}) >= _REFUSALS_THAT_PROVE
+
+
+async def _cancel(tasks: set[asyncio.Task[Completion | Refusal]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first(
+    tasks: set[asyncio.Task[Completion | Refusal]],
+) -> set[asyncio.Task[Completion | Refusal]]:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    return done

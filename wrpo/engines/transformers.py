@@ -1,0 +1,169 @@
+"""transformers' generate: slow, for models that vLLM lacks or machines without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from tokenizers.decoders import DecodeStream
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
+
+from wrpo.chat.tokenizer import load_tokenizer
+from wrpo.engines.adapter import adapter_folder
+from wrpo.engines.base import Completion, Request
+from wrpo.engines.per_row_sampling import RowSampler
+from wrpo.errors import ModelError, RecipeError
+from wrpo.recipe.sampling import Engine, Model
+
+_BATCHES_SORTED_TOGETHER = 8
+
+
+class TransformersEngine:
+    """Batches of `engine.max_num_seqs` prompts of like length; arguments as `VLLMEngine`.
+
+    Raises:
+        RecipeError: the entry asks for a quantisation of vLLM.
+        ModelError: the model cannot be loaded, or takes fewer tokens than `max_model_len`.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        entry: Model,
+        engine: Engine,
+        sampling: dict[str, Any],
+        stop_token_ids: list[int],
+        max_model_len: int,
+    ) -> None:
+        if entry.quantization:
+            raise RecipeError(
+                f"quantization: {entry.quantization} is vLLM's; backend transformers has no such "
+                "setting: leave it out, or use backend vllm"
+            )
+        self._sampling = sampling
+        self._stop_token_ids = stop_token_ids
+        self._batch_size = engine.max_num_seqs
+        self._tokenizer = load_tokenizer(
+            model, revision=entry.revision, trust_remote_code=entry.trust_remote_code
+        )
+        self._model = _load(model, entry, max_model_len)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yields the completions of one batch after the other."""
+        waiting = iter(requests)
+        while window := list(islice(waiting, self._batch_size * _BATCHES_SORTED_TOGETHER)):
+            window.sort(key=lambda request: len(request.prompt_ids))
+            for sampling, alike in self._by_sampling(window):
+                for start in range(0, len(alike), self._batch_size):
+                    yield from self._batch(alike[start : start + self._batch_size], sampling)
+
+    def _by_sampling(self, requests: list[Request]) -> list[tuple[dict[str, Any], list[Request]]]:
+        """Requests with the same sampling fields, which can share a batch."""
+        groups: list[tuple[dict[str, Any], list[Request]]] = []
+        for request in requests:
+            sampling = request.sampling or self._sampling
+            own = next((group for fields, group in groups if fields == sampling), None)
+            if own is None:
+                groups.append((sampling, [request]))
+            else:
+                own.append(request)
+        return groups
+
+    def close(self) -> None:
+        """Nothing runs outside this process."""
+
+    @torch.inference_mode()
+    def _batch(self, requests: list[Request], sampling: dict[str, Any]) -> list[Completion]:
+        padding = self._tokenizer.pad_token_id
+        width = max(len(request.prompt_ids) for request in requests)
+        ids = torch.full((len(requests), width), padding)
+        mask = torch.zeros_like(ids)
+        for row, request in enumerate(requests):
+            start = width - len(request.prompt_ids)
+            ids[row, start:] = torch.tensor(request.prompt_ids)
+            mask[row, start:] = 1
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        sampler = RowSampler(sampling, mask, [request.seed for request in requests])
+        output = self._model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            logits_processor=LogitsProcessorList([sampler]),
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=sampling["max_tokens"],
+                eos_token_id=self._stop_token_ids,
+                pad_token_id=padding,
+            ),
+        )
+        answers = [self._cut(row) for row in output[:, width:].tolist()]
+        logprobs = sampler.logprobs([len(answer) for answer in answers])
+        return [
+            self._completion(request, answer, logprob)
+            for request, answer, logprob in zip(requests, answers, logprobs, strict=True)
+        ]
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """The answer up to and with its stop token; padding follows that."""
+        ends = [place for place, token in enumerate(ids) if token in self._stop_token_ids]
+        return ids[: ends[0] + 1] if ends else ids
+
+    def _completion(self, request: Request, ids: list[int], logprob: float | None) -> Completion:
+        stopped = ids[-1] in self._stop_token_ids
+        return Completion(
+            row=request.row,
+            text=self._text(request.prompt_ids, ids[:-1] if stopped else ids),
+            token_ids=ids,
+            token_count=len(ids),
+            finish_reason="stop" if stopped else "length",
+            logprob=logprob,
+        )
+
+    def _text(self, prompt_ids: list[int], ids: list[int]) -> str:
+        """Text of the answer as vLLM makes it: the prompt decides about a leading space, and a
+        character whose last bytes are missing is left out."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        stream = DecodeStream(ids=prompt_ids, skip_special_tokens=True)
+        return "".join(stream.step(backend, token) or "" for token in ids)
+
+
+def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
+    try:
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            model,
+            revision=entry.revision,
+            dtype=entry.dtype,
+            trust_remote_code=entry.trust_remote_code,
+            device_map="auto" if torch.cuda.is_available() else None,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ModelError(f"transformers cannot load {model}: {error}") from error
+    if entry.adapter:
+        _add_adapter(loaded, entry.adapter)
+    longest = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
+    if longest is not None and longest < max_model_len:
+        raise ModelError(
+            f"{model} takes {longest} tokens, and sample.max_prompt_tokens + max_tokens is "
+            f"{max_model_len}; lower one of them for this source"
+        )
+    # generate takes what its own config leaves open from here: nothing of it is in the recipe.
+    loaded.generation_config = GenerationConfig()
+    return loaded.eval()
+
+
+def _add_adapter(model: PreTrainedModel, adapter: str) -> None:
+    """Kept apart from the weights, as vLLM does: merging would add rounding."""
+    folder = adapter_folder(adapter)
+    try:
+        model.load_adapter(str(folder))
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(f"adapter {adapter} does not load into its model: {error}") from error

@@ -1,0 +1,55 @@
+"""Writing a file so that a reader sees the old one or the new one, never half of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary neighbour to write; renames it to `path` when the block succeeds.
+
+    An OSError names `path`, so that "no space left" says where.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what killed writers left behind; call it when nobody writes any more."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that is too long or holds a NUL names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; a name that is too long or holds a NUL names none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def looks_local(model: str | Path) -> bool:
+    """Whether the name of a model is a path, there or not, and no `owner/name` of the hub."""
+    text = str(model)
+    return isinstance(model, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1

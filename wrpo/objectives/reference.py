@@ -1,0 +1,281 @@
+"""Joins tables of log-probabilities to training rows: the ref_* columns that the trainer reads.
+
+Every kind of reference ends in the same two columns per answer, ref_NAME_logps (nats) and
+ref_NAME_length (tokens), so that the trainer knows one kind only. A reference that is a mean over
+tokens under several tokenizers is multiplied by the target's token count, which the loss divides by
+again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from wrpo.errors import DataError
+from wrpo.ids import answer_id
+from wrpo.pipeline.tables import Row
+
+if TYPE_CHECKING:
+    from wrpo.recipe.training import CGPO, Fusion
+
+LogProbs = Mapping[str, Row]
+"""Rows of `wrpo.pipeline.tables.LOGPROBS` by answer_id."""
+AnswerIds = dict[str, str]
+"""answer_id by name of the answer, of one row."""
+
+
+def by_answer(rows: Iterable[Row]) -> dict[str, Row]:
+    """A table of log-probabilities, ready for lookup."""
+    return {row["answer_id"]: row for row in rows}
+
+
+def with_anchors(rows: Sequence[Row]) -> list[Row]:
+    """Rows with `anchor`, an answer to another prompt: the `chosen` of the next row.
+
+    Raises:
+        DataError: there is no other prompt.
+    """
+    if len({row["prompt_id"] for row in rows}) < 2:
+        raise DataError("objective cgpo needs rows of two prompts or more; there is only one")
+    return [
+        {**row, "anchor": following["chosen"]}
+        for row, following in zip(rows, [*rows[1:], rows[0]], strict=True)
+    ]
+
+
+def with_reference(rows: Sequence[Row], table: LogProbs, *, answers: Sequence[str]) -> list[Row]:
+    """Rows with the log-probabilities of one model, the initial policy.
+
+    Raises:
+        DataError: an answer is not in the table.
+    """
+    return _with_initial(rows, _answer_ids(rows, answers), table)
+
+
+def with_fused_reference(
+    rows: Sequence[Row],
+    initial: LogProbs,
+    sources: Mapping[str, LogProbs],
+    *,
+    answers: Sequence[str],
+    fusion: Fusion,
+    length_normalised: bool,
+) -> list[Row]:
+    """Rows with the fused reference of the initial policy and the sources (InfiFPO).
+
+    length_normalised: fuse means over tokens instead of sums.
+
+    Raises:
+        DataError: an answer is missing in a table.
+    """
+    kind = "mean_logp" if length_normalised else "logp"
+    ids = _answer_ids(rows, answers)
+    for model, table in sources.items():
+        _require(rows, ids, table, model=model)
+    joined = []
+    for row, keys in zip(_with_initial(rows, ids, initial), ids, strict=True):
+        fused: Row = {}
+        for name, key in keys.items():
+            value = fused_reference(
+                initial[key][kind],
+                [table[key][kind] for table in sources.values()],
+                preferred=name != "rejected",
+                rule=fusion.rule,
+                clip=fusion.clip,
+            )
+            scale = initial[key]["length"] if length_normalised else 1
+            fused[f"ref_{name}_logps"] = value * scale
+        joined.append({**row, **fused})
+    return joined
+
+
+def with_consensus(
+    rows: Sequence[Row],
+    initial: LogProbs,
+    sources: Mapping[str, LogProbs],
+    *,
+    answers: Sequence[str],
+    settings: CGPO,
+) -> list[Row]:
+    """Rows whose rejected answer has the aligned consensus of the sources for reference (CGPO).
+
+    The other answers keep the initial policy. The spread of each source's entropy is that over
+    these rows; the authors' code takes it from a file of its own.
+
+    Raises:
+        DataError: an answer is missing in a table, or a table has no entropies.
+    """
+    ids = _answer_ids(rows, answers)
+    for model, table in sources.items():
+        _require(rows, ids, table, model=model)
+    spreads = _spreads(ids, sources) if settings.weighting == "entropy" else None
+    joined = []
+    for row, keys in zip(_with_initial(rows, ids, initial), ids, strict=True):
+        consensus = [_consensus(key, sources, spreads, settings) for key in keys.values()]
+        level = aligned_consensus(consensus, [initial[key]["mean_logp"] for key in keys.values()])
+        rejected = dict(zip(keys, level, strict=True))["rejected"]
+        length = initial[keys["rejected"]]["length"]
+        joined.append({**row, "ref_rejected_logps": rejected * length})
+    return joined
+
+
+def _consensus(
+    key: str, sources: Mapping[str, LogProbs], spreads: list[Spread] | None, settings: CGPO
+) -> float:
+    found = [table[key] for table in sources.values()]
+    means = [row["mean_logp"] for row in found]
+    if spreads is None:
+        return sum(means) / len(means)
+    weights = source_weights(
+        [row["mean_entropy"] for row in found],
+        spreads,
+        temperature=settings.temperature,
+        floor=settings.floor,
+    )
+    return sum(weight * mean for weight, mean in zip(weights, means, strict=True))
+
+
+def _spreads(ids: Sequence[AnswerIds], sources: Mapping[str, LogProbs]) -> list[Spread]:
+    distinct = {key for keys in ids for key in keys.values()}
+    spreads = []
+    for model, table in sources.items():
+        entropies = [table[key]["mean_entropy"] for key in distinct]
+        if any(entropy is None for entropy in entropies):
+            raise DataError(
+                f"the log-probs of {model} have no entropies, which cgpo.weighting entropy needs; "
+                "set logprobs.method to trainer, or cgpo.weighting to uniform"
+            )
+        spreads.append(entropy_spread(entropies))
+    return spreads
+
+
+def _with_initial(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbs) -> list[Row]:
+    _require(rows, ids, table, model="sft")
+    joined = []
+    for row, keys in zip(rows, ids, strict=True):
+        columns: Row = {}
+        for name, key in keys.items():
+            columns[f"ref_{name}_logps"] = table[key]["logp"]
+            columns[f"ref_{name}_length"] = table[key]["length"]
+        joined.append({**row, **columns})
+    return joined
+
+
+def _require(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbs, *, model: str) -> None:
+    missing = [
+        (row["triple_id"], name)
+        for row, keys in zip(rows, ids, strict=True)
+        for name, key in keys.items()
+        if key not in table
+    ]
+    if missing:
+        row, name = missing[0]
+        raise DataError(
+            f"{len(missing)} of {sum(map(len, ids))} answers have no log-probs under "
+            f"{model}, e.g. {name} of row {row}; delete the folder of these log-probs and make it "
+            "again"
+        )
+
+
+def _answer_ids(rows: Sequence[Row], answers: Sequence[str]) -> list[AnswerIds]:
+    return [
+        {name: answer_id(row["prompt"], row[name][0]["content"]) for name in answers}
+        for row in rows
+    ]
+
+
+FusionRule = Literal["max_margin", "average", "confidence"]
+
+# InfiFPO's eq. 24 calls it "a small constant"; it keeps a log-probability of 0 from dividing by 0.
+_CONFIDENCE_EPSILON = 1e-6
+
+# Limits of CGPO's published code.
+_LARGEST_Z = 5.0
+_SMALLEST_SPREAD = 1e-6
+
+
+def fused_reference(
+    initial: float, sources: Sequence[float], *, preferred: bool, rule: FusionRule, clip: bool
+) -> float:
+    """Log-probability of an answer under the fused reference, in the unit of the arguments.
+
+    Args:
+        initial: under the initial policy.
+        sources: under each source model.
+        preferred: whether the answer is a preferred one.
+        rule: max_margin takes the source that differs most from the initial policy (eq. 12),
+            average the mean over the initial policy and the sources (eq. 23), confidence a mean
+            weighted by 1 / -log-probability (eqs. 24 and 25).
+        clip: keep a source from falling below the initial policy on a preferred answer, and from
+            rising above it on another (eq. 11).
+
+    The paper leaves open whether eq. 12 compares with the policy of the moment or the initial one,
+    and whether it picks per answer or per pair; here it is the initial one, per answer. The initial
+    policy counts as one of the sources, as the text after eq. 5 says.
+
+    Source: InfiFPO (arXiv 2505.13878), numbers of its equations; its training code is not public.
+    """
+    if clip:
+        bound = max if preferred else min
+        sources = [bound(source, initial) for source in sources]
+    if rule == "max_margin":
+        return max(sources, key=lambda source: abs(source - initial))
+    candidates = [initial, *sources]
+    if rule == "average":
+        return fmean(candidates)
+    confidence = [1.0 / (_CONFIDENCE_EPSILON - candidate) for candidate in candidates]
+    return fmean(candidates, confidence)
+
+
+class Spread(NamedTuple):
+    """Mean and population standard deviation of a source's mean token entropies."""
+
+    mean: float
+    deviation: float
+
+
+def entropy_spread(entropies: Sequence[float]) -> Spread:
+    """Calibration of one source: how its mean token entropy varies over answers.
+
+    Source: CGPO (2026), eq. 10 as its code numbers it. There entropies are divided by the log of
+    the vocabulary's size, which cancels in the z-scores that the spread is for.
+    """
+    return Spread(fmean(entropies), max(pstdev(entropies), _SMALLEST_SPREAD))
+
+
+def source_weights(
+    entropies: Sequence[float],
+    spreads: Sequence[Spread],
+    *,
+    temperature: float,
+    floor: float,
+) -> list[float]:
+    """Weight of each source for one answer; they add up to 1, none is below `floor`.
+
+        z_i = (H_i - mean_i) / deviation_i, within -5 and 5
+        w_i = floor + (1 - N * floor) * softmax(-z / temperature)_i
+
+    A source that is surer than it usually is weighs more.
+
+    Source: as `entropy_spread`.
+    """
+    scores = [
+        (entropy - spread.mean) / spread.deviation
+        for entropy, spread in zip(entropies, spreads, strict=True)
+    ]
+    powers = [math.exp(-min(_LARGEST_Z, max(-_LARGEST_Z, score)) / temperature) for score in scores]
+    free = 1.0 - len(powers) * floor
+    return [floor + free * power / sum(powers) for power in powers]
+
+
+def aligned_consensus(consensus: Sequence[float], initial: Sequence[float]) -> list[float]:
+    """Consensus of the sources on the answers of one prompt, shifted to the initial policy's level.
+
+    Both arguments hold one mean log-probability per answer; the shift makes their means equal.
+
+    Source: CGPO (2026), eq. 13 as its code numbers it.
+    """
+    shift = fmean(initial) - fmean(consensus)
+    return [value + shift for value in consensus]

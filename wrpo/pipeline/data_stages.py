@@ -1,0 +1,135 @@
+"""The stages of data construction: what decides their results, and what they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wrpo.files import is_file, is_folder
+from wrpo.ids import digest
+from wrpo.judging import judge_identity
+from wrpo.pipeline.stage import (
+    SPEED_FIELDS,
+    Stage,
+    file_digest,
+    file_identity,
+    model_identity,
+    template_identity,
+)
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.judges import template_name
+from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.resolved import (
+    answered_domains,
+    resolved_sampling,
+    sampling_by_domain,
+    sampling_model,
+)
+from wrpo.recipe.rewards import JudgeReward, ModelReward
+
+_OPTIONAL_OF_DATASETS = (
+    *("input", "domain_name", "answers", "filters", "max_prompts", "sft_share"),
+)
+
+
+def prompts_stage(recipe: Recipe) -> Stage:
+    unused = {"max_dropped_share", "expected_prompts"}
+    settings = recipe.prompts.model_dump(mode="json", exclude=unused)
+    # Steps that are off stay out, so that prompts made without them keep their key.
+    settings = {key: value for key, value in settings.items() if value is not None}
+    benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})
+    for dataset in settings["datasets"].values():
+        del dataset["expected_prompts"]
+        for key in [key for key in _OPTIONAL_OF_DATASETS if dataset[key] is None]:
+            del dataset[key]
+    for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
+        dataset["path"] = data_identity(dataset["path"])
+    return Stage(
+        "prompts", ("data_construction.prompts",), settings={"seed": recipe.seed, **settings}
+    )
+
+
+def sample_stage(recipe: Recipe, source: str) -> Stage:
+    name, command = f"sample/{source}", ("data_construction.sample", "--source", source)
+    given = dataset_answers(recipe.prompts).get(source)
+    if given:  # which rows these are stands in the key of the prompts
+        return Stage(name, command, ("prompts",), {"answers_of": sorted(given)})
+    settings = {
+        "seed": recipe.seed,
+        "model": sampled_model(recipe, source),
+        "sampling": resolved_sampling(recipe, source),
+    }
+    # What is said of no domain stays out, so that answers sampled without it keep their key.
+    by_domain, domains = sampling_by_domain(recipe, source), answered_domains(recipe, source)
+    settings |= {"sampling_by_domain": by_domain} if by_domain else {}
+    settings |= {"domains": sorted(domains)} if domains is not None else {}
+    return Stage(name, command, ("prompts", "sft") if source == TARGET else ("prompts",), settings)
+
+
+def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
+    """What identifies a model that is sampled or scored; the target's weights are an input."""
+    entry = sampling_model(recipe, source)
+    model = entry.model_dump(mode="json", include={"dtype", "quantization", "fold_system"})
+    model["chat_template"] = template_identity(entry.chat_template)
+    if source != TARGET:
+        model["model"] = model_identity(entry.model, entry.revision)
+    if entry.adapter:
+        model["adapter"] = model_identity(entry.adapter)
+    return model
+
+
+def score_stage(recipe: Recipe, source: str) -> Stage:
+    rewards = {}
+    inputs: dict[str, None] = {"prompts": None, f"sample/{source}": None}
+    for name, reward in recipe.rewards.items():
+        settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
+        if reward.domains is None:  # off: scores made before it keep their key
+            del settings["domains"]
+        if isinstance(reward, ModelReward):
+            settings["model"] = model_identity(reward.model, reward.revision)
+            settings["chat_template"] = template_identity(reward.chat_template)
+        if isinstance(reward, JudgeReward):
+            settings["judge"] = judge_identity(reward.judge, recipe.judges[reward.judge])
+            settings["prompt"] = template_name("question", reward.template)
+            if reward.opponent:
+                inputs[f"sample/{reward.opponent}"] = None
+        rewards[name] = settings
+    command = ("data_construction.score", "--source", source)
+    return Stage(f"score/{source}", command, tuple(inputs), {"rewards": rewards})
+
+
+def build_stage(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
+    command = ("data_construction.build", "--table", table)
+    imported = recipe.build.imported.tables().get(table)
+    if imported:
+        settings = imported.model_dump(mode="json", exclude={"max_dropped_share"})
+        settings["path"] = data_identity(imported.path)
+        return Stage(f"build/{table}", command, settings={"imported": settings})
+    rules: dict[str, dict[str, Any]] = {
+        "sft": {},
+        "triples": {"min_gap": recipe.build.min_gap},
+        "pairs": recipe.build.pairs.model_dump(
+            mode="json", exclude=None if recipe.build.pairs.quantiles else {"quantiles"}
+        ),
+    }
+    settings = rules[table]
+    # Rules that are off stay out, so that tables made without them keep their key.
+    domains = {} if table == "triples" else recipe.build.domains
+    if domains:
+        own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}
+        settings = {**settings, "domains": own}
+    if any(rule.sft_needs_pair for rule in domains.values()):
+        settings = {**rules["pairs"], **settings}
+    return Stage(f"build/{table}", command, inputs, settings)
+
+
+def data_identity(path: str) -> str:
+    """`name#digest` for a local file or folder; a hub name as it is."""
+    local = Path(path)
+    if is_file(local):
+        return file_identity(local)
+    if is_folder(local):
+        files = sorted(file for file in local.rglob("*") if file.is_file())
+        content = [[file.relative_to(local).as_posix(), file_digest(file)] for file in files]
+        return f"{local.name}#{digest(content)}"
+    return path

@@ -1,0 +1,142 @@
+"""The stages of evaluation: by lm-eval, by judges, and the report of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wrpo.ids import digest
+from wrpo.judging import judge_identity
+from wrpo.pipeline.stage import Stage, file_digest, file_identity, model_identity, template_identity
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.evaluation import OWN, Eval, Judged, asks_both_orders, default_prompt
+from wrpo.recipe.resolved import sampling_model
+from wrpo.recipe.suite import OWN_TASKS, evaluated_tasks, judged_decoding, own_tasks, suite_identity
+
+_OWN_PROMPTS = Path(__file__).parents[1] / "benchmarks" / "prompts.yaml"
+_EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
+
+
+def evaluation_stages(recipe: Recipe) -> list[Stage]:
+    """Answers and verdicts of judged benchmarks, runs of lm-eval, and the report."""
+    names = model_names(recipe)
+    stages = _judged(recipe, names)
+    if evaluated_tasks(recipe.eval):
+        tasks = task_settings(recipe.eval)
+        stages += [_eval(recipe, name, tasks) for name in names]
+    return stages + _report(stages)
+
+
+def model_names(recipe: Recipe) -> list[str]:
+    """Every model that evaluation compares: target, sources, SFT model, trained arms."""
+    sources = list(recipe.sources) if recipe.eval.sources else []
+    return [TARGET, *sources, "sft", "wrpo", *recipe.arms]
+
+
+def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
+    settings = recipe.eval.model_dump(
+        mode="json",
+        exclude={"engine", "metrics", "group_by", "sources", "judged", *_EVAL_FILES},
+    )
+    inputs: tuple[str, ...] = ()
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        settings["model"] = model_identity(entry.model, entry.revision)
+        settings["chat_template"] = template_identity(entry.chat_template)
+    else:
+        inputs = (name,)
+    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
+
+
+def _judged(recipe: Recipe, names: list[str]) -> list[Stage]:
+    """The answers of the named models to the judged benchmarks, then the verdicts on them."""
+    benchmarks = list(recipe.eval.judged)
+    stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
+    for benchmark in benchmarks:
+        settings = judge_settings(recipe, benchmark)
+        command = ("eval.judge", "--benchmark", benchmark, "--model")
+        for name in names:
+            inputs = (f"answers/{benchmark}/{name}",)
+            stages.append(Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings))
+    return stages
+
+
+def _answers(recipe: Recipe, benchmark: str, name: str) -> Stage:
+    settings = answer_settings(recipe, benchmark)
+    inputs: tuple[str, ...] = (name,)
+    if name in (TARGET, *recipe.sources):
+        entry = sampling_model(recipe, name)
+        settings["model"] = model_identity(entry.model, entry.revision)
+        settings["chat_template"] = template_identity(entry.chat_template)
+        inputs = ()
+    command = ("eval.generate", "--benchmark", benchmark, "--model", name)
+    return Stage(f"answers/{benchmark}/{name}", command, inputs, settings)
+
+
+def answer_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
+    """What decides a model's answers beside the model."""
+    judged = recipe.eval.judged[benchmark]
+    return {
+        "seed": recipe.seed,
+        "benchmark": benchmark,
+        "questions": _own_or_hub(judged.questions),
+        "limit": judged.limit,
+        "decoding": judged_decoding(recipe.eval, benchmark),
+        **recipe.eval.model_dump(mode="json", include={"backend", "dtype", "max_length"}),
+    }
+
+
+def judge_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
+    """What decides the verdicts on given answers."""
+    judged = recipe.eval.judged[benchmark]
+    settings = {
+        "judge": judge_identity(judged.judge, recipe.judges[judged.judge]),
+        "prompt": _prompt_identity(benchmark, judged),
+        "both_orders": asks_both_orders(benchmark, judged),
+        "references": _own_or_hub(judged.references),
+    }
+    if benchmark == "alpaca_eval_2":
+        settings |= {"logprobs": judged.logprobs, "difficulty": _own_or_hub(judged.difficulty)}
+    return settings
+
+
+def _own_or_hub(path: Path | None) -> str:
+    return "hub" if path is None else file_identity(path)
+
+
+def _prompt_identity(benchmark: str, judged: Judged) -> str:
+    which = default_prompt(benchmark, judged)
+    if which == OWN:
+        return f"own#{digest(yaml.safe_load(_OWN_PROMPTS.read_text('utf-8'))[benchmark])}"
+    return file_identity(Path(which))
+
+
+def _report(stages: list[Stage]) -> list[Stage]:
+    """The report of all evaluations; none where the recipe evaluates nothing."""
+    inputs = tuple(stage.name for stage in stages if stage.name.startswith(("eval/", "judge/")))
+    return [Stage("report", ("eval.report",), inputs)] if inputs else []
+
+
+def task_settings(settings: Eval) -> dict[str, Any]:
+    """The part of an evaluation's key that comes from files; what is not used stays out of it.
+
+    Raises:
+        RecipeError: a suite is not there, or says something wrong.
+    """
+    found: dict[str, Any] = {}
+    if settings.include_path is not None:
+        found["tasks_folder"] = _folder_identity(settings.include_path)
+    if settings.suites:
+        found["suite"] = suite_identity(settings)
+    if own_tasks(evaluated_tasks(settings)):
+        found["own_tasks"] = digest(_folder_identity(OWN_TASKS))
+    if settings.sandbox != "bubblewrap":
+        found["sandbox"] = settings.sandbox
+    return found
+
+
+def _folder_identity(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix in (".yaml", ".py", ".jsonl"))
+    return {str(file.relative_to(folder)): file_digest(file) for file in files}

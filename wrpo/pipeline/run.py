@@ -1,0 +1,149 @@
+"""Runs the stages of a recipe that are not done: each in a process of its own, inputs first.
+
+With several jobs, stages that do not wait for each other run at once; their output goes to
+RUN/logs instead of the terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wrpo.errors import RecipeError, StageError
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.recipe import Recipe, save_recipe
+
+logger = logging.getLogger(__name__)
+
+LOGS = "logs"
+TAIL_LINES = 15
+REPORT = "report"
+_TOGETHER = {"score": 1, "eval": 1, "answers": 2, "judge": 2}
+"""Kinds of stages that share a start-up, and the steps of the name that must be equal."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process: a stage, or neighbouring stages that share a costly start-up."""
+
+    stages: tuple[str, ...]
+    command: tuple[str, ...]
+    inputs: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """How messages and log files call it."""
+        return self.stages[0] if len(self.stages) == 1 else self.stages[0].rpartition("/")[0]
+
+
+def run_pipeline(recipe: Recipe, arguments: list[str], *, jobs: int = 1) -> None:
+    """Runs what is missing.
+
+    Args:
+        arguments: recipe flag and overrides, handed to every stage.
+        jobs: how many stages may run at once; more than one suits CPUs or several GPUs.
+
+    Raises:
+        RecipeError: `jobs` is below 1.
+        StageError: a finished stage was made with other settings, or a stage failed.
+    """
+    if jobs < 1:
+        raise RecipeError(f"--jobs is {jobs}; at least one stage has to run at a time")
+    pipeline = Pipeline(recipe)
+    folder = recipe.runs / recipe.run
+    save_recipe(recipe, folder / "recipe.yaml")
+    waiting = _jobs(pipeline, _unfinished(pipeline))
+    open_stages = {stage for job in waiting for stage in job.stages}
+    started = time.monotonic()
+    running: dict[subprocess.Popen[bytes], Job] = {}
+    try:
+        while waiting or running:
+            for job in [job for job in waiting if not job.inputs & open_stages]:
+                if len(running) < jobs:
+                    waiting.remove(job)
+                    logger.info("%4.0f s  %s", time.monotonic() - started, ", ".join(job.stages))
+                    running[_start(job, arguments, folder, quiet=jobs > 1)] = job
+            process = _first_finished(running)
+            job = running.pop(process)
+            if process.returncode:
+                raise StageError(_failure(job, process.returncode, folder, quiet=jobs > 1))
+            open_stages -= set(job.stages)
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait()
+    logger.info("%4.0f s  run %s is done", time.monotonic() - started, recipe.run)
+
+
+def _unfinished(pipeline: Pipeline) -> list[str]:
+    """Stages to run; a report made with other settings is simply made again."""
+    names = []
+    for name in pipeline.stages:
+        state = pipeline.state(name)
+        if state == "stale" and name != REPORT:
+            pipeline.finished(name)
+        if state != "done":
+            names.append(name)
+    return names
+
+
+def _jobs(pipeline: Pipeline, names: list[str]) -> list[Job]:
+    groups: list[list[str]] = []
+    for name in names:
+        group = _group(name)
+        if group and groups and _group(groups[-1][0]) == group:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return [_job(pipeline, group) for group in groups]
+
+
+def _group(name: str) -> list[str] | None:
+    """Equal for neighbouring stages that one process can do; None for all others."""
+    steps = name.split("/")
+    return steps[: _TOGETHER[steps[0]]] if steps[0] in _TOGETHER else None
+
+
+def _job(pipeline: Pipeline, group: list[str]) -> Job:
+    command = pipeline[group[0]].command
+    if len(group) > 1:
+        command = (*command[:-1], "all")
+    inputs = {name for stage in group for name in pipeline[stage].inputs} - set(group)
+    return Job(tuple(group), command, frozenset(inputs))
+
+
+def _start(job: Job, arguments: list[str], folder: Path, *, quiet: bool) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", *job.command, *arguments]
+    if not quiet:
+        return subprocess.Popen(command)
+    log = _log_file(job, folder)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+
+def _first_finished(running: dict[subprocess.Popen[bytes], Job]) -> subprocess.Popen[bytes]:
+    while True:
+        for process in running:
+            if process.poll() is not None:
+                return process
+        time.sleep(0.05)
+
+
+def _failure(job: Job, code: int, folder: Path, *, quiet: bool) -> str:
+    message = f"{job.name} failed (exit code {code}); mend it and run this again"
+    if not quiet:
+        return message
+    log = _log_file(job, folder)
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+    tail = [line for line in lines if line.strip()][-TAIL_LINES:]
+    return f"{message}. The end of {log}:{os.linesep}" + os.linesep.join(tail)
+
+
+def _log_file(job: Job, folder: Path) -> Path:
+    return folder / LOGS / f"{job.name.replace('/', '-')}.log"

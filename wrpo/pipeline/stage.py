@@ -1,0 +1,80 @@
+"""One stage of the pipeline, as data."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from wrpo.files import is_file, is_folder
+from wrpo.ids import digest
+
+SPEED_FIELDS = {"engine"}
+"""Fields of every section that decide how fast it runs, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the pipeline.
+
+    Attributes:
+        name: e.g. "sample/qwen72b"; also the folder below the run directory.
+        command: module and flags, without recipe and overrides.
+        inputs: names of the stages it reads.
+        settings: the recipe fields that decide its result.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_WHOLE_BYTES = 64 << 20
+_SAMPLES = 256
+_SAMPLE_BYTES = _WHOLE_BYTES // _SAMPLES
+_RELEVANT = ("*.json", "*.safetensors", "pytorch_model*.bin", "*.jinja", "*.model", "*.txt", "*.py")
+
+
+def model_identity(model: str, revision: str | None = None) -> str:
+    """`name@revision` for a hub model, `name#digest` for a local folder."""
+    folder = Path(model)
+    if is_folder(folder):
+        return f"{folder.name}#{_folder_digest(folder.resolve())}"
+    return f"{model}@{revision or 'main'}"
+
+
+@cache
+def _folder_digest(folder: Path) -> str:
+    files = sorted({file for pattern in _RELEVANT for file in folder.glob(pattern)})
+    return digest([[file.name, file.stat().st_size, file_digest(file)] for file in files])
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's size and bytes; above 64 MiB, of 256 evenly spaced blocks of 256 KiB.
+
+    So two checkpoints of 5 GB are told apart when any tensor above 20 MB differs, at the cost of
+    reading 64 MiB.
+    """
+    size = path.stat().st_size
+    content = hashlib.sha256(str(size).encode())
+    with path.open("rb") as handle:
+        if size <= _WHOLE_BYTES:
+            content.update(handle.read())
+        else:
+            for sample in range(_SAMPLES):
+                handle.seek(sample * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                content.update(handle.read(_SAMPLE_BYTES))
+    return content.hexdigest()[:16]
+
+
+def template_identity(path: Path | None) -> str | None:
+    """Identity of a chat template file; None for the model's own template."""
+    return None if path is None else file_identity(path)
+
+
+def file_identity(path: Path) -> str:
+    """`name#digest` of a file; its path where it is not there."""
+    return f"{path.name}#{file_digest(path)}" if is_file(path) else str(path)

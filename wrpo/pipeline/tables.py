@@ -1,0 +1,257 @@
+"""The tables that stages hand to each other: schemas, and reading a finished folder of parts.
+
+Rows join by id: a response is (prompt_id, source, index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wrpo.errors import DataError
+from wrpo.files import replacing
+
+Row = dict[str, Any]
+
+_WAY_OUT = "delete this file and run the stage again, it makes only what is missing"
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+PROMPTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("messages", _MESSAGES),
+        ("domain", pa.string()),
+        ("split", pa.string()),
+        ("origin", pa.string()),
+        ("answer", pa.string()),
+    ]
+)
+
+RESPONSES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("finish_reason", pa.string()),
+        ("token_count", pa.int32()),
+        ("seed", pa.int64()),
+        ("logprob", pa.float64()),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("score", pa.float64()),
+        ("heads", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
+    ]
+)
+
+SFT_ROWS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("prompt", _MESSAGES),
+        ("completion", _MESSAGES),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("score", pa.float64()),
+    ]
+)
+
+
+def _answer_columns(names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+    columns: list[tuple[str, pa.DataType]] = [(name, _MESSAGES) for name in names]
+    for name in names:
+        columns += [
+            (f"{name}_source", pa.string()),
+            (f"{name}_index", pa.int32()),
+            (f"{name}_score", pa.float64()),
+        ]
+    return columns
+
+
+_ROW_HEAD = [("triple_id", pa.string()), ("prompt_id", pa.string()), ("prompt", _MESSAGES)]
+
+ANSWERS = {"triples": ("source_chosen", "chosen", "rejected"), "pairs": ("chosen", "rejected")}
+"""The answers of a row of each preference table."""
+
+TRIPLES = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["triples"]))
+PAIRS = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["pairs"]))
+
+BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
+"""Schemas of the training tables."""
+
+
+LOGPROBS = pa.schema(
+    [
+        ("answer_id", pa.string()),
+        ("logp", pa.float64()),
+        ("length", pa.int32()),
+        ("mean_logp", pa.float64()),
+        ("mean_entropy", pa.float64()),
+        ("method", pa.string()),
+    ]
+)
+"""Log-prob of an answer under one model, in nats: sum and mean over `length` tokens of that model,
+and the mean entropy of its next-token distributions, where the method knows it."""
+
+
+DROPPED = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),
+        ("index", pa.int32()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def dropped_row(
+    prompt: str, reason: str, detail: str = "", *, source: str = "", index: int = -1
+) -> Row:
+    """One row of `dropped.parquet`; `reason` is a short fixed word, `detail` the value seen.
+
+    What cannot be written as UTF-8 stands in `detail` as an escape, so that the row is kept.
+    """
+    return {
+        "prompt_id": prompt,
+        "source": source,
+        "index": index,
+        "reason": reason,
+        "detail": detail[:500].encode("utf-8", "backslashreplace").decode(),
+    }
+
+
+def part_name(part: int) -> str:
+    """File name of one part."""
+    return f"part-{part:05d}.parquet"
+
+
+def parts(folder: Path) -> list[Path]:
+    """The part files of a stage folder, in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def iter_parts(folder: Path, schema: pa.Schema | None = None) -> Iterator[list[Row]]:
+    """The rows of each part, one part in memory at a time.
+
+    Args:
+        schema: the table that these must be.
+
+    Raises:
+        DataError: a part is not readable or another table; names the file and the way out.
+    """
+    for path in parts(folder):
+        yield read_parquet(path, schema)
+
+
+def read_rows(folder: Path, schema: pa.Schema | None = None) -> list[Row]:
+    """All rows of a stage folder, in order; arguments and errors as `iter_parts`."""
+    return [row for rows in iter_parts(folder, schema) for row in rows]
+
+
+def read_parquet(path: Path, schema: pa.Schema | None = None) -> list[Row]:
+    """The rows of one parquet file; arguments and errors as `iter_parts`."""
+    rows: list[Row] = read_table(path, schema.names if schema else None, schema).to_pylist()
+    return rows
+
+
+def read_column(path: Path, name: str, schema: pa.Schema) -> pa.ChunkedArray:
+    """One column of a table; the others are not read. Errors as `read_table`."""
+    return read_table(path, [name], schema)[name]
+
+
+def read_table(
+    path: Path, columns: list[str] | None = None, schema: pa.Schema | None = None
+) -> pa.Table:
+    """One parquet file, or some of its columns; with no columns, only its number of rows.
+
+    Args:
+        schema: the types that the columns must have.
+
+    Raises:
+        DataError: the file is missing or damaged, or is another table.
+    """
+    try:
+        # One file and no dataset: names of folders (`a=b`) are no columns.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            found = file.read(columns=columns)
+        found.validate(full=True)  # UTF-8 too, in files that have no checksums
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as parquet ({error}); {_WAY_OUT}") from None
+    types = dict(zip(found.schema.names, found.schema.types, strict=True))
+    for name in columns or ():
+        if name not in types or (schema and types[name] != schema.field(name).type):
+            problem = f"its {name} is {types[name]}" if name in types else f"it has no {name}"
+            raise DataError(f"{path}: damaged, or another table, because {problem}; {_WAY_OUT}")
+    return found if columns is None else found.select(columns)
+
+
+def write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    """Writes rows under a temporary name, then renames: a reader never sees half a file.
+
+    Pages have checksums, so that a disk that changes bits is noticed.
+    """
+    with replacing(path) as partial:
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=schema),
+            partial,
+            compression="zstd",
+            write_page_checksum=True,
+        )
+
+
+_PARTS_IN_MEMORY = 2
+
+
+class RowLookup:
+    """The rows of a finished stage by prompt id; only ids and the parts read last are in memory."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._path_of = {
+            key: path
+            for path in parts(folder)
+            for key in read_column(path, "prompt_id", schema).unique().to_pylist()
+        }
+        self._rows = lru_cache(maxsize=_PARTS_IN_MEMORY)(partial(_by_id, schema=schema))
+
+    def rows(self, prompt_id: str) -> list[Row]:
+        """The rows of one prompt, in their order; none where it has none."""
+        path = self._path_of.get(prompt_id)
+        return self._rows(path)[prompt_id] if path else []
+
+
+class PromptLookup(RowLookup):
+    """The rows of RUN/prompts, one per prompt."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, PROMPTS)
+
+    def __getitem__(self, prompt_id: str) -> Row:
+        """The row of one prompt.
+
+        Raises:
+            DataError: no such prompt.
+        """
+        rows = self.rows(prompt_id)
+        if not rows:
+            raise DataError(f"answer to unknown prompt {prompt_id}; sample again")
+        return rows[0]
+
+
+def _by_id(path: Path, schema: pa.Schema) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in read_parquet(path, schema):
+        found.setdefault(row["prompt_id"], []).append(row)
+    return found

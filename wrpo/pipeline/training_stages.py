@@ -1,0 +1,96 @@
+"""The stages of training, and of the log-probs that it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wrpo.errors import RecipeError
+from wrpo.pipeline.data_stages import sampled_model
+from wrpo.pipeline.stage import SPEED_FIELDS, Stage, model_identity, template_identity
+from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.prompts import dataset_answers
+
+_LOSS_FIELDS = {"loss", "margin", "label_smoothing"}
+_UNUSED_FIELDS = {
+    "wrpo": {"sft_on", "cgpo"},
+    "dpo": {"sft_on", "cgpo", "alpha"},
+    "cgpo": {"sft_on", "alpha", "fusion", *_LOSS_FIELDS},
+    "sft": {"alpha", "beta", "likelihood", "reference", "fusion", "cgpo", *_LOSS_FIELDS},
+}
+
+
+def sft_stage(recipe: Recipe) -> Stage:
+    settings = recipe.sft.model_dump(mode="json", exclude=SPEED_FIELDS)
+    settings |= {"seed": recipe.seed, "target": _target_settings(recipe)}
+    settings["train"] = {"max_length": recipe.truncation.max_length, **settings["train"]}
+    return Stage("sft", ("wrpo.train_sft",), ("build/sft",), settings)
+
+
+def _target_settings(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "model": model_identity(recipe.target.model, recipe.target.revision),
+        "chat_template": template_identity(recipe.target.chat_template),
+        "fold_system": recipe.target.fold_system,
+    }
+
+
+def logprobs_stage(recipe: Recipe, model: str, rows: str) -> Stage:
+    settings = recipe.logprobs.model_dump(mode="json", exclude=SPEED_FIELDS)
+    settings["truncation"] = recipe.truncation.model_dump(mode="json")
+    table = "triples" if rows == "anchors" else rows
+    inputs: tuple[str, ...] = (f"build/{table}",)
+    if model == "sft":
+        inputs = (*inputs, "sft")
+    else:
+        settings["model"] = sampled_model(recipe, model)
+    if recipe.logprobs.method == "sampled" and (model != "sft" or table == "triples"):
+        inputs = (*inputs, f"sample/{TARGET if model == 'sft' else model}")
+    command = ("data_construction.logprobs", "--model", model, "--rows", rows)
+    return Stage(f"logprobs/{model}/{rows}", command, inputs, settings)
+
+
+def train_stage(recipe: Recipe, arm: str) -> Stage:
+    settings = preference(recipe, arm)
+    unused = SPEED_FIELDS | _UNUSED_FIELDS[settings.objective]
+    cut = {"max_length"} if settings.objective == "sft" else None
+    table = training_table(recipe, arm)
+    inputs: tuple[str, ...] = (table, "sft")
+    inputs += tuple(f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, arm))
+    return Stage(
+        arm,
+        ("wrpo.train", "--arm", arm),
+        inputs,
+        {
+            "seed": recipe.seed,
+            "truncation": recipe.truncation.model_dump(mode="json", include=cut),
+            **settings.model_dump(mode="json", exclude=unused),
+        },
+    )
+
+
+def training_table(recipe: Recipe, arm: str) -> str:
+    """The stage whose rows an arm trains on."""
+    return f"build/{preference(recipe, arm).data}"
+
+
+def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:
+    """(model, rows) of every table of log-probs that an arm reads, the initial policy's first.
+
+    The model is "sft" or a source; rows are triples, pairs, or anchors: prompts of triples with
+    answers to other prompts.
+    """
+    settings = preference(recipe, arm)
+    if settings.objective == "sft" or settings.reference in ("model", "none"):
+        return []
+    needed: list[tuple[str, str]] = [("sft", settings.data)]
+    if settings.objective == "cgpo":
+        needed.append(("sft", "anchors"))
+    if settings.objective == "cgpo" or settings.reference == "fused":
+        needed += [(source, settings.data) for source in recipe.sources]
+        for source, datasets in dataset_answers(recipe.prompts).items():
+            raise RecipeError(
+                f"{arm} needs the log-probs of every source, and {source} has no model: its "
+                f"answers come with the dataset {', '.join(datasets)}. Take `answers` out of it, "
+                "or train with an objective and a reference that read no log-probs of sources"
+            )
+    return needed

@@ -1,0 +1,84 @@
+"""The price of each stage of a run: which work it is, how much of it is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.status import StageStatus, stage_status
+from wrpo.plan.evaluation_cost import benchmark_work, judged_answers_work, verdicts_work
+from wrpo.plan.inputs import Facts
+from wrpo.plan.sampling_cost import sampling_work
+from wrpo.plan.throughput import Measured, Table
+from wrpo.plan.training_cost import logprobs_work, scoring_work, training_work
+from wrpo.plan.work import Estimate, UnknownPrice, Work
+from wrpo.recipe.prompts import dataset_answers
+
+_LIGHT = ("prompts", "build", "report")
+
+
+class Estimator:
+    """Prices the stages of one recipe for one kind of GPU."""
+
+    def __init__(
+        self, pipeline: Pipeline, table: Table, measured: Sequence[Measured], *, kind: str
+    ) -> None:
+        self.pipeline = pipeline
+        self.kind = kind
+        self._facts = Facts(pipeline, table, measured, kind)
+
+    def stage(self, name: str, status: StageStatus | None = None) -> Estimate:
+        """One stage; `status`: where it is known already."""
+        left = share_left(status or stage_status(self.pipeline, name))
+        try:
+            work = self._work(name)
+        except UnknownPrice as unknown:
+            return Estimate(name, unknown=str(unknown), left=left)
+        if work is None:
+            return Estimate(name, left=left)
+        estimate = Estimate(
+            name,
+            tokens=work.tokens,
+            gpus=work.gpus,
+            gpu_price=self._facts.gpu.price_per_hour,
+            memory=work.memory,
+            left=left,
+            basis=work.basis,
+            terms=tuple(work.terms),
+        )
+        note = "; ".join(work.notes)
+        priced = any(term.gpu_hours is not None or term.dollars is not None for term in work.terms)
+        return (
+            replace(estimate, note=note) if priced or not note else replace(estimate, unknown=note)
+        )
+
+    def _work(self, name: str) -> Work | None:
+        """None for stages that need neither GPU nor vendor."""
+        facts = self._facts
+        kind, _, rest = name.partition("/")
+        if kind in _LIGHT:
+            return None
+        if kind == "sample":
+            given = rest in dataset_answers(facts.recipe.prompts)
+            return None if given else sampling_work(facts, rest)
+        if kind == "score":
+            return scoring_work(facts, rest)
+        if kind == "logprobs":
+            return logprobs_work(facts, *rest.split("/"))
+        if kind == "eval":
+            return benchmark_work(facts, rest)
+        if kind == "answers":
+            return judged_answers_work(facts, *rest.split("/"))
+        if kind == "judge":
+            return verdicts_work(facts, rest.split("/")[0])
+        return training_work(facts, name)
+
+
+def share_left(status: StageStatus) -> float:
+    """Share of a stage that is still to do; 0 when done, 1 when stale."""
+    if status.state == "done":
+        return 0.0
+    if status.state != "partial" or not status.done or not status.total:
+        return 1.0
+    return 1.0 - min(1.0, status.done / status.total)

@@ -1,0 +1,216 @@
+"""The work of evaluation: benchmarks of lm-eval, answers to judged benchmarks, verdicts on them.
+
+Lengths are expected ones, not those of the run: a benchmark's questions are not its prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from wrpo.files import is_file
+from wrpo.plan.formulas import short
+from wrpo.plan.inputs import Facts
+from wrpo.plan.sampling_cost import RAISE_TENSOR_PARALLEL, generate
+from wrpo.plan.work import Rows, UnknownPrice, Work
+from wrpo.recipe import TARGET
+from wrpo.recipe.evaluation import Eval, Judged, asks_both_orders
+from wrpo.recipe.resolved import resolved_engine
+from wrpo.recipe.sampling import Engine
+from wrpo.recipe.suite import (
+    LMEvalBenchmark,
+    evaluated_tasks,
+    judged_decoding,
+    load_suite,
+    shipped_suites,
+    suites_of,
+)
+
+_HF_ADVICE = "eval.backend=vllm uses the GPUs of the model's engine.tensor_parallel_size"
+_LIMITS = ("max_gen_toks", "max_tokens")
+
+
+def benchmark_work(facts: Facts, model: str) -> Work:
+    """lm-eval's tasks of a recipe, answered by one model."""
+    settings = facts.recipe.eval
+    stated, expected = stated_tasks(settings), facts.table.lengths
+    groups, longest, unknown = [], 0, []
+    for task in evaluated_tasks(settings):
+        entry = stated.get(task)
+        count = facts.table.questions.get(task) or (entry.documents if entry else None)
+        if count is None:
+            unknown.append(task)
+            continue
+        most = (
+            next((int(entry.decoding[k]) for k in _LIMITS if k in entry.decoding), 0)
+            if entry
+            else 0
+        )
+        answer = min(expected.answer_tokens, most or expected.answer_tokens)
+        examples = (entry.shots if entry else 0) * (expected.prompt_tokens + answer)
+        count = min(count, settings.limit or count)
+        groups.append((task, Rows(count, expected.prompt_tokens + examples), answer))
+        longest = max(longest, most)
+    if not groups:
+        raise UnknownPrice(NO_QUESTIONS.format(", ".join(unknown)))
+    work = _answering(facts, model, groups, longest=longest)
+    if unknown:
+        work.notes.append(NO_QUESTIONS.format(", ".join(unknown)))
+    return work
+
+
+def judged_answers_work(facts: Facts, benchmark: str, model: str) -> Work:
+    """Answers of one model to a judged benchmark."""
+    judged, expected = facts.recipe.eval.judged[benchmark], facts.table.lengths
+    most = int(judged_decoding(facts.recipe.eval, benchmark)["max_tokens"])
+    count = judged_questions(benchmark, judged) * TURNS.get(benchmark, 1)
+    answer = min(expected.answer_tokens, most)
+    rows = Rows(count, expected.prompt_tokens)
+    return _answering(facts, model, [(benchmark, rows, answer)], longest=most)
+
+
+def verdicts_work(facts: Facts, benchmark: str) -> Work:
+    """Verdicts on the answers of one model."""
+    judged, expected = facts.recipe.eval.judged[benchmark], facts.table.lengths
+    questions, turns = judged_questions(benchmark, judged), TURNS.get(benchmark, 1)
+    orders = 2 if asks_both_orders(benchmark, judged) and turns == 1 else 1
+    shown = 1.5 if turns == 2 else 2.0  # mt_bench: the first answer alone, then both turns
+    work = Work(facts.gpu, gpus=0)
+    told = f"{questions:,} questions"
+    told += f" x {turns} turns" if turns > 1 else f" x {orders} order{'s' if orders > 1 else ''}"
+    ask_judge(
+        facts,
+        work,
+        judged.judge,
+        calls=questions * turns * orders,
+        told=told,
+        read=expected.prompt_tokens * (shown if turns == 2 else 1) + expected.answer_tokens * shown,
+        written=1 if benchmark == "alpaca_eval_2" and judged.logprobs else None,
+    )
+    return work
+
+
+def _answering(
+    facts: Facts, model: str, groups: list[tuple[str, Rows, float]], *, longest: int
+) -> Work:
+    """Reads the prompts of all groups and writes an answer of that many tokens to each."""
+    recipe = facts.recipe
+    source = model if model in recipe.sources else TARGET
+    engine = _engine(facts, source)
+    work = Work(facts.gpu, gpus=max(engine.gpus_per_replica, 1))
+    count = sum(rows.count for _, rows, _ in groups)
+    read = sum(rows.tokens for _, rows, _ in groups)
+    written = sum(rows.count * answer for _, rows, answer in groups)
+    for task, rows, answer in groups:
+        work.tell(
+            f"{task}: {rows.count:,.0f} answers x {answer:,.0f} tokens (expected length) = "
+            f"{short(rows.count * answer)} tokens"
+        )
+    generate(
+        facts,
+        work,
+        source,
+        engine,
+        read=Rows(count, read / count),
+        answer=written / count,
+        written=written,
+        prompts_from="expected length",
+        longest=round(read / count) + longest,
+        advice=RAISE_TENSOR_PARALLEL if recipe.eval.backend == "vllm" else _HF_ADVICE,
+    )
+    return work
+
+
+def _engine(facts: Facts, source: str) -> Engine:
+    """Sampling's settings serve vLLM here too; hf runs batches on one GPU."""
+    engine = resolved_engine(facts.recipe, source)
+    if facts.recipe.eval.backend == "vllm":
+        return engine
+    one = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
+    return engine.model_copy(
+        update={**one, "max_num_seqs": facts.recipe.eval.engine.batch_size, "backend": "vllm"}
+    )
+
+
+TURNS = {"mt_bench": 2}
+"""Answers to one question; one where it is not named."""
+NO_QUESTIONS = "number of questions of {} unknown: write it under `questions` in throughput.yaml"
+
+
+def stated_tasks(settings: Eval) -> dict[str, LMEvalBenchmark]:
+    """What suites state of lm-eval's tasks, by task; the recipe's own suites before others."""
+    suites = [*suites_of(settings), *(load_suite(name) for name in shipped_suites())]
+    stated: dict[str, LMEvalBenchmark] = {}
+    for suite in suites:
+        for entry in suite.lm_eval().values():
+            known = stated.setdefault(entry.task, entry)
+            if known.documents is None and entry.documents is not None:
+                stated[entry.task] = entry
+    return stated
+
+
+def judged_questions(benchmark: str, judged: Judged) -> int:
+    """Questions of a judged benchmark: those of its file, else what suites state.
+
+    Raises:
+        UnknownPrice: neither tells.
+    """
+    count = _counted(judged.questions) if judged.questions else None
+    if count is None:
+        suites = [load_suite(name) for name in shipped_suites()]
+        entries = [entry for suite in suites if (entry := suite.judged().get(benchmark))]
+        count = next((entry.documents for entry in entries if entry.documents), None)
+    if count is None:
+        raise UnknownPrice(NO_QUESTIONS.format(benchmark))
+    return min(count, judged.limit or count)
+
+
+def _counted(path: Path) -> int | None:
+    """Records of a JSON list or of JSON lines; None where the file cannot be read."""
+    if not is_file(path):
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.lstrip().startswith("["):
+            return len(json.loads(text))
+    except (OSError, ValueError):
+        return None
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def ask_judge(
+    facts: Facts,
+    work: Work,
+    name: str,
+    *,
+    calls: int,
+    told: str,
+    read: float,
+    written: float | None = None,
+) -> None:
+    """Adds the calls of one judge; without prices in the recipe they are only counted.
+
+    Args:
+        told: where the number of calls is from.
+        read: tokens of a call beside the judge's instructions.
+        written: tokens of a verdict; None: as expected, within the judge's limit.
+    """
+    judge, lengths = facts.recipe.judges[name], facts.table.lengths
+    read = read + lengths.judge_prompt_tokens
+    expected = lengths.judge_reply_tokens
+    if written is None:
+        written = min(expected, judge.max_tokens or expected)
+    line = (
+        f"{told} = {calls:,} calls of judge {name} x ({read:,.0f} tokens in, {written:,.0f} out, "
+        "expected)"
+    )
+    if judge.input_price is None or judge.output_price is None:
+        work.tokens += calls * (read + written)
+        work.tell(line)
+        work.notes.append(
+            f"{calls:,} calls of judge {name}: write judges.{name}.input_price and output_price, "
+            "0 where you serve it yourself"
+        )
+        return
+    prices = (judge.input_price, judge.output_price)
+    work.pay(f"{line}: ", read=calls * read, written=calls * written, prices=prices)

@@ -1,0 +1,102 @@
+"""The work of sampling a source, on one's own GPUs or on a vendor's server."""
+
+from __future__ import annotations
+
+from wrpo.plan.formulas import short
+from wrpo.plan.inputs import Facts
+from wrpo.plan.memory import sampling_memory
+from wrpo.plan.work import Rows, UnknownPrice, Work
+from wrpo.recipe.resolved import resolved_engine, resolved_sampling, sampling_model
+from wrpo.recipe.sampling import Engine
+
+RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
+"""What to do where a model does not fit."""
+
+
+def sampling_work(facts: Facts, source: str) -> Work:
+    """All answers of a source, or of the target."""
+    recipe, volumes = facts.recipe, facts.volumes
+    if resolved_engine(recipe, source).backend == "openai":
+        return _served(facts, source)
+    asked = facts.asked(source)
+    engine = resolved_engine(recipe, source)
+    work = Work(facts.gpu, gpus=engine.gpus_per_replica)
+    prompt, answer = volumes.prompt, volumes.answer(source)
+    written = asked.answers * answer.tokens
+    work.tell(
+        f"{asked.prompts:,} prompts, {asked.answers:,} answers x {answer.tokens:,.0f} tokens "
+        f"({answer.basis}) = {short(written)} answer tokens"
+    )
+    sampling = resolved_sampling(recipe, source)
+    read = Rows(asked.prompts if engine.prefix_caching else asked.answers, prompt.tokens)
+    generate(
+        facts,
+        work,
+        source,
+        engine,
+        read=read,
+        answer=answer.tokens,
+        written=written,
+        prompts_from=prompt.basis,
+        longest=sampling["max_prompt_tokens"] + sampling["max_tokens"],
+    )
+    return work
+
+
+def generate(
+    facts: Facts,
+    work: Work,
+    source: str,
+    engine: Engine,
+    *,
+    read: Rows,
+    answer: float,
+    written: float,
+    prompts_from: str,
+    longest: int,
+    advice: str = RAISE_TENSOR_PARALLEL,
+) -> None:
+    """Adds the reading of prompts, the writing of answers, and the memory that both take.
+
+    Args:
+        read: the prompts that are computed, of their mean length.
+        answer: mean tokens of an answer.
+        written: tokens of all answers together.
+        prompts_from: where the length of prompts is from.
+        longest: most tokens of one sequence.
+        advice: what to do where the model does not fit.
+    """
+    entry = sampling_model(facts.recipe, source)
+    shape = facts.shape(entry)
+    context = read.prompt + answer / 2
+    speed, told = facts.decode_speed(work, source, shape, engine, context=context)
+    work.decode(written, speed=speed, told=told)
+    if work.basis == "table":  # a measured speed has the reading in it
+        work.read(shape, read, what=f"reading prompts ({prompts_from})")
+    work.memory = sampling_memory(
+        shape,
+        entry,
+        engine,
+        context=read.prompt + answer,
+        longest=longest,
+        available=facts.gpu.memory_gib,
+        advice=advice,
+    )
+
+
+def _served(facts: Facts, source: str) -> Work:
+    asked = facts.asked(source)
+    entry, engine = sampling_model(facts.recipe, source), resolved_engine(facts.recipe, source)
+    served = engine.served_model or entry.model
+    price = facts.table.hosted.get(served)
+    if price is None:
+        raise UnknownPrice(f"served elsewhere; no price of {served} under `hosted`")
+    work = Work(facts.gpu, gpus=0, basis="hosted")
+    prompt, answer = facts.volumes.prompt.tokens, facts.volumes.answer(source).tokens
+    work.pay(
+        f"{asked.answers:,} answers x ({prompt:,.0f} in, {answer:,.0f} out): ",
+        read=asked.answers * prompt,
+        written=asked.answers * answer,
+        prices=(price.input, price.output),
+    )
+    return work

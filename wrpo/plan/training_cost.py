@@ -1,0 +1,119 @@
+"""The work of stages that compute answers which are there: scoring, log-probs, training."""
+
+from __future__ import annotations
+
+from wrpo.pipeline.training_stages import training_table
+from wrpo.plan.evaluation_cost import ask_judge
+from wrpo.plan.inputs import Facts
+from wrpo.plan.memory import processes_of, scoring_memory, training_memory
+from wrpo.plan.model_shape import shape_of, unknown_size
+from wrpo.plan.volumes import Asked
+from wrpo.plan.work import EPOCHS, Rows, UnknownPrice, Work
+from wrpo.recipe import TARGET, preference
+from wrpo.recipe.resolved import sampling_model
+from wrpo.recipe.rewards import JudgeReward, ModelReward
+from wrpo.recipe.training import Preference, Training
+
+
+def scoring_work(facts: Facts, source: str) -> Work:
+    """All rewards of the answers of a source, each in its domains."""
+    work = Work(facts.gpu, gpus=0)
+    prompt, answer = facts.volumes.prompt, facts.volumes.answer(source)
+    for name, reward in facts.recipe.rewards.items():
+        asked = facts.asked(source, reward.domains)
+        if not asked.answers:
+            continue
+        if isinstance(reward, JudgeReward):
+            _judge_reward(facts, work, name, reward, asked=asked, answer=answer.tokens)
+        if not isinstance(reward, ModelReward):
+            continue
+        work.gpus = 1
+        shape = shape_of(reward.model, revision=reward.revision)
+        if shape is None:
+            raise UnknownPrice(
+                unknown_size(reward.model, f"the name of reward {name} does not tell it")
+            )
+        each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
+        answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
+        rows = Rows(asked.prompts, prompt.tokens, answers)
+        what = f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
+        work.read(shape, rows, what=what)
+        memory = scoring_memory(
+            shape,
+            bytes_per_weight=4.0 if reward.dtype == "float32" else 2.0,
+            tokens=reward.engine.batch_tokens,
+        )
+        if work.memory is None or memory.total > work.memory.total:
+            work.memory = memory
+    return work
+
+
+def _judge_reward(
+    facts: Facts, work: Work, name: str, reward: JudgeReward, *, asked: Asked, answer: float
+) -> None:
+    """Each answer is graded, or compared with another's in both orders."""
+    each = reward.samples * (2 if reward.opponent else 1)
+    ask_judge(
+        facts,
+        work,
+        reward.judge,
+        calls=asked.answers * each,
+        told=f"{name}: {asked.answers:,} answers x {each}",
+        read=facts.volumes.prompt.tokens + answer * (2 if reward.opponent else 1),
+        written=1 if reward.expected else None,
+    )
+
+
+def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
+    """One pass of a model over the rows of a table."""
+    count, basis = facts.rows("triples" if rows_name == "anchors" else rows_name)
+    shape = facts.shape(sampling_model(facts.recipe, TARGET if model == "sft" else model))
+    prompt, answers = facts.lengths(rows_name)
+    work = Work(facts.gpu)
+    what = f"{len(answers)} answers behind each prompt ({basis})"
+    work.read(shape, Rows(count, prompt, answers), what=what)
+    tokens = facts.recipe.logprobs.engine.batch_tokens
+    work.memory = scoring_memory(shape, bytes_per_weight=4, tokens=tokens)
+    return work
+
+
+def training_work(facts: Facts, name: str) -> Work:
+    """SFT, or an arm."""
+    recipe = facts.recipe
+    settings: Training = recipe.sft if name == "sft" else preference(recipe, name)
+    table = "sft" if name == "sft" else training_table(recipe, name).split("/")[1]
+    steps, told = _steps(facts, settings, table)
+    shape = facts.shape(recipe.target)
+    prompt, answers = facts.lengths(_trained_answers(settings))
+    rows = Rows(steps * settings.global_batch_size, prompt, answers)
+    processes = processes_of(settings)
+    work = Work(facts.gpu, gpus=processes.gpus)
+    work.train(shape, settings, rows, told=told)
+    second = isinstance(settings, Preference) and settings.reference == "model"
+    if second:
+        work.read(shape, rows, what="reference model")
+    work.memory = training_memory(
+        shape, settings, row_tokens=rows.each, processes=processes, second_model=second
+    )
+    return work
+
+
+def _steps(facts: Facts, settings: Training, table: str) -> tuple[float, str]:
+    """Optimizer steps, and how they are known."""
+    batch = settings.global_batch_size
+    most = settings.train.get("max_steps", -1)
+    if isinstance(most, int) and most > 0:
+        return most, f"{most:,} steps (max_steps) x {batch}"
+    rows, basis = facts.rows(table)
+    epochs = float(settings.train.get("num_train_epochs", EPOCHS))
+    steps = max(1.0, rows * epochs / batch)
+    return steps, f"{epochs:g} epochs of {rows:,} rows ({basis}), {steps:,.0f} steps x {batch}"
+
+
+def _trained_answers(settings: Training) -> str:
+    """Which answers of a row a training stage reads."""
+    if not isinstance(settings, Preference) or settings.objective == "sft":
+        return "sft"
+    if settings.objective == "dpo":
+        return "pairs" if settings.data == "pairs" else "chosen"
+    return "cgpo" if settings.objective == "cgpo" else "triples"

@@ -1,0 +1,176 @@
+"""What a stage computes on one kind of GPU, added up with the lines that explain it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from wrpo.plan.formulas import attended_pairs, forward_flops, short, training_passes
+from wrpo.plan.memory import Memory, checkpointing
+from wrpo.plan.model_shape import Shape
+from wrpo.plan.throughput import GPU
+from wrpo.recipe.training import Training
+
+EPOCHS = 3
+"""Default of transformers' `num_train_epochs`."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one prompt and the answers that share it; mean lengths in tokens."""
+
+    count: float
+    prompt: float
+    answers: Sequence[float] = ()
+
+    @property
+    def tokens(self) -> float:
+        """Of all rows."""
+        return self.count * self.each
+
+    @property
+    def each(self) -> float:
+        """Of one row."""
+        return self.prompt + sum(self.answers)
+
+    @property
+    def pairs(self) -> float:
+        """Pairs of a token and one that it attends to, of all rows."""
+        return self.count * attended_pairs(self.prompt, self.answers)
+
+
+@dataclass
+class Work:
+    """Tokens, memory, and the terms of the price.
+
+    Attributes:
+        notes: what the price leaves out.
+    """
+
+    gpu: GPU
+    gpus: int = 1
+    tokens: float = 0.0
+    basis: str = "table"
+    memory: Memory | None = None
+    terms: list[Term] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def tell(self, text: str) -> None:
+        """A line that only says where a number is from."""
+        self.terms.append(Term(text))
+
+    def decode(self, tokens: float, *, speed: float, told: str) -> None:
+        """Writes answer tokens at a speed per GPU."""
+        self.tokens += tokens
+        text = f"{short(tokens)} answer tokens / {speed:,.0f} tokens/s and GPU ({told})"
+        self.terms.append(Term(text, gpu_hours=tokens / speed / 3600))
+
+    def read(self, shape: Shape, rows: Rows, *, what: str) -> None:
+        """One forward pass over the rows."""
+        self.tokens += rows.tokens
+        self.tell(
+            f"{what}: {rows.count:,.0f} x {rows.each:,.0f} tokens = {short(rows.tokens)} tokens"
+        )
+        self._compute(shape, rows, 1, self.gpu.prefill_utilization, "forward")
+
+    def train(self, shape: Shape, settings: Training, rows: Rows, *, told: str) -> None:
+        """Forward and backward passes over the rows."""
+        again = checkpointing(settings)
+        passes = training_passes(checkpointing=again, adapters=settings.lora is not None)
+        self.tokens += rows.tokens
+        self.tell(
+            f"{told} = {rows.count:,.0f} rows x {rows.each:,.0f} tokens = {short(rows.tokens)} "
+            "tokens"
+        )
+        named = f"forward, backward{', forward again' if again else ''}"
+        self._compute(shape, rows, passes, self.gpu.training_utilization, named)
+
+    def pay(self, calls: str, *, read: float, written: float, prices: tuple[float, float]) -> None:
+        """Tokens that a vendor's model reads and writes; prices in dollars per million."""
+        self.tokens += read + written
+        dollars = (read * prices[0] + written * prices[1]) / 1e6
+        text = (
+            f"{calls}{short(read)} tokens in x ${prices[0]:g} + {short(written)} out x "
+            f"${prices[1]:g} per million"
+        )
+        self.terms.append(Term(text, dollars=dollars))
+
+    def _compute(
+        self, shape: Shape, rows: Rows, passes: int, utilization: float, named: str
+    ) -> None:
+        each = forward_flops(shape, tokens=rows.tokens, pairs=rows.pairs)
+        matrices = forward_flops(shape, tokens=rows.tokens, pairs=0)
+        times = f"{passes} passes ({named}) x " if passes > 1 else ""
+        text = (
+            f"{times}(2 x {short(shape.active)} parameters x {short(rows.tokens)} tokens + "
+            f"{each - matrices:.2e} for attention) = {passes * each:.3g} operations / "
+            f"({self.gpu.peak_tflops:g}e12/s x {utilization:g})"
+        )
+        seconds = passes * each / (self.gpu.peak_tflops * 1e12 * utilization)
+        self.terms.append(Term(text, gpu_hours=seconds / 3600))
+
+
+NO_PROMPTS = "number of prompts unknown: run `make prompts`, or write prompts.expected_prompts"
+NO_ROWS = "number of rows unknown until the table is built"
+
+
+class UnknownPrice(Exception):
+    """Something that a price needs is not known; the message says what."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One line of a price; without GPU hours and dollars it only tells where a number is from.
+
+    Attributes:
+        gpu_hours: of all GPUs together.
+        dollars: paid to a vendor, beside the price of GPUs.
+    """
+
+    text: str
+    gpu_hours: float | None = None
+    dollars: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The whole stage, and the share of it that is left; None is not known.
+
+    Attributes:
+        tokens: read and written.
+        gpus: that work together; 0 for a stage without GPU.
+        gpu_price: dollars of one GPU hour.
+        left: share that is still to do, 0 when done.
+        basis: what the speed is from.
+        terms: their GPU hours and dollars add up to the price.
+        note: what the price leaves out.
+        unknown: why there is no price.
+    """
+
+    stage: str
+    tokens: float | None = None
+    gpus: int = 0
+    gpu_price: float = 0.0
+    memory: Memory | None = None
+    left: float = 1.0
+    basis: str = ""
+    terms: tuple[Term, ...] = ()
+    note: str = ""
+    unknown: str = ""
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Of all GPUs together."""
+        return None if self.unknown else sum(term.gpu_hours or 0.0 for term in self.terms)
+
+    @property
+    def dollars(self) -> float | None:
+        """Of GPUs and vendors."""
+        if self.gpu_hours is None:
+            return None
+        return self.gpu_hours * self.gpu_price + sum(term.dollars or 0.0 for term in self.terms)
+
+    @property
+    def hours(self) -> float | None:
+        """Wall time on `gpus` GPUs; None also where others compute."""
+        return self.gpu_hours / self.gpus if self.gpu_hours is not None and self.gpus else None

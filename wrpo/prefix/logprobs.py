@@ -1,0 +1,92 @@
+"""Log-probabilities of responses under any causal model, in the layout that training uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from trl.trainer.utils import add_fused_lm_head
+
+from wrpo.collator import DataCollatorForWRPO, Example, by_response, padded_layout
+from wrpo.prefix.choose import Wishes, settle_layout
+from wrpo.prefix.fused_head import fused_pass
+from wrpo.rows.columns import RESPONSES
+from wrpo.training.token_balanced_sampler import batches_by_length
+
+
+class ResponseScore(NamedTuple):
+    """Summed log-probability of a response in nats, and the mean entropy of its predictions."""
+
+    logp: float
+    mean_entropy: float
+
+
+class LogProbPass:
+    """A causal model, ready to score responses.
+
+    Args:
+        model: a transformers causal language model; it moves to the GPU if there is one.
+        pad_token_id: token that fills rows up, where the layout pads.
+        batch_tokens: most tokens of one forward pass; a longer row is a batch of its own.
+        max_length: most tokens of a prompt and one response, for the choice of the layout.
+        layout: "auto", "prefix" or "padded".
+
+    On a GPU, matrix products run in bfloat16, as in training.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        pad_token_id: int,
+        batch_tokens: int = 16384,
+        max_length: int | None = None,
+        layout: str = "auto",
+    ) -> None:
+        self._accelerator = Accelerator(
+            mixed_precision="bf16" if torch.cuda.is_available() else "no"
+        )
+        add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+        self._model = model.eval().to(self._accelerator.device)
+        self._batch_tokens = batch_tokens
+        wishes = Wishes(layout=layout, max_length=max_length)
+        self._collator = DataCollatorForWRPO(
+            pad_token_id=pad_token_id,
+            layout=settle_layout([model], wishes, accelerator=self._accelerator),
+        )
+
+    def __call__(
+        self, examples: Sequence[Example], responses: Sequence[str] = RESPONSES
+    ) -> list[dict[str, ResponseScore]]:
+        """Scores of the `responses` of each row, by name; the order of rows is kept.
+
+        `examples` hold `prompt_ids` and `NAME_ids` for each response.
+        """
+        collator = replace(self._collator, responses=tuple(responses))
+        costs = [self._tokens(row, responses) for row in examples]
+        scores: list[dict[str, ResponseScore]] = [{} for _ in examples]
+        for places in batches_by_length(costs, self._batch_tokens):
+            pairs = self._forward(collator([examples[place] for place in places])).tolist()
+            for place, row in zip(places, pairs, strict=True):
+                named = zip(responses, row, strict=True)
+                scores[place] = {name: ResponseScore(*pair) for name, pair in named}
+        return scores
+
+    def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(prompts, responses, 2): summed log-probability and mean entropy."""
+        device = self._accelerator.device
+        batch = {name: value.to(device) for name, value in batch.items()}
+        with torch.no_grad(), self._accelerator.autocast():
+            outputs = fused_pass(self._model, batch)
+        entropy = by_response(outputs.entropy, batch) / batch["lengths"]
+        return torch.stack([by_response(outputs.log_probs, batch), entropy], dim=-1)
+
+    def _tokens(self, row: Example, responses: Sequence[str]) -> int:
+        """Tokens that a row takes in a batch."""
+        answers = [len(row[f"{name}_ids"]) for name in responses]
+        if self._collator.layout is padded_layout:
+            return len(answers) * (len(row["prompt_ids"]) + max(answers))
+        return len(row["prompt_ids"]) + sum(answers)

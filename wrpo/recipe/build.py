@@ -1,0 +1,127 @@
+"""How answers are scored and become training rows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from wrpo.recipe.prompts import Dataset
+from wrpo.settings import Section, Share
+
+
+class PairRules(Section):
+    """Same-source preference pairs (FuseChat-3.0)."""
+
+    min_gap: float = Field(0.01, ge=0.0, description="Smallest score(chosen) - score(rejected).")
+    max_gap: float | None = Field(0.1, description="Largest gap; null: no limit.")
+    quantiles: tuple[Share, Share] | None = Field(
+        None,
+        description="[low, high]: the window as quantiles of all gaps of a domain, instead of "
+        "min_gap and max_gap, for rewards on another scale than ArmoRM's.",
+    )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ordered(cls, quantiles: tuple[float, float] | None) -> tuple[float, float] | None:
+        if quantiles and quantiles[0] >= quantiles[1]:
+            raise ValueError(f"the first must be below the second, not {list(quantiles)}")
+        return quantiles
+
+    @model_validator(mode="after")
+    def _window(self) -> PairRules:
+        if self.max_gap is not None and self.max_gap < self.min_gap:
+            raise ValueError(f"max_gap {self.max_gap:g} is below min_gap {self.min_gap:g}")
+        return self
+
+
+class DomainRules(Section):
+    """How SFT rows and pairs are chosen for the prompts of one domain (FuseChat-3.0)."""
+
+    verifier: str | None = Field(
+        None,
+        description="Name of the reward whose value 1 means correct: SFT takes the best correct "
+        "answer, a pair is the best correct and the worst incorrect one. Unset: the score decides.",
+    )
+    window: bool = Field(
+        True, description="Keep only pairs with a gap inside the window of `pairs`."
+    )
+    sft_needs_pair: bool = Field(
+        False,
+        description="SFT rows only for prompts that could give a pair too, so that sft_share "
+        "divides what the window leaves.",
+    )
+
+
+class ScoreEngine(Section):
+    """How scoring is spread."""
+
+    replicas: int | None = Field(
+        None, ge=1, description="Ray: actors, each with all rewards; unset: as many as fit."
+    )
+
+
+class Score(Section):
+    """How scoring deals with bad rows."""
+
+    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+    engine: ScoreEngine = Field(default_factory=ScoreEngine, description="Speed only.")
+
+
+class ImportedTable(Dataset):
+    """A published or exported training table; columns are told by their names and values."""
+
+    columns: dict[ColumnName, str] = Field(
+        default_factory=dict, description="Where a name is not told: ours to that of the data."
+    )
+    limit: int | None = Field(None, ge=1, description="Only the first rows.")
+    max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+
+
+class Imported(Section):
+    """Tables that are imported instead of built from scored answers."""
+
+    sft: ImportedTable | None = Field(None, description="Prompts and one answer each.")
+    triples: ImportedTable | None = Field(
+        None, description="source_chosen, chosen, rejected; or chosen = [y_ws, y_wt]."
+    )
+    pairs: ImportedTable | None = Field(None, description="chosen and rejected.")
+
+    def tables(self) -> dict[str, ImportedTable]:
+        """Those that are imported, by name."""
+        named = {"sft": self.sft, "triples": self.triples, "pairs": self.pairs}
+        return {name: table for name, table in named.items() if table is not None}
+
+
+class Build(Section):
+    """How scored answers become training rows."""
+
+    min_gap: float = Field(
+        0.0,
+        ge=0.0,
+        description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
+    )
+    pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+    domains: dict[str, DomainRules] = Field(
+        default_factory=dict, description="Rules of domains, for SFT rows and pairs."
+    )
+    imported: Imported = Field(
+        default_factory=Imported, description="Tables read as they are, instead of built."
+    )
+
+
+ColumnName = Literal[
+    "prompt",
+    "completion",
+    "source_chosen",
+    "chosen",
+    "rejected",
+    "score",
+    "source_chosen_score",
+    "chosen_score",
+    "rejected_score",
+    "source",
+    "source_chosen_source",
+    "chosen_source",
+    "rejected_source",
+]

@@ -1,0 +1,86 @@
+"""Who answers the prompts of a run, and with which sampling fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wrpo.errors import RecipeError
+from wrpo.recipe import TARGET, Model, Recipe
+from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.sampling import Engine
+
+_NOT_SAMPLING = {"target", "domains", "engine", "max_dropped_share"}
+
+
+def answering_sources(recipe: Recipe) -> list[str]:
+    """All teachers by name: models that are sampled, then answers that come with datasets."""
+    return [*recipe.sources, *dataset_answers(recipe.prompts)]
+
+
+def check_source(recipe: Recipe, source: str) -> None:
+    """Whether the run has answers by that name.
+
+    Raises:
+        RecipeError: no source of that name.
+    """
+    known = [*answering_sources(recipe), TARGET]
+    if source not in known:
+        raise RecipeError(f'no source "{source}" in recipe {recipe.run}; known: {", ".join(known)}')
+
+
+def sampling_model(recipe: Recipe, source: str) -> Model:
+    """The recipe entry of a source, or of the target.
+
+    Raises:
+        RecipeError: no source of that name, or one whose answers come with a dataset.
+    """
+    check_source(recipe, source)
+    if source == TARGET:
+        return recipe.target
+    datasets = dataset_answers(recipe.prompts).get(source)
+    if datasets:
+        raise RecipeError(
+            f"{source} has no model: its answers come with the dataset {', '.join(datasets)}"
+        )
+    return recipe.sources[source]
+
+
+def answered_domains(recipe: Recipe, source: str) -> list[str] | None:
+    """The domains whose prompts a source, or the target, answers; None: all."""
+    return None if source == TARGET else recipe.sources[source].domains
+
+
+def resolved_sampling(recipe: Recipe, source: str, domain: str | None = None) -> dict[str, Any]:
+    """The sampling fields of one source, for prompts of one domain.
+
+    What is said of the source, or of the target, wins over what is said of the domain.
+    """
+    fields = recipe.sample.model_dump(mode="json", exclude=_NOT_SAMPLING)
+    overrides = [sampling_model(recipe, source).sampling]
+    if domain in recipe.sample.domains:
+        overrides.insert(0, recipe.sample.domains[domain])
+    if source == TARGET:
+        overrides.append(recipe.sample.target)
+    for over in overrides:
+        fields |= over.model_dump(exclude_none=True)
+    return fields
+
+
+def sampling_by_domain(recipe: Recipe, source: str) -> dict[str, dict[str, Any]]:
+    """The sampling fields of one source in the domains where they are not the usual ones."""
+    usual, domains = resolved_sampling(recipe, source), answered_domains(recipe, source)
+    found = {
+        domain: resolved_sampling(recipe, source, domain)
+        for domain in recipe.sample.domains
+        if domains is None or domain in domains
+    }
+    return {domain: fields for domain, fields in found.items() if fields != usual}
+
+
+def resolved_engine(recipe: Recipe, source: str) -> Engine:
+    """The engine settings of one source after its own overrides."""
+    base = recipe.sample.engine
+    over = sampling_model(recipe, source).engine.model_dump(exclude_none=True)
+    if "vllm" in over:
+        over["vllm"] = {**base.vllm, **over["vllm"]}
+    return base.model_copy(update=over)

@@ -1,0 +1,37 @@
+"""A programmatic verifier: extracts the final answer and compares it with the gold one."""
+
+from __future__ import annotations
+
+import re
+
+from wrpo.ids import normalise_text
+from wrpo.recipe.rewards import AnswerReward
+from wrpo.rewards.base import Candidate, Refusal
+
+
+class AnswerVerifier:
+    """1.0 where the group `answer` of the pattern equals the gold answer, else 0.0.
+
+    The pattern must match the whole answer, after Unicode and white-space normalisation.
+    """
+
+    def __init__(self, settings: AnswerReward) -> None:
+        flags = re.IGNORECASE if settings.ignore_case else 0
+        self._pattern = re.compile(settings.pattern, flags)
+        self._ignore_case = settings.ignore_case
+
+    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+        """One 0 or 1 per candidate; a candidate without gold answer is refused."""
+        return [self._score(candidate) for candidate in candidates]
+
+    def _score(self, candidate: Candidate) -> float | Refusal:
+        if candidate.gold is None:
+            return Refusal("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
+        match = self._pattern.fullmatch(normalise_text(candidate.answer))
+        if match is None:
+            return 0.0
+        return float(self._comparable(match["answer"] or "") == self._comparable(candidate.gold))
+
+    def _comparable(self, text: str) -> str:
+        text = " ".join(normalise_text(text).split())
+        return text.casefold() if self._ignore_case else text

@@ -1,0 +1,149 @@
+"""ArmoRM (RLHFlow/ArmoRM-Llama3-8B-v0.1) without the code that comes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LlamaModel
+
+from wrpo.chat.render import render_prompt
+from wrpo.chat.tokenizer import load_tokenizer
+from wrpo.errors import ModelError
+from wrpo.recipe.rewards import ArmoRMReward
+from wrpo.rewards.armorm_head import load_head
+from wrpo.rewards.batches import Batch, Conversation
+from wrpo.rewards.network import Head, Pooled, share_prompts
+from wrpo.rewards.network_reward import NetworkReward, Networks
+
+LLAMA3_PATTERN = (128009, 128006, 78191, 128007, 271)
+"""<|eot_id|><|start_header_id|>assistant<|end_header_id|> and two newlines."""
+_END_OF_TURN = "<|eot_id|>"
+
+# Scores lie near 0.15 and differ by hundredths.
+_TOLERANCE = 1e-3
+_HALF_TOLERANCE = 0.02
+
+
+class ArmoRM(NetworkReward):
+    """Gated sum of ArmoRM's objectives for the rendered conversation.
+
+    The gate reads the token that ends the last user turn: the start of the last occurrence of
+    `gating_pattern`, with which every prompt ends. It is computed once for all answers of a prompt.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded or is no ArmoRM, its chat template is not the
+            one it was trained with, or its scores depend on the batch.
+    """
+
+    def __init__(self, settings: ArmoRMReward) -> None:
+        folder = _folder(settings.model, settings.revision)
+        template = str(settings.chat_template) if settings.chat_template else None
+        tokenizer = load_tokenizer(folder, chat_template=template)
+        self._pattern = gating_pattern(tokenizer)
+        backbone = _load_backbone(folder, settings)
+        head = _head(folder, backbone, gate=1 - len(self._pattern))
+        network = Pooled(backbone, head)
+        exact = backbone.dtype == torch.float32
+        super().__init__(
+            settings,
+            tokenizer,
+            Networks(
+                plain=network,
+                shared=share_prompts(backbone, settings.max_tokens) or network,
+                tolerance=_TOLERANCE if exact else _HALF_TOLERANCE,
+            ),
+        )
+
+    def check(self, conversation: Conversation) -> None:
+        """Holds the gating token, known from the prompt's length, against the published rule."""
+        prompt, answer = conversation
+        known = len(prompt) - len(self._pattern)
+        if (found := gating_position([*prompt, *answer], self._pattern)) != known:
+            raise ModelError(
+                f"{self._settings.model}: the gate should read token {known}, where the last user "
+                f"turn ends, but the pattern {list(self._pattern)} last stands at {found}; its "
+                f"chat template is not ArmoRM's. Prompt: {self._tokenizer.decode(prompt)[-200:]!r}"
+            )
+
+
+def gating_pattern(tokenizer: Any) -> tuple[int, ...]:
+    """The ids between a user's text and the answer, which prompts have in common at their end.
+
+    Raises:
+        ModelError: there is nothing in common, or the tokenizer is Llama-3's and this is not
+            `LLAMA3_PATTERN`, with which the gate was trained.
+    """
+    one, other = (render_prompt(tokenizer, [{"role": "user", "content": c}]) for c in ("1", "b"))
+    length = 0
+    while length < min(len(one), len(other)) and one[-1 - length] == other[-1 - length]:
+        length += 1
+    pattern = tuple(one[len(one) - length :])
+    is_llama3 = tokenizer.convert_tokens_to_ids(_END_OF_TURN) == LLAMA3_PATTERN[0]
+    if not pattern or (is_llama3 and pattern != LLAMA3_PATTERN):
+        raise ModelError(
+            f"ArmoRM: the chat template ends a user turn with {list(pattern)}, not with "
+            f"{list(LLAMA3_PATTERN)}; set chat_template to Llama-3's"
+        )
+    return pattern
+
+
+def gating_position(ids: Sequence[int], pattern: Sequence[int]) -> int | None:
+    """Where the last occurrence of the pattern starts; None if it does not occur.
+
+    >>> gating_position([7, 8, 1, 7, 8, 2], [7, 8])
+    3
+    """
+    ids, pattern = list(ids), list(pattern)
+    for start in range(len(ids) - len(pattern), -1, -1):
+        if ids[start : start + len(pattern)] == pattern:
+            return start
+    return None
+
+
+def _head(folder: Path, backbone: Any, *, gate: int) -> Head:
+    """The head, reading the token at `gate` from the end of each prompt."""
+    module = load_head(folder, backbone.config).to(backbone.device)
+
+    def head(hidden: Tensor, batch: Batch) -> Tensor:
+        prompts, prompt_of = batch.prompt_end.to(hidden.device).unique(return_inverse=True)
+        last = hidden[batch.last.to(hidden.device)]
+        scores: Tensor = module(last, hidden[prompts + gate], prompt_of)
+        return scores
+
+    return head
+
+
+class _Backbone(LlamaModel):
+    _keys_to_ignore_on_load_unexpected = ["regression_layer", "reward_transform_matrix", "gating"]
+
+
+def _load_backbone(folder: Path, settings: ArmoRMReward) -> Any:
+    try:
+        backbone, report = _Backbone.from_pretrained(
+            folder, dtype=settings.dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load reward model {settings.model}: {error}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"reward model {settings.model} lacks {missing[:3]}; download it again")
+    return backbone.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _folder(model: str, revision: str | None) -> Path:
+    """The folder of a local checkpoint, or of what is needed of one on the hub."""
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        # No *.py: the checkpoint brings code that is not run.
+        patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot load reward model {model}: it is no folder here, and the hub says: {error}"
+        ) from error

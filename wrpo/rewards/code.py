@@ -1,0 +1,122 @@
+"""Unit tests for answers that are programs, run in the sandbox."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from wrpo.recipe.rewards import CodeReward
+from wrpo.rewards.base import Candidate, Refusal
+from wrpo.sandbox import Limits, Sandbox, failure
+
+logger = logging.getLogger(__name__)
+
+_FENCE = re.compile(
+    r"^[ \t]*```(?:python|py)[0-9]*[ \t]*\n(.*?)(?:^[ \t]*```|\Z)", re.M | re.S | re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test: code that runs after the program, or what the program prints for an input."""
+
+    code: str | None = None
+    stdin: str = ""
+    stdout: str = ""
+
+
+class CodeTests:
+    """The share of tests that an answer's program passes, or 1.0 only where it passes all.
+
+    The gold answer is Python code with assertions, a JSON list of such codes, or a JSON list of
+    {"stdin": ..., "stdout": ...}. Test code runs in the process of the answer: it tells right from
+    wrong programs, not from programs written to deceive it.
+    """
+
+    def __init__(self, settings: CodeReward) -> None:
+        limits = Limits(
+            cpu_s=settings.cpu_s, wall_s=settings.wall_s, memory_mib=settings.memory_mib
+        )
+        self._sandbox = Sandbox(limits, isolated=settings.sandbox == "bubblewrap")
+        self._partial = settings.partial
+        self._workers = settings.engine.workers
+
+    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+        """One value in [0, 1] per candidate; one without readable tests is refused."""
+        with ThreadPoolExecutor(self._workers) as pool:
+            judged = list(pool.map(self._judge, candidates))
+        reasons = Counter(reason for _, reason in judged)
+        logger.info("code: %s", ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
+        return [value for value, _ in judged]
+
+    def _judge(self, candidate: Candidate) -> tuple[float | Refusal, str]:
+        """The value, and in a word why."""
+        if candidate.gold is None:
+            detail = "set prompts.datasets.NAME.answer to the column of the tests"
+            return Refusal("no_gold_answer", detail), "without tests"
+        cases = read_cases(candidate.gold)
+        if isinstance(cases, Refusal):
+            return cases, "with bad tests"
+        program = extract_program(candidate.answer)
+        if not program.strip():
+            return 0.0, "without program"
+        passed, reason = 0, "passed"
+        for case in cases:
+            problem = self._problem(program, case)
+            passed += problem is None
+            if problem is not None:
+                reason = problem
+                if not self._partial:
+                    return 0.0, reason
+        return passed / len(cases), reason
+
+    def _problem(self, program: str, case: Case) -> str | None:
+        if case.code is not None:
+            return failure(self._sandbox, program, case.code)
+        outcome = self._sandbox.run(program, case.stdin)
+        if outcome.status != "ok":
+            return outcome.status
+        return None if _lines(outcome.stdout) == _lines(case.stdout) else "wrong"
+
+
+def extract_program(answer: str) -> str:
+    """The last block fenced as Python, or the whole answer where there is none."""
+    blocks: list[str] = _FENCE.findall(answer)
+    return blocks[-1] if blocks else answer
+
+
+def read_cases(gold: str) -> list[Case] | Refusal:
+    """The tests of a gold answer."""
+    try:
+        value = json.loads(gold)
+    except ValueError:
+        value = gold
+    except RecursionError:
+        value = []
+    if not isinstance(value, list):
+        value = [gold]
+    cases = [case for item in value if (case := _case(item)) is not None]
+    if not cases or len(cases) < len(value):
+        return Refusal(
+            "bad_tests", 'expected code, or a JSON list of codes or {"stdin": ..., "stdout": ...}'
+        )
+    return cases
+
+
+def _case(item: object) -> Case | None:
+    if isinstance(item, str):
+        return Case(code=item) if item.strip() else None
+    if not isinstance(item, dict) or set(item) != {"stdin", "stdout"}:
+        return None
+    if not all(isinstance(value, str) for value in item.values()):
+        return None
+    return Case(stdin=item["stdin"], stdout=item["stdout"])
+
+
+def _lines(text: str) -> list[str]:
+    """Lines without space at their ends, and without empty lines at the end of the text."""
+    return [line.rstrip() for line in text.rstrip().splitlines()]

@@ -1,0 +1,108 @@
+"""Scores of rendered conversations: rendering, refusals, equal conversations."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from wrpo.chat.render import render_answers
+from wrpo.errors import TemplateError
+from wrpo.recipe.rewards import ModelReward
+from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.batches import Conversation
+
+_CHECKED = 16
+
+
+class ConversationReward(ABC):
+    """One number for the rendered conversation.
+
+    Equal conversations are computed once, so that equal answers never differ by rounding.
+    """
+
+    def __init__(self, settings: ModelReward, tokenizer: Any) -> None:
+        self._settings, self._tokenizer = settings, tokenizer
+
+    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+        """One number per candidate; over-long and unrenderable candidates are refused."""
+        rendered = self._render(candidates)
+        found = [item for item in rendered if isinstance(item, Conversation)]
+        values = self.values(list(dict.fromkeys(found)))
+        return [item if isinstance(item, Refusal) else values[item] for item in rendered]
+
+    @abstractmethod
+    def values(self, conversations: Sequence[Conversation]) -> dict[Conversation, float]:
+        """The reward of each of some distinct conversations."""
+
+    def check(self, conversation: Conversation) -> None:
+        """Hook: refuses by an exception what the network cannot read."""
+        return
+
+    def _render(self, candidates: Sequence[Candidate]) -> list[Conversation | Refusal]:
+        """Token ids of each conversation; a prompt is rendered once for all its answers."""
+        groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for place, candidate in enumerate(candidates):
+            turns = tuple((turn["role"], turn["content"]) for turn in candidate.messages)
+            groups.setdefault(turns, []).append(place)
+        rendered: dict[int, Conversation | Refusal] = {}
+        for places in groups.values():
+            group = [candidates[place] for place in places]
+            rendered |= zip(places, self._render_group(group), strict=True)
+        return [rendered[place] for place in range(len(candidates))]
+
+    def _render_group(self, group: Sequence[Candidate]) -> list[Conversation | Refusal]:
+        """The same for candidates with equal messages; equal answers are rendered once."""
+        distinct = list(dict.fromkeys(candidate.answer for candidate in group))
+        try:
+            prompt, answers = render_answers(
+                self._tokenizer,
+                group[0].messages,
+                distinct,
+                fold_system=self._settings.fold_system,
+            )
+        except TemplateError as error:
+            if len(group) == 1:
+                return [Refusal("template", str(error))]
+            return [found for candidate in group for found in self._render_group([candidate])]
+        shared = tuple(prompt)
+        made = [self._conversation(shared, tuple(answer)) for answer in answers]
+        found = dict(zip(distinct, made, strict=True))
+        return [found[candidate.answer] for candidate in group]
+
+    def _conversation(
+        self, prompt: tuple[int, ...], answer: tuple[int, ...]
+    ) -> Conversation | Refusal:
+        length = len(prompt) + len(answer)
+        if length > self._settings.max_tokens:
+            return Refusal("too_long", f"{length} tokens, the limit is {self._settings.max_tokens}")
+        conversation = Conversation(prompt, answer)
+        self.check(conversation)
+        return conversation
+
+
+def spread(conversations: Sequence[Conversation]) -> list[Conversation]:
+    """At most 16 of the conversations: pairs of neighbours, which often share a prompt, from all
+    over the sequence."""
+    pairs = min(_CHECKED // 2, max(1, len(conversations) // 2))
+    starts = [len(conversations) * pair // pairs for pair in range(pairs)]
+    places = dict.fromkeys(place for start in starts for place in (start, start + 1))
+    return [conversations[place] for place in places if place < len(conversations)]
+
+
+def excess(one: Sequence[float], other: Sequence[float], tolerance: float) -> float | None:
+    """The largest difference between two ways to score, if it is more than rounding.
+
+    Args:
+        tolerance: of the largest absolute score, but at least absolute.
+    """
+    worst = max(map(_gap, one, other))
+    scale = max([1.0, *(abs(value) for value in one if math.isfinite(value))])
+    return None if worst <= tolerance * scale else worst
+
+
+def _gap(one: float, other: float) -> float:
+    if math.isfinite(one) and math.isfinite(other):
+        return abs(one - other)
+    return 0.0 if one == other or (math.isnan(one) and math.isnan(other)) else math.inf

@@ -1,0 +1,104 @@
+"""Checks of the form of an answer, named in the prompt's gold answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+from wrpo.recipe.rewards import InstructionReward
+from wrpo.rewards.base import Candidate, Refusal
+
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.M)
+
+
+def _words(text: str) -> int:
+    return len(text.split())
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
+
+
+def _is_json(text: str) -> bool:
+    inner = re.fullmatch(r"```(?:json)?\n(.*)\n```", text, re.S)
+    try:
+        json.loads(inner[1] if inner else text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _holds(text: str, keyword: str) -> bool:
+    """Whether the keyword stands in the text as whole words, in any case."""
+    return re.search(rf"(?<!\w){re.escape(keyword)}(?!\w)", text, re.I) is not None
+
+
+NUMBER_CHECKS: dict[str, Callable[[str, int], bool]] = {
+    "min_words": lambda text, number: _words(text) >= number,
+    "max_words": lambda text, number: _words(text) <= number,
+    "bullets": lambda text, number: len(_BULLET.findall(text)) == number,
+    "paragraphs": lambda text, number: len(_paragraphs(text)) == number,
+}
+TEXT_CHECKS: dict[str, Callable[[str, str], bool]] = {
+    "contains": _holds,
+    "excludes": lambda text, keyword: not _holds(text, keyword),
+    "starts_with": lambda text, start: text.startswith(start),
+    "ends_with": lambda text, end: text.endswith(end),
+}
+FLAG_CHECKS: dict[str, Callable[[str], bool]] = {
+    "json": _is_json,
+    "lowercase": lambda text: text == text.lower(),
+    "uppercase": lambda text: text == text.upper(),
+    "no_commas": lambda text: "," not in text,
+}
+
+
+class InstructionChecks:
+    """1.0 where an answer passes all checks, else 0.0; with `partial`, the share that it passes.
+
+    The gold answer is a JSON list of one-key objects: [{"min_words": 50}, {"lowercase": true}].
+    """
+
+    def __init__(self, settings: InstructionReward) -> None:
+        self._partial = settings.partial
+
+    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+        """One value in [0, 1] per candidate; one without readable checks is refused."""
+        return [self._score(candidate) for candidate in candidates]
+
+    def _score(self, candidate: Candidate) -> float | Refusal:
+        if candidate.gold is None:
+            return Refusal("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
+        try:
+            checks = read_checks(candidate.gold)
+        except ValueError as error:
+            return Refusal("bad_checks", str(error))
+        text = candidate.answer.strip()
+        passed = [check(text) for check in checks]
+        return sum(passed) / len(passed) if self._partial else float(all(passed))
+
+
+def read_checks(gold: str) -> list[Callable[[str], bool]]:
+    """The checks of a gold answer; ValueError says what is wrong with it."""
+    try:
+        items = json.loads(gold)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    if not isinstance(items, list) or not items:
+        raise ValueError(f"expected a JSON list of checks, got {gold[:80]!r}")
+    return [_check(item) for item in items]
+
+
+def _check(item: object) -> Callable[[str], bool]:
+    if not isinstance(item, dict) or len(item) != 1:
+        raise ValueError(f"expected an object with one key, got {item!r}")
+    [(name, value)] = item.items()
+    if name in NUMBER_CHECKS and type(value) is int:
+        return lambda text: NUMBER_CHECKS[name](text, value)
+    if name in TEXT_CHECKS and isinstance(value, str) and value:
+        return lambda text: TEXT_CHECKS[name](text, value)
+    if name in FLAG_CHECKS and isinstance(value, bool):
+        return lambda text: FLAG_CHECKS[name](text) == value
+    known = ", ".join([*NUMBER_CHECKS, *TEXT_CHECKS, *FLAG_CHECKS])
+    raise ValueError(f"{item!r} is no check with its value; checks are {known}")

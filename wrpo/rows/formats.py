@@ -1,0 +1,169 @@
+"""Token ids of a row of triples or pairs, in any of the layouts that rows come in.
+
+* conversational: `prompt` a list of messages; `source_chosen`, `chosen`, `rejected` one assistant
+  message each, in a list;
+* published: `prompt` one message or a list, `chosen` = [y_ws, y_wt], `rejected` = [y_l];
+* plain text: `prompt` and the responses are strings;
+* tokenised: `prompt_ids`, `source_chosen_ids`, `chosen_ids`, `rejected_ids`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wrpo.errors import DataError
+from wrpo.rows.columns import RESPONSES
+from wrpo.rows.truncation import Limits, TokenIds
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_UNREAD_COLUMNS = ("image", "images", "tools", "chat_template_kwargs")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """What decides the token ids of a row. Part of the fingerprint of the prepared data set.
+
+    `cache_key` holds what else decides log-probabilities, such as the precision, because TRL keys
+    its cache of reference log-probabilities by this fingerprint.
+    """
+
+    responses: tuple[str, ...] = RESPONSES
+    limits: Limits = field(default_factory=Limits)
+    fold_system: bool = False
+    needs_scores: bool = False
+    cache_key: str = ""
+
+
+def read_row(
+    row: Row, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
+) -> tuple[TokenIds, dict[str, TokenIds]]:
+    """Token ids of the prompt and of each response, nothing cut yet.
+
+    Raises:
+        DataError: a column is missing or malformed.
+        TemplateError: the chat template cannot render the conversation.
+    """
+    if "prompt_ids" in row:
+        names = _read_responses(settings, source=row.get("source_chosen_ids") is not None)
+        _require(row, [f"{name}_ids" for name in names])
+        return list(row["prompt_ids"]), {name: list(row[f"{name}_ids"]) for name in names}
+    _require(row, ["prompt", "chosen", "rejected"])
+    source = row.get("source_chosen") is not None or _is_published(row["chosen"])
+    names = _read_responses(settings, source=source)
+    for column in _UNREAD_COLUMNS:
+        if row.get(column):
+            raise DataError(
+                f"{where(row)}: column {column} is set, which WRPOTrainer does not read; render "
+                "the rows yourself and pass prompt_ids and *_ids columns"
+            )
+    if isinstance(row["prompt"], str):
+        return _plain_text_ids(row, tokenizer, names)
+    return _conversation_ids(row, tokenizer, names, fold_system=settings.fold_system)
+
+
+def _read_responses(settings: RowSettings, *, source: bool) -> tuple[str, ...]:
+    """Responses to read: the original cut looks at y_ws, if there is one, also in DPO.
+
+    Baselines on the same rows are then cut alike, and one table of reference log-probs fits all.
+    """
+    if not source or settings.limits.mode != "original":
+        return settings.responses
+    return tuple(dict.fromkeys((*RESPONSES, *settings.responses)))
+
+
+def _conversation_ids(
+    row: Row, tokenizer: "PreTrainedTokenizerBase", names: Sequence[str], *, fold_system: bool
+) -> tuple[TokenIds, dict[str, TokenIds]]:
+    from wrpo.chat.render import render_answers
+
+    prompt = row["prompt"]
+    messages = [prompt] if isinstance(prompt, Mapping) else list(prompt)
+    texts = _answer_texts(row, names)
+    prompt_ids, answer_ids = render_answers(
+        tokenizer, messages, list(texts.values()), fold_system=fold_system
+    )
+    return prompt_ids, dict(zip(texts, answer_ids, strict=True))
+
+
+def _answer_texts(row: Row, responses: Sequence[str]) -> dict[str, str]:
+    columns = {name: row.get(name) for name in responses}
+    if row.get("source_chosen") is None and _is_published(row["chosen"]):
+        source, target = row["chosen"]
+        columns["chosen"] = [target]
+        if "source_chosen" in columns:
+            columns["source_chosen"] = [source]
+    return {name: _answer_text(row, name, value) for name, value in columns.items()}
+
+
+def _is_published(chosen: Any) -> bool:
+    """Whether `chosen` is [y_ws, y_wt] rather than one answer or a conversation."""
+    return isinstance(chosen, Sequence) and len(chosen) == 2 and all(map(_is_answer, chosen))
+
+
+def _is_answer(message: Any) -> bool:
+    if not isinstance(message, Mapping) or message.get("role") != "assistant":
+        return False
+    return isinstance(message.get("content"), str)
+
+
+def _answer_text(row: Row, name: str, messages: Any) -> str:
+    if messages is None:
+        raise DataError(
+            f"{where(row)}: no {name}; a triple needs source_chosen, chosen and rejected, or "
+            "chosen = [source, target] and rejected (objective: dpo trains on pairs)"
+        )
+    if isinstance(messages, Mapping):
+        messages = [messages]
+    alone = isinstance(messages, Sequence) and len(messages) == 1
+    if not alone or not _is_answer(messages[0]):
+        raise DataError(f"{where(row)}: {name} must be one assistant message, got {messages!r}")
+    return messages[0]["content"]
+
+
+def _plain_text_ids(
+    row: Row, tokenizer: "PreTrainedTokenizerBase", responses: Sequence[str]
+) -> tuple[TokenIds, dict[str, TokenIds]]:
+    _require(row, responses)
+    end = tokenizer.eos_token
+    if end is None:
+        raise DataError(
+            f"{where(row)}: plain text ends with the tokenizer's EOS token, which this one lacks; "
+            "set tokenizer.eos_token, or give conversations"
+        )
+    prompt = tokenizer(row["prompt"])["input_ids"]
+    whole = {}
+    for name in responses:
+        if not isinstance(row[name], str):
+            raise DataError(
+                f"{where(row)}: {name} must be text as the prompt is, got {row[name]!r}"
+            )
+        text = row[name] if row[name].endswith(end) else row[name] + end
+        whole[name] = tokenizer(row["prompt"] + text)["input_ids"]
+    # Tokens may merge across the end of the prompt: all responses start where the first one does.
+    shared = min(_common_prefix(prompt, ids) for ids in whole.values())
+    return prompt[:shared], {name: ids[shared:] for name, ids in whole.items()}
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    pairs = zip(left, right, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+
+
+def _require(row: Row, columns: Iterable[str]) -> None:
+    missing = [column for column in columns if column not in row or row[column] is None]
+    if missing:
+        raise DataError(
+            f"{where(row)}: no {', '.join(missing)}; the row has {', '.join(sorted(row))}"
+        )
+
+
+def where(row: Row) -> str:
+    """The row, for an error message."""
+    for column in ("triple_id", "prompt_id"):
+        if row.get(column) is not None:
+            return f"row {column}={row[column]}"
+    return "a row"

@@ -1,0 +1,121 @@
+"""Rows of triples or pairs -> token-id columns, the form the collator reads.
+
+A row in any layout of `wrpo.rows.formats` becomes the tokenised one, cut to length, with `length`
+(tokens of prompt and responses) and `cut_tokens` (tokens cut from the prompt and each response).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from wrpo.errors import DataError
+from wrpo.rows.columns import SCORE_COLUMNS, reference_column, reference_length_column
+from wrpo.rows.formats import Row, RowSettings, read_row, where
+from wrpo.rows.truncation import CutCounts, count_cuts, cut
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+    from transformers import PreTrainedTokenizerBase
+
+
+def prepare_row(
+    row: Row, *, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
+) -> dict[str, Any]:
+    """Token-id columns of one row, in any layout of `wrpo.rows.formats`.
+
+    A row whose prompt alone fills `max_length` comes back with empty responses.
+
+    Raises:
+        DataError: a column is missing, empty or malformed, or reference log-probabilities belong to
+            other tokens than those that will be trained on.
+        TemplateError: the chat template cannot render the conversation.
+    """
+    prompt, answers = read_row(row, tokenizer, settings)
+    for name, ids in {"prompt": prompt, **answers}.items():
+        if not ids:
+            raise DataError(f"{where(row)}: {name} holds no tokens; remove the row")
+    whole = {"prompt": len(prompt), **{name: len(ids) for name, ids in answers.items()}}
+    prompt, answers = cut(prompt, answers, settings.limits, bos=tokenizer.bos_token_id)
+    answers = {name: answers[name] for name in settings.responses}
+    kept = {"prompt": len(prompt), **{name: len(ids) for name, ids in answers.items()}}
+    if settings.needs_scores:
+        _check_numbers(row, SCORE_COLUMNS, "likelihood_on: better")
+    _check_reference(row, whole, kept)
+    return {
+        "prompt_ids": prompt,
+        **{f"{name}_ids": ids for name, ids in answers.items()},
+        "length": sum(kept.values()),
+        "cut_tokens": [whole[name] - kept[name] for name in kept],
+    }
+
+
+def prepare_dataset(
+    dataset: "Dataset | IterableDataset",
+    *,
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: RowSettings,
+    name: str,
+    num_proc: int | None = None,
+) -> "tuple[Dataset | IterableDataset, CutCounts | None]":
+    """Add the token-id columns to a data set and drop the rows that `max_length` leaves no answer.
+
+    The counts are None for a streamed data set, whose rows are prepared while training.
+
+    Raises:
+        DataError: see `prepare_row`; or no row is left.
+    """
+    from datasets import Dataset
+
+    arguments = {"tokenizer": tokenizer, "settings": settings}
+    if not isinstance(dataset, Dataset):
+        return dataset.map(prepare_row, fn_kwargs=arguments).filter(_has_answers), None
+    dataset = dataset.map(
+        prepare_row, fn_kwargs=arguments, num_proc=num_proc, desc=f"Tokenizing {name} dataset"
+    )
+    columns = dataset.select_columns(["cut_tokens", "rejected_ids"])
+    counts = count_cuts(columns, ("prompt", *settings.responses))
+    if counts.dropped == counts.rows:
+        raise DataError(
+            f"{name} dataset: no row is left, all {counts.rows} prompts fill max_length="
+            f"{settings.limits.max_length}; raise max_length"
+        )
+    if counts.dropped:
+        keep = [i for i, ids in enumerate(columns["rejected_ids"]) if ids]
+        dataset = dataset.select(keep)
+    return dataset, counts
+
+
+def _check_reference(row: Row, whole: Mapping[str, int], kept: Mapping[str, int]) -> None:
+    """Refuse reference log-probabilities that belong to other tokens than the kept ones."""
+    answers = [name for name in kept if name != "prompt"]
+    if not all(kept[name] for name in answers):
+        return
+    for name in answers:
+        if reference_column(name) not in row:
+            continue
+        _check_numbers(row, [reference_column(name)], "training without a reference model")
+        scored = row.get(reference_length_column(name))
+        if scored is None and (kept[name], kept["prompt"]) != (whole[name], whole["prompt"]):
+            raise DataError(
+                f"{where(row)}: {name} is cut from {whole[name]} to {kept[name]} tokens (prompt "
+                f"{whole['prompt']} to {kept['prompt']}), but nothing says how many of them "
+                f"{reference_column(name)} covers; raise max_length, or supply "
+                f"{reference_length_column(name)}"
+            )
+        if scored is not None and scored != kept[name]:
+            raise DataError(
+                f"{where(row)}: {reference_column(name)} covers {scored} tokens, but {kept[name]} "
+                f"tokens of {name} are trained on; use the same tokenizer, template and max_length "
+                "for the reference as for training"
+            )
+
+
+def _check_numbers(row: Row, columns: Iterable[str], needed_by: str) -> None:
+    for column in columns:
+        value = row.get(column)
+        if value is None or not math.isfinite(value):
+            raise DataError(f"{where(row)}: {column} is {value}; {needed_by} needs a number in it")
+
+
+def _has_answers(row: Row) -> bool:
+    return bool(row["rejected_ids"])

@@ -1,0 +1,202 @@
+"""What every training stage shares: batch arithmetic, TRL arguments, models, resume, saving."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wrpo.errors import ModelError, RecipeError
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.metrics_file import METRICS
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.processes import Terminated
+from wrpo.recipe.sampling import Model
+from wrpo.recipe.training import Lora, Training
+from wrpo.training.saving import save_model
+from wrpo.training.trackers import tracking_arguments
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+LOG_HISTORY = "log_history.json"
+
+
+def accumulation_steps(settings: Training, *, processes: int) -> int:
+    """Micro-batches per optimizer step, so that the global batch is what the recipe says.
+
+    Raises:
+        RecipeError: the numbers do not divide; shows them.
+    """
+    per_step = settings.engine.per_device_batch_size * processes
+    steps, rest = divmod(settings.global_batch_size, per_step)
+    if rest or not steps:
+        raise RecipeError(
+            f"global_batch_size={settings.global_batch_size} is not a multiple of "
+            f"engine.per_device_batch_size={settings.engine.per_device_batch_size} x "
+            f"{processes} processes = {per_step}; change one of them"
+        )
+    return steps
+
+
+def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, Any]:
+    """Keyword arguments of a TRL config: the recipe's own keys and what the toolkit derives."""
+    import torch
+
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    arguments: dict[str, Any] = {
+        "save_total_limit": 2,
+        "report_to": "none",
+        **settings.train,
+        "output_dir": str(output / CHECKPOINTS),
+        "seed": seed,
+        "per_device_train_batch_size": settings.engine.per_device_batch_size,
+        "gradient_accumulation_steps": accumulation_steps(settings, processes=processes),
+    }
+    if not torch.cuda.is_available():
+        arguments.setdefault("use_cpu", True)
+        arguments.setdefault("bf16", False)
+    trackers = tracking_arguments(arguments["report_to"], output=output)
+    arguments = {**trackers, **arguments}
+    logger.info(
+        "batch: %d prompts = %d per device x %d processes x %d accumulation steps",
+        settings.global_batch_size,
+        settings.engine.per_device_batch_size,
+        processes,
+        arguments["gradient_accumulation_steps"],
+    )
+    return arguments
+
+
+@contextmanager
+def writing(pipeline: Pipeline, stage: str) -> Iterator[StageFolder | None]:
+    """The folder of a stage, which no second command writes meanwhile; None where it is done.
+
+    One process of a distributed run holds the lock.
+
+    Raises:
+        StageError: another command holds it, or the folder was made with other settings.
+    """
+    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
+    with folder.lock() if os.environ.get("RANK", "0") == "0" else nullcontext():
+        yield folder if pipeline.begin(stage, folder) else None
+
+
+def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where: str) -> Any:
+    """Builds a TRL config; a value it refuses is a recipe error."""
+    try:
+        return config(**arguments)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
+    """The target's tokenizer with the recipe's template, which is saved with every checkpoint."""
+    from wrpo.chat.tokenizer import load_tokenizer
+
+    return load_tokenizer(
+        model,
+        revision=entry.revision if model == entry.model else None,
+        chat_template=str(entry.chat_template) if entry.chat_template else None,
+        trust_remote_code=entry.trust_remote_code,
+    )
+
+
+def load_policy(
+    model: str, entry: Model, *, attention: str | None = None, quantize: str | None = None
+) -> Any:
+    """A causal language model in float32 for training; only safetensors are read.
+
+    quantize: "nf4" or "int8" for weights that only adapters are trained on.
+
+    Raises:
+        ModelError: it cannot be loaded.
+        RecipeError: its weights are to be quantised and sharded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from wrpo.training.saving import quantization_config
+
+    quantized = quantization_config(quantize)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            model,
+            revision=entry.revision if model == entry.model else None,
+            dtype=torch.float32,
+            trust_remote_code=entry.trust_remote_code,
+            use_safetensors=True,
+            attn_implementation=attention,
+            quantization_config=quantized,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise ModelError(f"cannot load model {model}: {error}") from error
+
+
+def lora_config(lora: Lora | None) -> LoraConfig | None:
+    """PEFT's config, or None for full fine-tuning."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(task_type="CAUSAL_LM", **lora.model_dump(exclude={"quantize"}))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest whole checkpoint; those that a killed process was still writing are left out."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in reversed(found):
+        try:  # the trainer writes its state last
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s is not whole; going back to the one before it", checkpoint)
+        else:
+            return checkpoint
+    return None
+
+
+def train_and_save(
+    trainer: Trainer,
+    folder: StageFolder,
+    *,
+    rows: int,
+    load_base: Callable[[], Any] | None = None,
+) -> None:
+    """Trains, resuming from the last checkpoint if there is one, then saves model and history.
+
+    The model folder holds merged weights, so that samplers and evaluation need no adapter.
+
+    load_base: loads in full precision what was quantised for training.
+
+    Raises:
+        Terminated: SIGTERM came; there is a checkpoint of the last whole step.
+    """
+    from wrpo.training.preemption import StopsAtSigterm
+    from wrpo.training.trackers import MetricsFile
+
+    trainer.add_callback(MetricsFile(folder.path / METRICS))
+    preemption = StopsAtSigterm(trainer)
+    trainer.add_callback(preemption)
+    last = last_checkpoint(folder.path / CHECKPOINTS)
+    if last:
+        logger.info("resuming from %s", last)
+    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if preemption.stopped:
+        raise Terminated
+    save_model(trainer, folder.path / MODEL, load_base=load_base)
+    if trainer.is_world_process_zero():
+        history = json.dumps(trainer.state.log_history, indent=1)
+        (folder.path / LOG_HISTORY).write_text(history, encoding="utf-8")
+        folder.finish(
+            rows=rows, steps=trainer.state.global_step, train_loss=round(result.training_loss, 6)
+        )
+    trainer.accelerator.wait_for_everyone()

@@ -1,0 +1,43 @@
+"""A training stage under `accelerate launch`: how it is started and how its processes end."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wrpo.errors import RecipeError
+from wrpo.files import is_file
+from wrpo.recipe.training import TrainingEngine
+
+
+def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:
+    """Replaces this process by `accelerate launch -m MODULE`, unless it runs under one already.
+
+    Raises:
+        RecipeError: the config file is not there.
+    """
+    config = engine.accelerate
+    if config is None or "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return
+    if not is_file(config):
+        raise RecipeError(f"engine.accelerate: no file {config}")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    # The trainer's bf16 and fp16 decide; what the config says would win over `bf16: false`.
+    launcher += ["--mixed_precision", "no"]
+    if engine.processes is not None:
+        launcher += ["--num_processes", str(engine.processes)]
+    os.execv(sys.executable, [*launcher, "-m", module, *sys.argv[1:]])
+
+
+def leave_process_group() -> None:
+    """Ends this process's part in distributed training, if it had one; the last thing it does.
+
+    A process that exits without it may abort after its work is done, because Gloo's threads are
+    still running, and the launcher then reports a failure (pytorch/pytorch#190489).
+    """
+    if "WORLD_SIZE" not in os.environ:
+        return
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
