@@ -25,16 +25,16 @@ from wrpo.recipe import Recipe, load_recipe
 DRIVER = """\
 import os, sys
 from pathlib import Path
-from wrpo.vllm_environment import prepare_environment
+from wrpo.engines.vllm_env import prepare_environment
 prepare_environment(eager=True)
 from data_construction.build import build_table
-from data_construction.dataset_answers import GivenAnswers
+from data_construction.sampling.dataset_answers import GivenAnswers
 from data_construction.logprobs import LogProbStage
-from data_construction.part_sampler import PartSampler
+from data_construction.sampling.part_sampler import PartSampler
 from data_construction.prompts import make_prompts
 from data_construction.sample import sample
 from data_construction.score import score_sources
-from data_construction.shard import Shard
+from wrpo.pipeline.parts import Shard
 from wrpo.recipe import load_recipe
 from wrpo.train import train_arm
 from wrpo.train_sft import train_sft

@@ -36,7 +36,7 @@ LIGHT_MODULES = [
     "wrpo.recipe",
     "wrpo.pipeline.folder",
     "wrpo.pipeline.pipeline",
-    "wrpo.sampling",
+    "wrpo.recipe.resolved",
     "wrpo.pipeline.tables",
     "data_construction",
     "eval",

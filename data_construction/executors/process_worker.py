@@ -1,7 +1,7 @@
 """One replica of an engine, in a process of its own: claims parts from its parent and samples them.
 
 The parent is `data_construction.executors.processes`. Both ends speak over one connection; the
-messages are the classes here, a `WrittenPart` for each part, and a `WRPOError` that ends the replica.
+messages are the classes here, a `WrittenPart` for each part, and a `WRPOError` that ends it.
 """
 
 from __future__ import annotations

@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval.models.utils import normalize_gen_kwargs
-
 from wrpo.errors import MissingInputError, RecipeError
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.suite import OWN_TASKS, LMEvalBenchmark, Suite, evaluated_tasks, own_tasks
@@ -96,6 +94,8 @@ def _plain(version_: float | str) -> str:
 
 
 def _normalized(kwargs: dict[str, Any]) -> dict[str, Any]:
+    from lm_eval.models.utils import normalize_gen_kwargs
+
     return dict(normalize_gen_kwargs(kwargs, DEFAULT_MAX_GEN_TOKENS))
 
 

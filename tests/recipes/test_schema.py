@@ -105,7 +105,7 @@ def test_the_reference_names_every_field_with_a_sentence() -> None:
     text = reference_text()
     for section in (
         "`sources.NAME.sampling`",
-        "`wrpo.objectives.options`",
+        "`wrpo.alpha`",
         "`rewards.NAME`, type: code",
     ):
         assert f"## {section}\n" in text

@@ -152,7 +152,7 @@ def test_the_papers_wrpo(paper: Recipe) -> None:
     wrpo = paper.wrpo
     assert (wrpo.objective, wrpo.data) == ("wrpo", "triples")
     assert (wrpo.beta, wrpo.label_smoothing, wrpo.likelihood.weight) == (0.01, 0, 0)
-    assert (wrpo.objectives.options.end, wrpo.objectives.options.schedule) == (0.1, "linear")
+    assert (wrpo.alpha.end, wrpo.alpha.schedule) == (0.1, "linear")
     assert wrpo.global_batch_size == 2 * 8 * 8
     assert wrpo.engine.per_device_batch_size == 2
     assert (wrpo.train["learning_rate"], wrpo.train["num_train_epochs"]) == (3e-7, 1)

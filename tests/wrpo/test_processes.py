@@ -22,7 +22,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 FAMILY = """
 import subprocess, sys, time
 from wrpo.cli import run_main
-from wrpo.stopping import run_command
+from wrpo.processes import run_command
 
 CHILD = "import subprocess, sys, time; subprocess.Popen(['sleep', '77']); time.sleep(77)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(77)"

@@ -116,7 +116,7 @@ def _override(located: Located, item: str) -> None:
     if item.startswith("-") or not equals or not all(key.split(".")):
         raise RecipeError(
             f'{COMMAND_LINE}: "{item}" is not key=value; flags choose what to run, '
-            "key=value changes the recipe, e.g. wrpo.objectives.options.end=0.2"
+            "key=value changes the recipe, e.g. wrpo.alpha.end=0.2"
         )
     value = parse_yaml(text, name=f'{COMMAND_LINE} "{item}"').value if text else None
     node = located.value

@@ -92,7 +92,7 @@ from data_construction.executors import run_on_ray
 from tests.data_construction.executors.toy_job import toy_job
 from tests.recipe_files import tiny_recipe
 from wrpo.cli import run_main
-from wrpo.recipe.executor_sections import RayExecutor
+from wrpo.recipe.executor import RayExecutor
 
 folder = Path(sys.argv[1])
 job = toy_job(tiny_recipe(folder), folder, ["", "sleep", "sleep"], lambda stage, part: None)

@@ -224,7 +224,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from wrpo.judging import Judge, JudgementCache, JudgeRequest
-from wrpo.recipe.judge_sections import JudgeModel
+from wrpo.recipe.judges import JudgeModel
 settings = JudgeModel(model="org/judge", endpoints=[sys.argv[1]], concurrency=2)
 requests = [JudgeRequest([{"role": "user", "content": str(n)}], "plain-1") for n in range(30)]
 Judge("big", settings, JudgementCache(Path(sys.argv[2]))).ask(requests)

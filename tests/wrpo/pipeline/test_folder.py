@@ -167,7 +167,7 @@ def test_the_second_shard_to_finish_leaves_the_manifest_alone(tmp_path: Path) ->
 def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path: Path) -> None:
     code = f"""
         from pathlib import Path
-        from wrpo.stage_folder import StageFolder
+        from wrpo.pipeline.folder import StageFolder
         with StageFolder(Path({str(tmp_path)!r}), {KEY!r}).lock():
             print("READY", flush=True)
             input()
@@ -197,7 +197,7 @@ WRITER = """
     import sys, time
     from pathlib import Path
     import pyarrow.parquet as pq
-    from tests.wrpo.test_stage_folder import run_stage
+    from tests.wrpo.pipeline.test_folder import run_stage
 
     what, stop_at = sys.argv[2], int(sys.argv[3])
     calls = 0

@@ -276,7 +276,7 @@ def test_a_setting_of_one_arm_changes_only_that_arm(tmp_path: Path) -> None:
 
 
 def test_alpha_changes_only_arms_that_use_it(tmp_path: Path) -> None:
-    assert changed(tmp_path, "wrpo.objectives.options.end=0.5") == {"wrpo", "eval/wrpo", "report"}
+    assert changed(tmp_path, "wrpo.alpha.end=0.5") == {"wrpo", "eval/wrpo", "report"}
 
 
 def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:

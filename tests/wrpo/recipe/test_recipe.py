@@ -97,9 +97,7 @@ def test_unknown_top_level_key_is_refused_with_its_line(tmp_path: Path) -> None:
 
 def test_unknown_nested_key_names_the_neighbour(tmp_path: Path) -> None:
     message = refusal(tmp_path, "wrpo:\n  alpha:\n    schedul: linear\n")
-    assert (
-        f":{line_of(tmp_path, 'schedul')}: wrpo.objectives.options.schedul: unknown key" in message
-    )
+    assert f":{line_of(tmp_path, 'schedul')}: wrpo.alpha.schedul: unknown key" in message
     assert 'did you mean "schedule"?' in message
 
 
@@ -114,7 +112,7 @@ def test_unknown_key_of_a_reward_names_the_neighbour(tmp_path: Path) -> None:
 
 
 def test_unknown_key_far_from_all_lists_the_known_ones(tmp_path: Path) -> None:
-    message = refusal(tmp_path, "", "wrpo.objectives.options.zzzzzz=1")
+    message = refusal(tmp_path, "", "wrpo.alpha.zzzzzz=1")
     assert "known: end, schedule" in message
 
 
@@ -139,8 +137,8 @@ def test_wrong_type_shows_value_and_line(tmp_path: Path) -> None:
         "sample.temperature=-1",
         "sample.top_p=1.5",
         "wrpo.beta=0",
-        "wrpo.objectives.options.end=1.2",
-        "wrpo.objectives.options.schedule=convex",
+        "wrpo.alpha.end=1.2",
+        "wrpo.alpha.schedule=convex",
         "wrpo.objective=ppo",
         "prompts.sft_share=2",
         "run=a/b",
@@ -300,7 +298,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
 
 
 def test_override_changes_one_field(tmp_path: Path) -> None:
-    recipe = load(tmp_path, "", "wrpo.objectives.options.end=0.2", "run=alpha02")
+    recipe = load(tmp_path, "", "wrpo.alpha.end=0.2", "run=alpha02")
     assert (recipe.wrpo.alpha.end, recipe.run) == (0.2, "alpha02")
 
 
@@ -334,7 +332,7 @@ def test_later_override_wins(tmp_path: Path) -> None:
 def test_what_is_no_override_is_refused_with_an_example(tmp_path: Path, item: str) -> None:
     message = refusal(tmp_path, "", item)
     assert f'"{item}" is not key=value' in message
-    assert "wrpo.objectives.options.end=0.2" in message
+    assert "wrpo.alpha.end=0.2" in message
 
 
 def test_a_wrong_override_is_blamed_on_the_command_line(tmp_path: Path) -> None:
