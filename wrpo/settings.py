@@ -1,8 +1,15 @@
-"""What every part of the recipe's schema is made of."""
+"""What every part of the recipe is made of, and how a kind of thing is found by its name.
+
+A room of kinds (`wrpo.objectives`, `wrpo.rewards`, `wrpo.engines`, `wrpo.benchmarks`) has one file
+per kind with its settings and its behaviour. A new file there is a new kind: nothing lists them.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,3 +20,32 @@ class Section(BaseModel):
     """A part of the recipe: unknown keys refused, values checked, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+Kind = TypeVar("Kind", bound=Section)
+
+
+def kinds_in(package: str, base: type[Kind], *, tag: str = "type") -> dict[str, type[Kind]]:
+    """The settings of every kind in a package, by the names that its field `tag` allows.
+
+    Every module directly in the package is imported, so that none of them may import anything heavy
+    before it is used. Names come in alphabetical order.
+
+    Args:
+        package: dotted name, e.g. "wrpo.rewards".
+        base: what the settings of all kinds derive from; classes without `tag` are none.
+        tag: the field, a `Literal`, that names the kind in a recipe.
+    """
+    found: dict[str, type[Kind]] = {}
+    for module in iter_modules(import_module(package).__path__):
+        for value in vars(import_module(f"{package}.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, base) and tag in value.model_fields:
+                for name in get_args(value.model_fields[tag].annotation):
+                    found[name] = value
+    return dict(sorted(found.items()))
+
+
+def any_of(kinds: Mapping[str, type[Kind]], *, tag: str = "type") -> Any:
+    """The type of a recipe field that takes the settings of any of these kinds."""
+    distinct = tuple(dict.fromkeys(kinds.values()))
+    return Annotated[Union[distinct], Field(discriminator=tag)]  # noqa: UP007

@@ -180,8 +180,7 @@ def train_and_save(
     Raises:
         Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
-    from wrpo.training.preemption import StopsAtSigterm
-    from wrpo.training.trackers import MetricsFile
+    from wrpo.training.callbacks import MetricsFile, StopsAtSigterm
 
     trainer.add_callback(MetricsFile(folder.path / METRICS))
     preemption = StopsAtSigterm(trainer)

@@ -9,10 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
 from wrpo.errors import RecipeError
-from wrpo.pipeline.metrics_file import append_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -63,21 +60,3 @@ def _key_in_netrc() -> bool:
         return netrc.netrc(path).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-class MetricsFile(TrainerCallback):
-    """Appends every log of the main process to one file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if state.is_world_process_zero and logs:
-            append_metrics(self.path, step=state.global_step, max_steps=state.max_steps, logs=logs)

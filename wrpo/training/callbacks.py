@@ -1,14 +1,17 @@
-"""SIGTERM while training: a checkpoint at the end of the step, then the command ends."""
+"""What a training stage does while the trainer runs: its metrics file, and a checkpoint at SIGTERM."""
 
 from __future__ import annotations
 
 import logging
 import signal
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from wrpo.pipeline.metrics_file import append_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -47,3 +50,21 @@ class StopsAtSigterm(TrainerCallback):
             return self._asked
         asked = torch.tensor(float(self._asked), device=accelerator.device)
         return bool(accelerator.reduce(asked, reduction="sum") > 0)
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log of the main process to one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero and logs:
+            append_metrics(self.path, step=state.global_step, max_steps=state.max_steps, logs=logs)
