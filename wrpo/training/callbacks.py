@@ -1,4 +1,4 @@
-"""What a training stage does while the trainer runs: its metrics file, and a checkpoint at SIGTERM."""
+"""What a stage does while its trainer runs: the metrics file, and a checkpoint at SIGTERM."""
 
 from __future__ import annotations
 
