@@ -11,15 +11,24 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.support import small_run
+from tests.support import commands, small_run
+from tests.support.commands import REPOSITORY as REPOSITORY
 from tests.support.completion_server import CompletionServer, Script
-from tests.support.small_run import REPOSITORY as REPOSITORY
 from tests.support.small_run import WORDS as WORDS
 
 
 def hear_ctrl_c() -> None:
     """For preexec_fn: what a shell starts in the background ignores SIGINT, children too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One command server for all processes of this test run; the first command starts it."""
+    if "WRPO_TEST_COMMANDS" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="commands-", ignore_cleanup_errors=True)
+        os.environ["WRPO_TEST_COMMANDS"] = folder.name
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(commands.stop_server)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -78,16 +87,28 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_models_folder: P
         if not folder.exists():
             made = tmp_path_factory.mktemp("run")
             path = small_run.write_whole_recipe(made, tiny_models_folder)
-            result = small_run.run_module("wrpo", "run", "--jobs", 2, "--recipe", path)
-            assert result.returncode == 0, result.stderr[-3000:]
+            _run_all_stages(path)
             folder.symlink_to(made)
     return folder.resolve() / "recipe.yaml"
+
+
+def _run_all_stages(path: Path) -> None:
+    """What `wrpo run --jobs 2` does, with stages that need not import torch and vLLM anew."""
+    from wrpo.pipeline import run
+    from wrpo.recipe import load_recipe
+
+    def start(job: run.Job, arguments: list[str], folder: Path, *, quiet: bool) -> commands.Command:
+        return commands.Command(*job.command, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_start", start)
+        run.run_pipeline(load_recipe(path), ["--recipe", str(path)], jobs=2)
 
 
 @pytest.fixture
 def run_module() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m MODULE ARGUMENTS` from the repository and returns the finished process."""
-    return small_run.run_module
+    return commands.run_module
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

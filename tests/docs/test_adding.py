@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.docs.blocks import ROOT, blocks
-from tests.support.small_run import run_module
+from tests.support.commands import run_module
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe

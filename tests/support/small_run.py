@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).parents[2]
 WORDS = ["sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf"]
 
 TASK = """\
@@ -27,24 +23,6 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 """
 
 TRAIN = {"learning_rate": 1e-4, "max_steps": 2, "logging_steps": 1, "gradient_checkpointing": False}
-
-
-def run_module(
-    module: str, *arguments: object, folder: Path = REPOSITORY
-) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m MODULE ARGUMENTS` in the repository, or a copy of its packages.
-
-    Returns the finished process.
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
 
 
 def write_recipe(folder: Path, models: Path, *, prompts: int = 12, **sections: object) -> Path:

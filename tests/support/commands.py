@@ -1,0 +1,147 @@
+"""Starts the toolkit's commands: forks of one loaded process, or new processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+TIMEOUT = 1200.0
+
+
+def environment() -> dict[str, str]:
+    """What commands of the tests run with."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+class Command:
+    """A running `python -m MODULE ARGUMENTS`, in a fork of the command server.
+
+    Attributes:
+        pid: of the process itself, for signals.
+    """
+
+    def __init__(
+        self, *arguments: object, folder: Path = REPOSITORY, env: dict[str, str] | None = None
+    ) -> None:
+        self.args = ["python", "-m", *map(str, arguments)]
+        self._folder = tempfile.TemporaryDirectory(prefix="command-")
+        self._outputs = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(str(_server()))
+        self._stream = self._connection.makefile("rw")
+        request = {
+            "arguments": self.args[2:],
+            "folder": str(folder),
+            "environment": environment() if env is None else env,
+            "outputs": [str(path) for path in self._outputs],
+        }
+        self._stream.write(json.dumps(request) + "\n")
+        self._stream.flush()
+        self.pid = int(self._stream.readline())  # its outputs exist from now on
+        self.returncode: int | None = None
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed so far."""
+        return self._outputs[0].read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """What it has logged so far."""
+        return self._outputs[1].read_text(encoding="utf-8", errors="replace")
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        ended = self.returncode is None and select.select([self._connection], [], [], 0)[0]
+        return self.wait() if ended else self.returncode
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def send_signal(self, number: int) -> None:
+        """To the process alone, as `kill` does."""
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """The exit code; minus the signal's number where a signal ended it.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs; it is killed.
+        """
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.returncode = int(self._stream.readline())
+            except TimeoutError:
+                self.send_signal(signal.SIGKILL)
+                raise subprocess.TimeoutExpired(self.args, timeout) from None
+        return self.returncode
+
+
+def run_module(
+    module: str, *arguments: object, folder: Path = REPOSITORY
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m MODULE ARGUMENTS` in the repository, or a copy of its packages."""
+    command = Command(module, *arguments, folder=folder)
+    code = command.wait()
+    return subprocess.CompletedProcess(command.args, code, command.stdout, command.stderr)
+
+
+def run_fresh(
+    module: str, *arguments: object, folder: Path = REPOSITORY
+) -> subprocess.CompletedProcess[str]:
+    """The same in a new process, for what is about starting one."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+def _server() -> Path:
+    """The socket of the command server of this test run, which the first caller starts."""
+    # Not in pytest's folders: the path of a socket may have 107 bytes.
+    folder = Path(os.environ["WRPO_TEST_COMMANDS"])
+    path = folder / "socket"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _start_server(path)
+    return path
+
+
+def _start_server(path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.command_server", str(path)],
+        cwd=REPOSITORY,
+        env={**environment(), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    (path.parent / "pid").write_text(str(process.pid))
+    deadline = time.monotonic() + 180
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the command server did not start (exit code {process.poll()})")
+        time.sleep(0.05)
+
+
+def stop_server() -> None:
+    """Ends the command server of this test run, if one was started."""
+    pid = Path(os.environ.pop("WRPO_TEST_COMMANDS")) / "pid"
+    if pid.exists():
+        os.kill(int(pid.read_text()), signal.SIGKILL)
