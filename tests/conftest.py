@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,9 +25,11 @@ def hear_ctrl_c() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One command server for all processes of this test run; the first command starts it."""
-    if "WRPO_TEST_COMMANDS" not in os.environ:
+    if commands.FOLDER not in os.environ:
+        # Not in pytest's folders: the path of a socket may have 107 bytes.
         folder = tempfile.TemporaryDirectory(prefix="commands-", ignore_cleanup_errors=True)
-        os.environ["WRPO_TEST_COMMANDS"] = folder.name
+        os.environ[commands.FOLDER] = folder.name
+        os.environ["WRPO_TEST_PYTHON"] = sys.executable
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(commands.stop_server)
 
@@ -87,22 +90,10 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_models_folder: P
         if not folder.exists():
             made = tmp_path_factory.mktemp("run")
             path = small_run.write_whole_recipe(made, tiny_models_folder)
-            _run_all_stages(path)
+            result = commands.run_module("wrpo", "run", "--jobs", 2, "--recipe", path)
+            assert result.returncode == 0, result.stderr[-3000:]
             folder.symlink_to(made)
     return folder.resolve() / "recipe.yaml"
-
-
-def _run_all_stages(path: Path) -> None:
-    """What `wrpo run --jobs 2` does, with stages that need not import torch and vLLM anew."""
-    from wrpo.pipeline import run
-    from wrpo.recipe import load_recipe
-
-    def start(job: run.Job, arguments: list[str], folder: Path, *, quiet: bool) -> commands.Command:
-        return commands.Command(*job.command, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "_start", start)
-        run.run_pipeline(load_recipe(path), ["--recipe", str(path)], jobs=2)
 
 
 @pytest.fixture

@@ -31,17 +31,15 @@ PACKAGES = (
     *("datasets", "accelerate", "peft", "trl.trainer.dpo_trainer", "trl.trainer.sft_trainer"),
     *("vllm", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker"),
     *("vllm.model_executor.models.llama", "vllm.model_executor.models.qwen2"),
-    *(
-        "lm_eval",
-        "lm_eval.evaluator",
-        "lm_eval.models.huggingface",
-        "lm_eval.models.vllm_causallms",
-    ),
+    *("lm_eval.evaluator", "lm_eval.models.huggingface", "lm_eval.models.vllm_causallms"),
 )
+STREAMS = 3
+"""Standard input, output and error, which come with each request."""
+FAST_PYTHON = Path(__file__).with_name("fast_python")
 
 
 def serve(path: str) -> None:
-    """Answers requests on a Unix socket until its parent ends."""
+    """Answers requests on a Unix socket until it is killed."""
     for name in PACKAGES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -63,40 +61,39 @@ def serve(path: str) -> None:
 
 def _answer(connection: socket.socket) -> None:
     """Starts the command in a fork of its own, tells its pid, then how it ended."""
-    stream = connection.makefile("rw")
-    request = json.loads(stream.readline())
-    for output in request["outputs"]:
-        Path(output).touch()
+    text, streams, _, _ = socket.recv_fds(connection, 1 << 20, STREAMS)
     pid = os.fork()
     if pid == 0:
-        connection.detach()
-        _run(**request)
-    stream.write(f"{pid}\n")
-    stream.flush()
+        connection.close()
+        _run(streams, **json.loads(text))
+    for stream in streams:
+        os.close(stream)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(f"{pid}\n".encode())
     _, status = os.waitpid(pid, 0)
-    with contextlib.suppress(BrokenPipeError):
-        stream.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        stream.flush()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
 def _run(
-    arguments: list[str], folder: str, environment: dict[str, str], outputs: list[str]
+    streams: list[int], *, arguments: list[str], folder: str, environment: dict[str, str]
 ) -> None:
     """Becomes `python -m ARGUMENTS`; never returns."""
     code = 1
     try:
         os.setsid()
-        for number, output in zip((1, 2), outputs, strict=True):
-            handle = os.open(output, os.O_WRONLY | os.O_APPEND)
-            os.dup2(handle, number)
-            os.close(handle)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
         random.seed()
+        sys.executable = str(FAST_PYTHON)
         sys.argv = list(arguments)
         sys.path[0] = folder
+        sys.path[1:1] = environment.get("PYTHONPATH", "").split(os.pathsep)
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:

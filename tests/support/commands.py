@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+FOLDER = "WRPO_TEST_COMMANDS"
+"""Environment variable with the folder of the command server's socket."""
 TIMEOUT = 1200.0
 
 
@@ -37,17 +39,21 @@ class Command:
         self._folder = tempfile.TemporaryDirectory(prefix="command-")
         self._outputs = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(str(_server()))
-        self._stream = self._connection.makefile("rw")
+        self._connection.connect(str(start_server()))
         request = {
             "arguments": self.args[2:],
             "folder": str(folder),
             "environment": environment() if env is None else env,
-            "outputs": [str(path) for path in self._outputs],
         }
-        self._stream.write(json.dumps(request) + "\n")
-        self._stream.flush()
-        self.pid = int(self._stream.readline())  # its outputs exist from now on
+        with (
+            Path(os.devnull).open("rb") as stdin,
+            self._outputs[0].open("wb") as stdout,
+            self._outputs[1].open("wb") as stderr,
+        ):
+            streams = [stream.fileno() for stream in (stdin, stdout, stderr)]
+            socket.send_fds(self._connection, [json.dumps(request).encode()], streams)
+        self._replies = self._connection.makefile()
+        self.pid = int(self._replies.readline())
         self.returncode: int | None = None
 
     @property
@@ -82,7 +88,7 @@ class Command:
         if self.returncode is None:
             self._connection.settimeout(timeout)
             try:
-                self.returncode = int(self._stream.readline())
+                self.returncode = int(self._replies.readline())
             except TimeoutError:
                 self.send_signal(signal.SIGKILL)
                 raise subprocess.TimeoutExpired(self.args, timeout) from None
@@ -98,41 +104,30 @@ def run_module(
     return subprocess.CompletedProcess(command.args, code, command.stdout, command.stderr)
 
 
-def run_fresh(
-    module: str, *arguments: object, folder: Path = REPOSITORY
-) -> subprocess.CompletedProcess[str]:
-    """The same in a new process, for what is about starting one."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-
-
-def _server() -> Path:
+def start_server() -> Path:
     """The socket of the command server of this test run, which the first caller starts."""
-    # Not in pytest's folders: the path of a socket may have 107 bytes.
-    folder = Path(os.environ["WRPO_TEST_COMMANDS"])
-    path = folder / "socket"
-    with (folder / "lock").open("w") as lock:
+    path = Path(os.environ[FOLDER]) / "socket"
+    with path.with_name("lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            _start_server(path)
+            _start(path)
     return path
 
 
-def _start_server(path: Path) -> None:
+def _start(path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.command_server", str(path)],
         cwd=REPOSITORY,
-        env={**environment(), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"},
+        env={
+            **environment(),
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_NO_USAGE_STATS": "1",
+            "TORCH_COMPILE_DISABLE": "1",
+        },
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    (path.parent / "pid").write_text(str(process.pid))
+    path.with_name("pid").write_text(str(process.pid))
     deadline = time.monotonic() + 180
     while not path.exists():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -142,6 +137,6 @@ def _start_server(path: Path) -> None:
 
 def stop_server() -> None:
     """Ends the command server of this test run, if one was started."""
-    pid = Path(os.environ.pop("WRPO_TEST_COMMANDS")) / "pid"
+    pid = Path(os.environ.pop(FOLDER)) / "pid"
     if pid.exists():
         os.kill(int(pid.read_text()), signal.SIGKILL)
