@@ -36,9 +36,9 @@ from benchmarks.lengths import KINDS, triple_lengths
 from tiny_world.habits import LETTERS, NUMBERS, TARGET, WORDS, answer
 from tiny_world.models import make_reward_model
 from tiny_world.world import SKILLS, Lexicon, draw_distinct_tasks
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import ClassifierReward
 from wrpo.rewards import Candidate, load_reward
-from wrpo.rewards.base import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +151,8 @@ def score_stage(folder: Path) -> Scorer:
 
     def score(candidates: list[Candidate]) -> list[float]:
         values = reward.score(candidates)
-        assert not any(isinstance(value, Refusal) for value in values), values
-        return [float(value) for value in values if not isinstance(value, Refusal)]
+        assert not any(isinstance(value, Drop) for value in values), values
+        return [float(value) for value in values if not isinstance(value, Drop)]
 
     return score
 

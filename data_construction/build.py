@@ -16,7 +16,7 @@ import logging
 from data_construction.datasets.published import import_table
 from data_construction.drop_limit import check_dropped
 from data_construction.selection.rules import TableRules
-from data_construction.selection.select import Answer, Rejection
+from data_construction.selection.select import Answer
 from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
@@ -27,8 +27,8 @@ from wrpo.pipeline.tables import (
     PROMPTS,
     RESPONSES,
     SCORES,
+    Drop,
     Row,
-    dropped_row,
     iter_parts,
     read_rows,
 )
@@ -83,8 +83,8 @@ def _rows(
     rows, dropped = [], []
     for key in sorted(wanted):
         made = make(wanted[key])
-        if isinstance(made, Rejection):
-            dropped.append(dropped_row(key, made.reason, made.detail))
+        if isinstance(made, Drop):
+            dropped.append(made.row(key))
         else:
             rows.append(made)
     return rows, dropped

@@ -19,13 +19,13 @@ from data_construction.datasets.messages import dataset_prompt, encodable, user_
 from data_construction.drop_limit import check_dropped
 from data_construction.filters.contamination import benchmark_index, whole_text
 from data_construction.filters.near_duplicates import near_duplicates
-from data_construction.filters.rules import rejection
+from data_construction.filters.rules import unwanted
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import PROMPTS, Row, dropped_row
+from wrpo.pipeline.tables import PROMPTS, Drop, Row
 from wrpo.recipe import Recipe
 from wrpo.recipe.prompts import Decontaminate, NearDuplicates, PromptDataset, Prompts
 
@@ -127,10 +127,10 @@ def _filter(rows: Rows, settings: Prompts) -> list[Row]:
         filters = settings.filters if own is None else own
         if filters is None:
             continue
-        reason = rejection(user_text(rows[key]["messages"]), rows[key]["domain"], filters)
-        if reason:
+        drop = unwanted(user_text(rows[key]["messages"]), rows[key]["domain"], filters)
+        if drop:
             del rows[key]
-            dropped.append(dropped_row(key, reason.reason, reason.detail))
+            dropped.append(drop.row(key))
     return dropped
 
 
@@ -142,7 +142,7 @@ def _decontaminate(rows: Rows, settings: Decontaminate) -> list[Row]:
         if overlap:
             del rows[key]
             detail = f"{overlap.benchmark}: {overlap.shared}"
-            dropped.append(dropped_row(key, "contaminated", detail))
+            dropped.append(Drop("contaminated", detail).row(key))
     return dropped
 
 
@@ -153,7 +153,7 @@ def _thin_out(rows: Rows, settings: NearDuplicates) -> list[Row]:
     for key, duplicate in found.items():
         del rows[key]
         detail = f"of {duplicate.kept}, similarity {duplicate.similarity:.3f}"
-        dropped.append(dropped_row(key, "near_duplicate", detail))
+        dropped.append(Drop("near_duplicate", detail).row(key))
     return dropped
 
 
@@ -163,7 +163,7 @@ def _choose(rows: Rows, origin: str, count: int, seed: int) -> list[Row]:
     own.sort(key=lambda key: (unit_hash(seed, f"chosen {key}"), key))
     for key in own[count:]:
         del rows[key]
-    return [dropped_row(key, "beyond_max_prompts", origin) for key in sorted(own[count:])]
+    return [Drop("beyond_max_prompts", origin).row(key) for key in sorted(own[count:])]
 
 
 def _prompt_row(record: dict[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:

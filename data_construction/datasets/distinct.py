@@ -6,8 +6,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from data_construction.datasets.records import UnusableRow, numbered_records
-from wrpo.pipeline.tables import Row, dropped_row
+from data_construction.datasets.records import numbered_records
+from wrpo.pipeline.tables import Drop, Row
 from wrpo.recipe.prompts import Dataset
 
 
@@ -34,7 +34,7 @@ class DistinctRows:
         """Adds the records of a dataset; the names of all columns that any of them has.
 
         Args:
-            make: (id, row) out of a record; the row has a `prompt_id`. Raises UnusableRow.
+            make: (id, row) out of a record; the row has a `prompt_id`. Raises Drop.
             limit: only the first records.
             drop_repeated: whether a repeated id is a dropped row, or nothing at all.
 
@@ -48,19 +48,19 @@ class DistinctRows:
             try:
                 columns |= _with_columns(record).keys()
                 key, row = make(record)
-            except UnusableRow as problem:
-                self.dropped.append(dropped_row("", "unusable", f"{where}: {problem}"))
+            except Drop as drop:
+                self.dropped.append(Drop(drop.reason, f"{where}: {drop.detail}").row(""))
                 continue
             if key not in self.rows:
                 self.rows[key] = row
             elif drop_repeated:
-                self.dropped.append(dropped_row(row["prompt_id"], "duplicate", where))
+                self.dropped.append(Drop("duplicate", where).row(row["prompt_id"]))
         return columns
 
 
 def _with_columns(record: Any) -> dict[str, Any]:
-    if isinstance(record, UnusableRow):
+    if isinstance(record, Drop):
         raise record
     if not isinstance(record, dict):
-        raise UnusableRow(f"is a {type(record).__name__}, not an object with columns")
+        raise Drop("unusable", f"is a {type(record).__name__}, not an object with columns")
     return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_construction.datasets.records import UnusableRow
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.prompts import PromptDataset
 
 Messages = list[dict[str, str]]
@@ -18,11 +18,11 @@ def prompt_messages(value: Any) -> Messages:
     """Text, one message, or a list of messages; the last turn must be the user's.
 
     Raises:
-        UnusableRow: it is something else, or a user turn is empty.
+        Drop: it is something else, or a user turn is empty.
     """
     messages = to_messages(value)
     if messages[-1]["role"] != "user":
-        raise UnusableRow(f"the last turn is the {messages[-1]['role']}'s, not the user's")
+        raise Drop("unusable", f"the last turn is the {messages[-1]['role']}'s, not the user's")
     return messages
 
 
@@ -30,15 +30,15 @@ def dataset_prompt(record: Mapping[str, Any], dataset: PromptDataset) -> Message
     """The prompt of one row of a dataset, with the text of its `input` column after it.
 
     Raises:
-        UnusableRow: there is no such column, or no prompt in it.
+        Drop: there is no such column, or no prompt in it.
     """
     for column in (dataset.prompt, dataset.input):
         if column is not None and column not in record:
-            raise UnusableRow(f'has no column "{column}"; it has: {", ".join(record)}')
+            raise Drop("unusable", f'has no column "{column}"; it has: {", ".join(record)}')
     messages = prompt_messages(record[dataset.prompt])
     more = record[dataset.input] if dataset.input is not None else None
     if more is not None and not isinstance(more, str):
-        raise UnusableRow(f"the input is {type(more).__name__}, not text")
+        raise Drop("unusable", f"the input is {type(more).__name__}, not text")
     if more and more.strip():
         messages[-1] = {**messages[-1], "content": f"{messages[-1]['content']}\n\n{more}"}
     return prompt_messages(messages)
@@ -48,14 +48,16 @@ def to_messages(value: Any, *, text_role: str = "user") -> Messages:
     """Text (said by `text_role`), one message, or a list of messages, as a list of messages.
 
     Raises:
-        UnusableRow: it is something else, or a user turn is empty.
+        Drop: it is something else, or a user turn is empty.
     """
     if isinstance(value, str):
         value = [{"role": text_role, "content": value}]
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise UnusableRow(f"the {_kind(text_role)} is {type(value).__name__}, not text or messages")
+        raise Drop(
+            "unusable", f"the {_kind(text_role)} is {type(value).__name__}, not text or messages"
+        )
     return [_message(turn) for turn in value]
 
 
@@ -63,15 +65,17 @@ def conversation(value: Any) -> tuple[Messages, str]:
     """(messages before the answer, answer); no messages where the value is the answer only.
 
     Raises:
-        UnusableRow: the last turn is not the assistant's, or it is empty.
+        Drop: the last turn is not the assistant's, or it is empty.
     """
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         value = value[0]
     messages = to_messages(value, text_role="assistant")
     if messages[-1]["role"] != "assistant":
-        raise UnusableRow(f"the last turn is the {messages[-1]['role']}'s, not the assistant's")
+        raise Drop(
+            "unusable", f"the last turn is the {messages[-1]['role']}'s, not the assistant's"
+        )
     if not messages[-1]["content"].strip():
-        raise UnusableRow("an answer is empty")
+        raise Drop("unusable", "an answer is empty")
     before = messages[:-1]
     return (prompt_messages(before) if before else []), messages[-1]["content"]
 
@@ -85,12 +89,14 @@ def encodable(text: str) -> str:
     """The text, if it can be written at all.
 
     Raises:
-        UnusableRow: it holds lone surrogates, which is also what bytes that are no UTF-8 become.
+        Drop: it holds lone surrogates, which is also what bytes that are no UTF-8 become.
     """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise UnusableRow("its text is not valid Unicode, or its bytes are not UTF-8") from None
+        raise Drop(
+            "unusable", "its text is not valid Unicode, or its bytes are not UTF-8"
+        ) from None
     return text
 
 
@@ -101,9 +107,9 @@ def _kind(role: str) -> str:
 def _message(turn: Any) -> dict[str, str]:
     role, content = _role_and_content(turn) if isinstance(turn, dict) else (None, None)
     if role not in _ROLES or not isinstance(content, str):
-        raise UnusableRow(f"a turn is not {{role, content}} of text: {str(turn)[:80]}")
+        raise Drop("unusable", f"a turn is not {{role, content}} of text: {str(turn)[:80]}")
     if not content.strip() and role == "user":
-        raise UnusableRow("a user turn is empty")
+        raise Drop("unusable", "a user turn is empty")
     return {"role": role, "content": encodable(content)}
 
 

@@ -28,10 +28,9 @@ from data_construction.datasets.messages import (
     prompt_messages,
     to_messages,
 )
-from data_construction.datasets.records import UnusableRow
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import answer_id, digest, prompt_id
-from wrpo.pipeline.tables import ANSWERS, Row
+from wrpo.pipeline.tables import ANSWERS, Drop, Row
 from wrpo.recipe.build import ImportedTable
 
 UNKNOWN_SOURCE = "unknown"
@@ -72,12 +71,12 @@ def preference_row(record: Mapping[str, Any], names: tuple[str, ...]) -> Row:
     """A row of triples (three names) or pairs (two) out of a published row.
 
     Raises:
-        UnusableRow: an answer is missing, or chosen and rejected are the same text.
+        Drop: an answer is missing, or chosen and rejected are the same text.
     """
     prompt, answers = _prompt_and_answers(record, names)
     prompt = _with_system(record, prompt)
     if answers["chosen"] == answers["rejected"]:
-        raise UnusableRow("chosen and rejected are the same text")
+        raise Drop("unusable", "chosen and rejected are the same text")
     key = prompt_id(prompt)
     answer_ids = [answer_id(prompt, answers[name]) for name in names]
     row: Row = {"triple_id": digest([key, answer_ids]), "prompt_id": key, "prompt": prompt}
@@ -94,7 +93,7 @@ def sft_row(record: Mapping[str, Any]) -> Row:
     """A row of the SFT table out of a published row: prompt and completion, or a conversation.
 
     Raises:
-        UnusableRow: there is no answer.
+        Drop: there is no answer.
     """
     column = next((name for name in _COMPLETIONS if record.get(name) is not None), None)
     if column:
@@ -104,7 +103,7 @@ def sft_row(record: Mapping[str, Any]) -> Row:
         column = _present(record, _CONVERSATIONS, "completion, and no conversation")
         prompt, answer = conversation(record[column])
         if not prompt:
-            raise UnusableRow(f"{column} holds no user turn before the answer")
+            raise Drop("unusable", f"{column} holds no user turn before the answer")
     prompt = _with_system(record, prompt)
     source = record.get("source", record.get("model"))
     return {
@@ -139,7 +138,7 @@ def _prompt_and_answers(
         if before:
             prompts.append(before)
     if any(prompt != prompts[0] for prompt in prompts):
-        raise UnusableRow("chosen and rejected answer different prompts")
+        raise Drop("unusable", "chosen and rejected answer different prompts")
     return (prompts[0] if prompts else _prompt(record)), answers
 
 
@@ -149,13 +148,14 @@ def _answer_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[st
     both = record.get("chosen")
     if "source_chosen" in names and values["source_chosen"] is None and isinstance(both, list):
         if len(both) != 2 or any(_role(turn) != "assistant" for turn in both):
-            raise UnusableRow(
-                f"no source_chosen, and chosen is not [y_ws, y_wt]; it has: {', '.join(record)}"
+            raise Drop(
+                "unusable",
+                f"no source_chosen, and chosen is not [y_ws, y_wt]; it has: {', '.join(record)}",
             )
         values["source_chosen"], values["chosen"] = both
     missing = [name for name in names if values[name] is None]
     if missing:
-        raise UnusableRow(f"no {', '.join(missing)}; it has: {', '.join(record)}")
+        raise Drop("unusable", f"no {', '.join(missing)}; it has: {', '.join(record)}")
     return values
 
 
@@ -179,7 +179,9 @@ def _present(record: Mapping[str, Any], names: tuple[str, ...], what: str) -> st
     for name in names:
         if record.get(name) is not None:
             return name
-    raise UnusableRow(f"no {what} (looked for {', '.join(names)}); it has: {', '.join(record)}")
+    raise Drop(
+        "unusable", f"no {what} (looked for {', '.join(names)}); it has: {', '.join(record)}"
+    )
 
 
 def _source(record: Mapping[str, Any], name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError, MissingInputError
 from wrpo.files import is_file, is_folder
-from wrpo.pipeline.tables import parts
+from wrpo.pipeline.tables import Drop, parts
 from wrpo.recipe.prompts import Dataset
 
 if TYPE_CHECKING:
@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 SAVED_BY_DATASETS = ("state.json", "dataset_dict.json")
 
 
-class UnusableRow(Exception):
-    """Why one row of a dataset cannot be used."""
-
-
 def numbered_records(dataset: Dataset) -> Iterator[tuple[int, Any]]:
-    """Numbered rows from 1; an unreadable line comes as the UnusableRow that says why.
+    """Numbered rows from 1; an unreadable line comes as the Drop that says why.
 
     Raises:
         MissingInputError: the file, the folder or the hub dataset is not there.
@@ -77,7 +73,7 @@ def _jsonl(path: Path) -> Iterator[Any]:
                 try:
                     yield json.loads(line.decode("utf-8-sig"))
                 except (UnicodeDecodeError, ValueError, RecursionError) as error:
-                    yield UnusableRow(f"not a UTF-8 JSON line ({error})")
+                    yield Drop("unusable", f"not a UTF-8 JSON line ({error})")
 
 
 # Bytes that are no UTF-8 become lone surrogates, so that only the rows that hold them are dropped.
@@ -108,7 +104,7 @@ def _csv(path: Path) -> Iterator[Any]:
             for record in reader:
                 line = reader.line_num
                 if None in record:
-                    yield UnusableRow("has more cells than the header has columns")
+                    yield Drop("unusable", "has more cells than the header has columns")
                 else:
                     yield record
     except csv.Error as error:
@@ -147,7 +143,7 @@ def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
         try:
             yield batch.slice(place, 1).to_pylist()[0]
         except UnicodeDecodeError as error:
-            yield UnusableRow(f"not UTF-8 ({error})")
+            yield Drop("unusable", f"not UTF-8 ({error})")
 
 
 _READERS: dict[str, Callable[[Path], Iterable[Any]]] = {

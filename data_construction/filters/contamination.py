@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_construction.datasets.messages import Messages, to_messages
-from data_construction.datasets.records import UnusableRow, numbered_records
+from data_construction.datasets.records import numbered_records
 from data_construction.filters.ngrams import ngram_hashes, words
 from wrpo.errors import DataError, MissingInputError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.prompts import Benchmark, Decontaminate
 
 
@@ -82,11 +83,11 @@ def _questions(name: str, benchmark: Benchmark) -> list[str]:
 
 def _question(record: object, benchmark: Benchmark, where: str) -> Messages:
     try:
-        if isinstance(record, UnusableRow):
+        if isinstance(record, Drop):
             raise record
         if not isinstance(record, dict) or benchmark.column not in record:
             columns = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise UnusableRow(f'no column "{benchmark.column}"; it has: {columns}')
+            raise Drop("unusable", f'no column "{benchmark.column}"; it has: {columns}')
         return to_messages(record[benchmark.column])
-    except UnusableRow as problem:
-        raise DataError(f"{where}: {problem}") from None
+    except Drop as drop:
+        raise DataError(f"{where}: {drop.detail}") from None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from data_construction.selection.select import Rejection
 from wrpo.errors import RecipeError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.prompts import Filters
 
 _CODE_PATTERNS = (
@@ -48,7 +48,7 @@ _CODE = re.compile("|".join(_CODE_PATTERNS), re.IGNORECASE | re.MULTILINE)
 _MATH = re.compile("|".join(_MATH_PATTERNS), re.IGNORECASE | re.MULTILINE)
 
 
-def rejection(text: str, domain: str, filters: Filters) -> Rejection | None:
+def unwanted(text: str, domain: str, filters: Filters) -> Drop | None:
     """Why a prompt is not used; the cheap reasons come first.
 
     Args:
@@ -87,27 +87,27 @@ def detect_language(text: str) -> str | None:
     return code
 
 
-def _domain(domain: str, filters: Filters) -> Rejection | None:
+def _domain(domain: str, filters: Filters) -> Drop | None:
     wanted = filters.domains is None or domain in filters.domains
-    return None if wanted and domain not in filters.exclude_domains else Rejection("domain", domain)
+    return None if wanted and domain not in filters.exclude_domains else Drop("domain", domain)
 
 
-def _length(text: str, filters: Filters) -> Rejection | None:
+def _length(text: str, filters: Filters) -> Drop | None:
     length = len(text)
     if filters.min_chars is not None and length < filters.min_chars:
-        return Rejection("too_short", f"{length} characters")
+        return Drop("too_short", f"{length} characters")
     if filters.max_chars is not None and length > filters.max_chars:
-        return Rejection("too_long", f"{length} characters")
+        return Drop("too_long", f"{length} characters")
     return None
 
 
-def _match(pattern: re.Pattern[str], text: str, reason: str) -> Rejection | None:
+def _match(pattern: re.Pattern[str], text: str, reason: str) -> Drop | None:
     found = pattern.search(text)
-    return Rejection(reason, " ".join(found.group().split())[:80]) if found else None
+    return Drop(reason, " ".join(found.group().split())[:80]) if found else None
 
 
-def _language(text: str, wanted: Sequence[str]) -> Rejection | None:
+def _language(text: str, wanted: Sequence[str]) -> Drop | None:
     code = detect_language(text)
     if code is None or code in wanted or code.split("-")[0] in wanted:
         return None
-    return Rejection("language", code)
+    return Drop("language", code)

@@ -12,13 +12,13 @@ from itertools import islice
 from typing import Any
 
 from data_construction.datasets.messages import conversation, dataset_prompt
-from data_construction.datasets.records import UnusableRow, numbered_records
+from data_construction.datasets.records import numbered_records
 from data_construction.drop_limit import check_dropped
 from data_construction.sampling.part_sampler import sampling_folder
 from wrpo.ids import prompt_id
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import PROMPTS, RESPONSES, Row, dropped_row, read_rows
+from wrpo.pipeline.tables import PROMPTS, RESPONSES, Drop, Row, read_rows
 from wrpo.recipe import Recipe
 from wrpo.recipe.prompts import PromptDataset, dataset_answers
 
@@ -84,9 +84,9 @@ class GivenAnswers:
                     continue
                 try:
                     row = self._row(key, len(found.get(key, ())), _answer(record, dataset))
-                except UnusableRow as problem:
-                    detail = f"{where}: {problem}"
-                    dropped.append(dropped_row(key, "unusable", detail, source=self.source))
+                except Drop as drop:
+                    located = Drop(drop.reason, f"{where}: {drop.detail}")
+                    dropped.append(located.row(key, source=self.source))
                 else:
                     found.setdefault(key, []).append(row)
         return found, dropped
@@ -115,7 +115,7 @@ def _asked(dataset: PromptDataset) -> Iterator[tuple[str, str, dict[str, Any]]]:
             continue
         try:
             key = prompt_id(dataset_prompt(record, dataset))
-        except UnusableRow:
+        except Drop:
             continue
         yield f"{dataset.path} row {number}", key, record
 
@@ -123,5 +123,5 @@ def _asked(dataset: PromptDataset) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _answer(record: dict[str, Any], dataset: PromptDataset) -> str:
     column = dataset.answers.column if dataset.answers else ""
     if record.get(column) is None:
-        raise UnusableRow(f'has no column "{column}"; it has: {", ".join(record)}')
+        raise Drop("unusable", f'has no column "{column}"; it has: {", ".join(record)}')
     return conversation(record[column])[1]

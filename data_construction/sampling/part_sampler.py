@@ -22,7 +22,7 @@ from wrpo.errors import TemplateError
 from wrpo.ids import response_seed
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import RESPONSES, PromptLookup, Row, dropped_row
+from wrpo.pipeline.tables import RESPONSES, Drop, PromptLookup, Row
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.resolved import (
     answered_domains,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from wrpo.chat.template import Messages
-    from wrpo.engines import Completion, GenerationEngine, Refusal, Request
+    from wrpo.engines import Completion, GenerationEngine, Request, Unanswered
 
 _PROGRESS_SECONDS = 0.5
 
@@ -214,7 +214,7 @@ class PartSampler:
 
     def _answers(
         self, engine: GenerationEngine, todo: Iterable[int]
-    ) -> Iterator[Completion | Refusal | WrittenPart]:
+    ) -> Iterator[Completion | Unanswered | WrittenPart]:
         """What the engine answers, and the parts that are written without it."""
         empty: list[WrittenPart] = []
         for answer in engine.generate(self._requests(todo, empty)):
@@ -256,21 +256,21 @@ class PartSampler:
                 messages = fold_system_message(messages)
             ids = render_prompt(self.tokenizer, messages) if self.tokenizer else []
         except TemplateError as error:
-            part.dropped.append(self._dropped(row, "template", str(error)))
+            part.dropped.append(self._dropped(row, Drop("template", str(error))))
             return None
         if len(ids) > limit:
-            detail = f"{len(ids)} tokens, the limit is {limit}"
-            part.dropped.append(self._dropped(row, "prompt_too_long", detail))
+            drop = Drop("prompt_too_long", f"{len(ids)} tokens, the limit is {limit}")
+            part.dropped.append(self._dropped(row, drop))
             return None
         return messages, ids
 
-    def _dropped(self, prompt: Row, reason: str, detail: str, *, index: int = -1) -> Row:
-        return dropped_row(prompt["prompt_id"], reason, detail, source=self.source, index=index)
+    def _dropped(self, prompt: Row, drop: Drop, *, index: int = -1) -> Row:
+        return drop.row(prompt["prompt_id"], source=self.source, index=index)
 
     def _seed(self, prompt: Row, index: int) -> int:
         return response_seed(self.recipe.seed, prompt["prompt_id"], self.source, index)
 
-    def _take(self, answer: Completion | Refusal) -> WrittenPart | None:
+    def _take(self, answer: Completion | Unanswered) -> WrittenPart | None:
         from wrpo.engines import Completion
 
         part, position, index = answer.row
@@ -283,8 +283,7 @@ class PartSampler:
             opened.answers[position, index] = self._row(prompt, index, seed, answer)
         else:
             self._count(1, 0)
-            reason = self._dropped(prompt, answer.reason, answer.detail, index=index)
-            opened.dropped.append(reason)
+            opened.dropped.append(self._dropped(prompt, answer.why, index=index))
         opened.missing -= 1
         return None if opened.missing else self._write(part)
 

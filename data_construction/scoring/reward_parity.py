@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError, WRPOError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe import Recipe
 from wrpo.recipe.rewards import ModelReward, Reward
 
@@ -41,7 +42,6 @@ def random_candidates() -> list[Candidate]:
 def check_reward(name: str, settings: Reward) -> dict[str, Any]:
     """Scores all conversations together and each alone; loading compares the rest by itself."""
     from wrpo.rewards import load_reward
-    from wrpo.rewards.base import Refusal
 
     try:
         reward = load_reward(settings)
@@ -52,9 +52,9 @@ def check_reward(name: str, settings: Reward) -> dict[str, Any]:
         return {"reward": name, "ok": False, "message": str(error)}
     differences = []
     for one, other in zip(together, alone, strict=True):
-        if isinstance(one, Refusal) or isinstance(other, Refusal):
-            refused = one if isinstance(one, Refusal) else other
-            return {"reward": name, "ok": False, "message": str(refused)}
+        if isinstance(one, Drop) or isinstance(other, Drop):
+            drop = one if isinstance(one, Drop) else other
+            return {"reward": name, "ok": False, "message": repr(drop)}
         differences.append(abs(one - other))
     if not all(map(math.isfinite, differences)):
         return {"reward": name, "ok": False, "message": "a score is not a finite number"}

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import (
     RESPONSES,
+    Drop,
     PromptLookup,
     Row,
-    dropped_row,
     read_column,
     read_parquet,
 )
@@ -22,9 +22,8 @@ from wrpo.recipe import Recipe
 
 if TYPE_CHECKING:
     from wrpo.rewards import Candidate, RewardModel
-    from wrpo.rewards.base import Refusal
 
-Heads = dict[str, "float | Refusal"]
+Heads = dict[str, float | Drop]
 """What each reward says of one answer, by the name of the reward."""
 
 
@@ -68,9 +67,9 @@ class Scorer:
         candidates: dict[int, Candidate] = {}
         for place, answer in enumerate(answers):
             prompt = self.prompts[answer["prompt_id"]]
-            problem = self._unscorable(prompt, answer)
-            if problem:
-                rows[place] = _dropped(answer, *problem)
+            drop = self._unscorable(prompt, answer)
+            if drop:
+                rows[place] = _dropped(answer, drop)
             else:
                 domains[place] = prompt["domain"]
                 candidates[place] = _candidate(prompt, answer)
@@ -97,12 +96,12 @@ class Scorer:
             self._prompts = PromptLookup(self._pipeline.finished("prompts"))
         return self._prompts
 
-    def _unscorable(self, prompt: Row, answer: Row) -> tuple[str, str] | None:
+    def _unscorable(self, prompt: Row, answer: Row) -> Drop | None:
         if not answer["text"].strip():
-            return "empty_answer", ""
+            return Drop("empty_answer")
         domain = prompt["domain"]
         if not any(reward.covers(domain) for reward in self.recipe.rewards.values()):
-            return "no_reward", f"domain {domain}"
+            return Drop("no_reward", f"domain {domain}")
         return None
 
     def _heads(self, domains: dict[int, str], candidates: dict[int, Candidate]) -> dict[int, Heads]:
@@ -120,9 +119,9 @@ class Scorer:
         values: dict[str, float] = {}
         for name, value in heads.items():
             if not isinstance(value, float):
-                return _dropped(answer, value.reason, f"{name}: {value.detail}")
+                return _dropped(answer, Drop(value.reason, f"{name}: {value.detail}"))
             if not math.isfinite(value):
-                return _dropped(answer, "score_not_finite", f"{name} gave {value}")
+                return _dropped(answer, Drop("score_not_finite", f"{name} gave {value}"))
             values[name] = value
         return {
             "prompt_id": answer["prompt_id"],
@@ -139,10 +138,8 @@ def _candidate(prompt: Row, answer: Row) -> Candidate:
     return Candidate(prompt["messages"], answer["text"], prompt["answer"], prompt["prompt_id"])
 
 
-def _dropped(answer: Row, reason: str, detail: str) -> Row:
-    return dropped_row(
-        answer["prompt_id"], reason, detail, source=answer["source"], index=answer["index"]
-    )
+def _dropped(answer: Row, drop: Drop) -> Row:
+    return drop.row(answer["prompt_id"], source=answer["source"], index=answer["index"])
 
 
 class Part(NamedTuple):

@@ -8,7 +8,6 @@ from typing import Any
 from data_construction.selection.select import (
     Answer,
     Pair,
-    Rejection,
     Triple,
     Window,
     best_and_worst,
@@ -21,7 +20,7 @@ from data_construction.selection.select import (
     verified_sft_answer,
 )
 from wrpo.ids import triple_id
-from wrpo.pipeline.tables import Row
+from wrpo.pipeline.tables import Drop, Row
 from wrpo.recipe.build import Build, DomainRules
 
 Answers = Mapping[str, list[Answer]]
@@ -45,28 +44,28 @@ class TableRules:
         self._targets = targets
         self._windows = self._find_windows(prompts)
 
-    def sft_row(self, prompt: Row) -> Row | Rejection:
+    def sft_row(self, prompt: Row) -> Row | Drop:
         """The best answer; where a verifier knows right answers, the best of them."""
         rules, own = self._of(prompt)
         if rules.sft_needs_pair:
             pair = self._pair(prompt)
-            if isinstance(pair, Rejection):
+            if isinstance(pair, Drop):
                 return pair
         chosen = verified_sft_answer(own) if rules.verifier else sft_answer(own)
-        return chosen if isinstance(chosen, Rejection) else _sft_row(prompt, chosen)
+        return chosen if isinstance(chosen, Drop) else _sft_row(prompt, chosen)
 
-    def triple_row(self, prompt: Row) -> Row | Rejection:
+    def triple_row(self, prompt: Row) -> Row | Drop:
         """y_ws, y_wt and y_l."""
         targets = self._targets.get(prompt["prompt_id"], [])
         made = triple(self._of(prompt)[1], targets, min_gap=self._build.min_gap)
-        return made if isinstance(made, Rejection) else preference_row(prompt, made)
+        return made if isinstance(made, Drop) else preference_row(prompt, made)
 
-    def pair_row(self, prompt: Row) -> Row | Rejection:
+    def pair_row(self, prompt: Row) -> Row | Drop:
         """Two answers of one source."""
         made = self._pair(prompt)
-        return made if isinstance(made, Rejection) else preference_row(prompt, made)
+        return made if isinstance(made, Drop) else preference_row(prompt, made)
 
-    def _pair(self, prompt: Row) -> Pair | Rejection:
+    def _pair(self, prompt: Row) -> Pair | Drop:
         rules, own = self._of(prompt)
         choose = verified_pair if rules.verifier else same_source_pair
         return choose(own, self._windows[prompt["domain"]] if rules.window else Window())

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from wrpo.pipeline.tables import Drop
+
 TOLERANCE = 1e-9
 """Two gaps that differ by no more are the same gap."""
 
@@ -29,14 +31,6 @@ class Answer:
     text: str
     score: float
     correct: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a prompt gives no training row."""
-
-    reason: str
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +95,15 @@ def worst(answers: Sequence[Answer]) -> Answer:
     return min(answers, key=lambda answer: (answer.score, answer.source, answer.index))
 
 
-def sft_answer(answers: Sequence[Answer]) -> Answer | Rejection:
+def sft_answer(answers: Sequence[Answer]) -> Answer | Drop:
     """WRPO and FuseChat-3.0: the best answer over all sources."""
     found = candidates(answers)
-    return best(found) if found else Rejection("no_source_answer")
+    return best(found) if found else Drop("no_source_answer")
 
 
 def triple(
     source_answers: Sequence[Answer], target_answers: Sequence[Answer], *, min_gap: float
-) -> Triple | Rejection:
+) -> Triple | Drop:
     """WRPO: y_ws best over all sources, y_wt best and y_l worst of the target.
 
     Args:
@@ -118,14 +112,14 @@ def triple(
     """
     sources, targets = candidates(source_answers), candidates(target_answers)
     if not sources:
-        return Rejection("no_source_answer")
+        return Drop("no_source_answer")
     if len(targets) < 2:
-        return Rejection("too_few_target_answers", f"{len(targets)}, two are needed")
+        return Drop("too_few_target_answers", f"{len(targets)}, two are needed")
     pair = Pair(best(targets), worst(targets))
     if pair.gap <= min_gap + TOLERANCE:
-        return Rejection("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
+        return Drop("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
     if pair.chosen.text == pair.rejected.text:
-        return Rejection("equal_answers", "best and worst target answer have the same text")
+        return Drop("equal_answers", "best and worst target answer have the same text")
     return Triple(best(sources), pair.chosen, pair.rejected)
 
 
@@ -135,18 +129,18 @@ def best_and_worst(answers: Sequence[Answer]) -> list[Pair]:
     return [pair for pair in pairs if pair.gap > TOLERANCE and _differs(pair)]
 
 
-def same_source_pair(answers: Sequence[Answer], window: Window) -> Pair | Rejection:
+def same_source_pair(answers: Sequence[Answer], window: Window) -> Pair | Drop:
     """FuseChat-3.0: best and worst answer of one source, their gap inside a window (inclusive)."""
     return _pair_in(window, best_and_worst(answers))
 
 
-def verified_sft_answer(answers: Sequence[Answer]) -> Answer | Rejection:
+def verified_sft_answer(answers: Sequence[Answer]) -> Answer | Drop:
     """FuseChat-3.0, mathematics and code: the best of the correct answers of all sources."""
     found = candidates(answers)
     if not found:
-        return Rejection("no_source_answer")
+        return Drop("no_source_answer")
     correct = [answer for answer in found if answer.correct]
-    return best(correct) if correct else Rejection("no_correct_answer")
+    return best(correct) if correct else Drop("no_correct_answer")
 
 
 def right_and_wrong(answers: Sequence[Answer]) -> list[Pair]:
@@ -160,7 +154,7 @@ def right_and_wrong(answers: Sequence[Answer]) -> list[Pair]:
     return [pair for pair in pairs if _differs(pair)]
 
 
-def verified_pair(answers: Sequence[Answer], window: Window) -> Pair | Rejection:
+def verified_pair(answers: Sequence[Answer], window: Window) -> Pair | Drop:
     """FuseChat-3.0, mathematics and code: a correct and an incorrect answer of one source.
 
     Without limits an incorrect answer may score higher. The paper states a window for mathematics,
@@ -168,16 +162,16 @@ def verified_pair(answers: Sequence[Answer], window: Window) -> Pair | Rejection
     """
     pairs = right_and_wrong(answers)
     if not pairs:
-        return Rejection("not_both_right_and_wrong", "no source has a correct and a wrong answer")
+        return Drop("not_both_right_and_wrong", "no source has a correct and a wrong answer")
     return _pair_in(window, pairs)
 
 
-def _pair_in(window: Window, pairs: Sequence[Pair]) -> Pair | Rejection:
+def _pair_in(window: Window, pairs: Sequence[Pair]) -> Pair | Drop:
     """Where several sources qualify the paper does not say which one is used; here it is the one
     whose chosen answer scores highest."""
     inside = [pair for pair in pairs if window.holds(pair.gap)]
     if not inside:
-        return Rejection("no_pair_in_window", f"no source has a gap of {window}")
+        return Drop("no_pair_in_window", f"no source has a gap of {window}")
     chosen = best([pair.chosen for pair in inside])
     return next(pair for pair in inside if pair.chosen == chosen)
 

@@ -5,7 +5,7 @@ import pytest
 from data_construction.prompts import make_prompts
 from data_construction.sampling.part_sampler import PartSampler, answer_limit
 from wrpo.errors import DataError
-from wrpo.pipeline.tables import RESPONSES, dropped_row
+from wrpo.pipeline.tables import RESPONSES, Drop
 from wrpo.recipe import load_recipe
 
 
@@ -18,7 +18,7 @@ def test_a_dropped_prompt_costs_the_answers_of_its_domain(write_recipe) -> None:
     prompts = sampler.prompts.read(0)
     assert sampler.answers() == 5 * 4 + 5
     limit = answer_limit(sampler)
-    dropped = [dropped_row(row["prompt_id"], "template") for row in prompts]
+    dropped = [Drop("template").row(row["prompt_id"]) for row in prompts]
     few = [row for row, prompt in zip(dropped, prompts, strict=True) if prompt["domain"] == "k1"]
     sampler.folder.write_part(0, [], RESPONSES, dropped=few)
     limit.add_part(0)

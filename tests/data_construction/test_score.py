@@ -11,9 +11,8 @@ from tests.data_construction.sampled import prompt_ids, write_answers
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import read_parquet, read_rows
+from wrpo.pipeline.tables import Drop, read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.rewards.base import Refusal
 
 ANSWER = {"type": "answer", "pattern": r"(?s).*?(?P<answer>\w+).*", "weight": 2.0}
 WHOLE = Shard(1, 1)
@@ -163,7 +162,7 @@ def test_several_rewards_add_up_and_one_bad_value_drops_the_answer(scored_recipe
     answers = ["both", "refused", "nan", "infinite", "negative"]
     write_answers(scored_recipe, "one", dict.fromkeys(prompt_ids(scored_recipe), answers))
     scorer = Scorer(scored_recipe)
-    refused = Refusal("too_long", "9 tokens, the limit is 8")
+    refused = Drop("too_long", "9 tokens, the limit is 8")
     scorer.rewards["first"] = Fixed(
         {"both": 1.5, "refused": 1.0, "nan": math.nan, "infinite": 1.0, "negative": -3.0}
     )

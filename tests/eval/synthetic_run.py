@@ -13,7 +13,7 @@ from eval.harness.results import SAMPLES, write_results
 from tests.eval.conftest import make_recipe
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import SCORES, SFT_ROWS, TRIPLES, dropped_row
+from wrpo.pipeline.tables import SCORES, SFT_ROWS, TRIPLES, Drop
 from wrpo.recipe import Recipe, save_recipe
 from wrpo.rows.truncation import CutCounts, Limits
 
@@ -96,7 +96,7 @@ def _write_data(pipeline: Pipeline) -> None:
             {"prompt_id": f"p{i}", "source": name, "index": 0, "score": place + i / 10, "heads": []}
             for i in range(10)
         ]
-        dropped = [dropped_row("p99", "too_long", "1900 tokens", source=name)]
+        dropped = [Drop("too_long", "1900 tokens").row("p99", source=name)]
         _finish(_open(pipeline, f"score/{name}"), rows, SCORES, dropped=dropped)
     sft = [{"prompt_id": f"p{i}", "source": "first", "score": 1.0, "index": 0} for i in range(3)]
     sft.append({"prompt_id": "p3", "source": "second", "score": 2.0, "index": 1})

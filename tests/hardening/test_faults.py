@@ -16,7 +16,7 @@ import pytest
 from tests.support.recipe_files import write_recipe as write_text
 from wrpo.cli import run_main
 from wrpo.pipeline.folder import StageFolder, read_manifest
-from wrpo.pipeline.tables import DROPPED, dropped_row, parts, read_rows
+from wrpo.pipeline.tables import DROPPED, Drop, parts, read_rows
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """\
@@ -87,7 +87,7 @@ def test_a_disk_that_fills_while_parts_are_written_keeps_the_finished_ones(
 ) -> None:
     folder = StageFolder(small_disk / "stage", {"a": 1})
     folder.open(parts=100)
-    rows = [dropped_row(os.urandom(24).hex(), "reason") for _ in range(100)]
+    rows = [Drop("reason").row(os.urandom(24).hex()) for _ in range(100)]
     written = 0
     with pytest.raises(OSError, match="No space left") as raised:
         for part in range(100):
@@ -146,7 +146,7 @@ def test_a_clock_that_jumps_back_neither_loses_parts_nor_makes_times_negative(
 ) -> None:
     folder = StageFolder(tmp_path / "stage", {"a": 1})
     folder.open(parts=2)
-    rows = [dropped_row("p", "reason")]
+    rows = [Drop("reason").row("p")]
     folder.write_part(0, rows, DROPPED)
     monkeypatch.setattr("time.time", lambda: 0.0)
     folder.write_part(1, rows, DROPPED)

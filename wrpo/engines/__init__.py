@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from wrpo.engines.base import Completion, GenerationEngine, Refusal, Request
+from wrpo.engines.base import Completion, GenerationEngine, Request, Unanswered
 from wrpo.errors import ModelError
 from wrpo.recipe.sampling import Engine
 
-__all__ = ["Completion", "GenerationEngine", "Refusal", "Request", "load_engine"]
+__all__ = ["Completion", "GenerationEngine", "Unanswered", "Request", "load_engine"]
 
 
 def load_engine(model: str, *, engine: Engine, **arguments: Any) -> GenerationEngine:

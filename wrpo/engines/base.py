@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from wrpo.pipeline.tables import Drop
+
 if TYPE_CHECKING:
     from wrpo.chat.template import Messages
 
@@ -46,18 +48,17 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer that the engine will not give, and why; `reason` is a short fixed word."""
+class Unanswered:
+    """An answer that the engine will not give, and why."""
 
     row: Place
-    reason: str
-    detail: str
+    why: Drop
 
 
 class GenerationEngine(Protocol):
     """Draws answers; they come in the order in which they finish."""
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Refusal]: ...
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Unanswered]: ...
 
     def close(self) -> None:
         """Ends processes of its own, if it has any."""

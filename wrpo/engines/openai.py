@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wrpo.engines.base import Completion, Refusal, Request
+from wrpo.engines.base import Completion, Request, Unanswered
 from wrpo.engines.openai_client import RequestRefused, Servers
 from wrpo.errors import ModelError, RecipeError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.sampling import Engine, Model
 
 _NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -61,13 +62,13 @@ class OpenAIEngine:
         self._runner = asyncio.Runner()  # one for all calls: connections belong to its loop
         self._answered = False
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Refusal]:
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Unanswered]:
         """Yields every answer as it comes.
 
         Raises:
             ModelError: no request can be answered, or one failed too often.
         """
-        tasks: set[asyncio.Task[Completion | Refusal]] = set()
+        tasks: set[asyncio.Task[Completion | Unanswered]] = set()
         try:
             yield from self._stream(iter(requests), tasks)
         finally:
@@ -79,10 +80,10 @@ class OpenAIEngine:
         self._runner.close()
 
     def _stream(
-        self, waiting: Iterator[Request], tasks: set[asyncio.Task[Completion | Refusal]]
-    ) -> Iterator[Completion | Refusal]:
+        self, waiting: Iterator[Request], tasks: set[asyncio.Task[Completion | Unanswered]]
+    ) -> Iterator[Completion | Unanswered]:
         loop = self._runner.get_loop()
-        held: list[Refusal] = []
+        held: list[Unanswered] = []
         exhausted = False
         while True:
             while not exhausted and len(tasks) < self._window and not _hopeless(held):
@@ -96,7 +97,7 @@ class OpenAIEngine:
             for task in self._runner.run(_first(tasks)):
                 answer = task.result()
                 tasks.discard(task)
-                if not self._answered and isinstance(answer, Refusal):
+                if not self._answered and isinstance(answer, Unanswered):
                     held.append(answer)
                     continue
                 self._answered = True
@@ -106,11 +107,11 @@ class OpenAIEngine:
         if _hopeless(held):
             raise ModelError(
                 f"{self._where}: every request is refused, the first with: "
-                f"{held[0].detail}. Correct what it names under sample or engine"
+                f"{held[0].why.detail}. Correct what it names under sample or engine"
             )
         yield from held
 
-    async def _answer(self, request: Request) -> Completion | Refusal:
+    async def _answer(self, request: Request) -> Completion | Unanswered:
         sampling = request.sampling or self._sampling
         body = self._fields(sampling)
         if self._chat:
@@ -124,7 +125,7 @@ class OpenAIEngine:
                 "chat/completions" if self._chat else "completions", body
             )
         except RequestRefused as refused:
-            return Refusal(request.row, "refused", str(refused))
+            return Unanswered(request.row, Drop("refused", str(refused)))
         try:
             return self._read(request, reply, keep_logprobs=sampling["keep_logprobs"])
         except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -142,7 +143,7 @@ class OpenAIEngine:
 
     def _read(
         self, request: Request, reply: dict[str, Any], *, keep_logprobs: bool
-    ) -> Completion | Refusal:
+    ) -> Completion | Unanswered:
         choice = reply["choices"][0]
         finish_reason = choice["finish_reason"]
         if finish_reason in _CUT_SHORT:
@@ -151,12 +152,12 @@ class OpenAIEngine:
                 "See to the server, then run the same command again; it goes on where it was"
             )
         if finish_reason not in _FINISH_REASONS:
-            return Refusal(request.row, "not_finished", f"finish_reason {finish_reason}")
+            return Unanswered(request.row, Drop("not_finished", f"finish_reason {finish_reason}"))
         text = (choice["message"]["content"] if self._chat else choice["text"]) or ""
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-            return Refusal(request.row, "not_unicode", str(error))
+            return Unanswered(request.row, Drop("not_unicode", str(error)))
         token_ids = choice.get("token_ids")
         usage = reply.get("usage") or {}
         return Completion(
@@ -216,18 +217,18 @@ def _refuse_what_chat_lacks(entry: Model, sampling: dict[str, Any]) -> None:
         )
 
 
-def _hopeless(held: list[Refusal]) -> bool:
+def _hopeless(held: list[Unanswered]) -> bool:
     return len({refusal.row[:2] for refusal in held}) >= _REFUSALS_THAT_PROVE
 
 
-async def _cancel(tasks: set[asyncio.Task[Completion | Refusal]]) -> None:
+async def _cancel(tasks: set[asyncio.Task[Completion | Unanswered]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _first(
-    tasks: set[asyncio.Task[Completion | Refusal]],
-) -> set[asyncio.Task[Completion | Refusal]]:
+    tasks: set[asyncio.Task[Completion | Unanswered]],
+) -> set[asyncio.Task[Completion | Unanswered]]:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     return done

@@ -6,6 +6,7 @@ Rows join by id: a response is (prompt_id, source, index).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -117,20 +118,33 @@ DROPPED = pa.schema(
 )
 
 
-def dropped_row(
-    prompt: str, reason: str, detail: str = "", *, source: str = "", index: int = -1
-) -> Row:
-    """One row of `dropped.parquet`; `reason` is a short fixed word, `detail` the value seen.
+@dataclass(unsafe_hash=True)
+class Drop(Exception):
+    """Something is left out, and why: returned in place of what was asked for, or raised.
 
-    What cannot be written as UTF-8 stands in `detail` as an escape, so that the row is kept.
+    Attributes:
+        reason: a short fixed word; docs/stages.md explains each.
+        detail: the value seen.
     """
-    return {
-        "prompt_id": prompt,
-        "source": source,
-        "index": index,
-        "reason": reason,
-        "detail": detail[:500].encode("utf-8", "backslashreplace").decode(),
-    }
+
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return self.detail or self.reason
+
+    def row(self, prompt_id: str, *, source: str = "", index: int = -1) -> Row:
+        """One row of `dropped.parquet`; index -1 is a prompt with all its answers.
+
+        What cannot be written as UTF-8 stands in `detail` as an escape, so that the row is kept.
+        """
+        return {
+            "prompt_id": prompt_id,
+            "source": source,
+            "index": index,
+            "reason": self.reason,
+            "detail": self.detail[:500].encode("utf-8", "backslashreplace").decode(),
+        }
 
 
 def part_name(part: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from wrpo.ids import normalise_text
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import AnswerReward
-from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.base import Candidate
 
 
 class AnswerVerifier:
@@ -20,13 +21,13 @@ class AnswerVerifier:
         self._pattern = re.compile(settings.pattern, flags)
         self._ignore_case = settings.ignore_case
 
-    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One 0 or 1 per candidate; a candidate without gold answer is refused."""
         return [self._score(candidate) for candidate in candidates]
 
-    def _score(self, candidate: Candidate) -> float | Refusal:
+    def _score(self, candidate: Candidate) -> float | Drop:
         if candidate.gold is None:
-            return Refusal("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
+            return Drop("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
         match = self._pattern.fullmatch(normalise_text(candidate.answer))
         if match is None:
             return 0.0

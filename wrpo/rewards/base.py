@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import (
     AnswerReward,
     ArmoRMReward,
@@ -27,18 +28,13 @@ class Candidate:
     prompt_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a candidate got no score: it is dropped with this reason."""
-
-    reason: str
-    detail: str
-
-
 class RewardModel(Protocol):
-    """Scores candidates; the result has one entry per candidate, in order."""
+    """Scores candidates; the result has one entry per candidate, in order.
 
-    def score(self, candidates: list[Candidate]) -> list[float | Refusal]: ...
+    A candidate that gets no score is dropped, with the reason that stands in its place.
+    """
+
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]: ...
 
 
 def load_reward(settings: Reward, pipeline: Pipeline | None = None) -> RewardModel:

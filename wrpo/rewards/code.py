@@ -9,8 +9,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import CodeReward
-from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.base import Candidate
 from wrpo.sandbox import Limits, Sandbox, failure
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class CodeTests:
         self._partial = settings.partial
         self._workers = settings.engine.workers
 
-    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One value in [0, 1] per candidate; one without readable tests is refused."""
         with ThreadPoolExecutor(self._workers) as pool:
             judged = list(pool.map(self._judge, candidates))
@@ -53,13 +54,13 @@ class CodeTests:
         logger.info("code: %s", ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
         return [value for value, _ in judged]
 
-    def _judge(self, candidate: Candidate) -> tuple[float | Refusal, str]:
+    def _judge(self, candidate: Candidate) -> tuple[float | Drop, str]:
         """The value, and in a word why."""
         if candidate.gold is None:
             detail = "set prompts.datasets.NAME.answer to the column of the tests"
-            return Refusal("no_gold_answer", detail), "without tests"
+            return Drop("no_gold_answer", detail), "without tests"
         cases = read_cases(candidate.gold)
-        if isinstance(cases, Refusal):
+        if isinstance(cases, Drop):
             return cases, "with bad tests"
         program = extract_program(candidate.answer)
         if not program.strip():
@@ -89,7 +90,7 @@ def extract_program(answer: str) -> str:
     return blocks[-1] if blocks else answer
 
 
-def read_cases(gold: str) -> list[Case] | Refusal:
+def read_cases(gold: str) -> list[Case] | Drop:
     """The tests of a gold answer."""
     try:
         value = json.loads(gold)
@@ -101,7 +102,7 @@ def read_cases(gold: str) -> list[Case] | Refusal:
         value = [gold]
     cases = [case for item in value if (case := _case(item)) is not None]
     if not cases or len(cases) < len(value):
-        return Refusal(
+        return Drop(
             "bad_tests", 'expected code, or a JSON list of codes or {"stdin": ..., "stdout": ...}'
         )
     return cases

@@ -9,8 +9,9 @@ from typing import Any
 
 from wrpo.chat.render import render_answers
 from wrpo.errors import TemplateError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import ModelReward
-from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.base import Candidate
 from wrpo.rewards.batches import Conversation
 
 _CHECKED = 16
@@ -25,12 +26,12 @@ class ConversationReward(ABC):
     def __init__(self, settings: ModelReward, tokenizer: Any) -> None:
         self._settings, self._tokenizer = settings, tokenizer
 
-    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One number per candidate; over-long and unrenderable candidates are refused."""
         rendered = self._render(candidates)
         found = [item for item in rendered if isinstance(item, Conversation)]
         values = self.values(list(dict.fromkeys(found)))
-        return [item if isinstance(item, Refusal) else values[item] for item in rendered]
+        return [item if isinstance(item, Drop) else values[item] for item in rendered]
 
     @abstractmethod
     def values(self, conversations: Sequence[Conversation]) -> dict[Conversation, float]:
@@ -40,19 +41,19 @@ class ConversationReward(ABC):
         """Hook: refuses by an exception what the network cannot read."""
         return
 
-    def _render(self, candidates: Sequence[Candidate]) -> list[Conversation | Refusal]:
+    def _render(self, candidates: Sequence[Candidate]) -> list[Conversation | Drop]:
         """Token ids of each conversation; a prompt is rendered once for all its answers."""
         groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
         for place, candidate in enumerate(candidates):
             turns = tuple((turn["role"], turn["content"]) for turn in candidate.messages)
             groups.setdefault(turns, []).append(place)
-        rendered: dict[int, Conversation | Refusal] = {}
+        rendered: dict[int, Conversation | Drop] = {}
         for places in groups.values():
             group = [candidates[place] for place in places]
             rendered |= zip(places, self._render_group(group), strict=True)
         return [rendered[place] for place in range(len(candidates))]
 
-    def _render_group(self, group: Sequence[Candidate]) -> list[Conversation | Refusal]:
+    def _render_group(self, group: Sequence[Candidate]) -> list[Conversation | Drop]:
         """The same for candidates with equal messages; equal answers are rendered once."""
         distinct = list(dict.fromkeys(candidate.answer for candidate in group))
         try:
@@ -64,7 +65,7 @@ class ConversationReward(ABC):
             )
         except TemplateError as error:
             if len(group) == 1:
-                return [Refusal("template", str(error))]
+                return [Drop("template", str(error))]
             return [found for candidate in group for found in self._render_group([candidate])]
         shared = tuple(prompt)
         made = [self._conversation(shared, tuple(answer)) for answer in answers]
@@ -73,10 +74,10 @@ class ConversationReward(ABC):
 
     def _conversation(
         self, prompt: tuple[int, ...], answer: tuple[int, ...]
-    ) -> Conversation | Refusal:
+    ) -> Conversation | Drop:
         length = len(prompt) + len(answer)
         if length > self._settings.max_tokens:
-            return Refusal("too_long", f"{length} tokens, the limit is {self._settings.max_tokens}")
+            return Drop("too_long", f"{length} tokens, the limit is {self._settings.max_tokens}")
         conversation = Conversation(prompt, answer)
         self.check(conversation)
         return conversation

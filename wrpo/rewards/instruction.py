@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Callable
 
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import InstructionReward
-from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.base import Candidate
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.M)
 
@@ -63,17 +64,17 @@ class InstructionChecks:
     def __init__(self, settings: InstructionReward) -> None:
         self._partial = settings.partial
 
-    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One value in [0, 1] per candidate; one without readable checks is refused."""
         return [self._score(candidate) for candidate in candidates]
 
-    def _score(self, candidate: Candidate) -> float | Refusal:
+    def _score(self, candidate: Candidate) -> float | Drop:
         if candidate.gold is None:
-            return Refusal("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
+            return Drop("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
         try:
             checks = read_checks(candidate.gold)
         except ValueError as error:
-            return Refusal("bad_checks", str(error))
+            return Drop("bad_checks", str(error))
         text = candidate.answer.strip()
         passed = [check(text) for check in checks]
         return sum(passed) / len(passed) if self._partial else float(all(passed))

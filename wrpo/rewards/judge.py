@@ -11,10 +11,10 @@ from typing import Protocol
 from wrpo.engines.openai_client import api_key
 from wrpo.judging import Judge, JudgementCache, JudgeRequest, Verdict, cache_path
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import RESPONSES, RowLookup
+from wrpo.pipeline.tables import RESPONSES, Drop, RowLookup
 from wrpo.recipe.judges import JudgeModel
 from wrpo.recipe.rewards import JudgeReward
-from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.base import Candidate
 from wrpo.rewards.judge_comparison import Comparison
 from wrpo.rewards.judge_grade import Grade
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Question(Protocol):
     """What the judge is asked about an answer, and how its replies are read."""
 
-    def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Refusal:
+    def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Drop:
         """One request for each wording; or the score, or a refusal, where nothing is to ask."""
 
     def read(self, wording: int, verdict: Verdict) -> float | str:
@@ -54,7 +54,7 @@ class JudgeScores:
         self._samples, self._question, self._cache = settings.samples, question, cache
         self._unread = 0
 
-    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One number per candidate; those that the judge cannot or does not judge are refused."""
         found = [self._question.requests(candidate) for candidate in candidates]
         draws = [draw for asked in found for draw in self._draws(asked)]
@@ -62,7 +62,7 @@ class JudgeScores:
         self._unread = 0
         scores = [
             asked
-            if isinstance(asked, (float, Refusal))
+            if isinstance(asked, (float, Drop))
             else self._value([[next(replies) for _ in range(self._samples)] for _ in asked])
             for asked in found
         ]
@@ -72,8 +72,8 @@ class JudgeScores:
             )
         return scores
 
-    def _draws(self, asked: Sequence[JudgeRequest] | float | Refusal) -> list[JudgeRequest]:
-        if isinstance(asked, (float, Refusal)):
+    def _draws(self, asked: Sequence[JudgeRequest] | float | Drop) -> list[JudgeRequest]:
+        if isinstance(asked, (float, Drop)):
             return []
         if self._samples == 1:
             return list(asked)
@@ -89,7 +89,7 @@ class JudgeScores:
             logger.info("judge %s: %s", self._name, judge.estimate(draws))
             return judge.ask(draws)
 
-    def _value(self, replies: list[list[Verdict]]) -> float | Refusal:
+    def _value(self, replies: list[list[Verdict]]) -> float | Drop:
         """The mean over the wordings of the mean over the draws that can be read."""
         means = []
         for wording, verdicts in enumerate(replies):
@@ -97,7 +97,7 @@ class JudgeScores:
             numbers = [value for value in read if isinstance(value, float)]
             self._unread += len(read) - len(numbers)
             if not numbers:
-                return Refusal("judge_unparsed", str(read[0]))
+                return Drop("judge_unparsed", str(read[0]))
             means.append(fmean(numbers))
         return fmean(means)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wrpo.judging import JudgeRequest, Verdict
-from wrpo.pipeline.tables import RowLookup
+from wrpo.pipeline.tables import Drop, RowLookup
 from wrpo.recipe.judges import as_text, fill, last_match, template_name
 from wrpo.recipe.rewards import JudgeReward
-from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.base import Candidate
 
 _SHARE_OF_A = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
@@ -26,12 +26,12 @@ class Comparison:
         self._name = template_name("comparison", self._template)
         self._pattern = settings.reply_pattern
 
-    def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Refusal:
+    def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Drop:
         """The answer as A, then as B; nothing is asked about equal answers."""
         answers = self._opponent.rows(candidate.prompt_id)
         other = min(answers, key=lambda row: row["index"])["text"] if answers else ""
         if not other.strip():
-            return Refusal("no_opponent_answer", f"of {self._opponent_name}")
+            return Drop("no_opponent_answer", f"of {self._opponent_name}")
         if other == candidate.answer:
             return 0.5
         orders = [(candidate.answer, other), (other, candidate.answer)]

@@ -6,8 +6,9 @@ import logging
 from importlib.util import find_spec
 
 from wrpo.errors import ModelError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import MathReward
-from wrpo.rewards.base import Candidate, Refusal
+from wrpo.rewards.base import Candidate
 
 
 class MathVerifier:
@@ -29,19 +30,19 @@ class MathVerifier:
         logging.getLogger("math_verify").setLevel(logging.CRITICAL)
         self._timeout = settings.timeout_s
 
-    def score(self, candidates: list[Candidate]) -> list[float | Refusal]:
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One 0 or 1 per candidate; one whose gold answer is missing or no formula is refused."""
         return [self._score(candidate) for candidate in candidates]
 
-    def _score(self, candidate: Candidate) -> float | Refusal:
+    def _score(self, candidate: Candidate) -> float | Drop:
         from math_verify import verify
 
         if candidate.gold is None:
-            return Refusal("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
+            return Drop("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
         # A bare LaTeX formula is found only between dollars.
         gold = self._parse(candidate.gold) or self._parse(f"${candidate.gold}$")
         if not gold:
-            return Refusal("bad_gold_answer", f"no formula in {candidate.gold[:80]!r}")
+            return Drop("bad_gold_answer", f"no formula in {candidate.gold[:80]!r}")
         answer = self._parse(candidate.answer)
         return float(verify(gold, answer, timeout_seconds=self._timeout)) if answer else 0.0
 

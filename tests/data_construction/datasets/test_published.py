@@ -6,11 +6,10 @@ import yaml
 
 from data_construction.build import build_table
 from data_construction.datasets.published import import_table, preference_row, sft_row
-from data_construction.datasets.records import UnusableRow
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.ids import prompt_id
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import ANSWERS, read_rows
+from wrpo.pipeline.tables import ANSWERS, Drop, read_rows
 from wrpo.recipe import load_recipe
 from wrpo.recipe.build import ImportedTable
 
@@ -80,13 +79,13 @@ def test_sft_rows_keep_system_and_earlier_turns() -> None:
     ],
 )
 def test_rows_that_are_no_pairs_say_why(record: dict[str, object], reason: str) -> None:
-    with pytest.raises(UnusableRow, match=reason):
+    with pytest.raises(Drop, match=reason):
         preference_row(record, ANSWERS["pairs"])
 
 
 def test_a_pair_data_set_is_no_triple_data_set() -> None:
     record = {"prompt": "hi", "chosen": "a", "rejected": "b"}
-    with pytest.raises(UnusableRow, match="no source_chosen"):
+    with pytest.raises(Drop, match="no source_chosen"):
         preference_row(record, ANSWERS["triples"])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from data_construction.executors import PartMaker, PartPlace, PartsJob, Unit
 from wrpo.errors import DataError
 from wrpo.pipeline.folder import StageFolder
-from wrpo.pipeline.tables import SCORES, Row, dropped_row, part_name, read_parquet
+from wrpo.pipeline.tables import SCORES, Drop, Row, part_name, read_parquet
 from wrpo.recipe import Recipe
 
 STAGE, INPUT = "score/one", "sample/one"
@@ -44,7 +44,7 @@ def open_toy(
                 raise DataError("the toy is broken; mend it")
             if what == "bug":
                 raise ZeroDivisionError("a bug")
-            dropped = [dropped_row(row["prompt_id"], "toy")] if what == "drop" else None
+            dropped = [Drop("toy").row(row["prompt_id"])] if what == "drop" else None
             outputs[stage].write_part(
                 part, [] if dropped else [scored(part, str(recipe.seed))], SCORES, dropped=dropped
             )

@@ -2,13 +2,13 @@ import sys
 
 import pytest
 
-from data_construction.filters.rules import detect_language, rejection
+from data_construction.filters.rules import detect_language, unwanted
 from wrpo.errors import RecipeError
 from wrpo.recipe.prompts import Filters
 
 
 def reason(text: str, domain: str = "chat", **filters: object) -> str | None:
-    found = rejection(text, domain, Filters.model_validate(filters))
+    found = unwanted(text, domain, Filters.model_validate(filters))
     return found.reason if found else None
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from data_construction.selection.rules import TableRules
-from data_construction.selection.select import Answer, Rejection
-from wrpo.pipeline.tables import Row
+from data_construction.selection.select import Answer
+from wrpo.pipeline.tables import Drop, Row
 from wrpo.recipe.build import Build
 
 
@@ -33,13 +33,13 @@ def rules(
     return TableRules(Build.model_validate(build), by_id, answers, answers)
 
 
-def reason(made: Row | Rejection) -> str:
-    assert isinstance(made, Rejection), made
+def reason(made: Row | Drop) -> str:
+    assert isinstance(made, Drop), made
     return made.reason
 
 
-def gap(made: Row | Rejection) -> float:
-    assert not isinstance(made, Rejection), made
+def gap(made: Row | Drop) -> float:
+    assert not isinstance(made, Drop), made
     return made["chosen_score"] - made["rejected_score"]
 
 
@@ -83,7 +83,7 @@ def test_quantiles_are_those_of_the_pairs_that_a_domain_could_give() -> None:
     build = {"pairs": {"quantiles": [0.25, 0.75]}, "domains": {"maths": {"verifier": "v"}}}
     made = rules(build, prompts, answers)
     kept = [made.pair_row(row) for row in prompts]
-    assert [isinstance(row, Rejection) for row in kept] == [True, False, False, False, True]
+    assert [isinstance(row, Drop) for row in kept] == [True, False, False, False, True]
 
 
 def test_a_prompt_that_nobody_answered_says_so_in_every_table() -> None:

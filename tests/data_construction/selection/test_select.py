@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from data_construction.selection.select import (
     Answer,
     Pair,
-    Rejection,
     Triple,
     Window,
     best,
@@ -27,6 +26,7 @@ from data_construction.selection.select import (
     verified_sft_answer,
     worst,
 )
+from wrpo.pipeline.tables import Drop
 
 
 def answer(
@@ -118,7 +118,7 @@ def test_same_source_pairs_equal_the_slow_reference(
 ) -> None:
     expected = slow_pair(answers, ends, verified=False)
     made = same_source_pair(answers, window_of(ends))
-    assert made == expected if expected else isinstance(made, Rejection)
+    assert made == expected if expected else isinstance(made, Drop)
 
 
 @given(answers_of("ab"), WINDOWS)
@@ -127,7 +127,7 @@ def test_verified_pairs_equal_the_slow_reference(
 ) -> None:
     expected = slow_pair(answers, ends, verified=True)
     made = verified_pair(answers, window_of(ends))
-    assert made == expected if expected else isinstance(made, Rejection)
+    assert made == expected if expected else isinstance(made, Drop)
 
 
 @given(answers_of("abc"))
@@ -137,9 +137,7 @@ def test_sft_answers_equal_the_slow_reference(answers: list[Answer]) -> None:
         (verified_sft_answer, [a for a in usable(answers) if a.correct is True]),
     ):
         expected = unbeaten(own)
-        assert (
-            choose(answers) == expected[0] if expected else isinstance(choose(answers), Rejection)
-        )
+        assert choose(answers) == expected[0] if expected else isinstance(choose(answers), Drop)
 
 
 @given(answers_of("abc", most=5), answers_of("t", most=6), st.integers(0, 20))
@@ -151,9 +149,9 @@ def test_triples_equal_the_slow_reference(
     enough = bool(usable(sources)) and len(usable(targets)) > 1
     if enough and hundredths(top[0]) - hundredths(bottom[0]) > limit:
         expected = Triple(unbeaten(usable(sources))[0], top[0], bottom[0])
-        assert made == expected if top[0].text != bottom[0].text else isinstance(made, Rejection)
+        assert made == expected if top[0].text != bottom[0].text else isinstance(made, Drop)
     else:
-        assert isinstance(made, Rejection)
+        assert isinstance(made, Drop)
 
 
 @given(answers_of("abc"), st.randoms())
@@ -177,9 +175,9 @@ def test_a_gap_that_is_the_edge_in_decimals_is_inside_whatever_float64_makes_of_
     assert isinstance(same_source_pair([chosen, rejected], low), Pair)
     assert isinstance(same_source_pair([chosen, rejected], high), Pair)
     further = answer("a", 0, (hundredth + 10) / 100 + 1e-6)
-    assert isinstance(same_source_pair([further, rejected], high), Rejection)
+    assert isinstance(same_source_pair([further, rejected], high), Drop)
     made = triple([chosen], [chosen, rejected], min_gap=0.1)
-    assert isinstance(made, Rejection) and made.reason == "gap_too_small"
+    assert isinstance(made, Drop) and made.reason == "gap_too_small"
 
 
 def test_best_breaks_ties_by_source_name_then_index() -> None:
@@ -220,7 +218,7 @@ def test_each_way_to_give_no_row_has_its_reason() -> None:
     }
     for reason, rejections in made.items():
         for rejection in rejections:
-            assert isinstance(rejection, Rejection) and rejection.reason == reason, reason
+            assert isinstance(rejection, Drop) and rejection.reason == reason, reason
 
 
 def test_pair_of_the_source_with_the_best_chosen_answer_wins() -> None:
@@ -236,7 +234,7 @@ def test_pair_of_the_source_with_the_best_chosen_answer_wins() -> None:
 def test_without_a_window_a_wrong_answer_may_score_higher_than_the_right_one() -> None:
     right, wrong = answer("a", 0, 0.5, correct=True), answer("a", 1, 0.9, correct=False)
     assert verified_pair([right, wrong], Window()) == Pair(right, wrong)
-    assert isinstance(verified_pair([right, wrong], Window(0.01)), Rejection)
+    assert isinstance(verified_pair([right, wrong], Window(0.01)), Drop)
 
 
 def test_ties_give_no_candidate_for_a_window_of_quantiles() -> None:

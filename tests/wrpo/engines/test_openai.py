@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.support.completion_server import Reply, Seen, answer, chat_answer, problem
-from wrpo.engines import Completion, GenerationEngine, Refusal, Request, load_engine
+from wrpo.engines import Completion, GenerationEngine, Request, Unanswered, load_engine
 from wrpo.engines import openai_client as servers
 from wrpo.errors import ModelError, RecipeError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.sampling import Engine, Model, Sampling
 
 SECRET = "sk-very-secret-0123456789"
@@ -54,7 +55,7 @@ def load(
     )
 
 
-def ask(*urls: str, count: int = 1, **settings: Any) -> list[Completion | Refusal]:
+def ask(*urls: str, count: int = 1, **settings: Any) -> list[Completion | Unanswered]:
     with closing(load(*urls, **settings)) as client:
         return list(client.generate(requests(count)))
 
@@ -260,7 +261,7 @@ def test_one_refused_prompt_is_dropped_with_its_reason_and_the_rest_goes_on(serv
         return problem(400, "too long") if seen.body["prompt"] == [1, 40] else answer()
 
     got = {a.row[1]: a for a in ask(serve(script).url, count=4, concurrency=1)}
-    assert got[0] == Refusal((0, 0, 0), "refused", "400 too long")
+    assert got[0] == Unanswered((0, 0, 0), Drop("refused", "400 too long"))
     assert all(isinstance(got[n], Completion) for n in (1, 2, 3))
 
 
@@ -269,7 +270,7 @@ def test_a_filtered_answer_is_dropped_and_a_broken_off_one_stops(serve) -> None:
         lambda number, seen: answer(finish_reason="content_filter" if number else "stop")
     )
     filtered = ask(server.url, count=2, concurrency=1)[1]
-    assert filtered == Refusal((0, 1, 0), "not_finished", "finish_reason content_filter")
+    assert filtered == Unanswered((0, 1, 0), Drop("not_finished", "finish_reason content_filter"))
     broken = serve(lambda number, seen: answer(finish_reason="abort"))
     with pytest.raises(ModelError, match="abort"):
         ask(broken.url)
@@ -279,7 +280,7 @@ def test_half_a_surrogate_pair_is_refused_and_a_text_that_is_no_text_stops_the_s
     server = serve(lambda number, seen: answer("a \ud83d" if number else "a \U0001f600"))
     whole, half = ask(server.url, count=2, concurrency=1)
     assert whole.text == "a \U0001f600"
-    assert isinstance(half, Refusal) and half.reason == "not_unicode"
+    assert isinstance(half, Unanswered) and half.why.reason == "not_unicode"
     broken = serve(lambda number, seen: answer(text=[{"type": "text", "text": "hi"}]))
     with pytest.raises(ModelError, match="not of the OpenAI API"):
         ask(broken.url)
@@ -287,7 +288,7 @@ def test_half_a_surrogate_pair_is_refused_and_a_text_that_is_no_text_stops_the_s
 
 def test_few_refused_prompts_are_no_proof_against_the_settings(serve) -> None:
     server = serve(lambda number, seen: problem(400, "too long"))
-    assert {a.reason for a in ask(server.url, count=7)} == {"refused"}
+    assert {a.why.reason for a in ask(server.url, count=7)} == {"refused"}
 
 
 def test_an_engine_answers_again_and_remembers_that_it_has_answered(serve) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from wrpo.errors import StageError
 from wrpo.pipeline.folder import StageFolder, key_differences, read_manifest
-from wrpo.pipeline.tables import SCORES, Row, dropped_row, read_parquet, read_rows
+from wrpo.pipeline.tables import SCORES, Drop, Row, read_parquet, read_rows
 
 KEY = {"seed": 1, "sampling": {"responses": 2, "temperature": 0.8}}
 ROOT = Path(__file__).parents[3]
@@ -27,7 +27,7 @@ def complete(path: Path, key: dict[str, Any] | None = None) -> StageFolder:
     folder = StageFolder(path, key or KEY)
     folder.open(parts=2)
     for part in range(2):
-        folder.write_part(part, [score(part)], SCORES, dropped=[dropped_row(f"d{part}", "long")])
+        folder.write_part(part, [score(part)], SCORES, dropped=[Drop("long").row(f"d{part}")])
     assert folder.finish_parts(2)
     return folder
 
@@ -138,7 +138,7 @@ def test_a_stage_without_losses_has_an_empty_dropped_file(tmp_path: Path) -> Non
 def test_a_part_written_again_forgets_what_it_dropped_before(tmp_path: Path) -> None:
     folder = StageFolder(tmp_path, KEY)
     folder.open(parts=1)
-    folder.write_part(0, [], SCORES, dropped=[dropped_row("d", "long")])
+    folder.write_part(0, [], SCORES, dropped=[Drop("long").row("d")])
     folder.write_part(0, [score(0)], SCORES)
     assert folder.finish_parts(1)
     assert read_parquet(tmp_path / "dropped.parquet") == []
@@ -241,7 +241,7 @@ def run_stage(path: Path) -> None:
         return
     with folder.lock():
         for part in sorted({0, 1, 2} - folder.done_parts()):
-            lost = [dropped_row(f"d{part}", "long")] if part < 2 else []
+            lost = [Drop("long").row(f"d{part}")] if part < 2 else []
             folder.write_part(part, [score(part)] * 3, SCORES, dropped=lost)
         assert folder.finish_parts(3)
 

@@ -19,7 +19,7 @@ from wrpo.pipeline.status import (
     status_json,
     status_text,
 )
-from wrpo.pipeline.tables import RESPONSES, Row, dropped_row
+from wrpo.pipeline.tables import RESPONSES, Drop, Row
 from wrpo.recipe import load_recipe
 
 
@@ -37,7 +37,7 @@ def begun(pipeline: Pipeline, name: str, *, parts: int | None, ages: list[float]
     folder = StageFolder(pipeline.folder(name), pipeline.key(name))
     folder.open(parts=parts)
     for part, age in enumerate(ages):
-        dropped = [dropped_row("p", "empty")] if part == 0 else None
+        dropped = [Drop("empty").row("p")] if part == 0 else None
         folder.write_part(part, [answer(0), answer(1)], RESPONSES, dropped=dropped)
         path = folder.path / f"part-{part:05d}.parquet"
         os.utime(path, (time.time() - age, time.time() - age))

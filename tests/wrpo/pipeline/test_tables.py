@@ -16,8 +16,8 @@ from wrpo.pipeline.tables import (
     PROMPTS,
     RESPONSES,
     TRIPLES,
+    Drop,
     Row,
-    dropped_row,
     iter_parts,
     part_name,
     parts,
@@ -104,7 +104,7 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path: Path) -> None:
 
 
 def test_dropped_row_fits_its_table_and_cuts_long_details(tmp_path: Path) -> None:
-    row = dropped_row("p1", "too_long", "x" * 9000, source="letters", index=2)
+    row = Drop("too_long", "x" * 9000).row("p1", source="letters", index=2)
     write_parquet(tmp_path / part_name(0), [row], DROPPED)
     [read] = read_rows(tmp_path)
     assert (read["reason"], read["source"], read["index"]) == ("too_long", "letters", 2)

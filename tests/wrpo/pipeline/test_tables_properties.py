@@ -18,8 +18,8 @@ from wrpo.pipeline.folder import StageFolder, read_manifest
 from wrpo.pipeline.tables import (
     DROPPED,
     SCORES,
+    Drop,
     Row,
-    dropped_row,
     part_name,
     read_parquet,
     read_rows,
@@ -79,7 +79,7 @@ def test_a_table_that_is_cut_by_its_stage_is_the_same_table(rows: list[Row], siz
     with TemporaryDirectory() as name, patch("wrpo.pipeline.folder.ROWS_PER_PART", size):
         folder = StageFolder(Path(name) / "stage", {"seed": 1})
         folder.open()
-        folder.write_all(rows, SCORES, dropped=[dropped_row("p", "long")])
+        folder.write_all(rows, SCORES, dropped=[Drop("long").row("p")])
         manifest = read_manifest(folder.path) or {}
         assert read_rows(folder.path) == rows
         assert (manifest["rows"], manifest["dropped"]) == (len(rows), 1)
@@ -93,9 +93,9 @@ def test_text_that_is_no_unicode_leaves_no_file_and_a_dropped_row_of_it_can_be_w
 ) -> None:
     with TemporaryDirectory() as name:
         path = Path(name) / part_name(0)
-        row = {**dropped_row("p", "unusable"), "detail": text[:30] + surrogates}
+        row = {**Drop("unusable").row("p"), "detail": text[:30] + surrogates}
         with pytest.raises(UnicodeEncodeError):
             write_parquet(path, [row], DROPPED)
         assert list(Path(name).iterdir()) == []
-        write_parquet(path, [dropped_row("p", "unusable", surrogates + text)], DROPPED)
+        write_parquet(path, [Drop("unusable", surrogates + text).row("p")], DROPPED)
         assert read_parquet(path)[0]["detail"].startswith("\\ud")

@@ -12,10 +12,10 @@ from tests.wrpo.rewards.armorm_models import (
 )
 from wrpo.chat.render import render_answer
 from wrpo.errors import ModelError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import ArmoRMReward
 from wrpo.rewards import Candidate, load_reward
 from wrpo.rewards.armorm import LLAMA3_PATTERN, gating_pattern, gating_position
-from wrpo.rewards.base import Refusal
 from wrpo.rewards.batches import Conversation
 
 
@@ -137,7 +137,7 @@ def test_too_long_conversations_are_refused_and_never_cut(checkpoint: Path) -> N
         [candidate("sea"), candidate("sea" * 50)]
     )
     assert isinstance(result[0], float)
-    assert isinstance(result[1], Refusal) and result[1].reason == "too_long"
+    assert isinstance(result[1], Drop) and result[1].reason == "too_long"
 
 
 def test_a_checkpoint_without_the_head_is_one_clear_error(tiny_models_folder: Path) -> None:

@@ -24,10 +24,9 @@ from tests.support.completion_server import (
 from wrpo.errors import MissingInputError, ModelError, RecipeError
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import read_parquet, read_rows
+from wrpo.pipeline.tables import Drop, read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.rewards import Candidate, load_reward
-from wrpo.rewards.base import Refusal
 
 Serve = Callable[[Script], CompletionServer]
 
@@ -47,7 +46,7 @@ def judged(write_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
     return make
 
 
-def score(recipe: Recipe, *answers: str) -> list[float | Refusal]:
+def score(recipe: Recipe, *answers: str) -> list[float | Drop]:
     messages = [{"role": "user", "content": "Say {{answer}}."}]
     reward = load_reward(recipe.rewards["style"], Pipeline(recipe))
     return reward.score([Candidate(messages, answer, None, "p") for answer in answers])
@@ -78,7 +77,7 @@ def test_a_reply_without_a_grade_of_the_scale_drops_the_answer(serve, judged, re
 
     good, bad = score(judged(serve(script)), "sea", "hill")
     assert good == 4.0
-    assert isinstance(bad, Refusal) and bad.reason == "judge_unparsed"
+    assert isinstance(bad, Drop) and bad.reason == "judge_unparsed"
 
 
 def test_several_draws_are_averaged_without_those_that_cannot_be_read(
@@ -114,7 +113,7 @@ def test_a_refused_question_drops_its_answer_only(serve, judged) -> None:
 
     scores = score(judged(serve(script)), "sea", "hill", "moon")
     assert scores[0] == scores[2] == 4.0
-    assert isinstance(scores[1], Refusal) and "too long" in scores[1].detail
+    assert isinstance(scores[1], Drop) and "too long" in scores[1].detail
 
 
 def test_a_key_that_is_not_set_is_one_error_before_anything_is_sent(serve, judged) -> None:

@@ -7,16 +7,16 @@ import pytest
 from tests.wrpo.sandbox.test_sandbox import isolating
 from wrpo.errors import ModelError, RecipeError, SandboxError
 from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.load import load_recipe
 from wrpo.recipe.rewards import CodeReward, InstructionReward, MathReward
 from wrpo.rewards import Candidate, load_reward
-from wrpo.rewards.base import Refusal
 from wrpo.rewards.code import extract_program
 
 NESTED = "[" * 100_000
 
 
-def scores(settings, gold: str | None, *answers: str) -> list[float | Refusal]:
+def scores(settings, gold: str | None, *answers: str) -> list[float | Drop]:
     prompt = [{"role": "user", "content": "Do it."}]
     return load_reward(settings).score([Candidate(prompt, answer, gold) for answer in answers])
 
@@ -76,7 +76,7 @@ def test_code_scores_are_the_same_again_and_for_any_number_of_workers() -> None:
 )
 def test_unreadable_code_tests_are_refused(gold: str) -> None:
     [result] = scores(code(), gold, RIGHT)
-    assert isinstance(result, Refusal) and result.reason == "bad_tests"
+    assert isinstance(result, Drop) and result.reason == "bad_tests"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_math_compares_values_and_never_stalls(gold: str, answer: str, expected:
 def test_math_refuses_what_is_no_formula() -> None:
     pytest.importorskip("math_verify")
     [result] = scores(MathReward(type="math"), "", "1")
-    assert isinstance(result, Refusal) and result.reason == "bad_gold_answer"
+    assert isinstance(result, Drop) and result.reason == "bad_gold_answer"
 
 
 def test_math_without_its_package_says_what_to_install(monkeypatch) -> None:
@@ -170,7 +170,7 @@ def test_instructions_count_together_or_by_share() -> None:
 )
 def test_unreadable_instructions_are_refused(gold: str) -> None:
     [result] = scores(InstructionReward(type="instruction"), gold, "a")
-    assert isinstance(result, Refusal) and result.reason == "bad_checks"
+    assert isinstance(result, Drop) and result.reason == "bad_checks"
 
 
 @pytest.mark.parametrize("kind", ["code", "math", "instruction"])
@@ -181,7 +181,7 @@ def test_a_prompt_without_gold_answer_is_refused(kind: str) -> None:
         "instruction": InstructionReward(type="instruction"),
     }[kind]
     [result] = scores(settings, None, "a")
-    assert isinstance(result, Refusal) and result.reason == "no_gold_answer"
+    assert isinstance(result, Drop) and result.reason == "no_gold_answer"
 
 
 def test_recipes_name_these_rewards_and_workers_are_only_speed(write_recipe) -> None:

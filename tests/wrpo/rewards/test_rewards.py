@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from wrpo.errors import ModelError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import AnswerReward, ClassifierReward
 from wrpo.rewards import Candidate, load_reward
-from wrpo.rewards.base import Refusal
 
 
 def candidate(answer: str, *, prompt: str = "Say sea.", gold: str | None = "sea") -> Candidate:
@@ -32,7 +32,7 @@ def test_verifier_extracts_by_its_pattern_and_may_ignore_case() -> None:
 
 def test_verifier_refuses_a_prompt_without_gold_answer() -> None:
     result = load_reward(verifier()).score([candidate("sea", gold=None)])[0]
-    assert isinstance(result, Refusal) and result.reason == "no_gold_answer"
+    assert isinstance(result, Drop) and result.reason == "no_gold_answer"
 
 
 def classifier(folder: Path, **fields: object) -> ClassifierReward:
@@ -72,7 +72,7 @@ def test_classifier_scores_do_not_depend_on_the_token_budget(tiny_models_folder)
 def test_classifier_refuses_too_long_conversations_one_by_one(tiny_models_folder) -> None:
     reward = load_reward(classifier(tiny_models_folder, max_tokens=60))
     result = reward.score([candidate("sea"), candidate("sea" * 50), candidate("hill")])
-    assert isinstance(result[1], Refusal) and result[1].reason == "too_long"
+    assert isinstance(result[1], Drop) and result[1].reason == "too_long"
     assert isinstance(result[0], float) and isinstance(result[2], float)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from wrpo.errors import ModelError
+from wrpo.pipeline.tables import Drop
 from wrpo.recipe.rewards import ClassifierReward
 from wrpo.rewards import Candidate, load_reward
-from wrpo.rewards.base import Refusal
 from wrpo.rewards.conversation import excess
 from wrpo.rewards.vllm_classifier import VLLMClassifier
 
@@ -70,7 +70,7 @@ def test_over_long_answers_are_refused_before_vllm_sees_them(by_vllm) -> None:
     long = Candidate(ANSWERS[0].messages, "sea " * 100, None)
     first, refused = by_vllm.score([ANSWERS[0], long])
     assert isinstance(first, float)
-    assert isinstance(refused, Refusal) and refused.reason == "too_long"
+    assert isinstance(refused, Drop) and refused.reason == "too_long"
 
 
 class OtherScores:
