@@ -31,6 +31,7 @@ import yaml
 
 from data_construction.prompts import make_prompts
 from data_construction.sampling.part_sampler import PartSampler
+from wrpo.pipeline.folder import PartWriter
 from wrpo.pipeline.tables import part_name, read_parquet
 from wrpo.recipe import load_recipe
 
@@ -70,6 +71,12 @@ def sampler_in(folder: Path, prompts: int, *, responses: int, tokens: int) -> Pa
     return PartSampler(loaded, "tiny")
 
 
+def _writer(folder: Path) -> PartWriter:
+    """Where both benchmarks put their parts; no stage is made of them."""
+    (folder / "parts").mkdir()
+    return PartWriter(folder / "parts", {})
+
+
 def bare_inputs(sampler: PartSampler, parts: range) -> list[list[int]]:
     """The token ids of every request of these parts, in the order of the stage's rows."""
     from wrpo.chat.render import render_prompt
@@ -104,7 +111,7 @@ def compare(responses: int, tokens: int, blocks: int) -> None:
         assert sampler.tokenizer is not None
         stop = stop_token_ids(sampler.tokenizer)
         logger.info("start-up, not counted below: %.1f s", time.monotonic() - started)
-        sampler.folder.open(parts=len(sampler.prompts))
+        writer = _writer(Path(name))
         bare(llm, bare_inputs(sampler, range(1)), tokens, stop)  # warms up
         wall, cpu = {"sample": 0.0, "bare": 0.0}, {"sample": 0.0, "bare": 0.0}
         size = -(-len(sampler.prompts) // blocks)
@@ -116,7 +123,7 @@ def compare(responses: int, tokens: int, blocks: int) -> None:
                 llm.reset_prefix_cache()
                 start, start_cpu = time.monotonic(), time.process_time()
                 if arm == "sample":
-                    for _ in sampler.parts(parts):
+                    for _ in sampler.parts(parts, writer):
                         pass
                 else:
                     found = bare(llm, inputs, tokens, stop)
@@ -125,7 +132,7 @@ def compare(responses: int, tokens: int, blocks: int) -> None:
             written = [
                 row["token_ids"]
                 for part in parts
-                for row in read_parquet(sampler.folder.path / part_name(part))
+                for row in read_parquet(writer.path / part_name(part))
             ]
             assert written == found, "the arms gave different tokens"
         answers = sampler.prompts.total * ANSWERS
@@ -142,11 +149,11 @@ def memory_of(prompts: int) -> None:
     """Samples one token for each of so many prompts and prints the peak memory in MiB."""
     with tempfile.TemporaryDirectory() as name:
         sampler = sampler_in(Path(name), prompts, responses=1, tokens=1)
-        sampler.folder.open(parts=len(sampler.prompts))
+        writer = _writer(Path(name))
         made = _peak_mib()
         sampler.engine  # noqa: B018  loads
         loaded = _peak_mib()
-        for _ in sampler.parts(range(len(sampler.prompts))):
+        for _ in sampler.parts(range(len(sampler.prompts)), writer):
             pass
         logger.info(
             "%7d prompts: peak %.0f MiB; %.0f with the engine loaded, %.0f before it",

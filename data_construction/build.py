@@ -14,13 +14,12 @@ import argparse
 import logging
 
 from data_construction.datasets.published import import_table
-from data_construction.drop_limit import check_dropped
 from data_construction.selection.rules import TableRules
 from data_construction.selection.select import Answer
 from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import (
     BUILT,
@@ -47,16 +46,15 @@ def build_table(recipe: Recipe, table: str) -> None:
     """
     pipeline = Pipeline(recipe)
     stage = f"build/{table}"
-    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
     inputs = [pipeline.finished(name) for name in pipeline[stage].inputs]
-    if not pipeline.begin(stage, folder):
-        return
-    with folder.lock():
+    with open_stage(pipeline, stage) as work:
+        if work.complete:
+            return
         imported = recipe.build.imported.tables().get(table)
         if imported:
             rows, dropped = import_table(imported, table)
             total = len(rows) + len(dropped)
-            check_dropped(folder, dropped, total=total, limit=imported.max_dropped_share)
+            work.check_dropped(dropped, total=total, limit=imported.max_dropped_share)
         else:
             rows, dropped = _rows(recipe, pipeline, table, read_rows(inputs[0], PROMPTS))
         if not rows:
@@ -64,8 +62,9 @@ def build_table(recipe: Recipe, table: str) -> None:
                 f"{stage}: none of {len(dropped)} prompts gives a row; first reason: "
                 f"{dropped[0]['reason'] if dropped else 'no prompts in this split'}"
             )
-        facts = {} if table == "sft" else {"truncation": count_truncated(recipe, table, rows)}
-        folder.write_all(rows, BUILT[table], dropped=dropped, **facts)
+        if table != "sft":
+            work.facts["truncation"] = count_truncated(recipe, table, rows)
+        work.write_table(rows, BUILT[table], dropped=dropped)
     logger.info("%s: %d rows, %d dropped", stage, len(rows), len(dropped))
 
 
@@ -131,7 +130,7 @@ def _correct(heads: list[Row], verifier: str | None) -> bool | None:
 def _ready_tables(recipe: Recipe) -> None:
     """Builds every table of the recipe whose inputs are there; says what waits for what."""
     pipeline = Pipeline(recipe)
-    tables = [table for table in BUILT if f"build/{table}" in pipeline.stages]
+    tables = [stage.args["table"] for stage in pipeline.of_kind("build")]
     waiting: list[MissingInputError] = []
     for table in tables:
         try:

@@ -24,7 +24,7 @@ from data_construction.scoring.answer_logprobs import AnswerScorer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.objectives.reference import with_anchors
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import ANSWERS, BUILT, LOGPROBS, RESPONSES, Row, iter_parts, read_rows
 from wrpo.processes import leave, run_command
@@ -56,7 +56,6 @@ class LogProbStage:
                 f"{self.entry.adapter}; merge it into the weights (peft: merge_and_unload) and "
                 "name the merged folder as model"
             )
-        self.folder = StageFolder(self.pipeline.folder(self.name), self.pipeline.key(self.name))
 
     def run(self) -> None:
         """Computes the missing parts.
@@ -69,16 +68,11 @@ class LogProbStage:
         rows = self._table
         size = self.settings.chunk_rows
         chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
-        if not self.pipeline.begin(self.name, self.folder, parts=len(chunks)):
-            return
-        with self.folder.lock():
-            done = self.folder.done_parts()
-            todo = [part for part in range(len(chunks)) if part not in done]
-            if todo:
-                score = AnswerScorer(self, [chunks[part] for part in todo])
-                for part in tqdm(todo, unit="part", desc=self.name):
-                    self.folder.write_part(part, score(chunks[part]), LOGPROBS)
-            self.folder.finish_parts(len(chunks))
+        with open_stage(self.pipeline, self.name, parts=len(chunks)) as work:
+            if work.todo:
+                score = AnswerScorer(self, [chunks[part] for part in work.todo])
+                for part in tqdm(work.todo, unit="part", desc=self.name):
+                    work.write_part(part, score(chunks[part]), LOGPROBS)
 
     def path(self) -> str:
         """Weights of the model."""
@@ -128,21 +122,20 @@ def _tables(recipe: Recipe, model: str | None, rows: str | None) -> list[tuple[s
     Raises:
         RecipeError: no such table.
     """
-    stages = [
-        name.split("/")[1:] for name in Pipeline(recipe).stages if name.startswith("logprobs/")
-    ]
-    wanted = [(m, r) for m, r in stages if model in (None, m) and rows in (None, r)]
+    stages = Pipeline(recipe).of_kind("logprobs")
+    tables = [(stage.args["model"], stage.args["rows"]) for stage in stages]
+    wanted = [(m, r) for m, r in tables if model in (None, m) and rows in (None, r)]
     if not wanted:
-        known = ", ".join(f"--model {m} --rows {r}" for m, r in stages) or "none at all"
+        known = ", ".join(f"--model {m} --rows {r}" for m, r in tables) or "none at all"
         raise RecipeError(f"no arm of recipe {recipe.run} reads these log-probs; it reads: {known}")
     return wanted
 
 
-def _run_each(args: argparse.Namespace, tables: list[tuple[str, str]]) -> None:
+def _run_each(recipe: Recipe, tables: list[tuple[str, str]]) -> None:
     """Each in a process of its own, so that one model's memory is gone before the next."""
     for model, rows in tables:
-        command = [sys.executable, "-m", "data_construction.logprobs", "--recipe", str(args.recipe)]
-        command += ["--model", model, "--rows", rows, *args.overrides]
+        command = [sys.executable, "-m", "data_construction.logprobs", *recipe.command_line]
+        command += ["--model", model, "--rows", rows]
         status = run_command(command)
         if status:
             sys.exit(status)
@@ -161,7 +154,7 @@ def main() -> None:
     args, recipe = parse_stage(_arguments())
     tables = _tables(recipe, args.model, args.rows)
     if len(tables) > 1:
-        _run_each(args, tables)
+        _run_each(recipe, tables)
         return
     LogProbStage(recipe, *tables[0]).run()
     if recipe.logprobs.method == "vllm":

@@ -16,14 +16,13 @@ from typing import Any
 
 from data_construction.datasets.distinct import DistinctRows
 from data_construction.datasets.messages import dataset_prompt, encodable, user_text
-from data_construction.drop_limit import check_dropped
 from data_construction.filters.contamination import benchmark_index, whole_text
 from data_construction.filters.near_duplicates import near_duplicates
 from data_construction.filters.rules import unwanted
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, Drop, Row
 from wrpo.recipe import Recipe
@@ -33,22 +32,20 @@ logger = logging.getLogger(__name__)
 
 Rows = dict[str, Row]
 
-UNWANTED = ("unusable", "duplicate")
+LOST = ("unusable", "duplicate")
 """Reasons that count for max_dropped_share; the others were asked for."""
 
 
 def make_prompts(recipe: Recipe) -> None:
     """Runs the stage."""
     pipeline = Pipeline(recipe)
-    folder = StageFolder(pipeline.folder("prompts"), pipeline.key("prompts"))
-    if not pipeline.begin("prompts", folder):
-        return
-    with folder.lock():
+    with open_stage(pipeline, "prompts") as work:
+        if work.complete:
+            return
         rows, dropped = collect(recipe)
-        limit = recipe.prompts.max_dropped_share
-        unwanted = [row for row in dropped if row["reason"] in UNWANTED]
-        check_dropped(folder, unwanted, total=len(rows) + len(dropped), limit=limit)
-        folder.write_all(rows, PROMPTS, dropped=dropped)
+        lost, total = [row for row in dropped if row["reason"] in LOST], len(rows) + len(dropped)
+        work.check_dropped(lost, total=total, limit=recipe.prompts.max_dropped_share)
+        work.write_table(rows, PROMPTS, dropped=dropped)
     splits = {name: sum(row["split"] == name for row in rows) for name in ("sft", "preference")}
     reasons = dict(Counter(row["reason"] for row in dropped))
     logger.info("prompts: %d rows %s, %d dropped %s", len(rows), splits, len(dropped), reasons)

@@ -14,7 +14,6 @@ Resume:  the same command again; finished parts stay, seeds belong to rows
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Generator
 from contextlib import closing
@@ -24,19 +23,16 @@ from data_construction.sampling.dataset_answers import GivenAnswers
 from data_construction.sampling.part_sampler import (
     AnswerBar,
     PartSampler,
-    WrittenPart,
-    answer_limit,
+    drop_limit,
 )
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
-from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.parts import Shard, StageWork, open_stage
 from wrpo.processes import end_children, leave, run_command
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.executor import RayExecutor
 from wrpo.recipe.prompts import dataset_answers
 from wrpo.recipe.resolved import answering_sources
-
-logger = logging.getLogger(__name__)
 
 
 def sample(sampler: PartSampler, shard: Shard) -> None:
@@ -45,41 +41,35 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
     Raises:
         DataError: more answers are dropped than the recipe allows.
     """
-    folder, stage = sampler.folder, sampler.stage
     sampler.model_path  # noqa: B018  a missing input is told before anything is written
-    parts = len(sampler.prompts)
-    if not sampler.pipeline.begin(stage, folder, parts=parts):
-        return
-    with folder.lock(shard.lock_name):
-        done = folder.done_parts()
-        todo = [part for part in shard.of(parts) if part not in done]
-        if done:
-            logger.info("%s: resuming, %d parts of %d to do", stage, len(todo), parts)
-        limit = answer_limit(sampler)
+    with open_stage(
+        sampler.pipeline,
+        sampler.stage,
+        parts=len(sampler.prompts),
+        shard=shard,
+        limit=drop_limit(sampler),
+        trial=sampler.limit,
+    ) as work:
         executor = sampler.recipe.executor
-        if todo and isinstance(executor, RayExecutor):
-            sample_on_ray(sampler, executor, todo, limit)
-        elif todo:
+        if work.todo and isinstance(executor, RayExecutor):
+            sample_on_ray(sampler, executor, work)
+        elif work.todo:
             with (
-                AnswerBar(sampler, todo) as bar,
-                closing(_parts(sampler, todo, shard, bar)) as made,
+                AnswerBar(sampler, work.todo) as bar,
+                closing(_parts(sampler, work, shard, bar)) as made,
             ):
-                for written in made:
-                    limit.add(written.lost)
-        if not folder.finish_parts(parts):
-            logger.info("%s: shard %s done, others are not", stage, shard)
+                for part in made:
+                    work.written(part)
 
 
-def _parts(
-    sampler: PartSampler, todo: list[int], shard: Shard, bar: AnswerBar
-) -> Generator[WrittenPart]:
+def _parts(sampler: PartSampler, work: StageWork, shard: Shard, bar: AnswerBar) -> Generator[int]:
     """In this process, or in replicas where the recipe asks for them."""
     if (sampler.engine_settings.replicas or 1) == 1:
-        yield from sampler.parts(todo, bar)
+        yield from sampler.parts(work.todo, work.writer, bar)
         return
     from data_construction.executors.processes import Replicas
 
-    yield from Replicas(sampler, todo, shard).parts(bar)
+    yield from Replicas(sampler, work, shard).parts(bar)
 
 
 def dry_run(sampler: PartSampler) -> str:
@@ -89,7 +79,7 @@ def dry_run(sampler: PartSampler) -> str:
     lines = [
         f"stage      {stage} ({state})",
         f"model      {sampler.entry.model if sampler.source != TARGET else 'the SFT model'}",
-        f"writes     {sampler.folder.path}",
+        f"writes     {sampler.pipeline.folder(stage, trial=sampler.limit)}",
         "sampling   " + ", ".join(f"{name}={value}" for name, value in sampling.items()),
     ]
     for domain, fields in sampler.by_domain.items():
@@ -111,10 +101,10 @@ def dry_run(sampler: PartSampler) -> str:
 def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
     """Each source in a process of its own, so that one engine's memory is gone before the next."""
     for source in answering_sources(recipe):
-        command = [sys.executable, "-m", "data_construction.sample", "--recipe", str(args.recipe)]
+        command = [sys.executable, "-m", "data_construction.sample", *recipe.command_line]
         command += ["--source", source, "--shard", str(args.shard)]
         command += ["--limit", str(args.limit)] if args.limit else []
-        status = run_command([*command, *args.overrides])
+        status = run_command(command)
         if status:
             sys.exit(status)
 

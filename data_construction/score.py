@@ -12,80 +12,19 @@ Resume:  the same command again; finished parts stay
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 
-from data_construction.drop_limit import DropLimit
 from data_construction.executors.scoring import score_on_ray
-from data_construction.scoring.scorer import Part, ScoredPart, Scorer, joint_parts
+from data_construction.scoring.scorer import Part, Scorer, joint_parts
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.pipeline.folder import StageFolder
-from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.parts import DropLimit, Shard, StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SCORES, parts, read_table
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor import RayExecutor
 from wrpo.recipe.resolved import answering_sources, check_source
-
-logger = logging.getLogger(__name__)
-
-
-class ScoreStage:
-    """The stage of one source: what there is to do, and where the results go.
-
-    Attributes:
-        limit: on dropped answers, while the stage is claimed.
-    """
-
-    limit: DropLimit
-
-    def __init__(self, recipe: Recipe, source: str) -> None:
-        check_source(recipe, source)
-        self._pipeline = pipeline = Pipeline(recipe)
-        self.source = source
-        self.name = f"score/{source}"
-        self.folder = StageFolder(pipeline.folder(self.name), pipeline.key(self.name))
-        self._max_dropped_share = recipe.score.max_dropped_share
-        self._files = parts(pipeline.finished(f"sample/{source}"))
-
-    def begin(self) -> bool:
-        """Claims the folder; False where the stage is done."""
-        return self._pipeline.begin(self.name, self.folder, parts=len(self._files))
-
-    @contextmanager
-    def claim(self, shard: Shard) -> Iterator[None]:
-        """Locks a shard and counts what is dropped already.
-
-        Raises:
-            StageError: another process works on it.
-            DataError: more than `score.max_dropped_share` of the answers are dropped.
-        """
-        with self.folder.lock(shard.lock_name):
-            total = sum(read_table(file, columns=[]).num_rows for file in self._files)
-            self.limit = DropLimit(self.folder, total=total, limit=self._max_dropped_share)
-            yield
-
-    def todo(self, shard: Shard) -> list[Part]:
-        """The parts of a shard that are not scored yet."""
-        done = self.folder.done_parts()
-        numbers = [number for number in shard.of(len(self._files)) if number not in done]
-        return [Part(self.source, number, self._files[number]) for number in numbers]
-
-    def write(self, scored: ScoredPart) -> None:
-        """Writes a part.
-
-        Raises:
-            DataError: more than `score.max_dropped_share` of the answers are dropped.
-        """
-        _, rows, dropped = scored
-        self.folder.write_part(scored.part.number, rows, SCORES, dropped=dropped)
-        self.limit.add(len(dropped))
-
-    def finish(self, shard: Shard) -> None:
-        """Completes the stage once all parts are there."""
-        if not self.folder.finish_parts(len(self._files)):
-            logger.info("%s: shard %s done, others are not", self.name, shard)
 
 
 def score_sources(
@@ -94,26 +33,46 @@ def score_sources(
     """Scores the missing parts of some sources together.
 
     Raises:
+        RecipeError: no source of that name.
         MissingInputError: a source is not sampled yet.
-        DataError: one source loses too many answers.
+        StageError: another process works on one of them.
+        DataError: one source loses more than `score.max_dropped_share` of its answers.
     """
     from tqdm import tqdm
 
-    stages = [ScoreStage(recipe, source) for source in sources]
-    stages = [stage for stage in stages if stage.begin()]
-    with ExitStack() as locks:
-        for stage in stages:
-            locks.enter_context(stage.claim(shard))
-        todo = [part for stage in stages for part in stage.todo(shard)]
+    pipeline = Pipeline(recipe)
+    for source in sources:
+        check_source(recipe, source)
+    files = {source: parts(pipeline.finished(f"sample/{source}")) for source in sources}
+    with ExitStack() as opened:
+        works = {
+            source: opened.enter_context(_open(pipeline, source, files[source], shard))
+            for source in sources
+        }
+        todo = [
+            Part(source, number, files[source][number])
+            for source, work in works.items()
+            for number in work.todo
+        ]
         if todo and isinstance(recipe.executor, RayExecutor):
-            score_on_ray(recipe, recipe.executor, stages, joint_parts(todo))
-        else:
-            by_source = {stage.source: stage for stage in stages}
-            work = (scorer or Scorer(recipe))(joint_parts(todo))
-            for scored in tqdm(work, total=len(todo), unit="part", desc="score"):
-                by_source[scored.part.source].write(scored)
-        for stage in stages:
-            stage.finish(shard)
+            busy = {source: work for source, work in works.items() if work.todo}
+            score_on_ray(pipeline, recipe.executor, busy, joint_parts(todo))
+            return
+        made = (scorer or Scorer(recipe))(joint_parts(todo))
+        for part, rows, dropped in tqdm(made, total=len(todo), unit="part", desc="score"):
+            works[part.source].write_part(part.number, rows, SCORES, dropped=dropped)
+
+
+def _open(
+    pipeline: Pipeline, source: str, files: Sequence[Path], shard: Shard
+) -> AbstractContextManager[StageWork]:
+    """The stage of one source, with one part per file of answers."""
+
+    def answers() -> int:
+        return sum(read_table(file, columns=[]).num_rows for file in files)
+
+    limit = DropLimit(pipeline.recipe.score.max_dropped_share, total=answers)
+    return open_stage(pipeline, f"score/{source}", parts=len(files), shard=shard, limit=limit)
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from eval.harness.models import ALL, add_flags, chosen
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError, RecipeError
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 from wrpo.recipe.evaluation import ONLY_VLLM
@@ -84,21 +84,15 @@ def _generate(
     stage = f"answers/{benchmark}/{model.name}"
     size = QUESTIONS_PER_PART
     chunks = [questions[at : at + size] for at in range(0, len(questions), size)]
-    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
-    with folder.lock():
-        if folder.open(parts=len(chunks)):
-            return
-        todo = [part for part in range(len(chunks)) if part not in folder.done_parts()]
-        logger.info("%s: %d of %d parts to do", stage, len(todo), len(chunks))
-        if todo:
+    with open_stage(pipeline, stage, parts=len(chunks)) as work:
+        if work.todo:
             try:
                 from eval.judging.answering import answer_parts
             except ImportError as error:
                 raise ModelError(
                     f"lm-eval does not import ({error}); install it: pip install 'wrpo[eval]'"
                 ) from error
-            answer_parts(pipeline.recipe, benchmark, model, folder, {n: chunks[n] for n in todo})
-        folder.finish_parts(len(chunks))
+            answer_parts(pipeline.recipe, benchmark, model, work, chunks)
 
 
 if __name__ == "__main__":

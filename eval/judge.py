@@ -18,7 +18,7 @@ from eval.harness.models import ALL, add_flags, chosen
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError, WRPOError
 from wrpo.judging import Judge, JudgementCache, cache_path
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 
@@ -85,22 +85,21 @@ def _judge_all(pipeline: Pipeline, benchmark: str, names: list[str], cache: Judg
         logger.info("%s, %d models: %s", benchmark, len(batches), judge.estimate(together))
     for name, batch in batches:
         stage = f"judge/{benchmark}/{name}"
-        folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
-        with folder.lock():
-            if not folder.open():
-                _judge_one(stage, batch, _judge(pipeline.recipe, benchmark, cache), folder)
+        with open_stage(pipeline, stage) as work:
+            if not work.complete:
+                _judge_one(work, batch, _judge(pipeline.recipe, benchmark, cache))
         logger.info("%s: %s", stage, _headline(pipeline, stage))
 
 
-def _judge_one(stage: str, batch: Batch, judge: Judge, folder: StageFolder) -> None:
+def _judge_one(work: StageWork, batch: Batch, judge: Judge) -> None:
     from eval.harness.results import write_results
     from eval.judging.batch import SAMPLES
 
-    logger.info("%s: %s", stage, judge.estimate(batch.requests))
+    logger.info("%s: %s", work.name, judge.estimate(batch.requests))
     results, rows = batch.judged(judge)
-    write_results(folder.path, results)
-    folder.write_all(rows, SAMPLES)
-    logger.info("%s: asked %s", stage, judge.used)
+    write_results(work.path, results)
+    work.write_table(rows, SAMPLES)
+    logger.info("%s: asked %s", work.name, judge.used)
 
 
 def _batch(pipeline: Pipeline, benchmark: str, name: str) -> Batch:

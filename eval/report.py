@@ -13,7 +13,6 @@ and the fused model against each other with an interval over seeds.
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,8 @@ from eval.reporting.seeds import SeedScores, judged_alike, recipe_differences, s
 from wrpo.cli import run_main, stage_parser
 from wrpo.errors import DataError, RecipeError
 from wrpo.pipeline.evaluation_stages import model_names
-from wrpo.pipeline.folder import StageFolder, read_manifest
-from wrpo.pipeline.pipeline import remember_command_line
+from wrpo.pipeline.folder import read_manifest
+from wrpo.pipeline.parts import open_stage
 from wrpo.recipe import Preference, Recipe, load_recipe
 from wrpo.recipe.resolved import answering_sources
 from wrpo.recipe.suite import evaluated_tasks
@@ -64,7 +63,6 @@ def main() -> None:
     if args.runs is None:
         if args.out is not None:
             raise RecipeError("--out goes with --runs; the report of one run goes into its folder")
-        remember_command_line(str(args.recipe), args.overrides)
         report_run(load_recipe(args.recipe, args.overrides))
         return
     if args.out is None or args.overrides:
@@ -84,16 +82,13 @@ def report_run(recipe: Recipe) -> Path:
         MissingInputError: nothing is evaluated yet.
     """
     evidence = read_run(recipe)
-    folder = StageFolder(evidence.pipeline.folder(STAGE), evidence.pipeline.key(STAGE))
     numbers, blocks = build_report(evidence)
-    if evidence.pipeline.state(STAGE) == "stale":
-        shutil.rmtree(folder.path)
-    with folder.lock():
-        folder.open()
-        write_report(folder.path, f"Run {recipe.run}", numbers, blocks)
-        if not evidence.missing():
-            folder.finish(models=len(model_names(recipe)))
-    return folder.path
+    with open_stage(evidence.pipeline, STAGE, anew=True) as work:
+        write_report(work.path, f"Run {recipe.run}", numbers, blocks)
+        work.facts["models"] = len(model_names(recipe))
+        if evidence.missing():
+            work.leave_unfinished()
+    return work.path
 
 
 def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
@@ -179,7 +174,8 @@ def stage_facts(evidence: Evidence) -> list[dict[str, Any]]:
     for name, state in evidence.states.items():
         if name == STAGE:
             continue
-        entry: dict[str, Any] = {"name": name, "state": state}
+        kind = evidence.pipeline[name].kind
+        entry: dict[str, Any] = {"name": name, "kind": kind, "state": state}
         if name in evidence.folders:
             manifest = read_manifest(evidence.folders[name]) or {}
             wanted = ("written", "seconds", "key_digest", "versions", "command", "rows")

@@ -21,7 +21,7 @@ from eval.harness.models import ALL, EvalModel, chosen_names, engine_arguments, 
 from eval.harness.results import SAMPLES, read_results, write_results
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import ModelError
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 from wrpo.recipe.suite import suites_of
@@ -117,15 +117,14 @@ def _evaluate(pipeline: Pipeline, model: EvalModel, manager: TaskManager) -> Non
 
     recipe = pipeline.recipe
     stage = f"eval/{model.name}"
-    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
-    with folder.lock():
-        if folder.open():
+    with open_stage(pipeline, stage) as work:
+        if work.complete:
             return
         results, rows = evaluate(
             model, recipe.eval, manager=manager, engine=engine_arguments(recipe, model.name)
         )
-        write_results(folder.path, results)
-        folder.write_all(rows, SAMPLES)
+        write_results(work.path, results)
+        work.write_table(rows, SAMPLES)
 
 
 def _headline(pipeline: Pipeline, name: str) -> str:

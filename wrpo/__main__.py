@@ -79,9 +79,8 @@ def doctor(recipe: Recipe, args: argparse.Namespace) -> None:
     hub = not args.offline and not os.environ.get("HF_HUB_OFFLINE") and hub_answers()
     if not hub:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    command_line = ("--recipe", str(args.recipe), *args.overrides)
     levels = Counter[str]()
-    for finding in examine(Patient(recipe, command_line, offline=args.offline, hub=hub)):
+    for finding in examine(Patient(recipe, offline=args.offline, hub=hub)):
         levels[finding.level] += 1
         sys.stdout.write(finding_text(finding) + "\n")
         sys.stdout.flush()
@@ -135,7 +134,7 @@ def main() -> None:
     elif command == "status":
         status(recipe, watched_s=args.watch, as_json=args.json)
     else:
-        run_pipeline(recipe, ["--recipe", str(args.recipe), *args.overrides], jobs=args.jobs)
+        run_pipeline(recipe, jobs=args.jobs)
 
 
 if __name__ == "__main__":

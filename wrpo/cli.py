@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from wrpo.errors import WRPOError
-from wrpo.pipeline.pipeline import remember_command_line
 from wrpo.processes import (
     TERMINATED,
     Terminated,
@@ -66,7 +65,6 @@ def _program() -> str | None:
 def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Recipe]:
     """Parses the command line (flags and key=value in any order) and loads the recipe."""
     args = parser.parse_intermixed_args()
-    remember_command_line(str(args.recipe), args.overrides)
     return args, load_recipe(args.recipe, args.overrides)
 
 

@@ -24,19 +24,19 @@ from wrpo.objectives.reference import (
     with_fused_reference,
     with_reference,
 )
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import ANSWERS, BUILT, Row, read_rows
-from wrpo.pipeline.training_stages import scored_rows, training_table
+from wrpo.pipeline.training_stages import scored_rows
 from wrpo.recipe import Preference, Recipe, preference
 from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
     make_config,
+    open_training,
     train_and_save,
     trl_arguments,
-    writing,
 )
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 
@@ -46,16 +46,16 @@ def train_arm(recipe: Recipe, arm: str) -> None:
     pipeline = Pipeline(recipe)
     settings = preference(recipe, arm)
     inputs = {name: pipeline.finished(name) for name in pipeline[arm].inputs}
-    with writing(pipeline, arm) as folder:
-        if folder is None:
+    with open_training(pipeline, arm) as work:
+        if work.complete:
             return
-        rows = read_rows(inputs[training_table(recipe, arm)], BUILT[settings.data])
+        rows = read_rows(inputs[f"build/{settings.data}"], BUILT[settings.data])
         model = str(inputs["sft"] / "model")
         if settings.objective == "sft":
-            _train_sft(recipe, settings, model, rows=rows, folder=folder)
+            _train_sft(recipe, settings, model, rows=rows, work=work)
             return
         rows = _with_reference(recipe, arm, rows, inputs)
-        _train_preference(recipe, settings, model, rows=rows, folder=folder)
+        _train_preference(recipe, settings, model, rows=rows, work=work)
 
 
 def _with_reference(
@@ -91,13 +91,13 @@ def _with_reference(
 
 
 def _train_sft(
-    recipe: Recipe, settings: Preference, model: str, *, rows: list[Row], folder: StageFolder
+    recipe: Recipe, settings: Preference, model: str, *, rows: list[Row], work: StageWork
 ) -> None:
     """The control that spends the same steps on supervised learning."""
     from wrpo.train_sft import run_sft
 
     samples = [(row["prompt"], row[_sft_answer(row, settings)][0]["content"]) for row in rows]
-    run_sft(recipe, settings, model, samples=samples, folder=folder)
+    run_sft(recipe, settings, model, samples=samples, work=work)
 
 
 def _sft_answer(row: Row, settings: Preference) -> str:
@@ -110,18 +110,18 @@ def _sft_answer(row: Row, settings: Preference) -> str:
 
 
 def _train_preference(
-    recipe: Recipe, settings: Preference, model: str, *, rows: list[Row], folder: StageFolder
+    recipe: Recipe, settings: Preference, model: str, *, rows: list[Row], work: StageWork
 ) -> None:
     from datasets import Dataset
 
     from wrpo import WRPOConfig, WRPOTrainer
 
-    arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
+    arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
     arguments |= _objective(settings)
     arguments |= recipe.truncation.model_dump(exclude={"mode"})
     arguments["truncation"] = recipe.truncation.mode
     arguments["fold_system"] = recipe.target.fold_system
-    args = make_config(WRPOConfig, arguments, where=f"{folder.path.name}.train")
+    args = make_config(WRPOConfig, arguments, where=f"{work.path.name}.train")
     load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
     trainer = WRPOTrainer(
         model=load(quantize=settings.lora.quantize if settings.lora else None),
@@ -130,7 +130,7 @@ def _train_preference(
         processing_class=load_target_tokenizer(model, recipe.target),
         peft_config=lora_config(settings.lora),
     )
-    train_and_save(trainer, folder, rows=len(rows), load_base=load)
+    train_and_save(trainer, work, rows=len(rows), load_base=load)
 
 
 def _objective(settings: Preference) -> dict[str, Any]:

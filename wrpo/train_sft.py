@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SFT_ROWS, Row, read_rows
 from wrpo.recipe import Recipe
@@ -25,9 +25,9 @@ from wrpo.training.common import (
     load_target_tokenizer,
     lora_config,
     make_config,
+    open_training,
     train_and_save,
     trl_arguments,
-    writing,
 )
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 
@@ -42,12 +42,12 @@ def train_sft(recipe: Recipe) -> None:
     """Runs the stage."""
     pipeline = Pipeline(recipe)
     table = pipeline.finished("build/sft")
-    with writing(pipeline, "sft") as folder:
-        if folder is None:
+    with open_training(pipeline, "sft") as work:
+        if work.complete:
             return
         rows = read_rows(table, SFT_ROWS)
         samples = [(row["prompt"], row["completion"][0]["content"]) for row in rows]
-        run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, folder=folder)
+        run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, work=work)
 
 
 def run_sft(
@@ -56,15 +56,15 @@ def run_sft(
     model: str,
     *,
     samples: list[tuple[list[Row], str]],
-    folder: StageFolder,
+    work: StageWork,
 ) -> None:
     """Trains `model` on (messages, answer) samples; loss on the answers only."""
     from trl import SFTConfig, SFTTrainer
 
-    arguments = trl_arguments(settings, seed=recipe.seed, output=folder.path)
+    arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
     arguments = {"max_length": recipe.truncation.max_length, **arguments}
     arguments["completion_only_loss"] = True
-    args = make_config(SFTConfig, arguments, where=f"{folder.path.name}.train")
+    args = make_config(SFTConfig, arguments, where=f"{work.path.name}.train")
     tokenizer = load_target_tokenizer(model, recipe.target)
     dataset = tokenised(
         samples, tokenizer, fold_system=recipe.target.fold_system, max_length=args.max_length
@@ -77,7 +77,7 @@ def run_sft(
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora),
     )
-    train_and_save(trainer, folder, rows=len(dataset), load_base=load)
+    train_and_save(trainer, work, rows=len(dataset), load_base=load)
 
 
 def tokenised(

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.folder import PartWriter
+from wrpo.pipeline.parts import StageWork
 from wrpo.recipe import Recipe
 
 
@@ -30,8 +31,8 @@ again."""
 Folders = Mapping[str, Path]
 """Finished stage folders by stage name."""
 
-OpenMaker = Callable[[Recipe, Folders, Mapping[str, StageFolder]], PartMaker]
-"""Loads models and returns the maker: (recipe, inputs, folders to write into by stage).
+OpenMaker = Callable[[Recipe, Folders, Mapping[str, PartWriter]], PartMaker]
+"""Loads models and returns the maker: (recipe, inputs, writers of parts by stage).
 
 Importable, as it is called on other machines."""
 
@@ -50,22 +51,19 @@ class PartsJob:
 
     Attributes:
         name: for messages and the progress bar.
-        folders: where the parts go, by stage.
+        works: the open stages, by name; they are told of each part that is home.
         inputs: finished folders that the maker reads.
         same_part: for a stage, the input of which a part needs only the file of its own number.
         replicas: how many makers; None: as many as fit.
         gpus: GPUs of a maker where the cluster has any; 0: it needs none.
-        dropped_limit: called with a stage and its part once that part is home; stops the job by
-            an error when too much is dropped.
     """
 
     name: str
     recipe: Recipe
-    folders: Mapping[str, StageFolder]
+    works: Mapping[str, StageWork]
     units: Sequence[Unit]
     inputs: Folders
     open_maker: OpenMaker
     replicas: int | None
     gpus: int
-    dropped_limit: Callable[[str, int], None]
     same_part: Mapping[str, str] = field(default_factory=dict)

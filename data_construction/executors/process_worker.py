@@ -1,7 +1,7 @@
 """One replica of an engine, in a process of its own: claims parts from its parent and samples them.
 
 The parent is `data_construction.executors.processes`. Both ends speak over one connection; the
-messages are the classes here, a `WrittenPart` for each part, and a `WRPOError` that ends it.
+messages are the classes here, the number of each written part, and a `WRPOError` that ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import NamedTuple
 from data_construction.sampling.part_sampler import PartSampler
 from wrpo.cli import configure_logging
 from wrpo.errors import WRPOError
+from wrpo.pipeline.folder import PartWriter
 from wrpo.processes import leave
 from wrpo.recipe import Recipe
 
@@ -40,12 +41,15 @@ class Told(NamedTuple):
 class Work(NamedTuple):
     """What a replica needs to know.
 
-    `devices` are the ids for CUDA_VISIBLE_DEVICES, joined by commas; None: whatever is there.
+    `inputs` are finished folders that the parent has checked. `devices` are the ids for
+    CUDA_VISIBLE_DEVICES, joined by commas; None: whatever is there.
     """
 
     recipe: Recipe
     source: str
     limit: int | None
+    inputs: Mapping[str, Path]
+    writer: PartWriter
     devices: str | None
     log: Path
 
@@ -59,13 +63,13 @@ def run_replica(work: Work, parent: Connection) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = work.devices
     configure_logging()
     try:
-        sampler = PartSampler(work.recipe, work.source, limit=work.limit)
+        sampler = PartSampler(work.recipe, work.source, limit=work.limit, inputs=work.inputs)
         sampler.engine  # noqa: B018  loads the model before a part is claimed
         while (first := _claim(parent, wait=True)) is not None:
-            for written in sampler.parts(
-                _claims(parent, first), lambda *new: parent.send(Told(*new))
+            for part in sampler.parts(
+                _claims(parent, first), work.writer, lambda *new: parent.send(Told(*new))
             ):
-                parent.send(written)
+                parent.send(part)
         sampler.close()
     except WRPOError as error:
         parent.send(error)

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from data_construction.executors.process_worker import Claim, Told, Work, run_replica
-from data_construction.sampling.part_sampler import PartSampler, Progress, WrittenPart
+from data_construction.sampling.part_sampler import PartSampler, Progress
 from wrpo.errors import ModelError, RecipeError, WRPOError
-from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.parts import Shard, StageWork
 from wrpo.recipe.sampling import Engine
 
 logger = logging.getLogger(__name__)
@@ -49,30 +49,31 @@ class Replicas:
 
     Args:
         sampler: the stage; its engine is not loaded here.
-        todo: part numbers.
+        work: what is to do.
         shard: whose parts these are; only for the names of the logs.
 
     Raises:
         RecipeError: the backend has no replicas here, or there are too few GPUs.
     """
 
-    def __init__(self, sampler: PartSampler, todo: Sequence[int], shard: Shard) -> None:
+    def __init__(self, sampler: PartSampler, work: StageWork, shard: Shard) -> None:
         engine = sampler.engine_settings
         if engine.backend == "openai":
             raise RecipeError(
                 "engine.replicas is for engines in this process; the replicas of backend openai "
                 "are its servers: list them under engine.endpoints and leave replicas out"
             )
-        count = min(engine.replicas or 1, len(todo))
+        count = min(engine.replicas or 1, len(work.todo))
         self._sampler = sampler
+        self._writer = work.writer
         self._shard = shard
         self._devices = device_groups(count, engine)
-        self._unclaimed = deque(todo)
-        self._left = set(todo)
+        self._unclaimed = deque(work.todo)
+        self._left = set(work.todo)
         self._deaths: Counter[int] = Counter()
         self._living: list[_Replica] = []
 
-    def parts(self, progress: Progress) -> Iterator[WrittenPart]:
+    def parts(self, progress: Progress) -> Iterator[int]:
         """Starts the replicas and yields each part once it is written; ends them in any case.
 
         Raises:
@@ -93,9 +94,17 @@ class Replicas:
 
     def _start(self, number: int) -> _Replica:
         name = f"replica-{self._shard.lock_name}-{number + 1}.log"
-        log = self._sampler.folder.path / name
+        log = self._writer.path / name
         sampler = self._sampler
-        work = Work(sampler.recipe, sampler.source, sampler.limit, self._devices[number], log)
+        work = Work(
+            sampler.recipe,
+            sampler.source,
+            sampler.limit,
+            sampler.inputs(),
+            self._writer,
+            self._devices[number],
+            log,
+        )
         context = get_context("spawn")
         mine, its = context.Pipe()
         process = context.Process(target=run_replica, args=(work, its), daemon=False)
@@ -107,7 +116,7 @@ class Replicas:
         by_connection: dict[Any, _Replica] = {r.connection: r for r in self._living}
         return [by_connection[c] for c in wait(list(by_connection), _LOOK_AROUND_SECONDS)]
 
-    def _hear(self, replica: _Replica, progress: Progress) -> Iterator[WrittenPart]:
+    def _hear(self, replica: _Replica, progress: Progress) -> Iterator[int]:
         """All that a replica has sent; a broken connection is the death that follows."""
         with suppress(EOFError, OSError):
             while replica.connection.poll():
@@ -120,9 +129,9 @@ class Replicas:
                 elif isinstance(message, Claim):
                     self._answer(replica, message)
                 else:
-                    replica.unwritten -= self._sampler.answers(message.part)
-                    replica.claimed.discard(message.part)
-                    self._left.discard(message.part)
+                    replica.unwritten -= self._sampler.answers(message)
+                    replica.claimed.discard(message)
+                    self._left.discard(message)
                     yield message
 
     def _answer(self, replica: _Replica, claim: Claim) -> None:

@@ -51,7 +51,7 @@ class RayPool:
                 with tqdm(total=parts, unit="part", desc=self.job.name) as bar:
                     for place in workers.delivered(parts):
                         self._files.bring_home(place)
-                        self.job.dropped_limit(*place)
+                        self.job.works[place.stage].written(place.part)
                         bar.update(1)
             finally:
                 workers.stop()
@@ -60,7 +60,7 @@ class RayPool:
         waiting = self._files.waiting()
         for place in sorted(waiting):
             self._files.bring_home(place)
-            self.job.dropped_limit(*place)
+            self.job.works[place.stage].written(place.part)
         if waiting:
             logger.info("%s: %d parts were waiting in executor.shared", self.job.name, len(waiting))
         return waiting

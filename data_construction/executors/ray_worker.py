@@ -17,7 +17,7 @@ import pyarrow as pa
 from data_construction.executors.job import OpenMaker, PartPlace, Unit
 from data_construction.executors.part_queue import PartQueue
 from data_construction.executors.transport import WorkersSide
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.folder import PartWriter
 from wrpo.pipeline.tables import Row
 from wrpo.recipe import Recipe
 
@@ -123,8 +123,8 @@ class Worker:
         job = self._job
         with job.files.workplace() as (inputs, outputs):
             reporting = {
-                stage: _Reporting(stage, folder, job.files, delivered)
-                for stage, folder in outputs.items()
+                stage: _Reporting(stage, writer, job.files, delivered)
+                for stage, writer in outputs.items()
             }
             maker = job.open_maker(Recipe.model_validate(job.recipe), inputs, reporting)
             while (unit := take(wait=True)) is not None:
@@ -139,17 +139,17 @@ class Worker:
             unit = take(wait=False)
 
 
-class _Reporting(StageFolder):
-    """A stage folder that delivers each part it writes and says so."""
+class _Reporting(PartWriter):
+    """Delivers each part that it writes and says so."""
 
     def __init__(
         self,
         stage: str,
-        folder: StageFolder,
+        writer: PartWriter,
         files: WorkersSide,
         delivered: Callable[[PartPlace], None],
     ) -> None:
-        super().__init__(folder.path, folder.key)
+        super().__init__(writer.path, writer.key)
         self._stage, self._files, self._delivered = stage, files, delivered
 
     def write_part(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 
-from data_construction.drop_limit import DropLimit
 from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
 from data_construction.sampling.part_sampler import PartSampler
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.folder import PartWriter
+from wrpo.pipeline.parts import StageWork
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor import RayExecutor
 
 
-def sample_on_ray(
-    sampler: PartSampler, executor: RayExecutor, todo: Sequence[int], limit: DropLimit
-) -> None:
-    """Samples some parts of the source; the sampler here loads nothing.
+def sample_on_ray(sampler: PartSampler, executor: RayExecutor, work: StageWork) -> None:
+    """Samples what is to do of the source; the sampler here loads nothing.
 
     Raises:
         WRPOError: see `run_on_ray`; and where too many answers are dropped.
@@ -24,18 +22,16 @@ def sample_on_ray(
     from data_construction.executors import run_on_ray
 
     engine = sampler.engine_settings
-    inputs = sampler.pipeline[sampler.stage].inputs
     run_on_ray(
         PartsJob(
             name=sampler.stage,
             recipe=sampler.recipe,
-            folders={sampler.stage: sampler.folder},
-            units=[(PartPlace(sampler.stage, part),) for part in todo],
-            inputs={name: sampler.pipeline.finished(name) for name in inputs},
+            works={sampler.stage: work},
+            units=[(PartPlace(sampler.stage, part),) for part in work.todo],
+            inputs=sampler.inputs(),
             open_maker=partial(_open, source=sampler.source, limit=sampler.limit),
             replicas=engine.replicas,
             gpus=engine.gpus_per_replica,
-            dropped_limit=lambda _, part: limit.add_part(part),
         ),
         executor,
     )
@@ -44,16 +40,16 @@ def sample_on_ray(
 def _open(
     recipe: Recipe,
     inputs: Folders,
-    outputs: Mapping[str, StageFolder],
+    outputs: Mapping[str, PartWriter],
     *,
     source: str,
     limit: int | None,
 ) -> PartMaker:
-    (folder,) = outputs.values()
-    sampler = PartSampler(recipe, source, limit=limit, inputs=inputs, folder=folder)
+    (writer,) = outputs.values()
+    sampler = PartSampler(recipe, source, limit=limit, inputs=inputs)
 
     def make(units: Iterable[Unit]) -> None:
-        for _ in sampler.parts(place.part for unit in units for place in unit):
+        for _ in sampler.parts((place.part for unit in units for place in unit), writer):
             pass
 
     return make

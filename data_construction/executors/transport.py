@@ -21,18 +21,18 @@ from data_construction.executors.job import Folders, PartPlace, PartsJob
 from data_construction.executors.shared_folder import SharedFolder
 from wrpo.errors import StageError
 from wrpo.ids import digest
-from wrpo.pipeline.folder import MANIFEST, StageFolder, dropped_name, read_manifest
+from wrpo.pipeline.folder import MANIFEST, PartWriter, dropped_name, read_manifest
 from wrpo.pipeline.stage import file_digest
 from wrpo.pipeline.tables import part_name
 
-Outputs = Mapping[str, StageFolder]
+Outputs = Mapping[str, PartWriter]
 
 
 class WorkersSide(Protocol):
     """What a worker does with files."""
 
     def workplace(self) -> AbstractContextManager[tuple[Folders, Outputs]]:
-        """Folders of the inputs, and the folders to write parts into."""
+        """Folders of the inputs, and what writes the parts of each stage."""
 
     def fetch(self, place: PartPlace) -> None:
         """Brings what this part alone needs."""
@@ -65,8 +65,8 @@ class OneDisk:
     def workers_side(self) -> WorkersSide:
         inputs = {name: path.resolve() for name, path in self._job.inputs.items()}
         outputs = {
-            stage: StageFolder(folder.path.resolve(), folder.key)
-            for stage, folder in self._job.folders.items()
+            stage: PartWriter(work.path.resolve(), work.writer.key)
+            for stage, work in self._job.works.items()
         }
         return _SameDisk(inputs, outputs)
 
@@ -84,11 +84,11 @@ class _SameDisk:
 
     @contextmanager
     def workplace(self) -> Iterator[tuple[Folders, Outputs]]:
-        for folder in self.outputs.values():
-            manifest = read_manifest(folder.path)
-            if manifest is None or manifest["key"] != folder.key:
+        for writer in self.outputs.values():
+            manifest = read_manifest(writer.path)
+            if manifest is None or manifest["key"] != writer.key:
                 raise StageError(
-                    f"a machine of the Ray cluster does not see {folder.path}: keep `runs` on a "
+                    f"a machine of the Ray cluster does not see {writer.path}: keep `runs` on a "
                     "disk that all machines mount at the same place, or set executor.shared"
                 )
         yield self.inputs, self.outputs
@@ -113,8 +113,8 @@ class ThroughShared:
         self._job = job
         run = f"{url}/{job.recipe.run}"
         self._outputs = {
-            stage: SharedFolder(f"{run}/{stage}/{_digest(folder.path)}")
-            for stage, folder in job.folders.items()
+            stage: SharedFolder(f"{run}/{stage}/{_digest(work.path)}")
+            for stage, work in job.works.items()
         }
         self._inputs = {
             name: SharedFolder(f"{run}/inputs/{name}/{_digest(path)}")
@@ -137,7 +137,7 @@ class ThroughShared:
         return {place for place in places if part_name(place.part) in there[place.stage]}
 
     def bring_home(self, place: PartPlace) -> None:
-        shared, home = self._outputs[place.stage], self._job.folders[place.stage].path
+        shared, home = self._outputs[place.stage], self._job.works[place.stage].path
         dropped = dropped_name(place.part)
         if shared.has(dropped):
             shared.get(dropped, home / dropped)
@@ -166,9 +166,9 @@ class _Fetched:
                 name: self.scratch / name if name in in_parts else _on_this_machine(url, files)
                 for name, (url, files) in self.inputs.items()
             }
-            outputs = {stage: StageFolder(self.scratch / stage, {}) for stage in self.outputs}
-            for folder in outputs.values():
-                folder.path.mkdir(parents=True)
+            outputs = {stage: PartWriter(self.scratch / stage, {}) for stage in self.outputs}
+            for writer in outputs.values():
+                writer.path.mkdir(parents=True)
             yield inputs, outputs
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)

@@ -13,10 +13,8 @@ from typing import Any
 
 from data_construction.datasets.messages import conversation, dataset_prompt
 from data_construction.datasets.records import numbered_records
-from data_construction.drop_limit import check_dropped
-from data_construction.sampling.part_sampler import sampling_folder
 from wrpo.ids import prompt_id
-from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.parts import Shard, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, RESPONSES, Drop, Row, read_rows
 from wrpo.recipe import Recipe
@@ -44,7 +42,6 @@ class GivenAnswers:
         self.pipeline = Pipeline(recipe)
         self.stage = f"sample/{source}"
         self.limit = limit
-        self.folder = sampling_folder(self.pipeline, source, limit)
 
     def run(self, shard: Shard) -> None:
         """Writes the missing parts of this shard.
@@ -56,18 +53,17 @@ class GivenAnswers:
         answers, dropped = self.answers()
         prompts, size = sorted(answers)[: self.limit], self.recipe.sample.chunk_prompts
         chunks = [prompts[at : at + size] for at in range(0, len(prompts), size)]
-        if not self.pipeline.begin(self.stage, self.folder, parts=len(chunks)):
-            return
-        with self.folder.lock(shard.lock_name):
+        with open_stage(
+            self.pipeline, self.stage, parts=len(chunks), shard=shard, trial=self.limit
+        ) as work:
+            if work.complete:
+                return
             total = len(dropped) + sum(map(len, answers.values()))
             limit = self.recipe.sample.max_dropped_share
-            check_dropped(self.folder, dropped, total=total, limit=limit)
-            done = self.folder.done_parts()
-            for part in (part for part in shard.of(len(chunks)) if part not in done):
+            work.check_dropped(dropped, total=total, limit=limit)
+            for part in work.todo:
                 rows = [row for key in chunks[part] for row in answers[key]]
-                lost = dropped if part == 0 else None
-                self.folder.write_part(part, rows, RESPONSES, dropped=lost)
-            self.folder.finish_parts(len(chunks))
+                work.write_part(part, rows, RESPONSES, dropped=dropped if part == 0 else None)
         logger.info(
             "%s: %d prompts with answers, %d dropped", self.stage, len(prompts), len(dropped)
         )
@@ -98,7 +94,7 @@ class GivenAnswers:
             [
                 f"stage      {self.stage} ({self.pipeline.state(self.stage)})",
                 f"reads      the answers of {', '.join(named)}",
-                f"writes     {self.folder.path}",
+                f"writes     {self.pipeline.folder(self.stage, trial=self.limit)}",
             ]
         )
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from data_construction.drop_limit import DropLimit
 from data_construction.sampling.measured_speed import MeasuredSpeed
 from data_construction.sampling.prompt_parts import PromptParts
 from wrpo.engines.vllm_env import prepare_environment
 from wrpo.errors import TemplateError
 from wrpo.ids import response_seed
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.folder import PartWriter
+from wrpo.pipeline.parts import DropLimit
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import RESPONSES, Drop, PromptLookup, Row
 from wrpo.recipe import TARGET, Recipe
@@ -45,13 +45,6 @@ Progress = Callable[[int, int], None]
 """Called now and then with the answers and the tokens since the last call."""
 
 
-class WrittenPart(NamedTuple):
-    """A part that is on disk, and how many of its answers were dropped."""
-
-    part: int
-    lost: int
-
-
 @dataclass
 class _OpenPart:
     """A part whose prompts are with the engine."""
@@ -71,7 +64,6 @@ class PartSampler:
         source: a source's name, or `target`.
         limit: only so many prompts, in a folder of their own.
         inputs: finished folders that another process has checked, by stage name.
-        folder: where parts go; unset: the stage's own.
 
     Raises:
         RecipeError: no source of that name.
@@ -84,7 +76,6 @@ class PartSampler:
         *,
         limit: int | None = None,
         inputs: Mapping[str, Path] | None = None,
-        folder: StageFolder | None = None,
     ) -> None:
         self.recipe = recipe
         self.source = source
@@ -95,7 +86,6 @@ class PartSampler:
         self.engine_settings = resolved_engine(recipe, source)
         self.by_domain = sampling_by_domain(recipe, source)
         self.stage = f"sample/{source}"
-        self.folder = folder or sampling_folder(self.pipeline, source, limit)
         self._open: dict[int, _OpenPart] = {}
         self._fresh = (0, 0)
         self._speed = MeasuredSpeed(recipe, source, self.engine_settings)
@@ -114,6 +104,11 @@ class PartSampler:
             domains=answered_domains(self.recipe, self.source),
             limit=self.limit,
         )
+
+    def inputs(self) -> dict[str, Path]:
+        """The finished stages that it reads, for makers in other processes."""
+        names = self.pipeline[self.stage].inputs
+        return {name: self.pipeline.finished(name) for name in names}
 
     def responses(self, domain: str) -> int:
         """Answers to each prompt of a domain."""
@@ -180,8 +175,10 @@ class PartSampler:
             max_model_len=self.sampling["max_prompt_tokens"] + self.max_tokens,
         )
 
-    def parts(self, todo: Iterable[int], progress: Progress | None = None) -> Iterator[WrittenPart]:
-        """Samples parts and yields each once it is written.
+    def parts(
+        self, todo: Iterable[int], writer: PartWriter, progress: Progress | None = None
+    ) -> Iterator[int]:
+        """Samples parts and yields the number of each once it is written.
 
         A number is pulled from `todo` when the engine has room, while earlier parts are still with
         it, so `todo` must not wait for anything: when it ends, open parts are finished and `parts`
@@ -189,21 +186,23 @@ class PartSampler:
 
         Args:
             todo: part numbers, at leisure.
+            writer: where they go.
             progress: hears of answers and tokens about twice a second, and of all those of a part
                 before it is yielded.
         """
         self._open.clear()
         self._fresh = (0, 0)
+        self._writer = writer
         engine = self.engine  # loaded before the clock starts
         self._speed.start()
         told = time.monotonic()
         for answer in self._answers(engine, todo):
-            written = answer if isinstance(answer, WrittenPart) else self._take(answer)
+            written = answer if isinstance(answer, int) else self._take(answer)
             now = time.monotonic()
-            if progress and (written or now - told > _PROGRESS_SECONDS):
+            if progress and (written is not None or now - told > _PROGRESS_SECONDS):
                 progress(*self._fresh)
                 told, self._fresh = now, (0, 0)
-            if written:
+            if written is not None:
                 yield written
         self._speed.keep()
 
@@ -214,15 +213,15 @@ class PartSampler:
 
     def _answers(
         self, engine: GenerationEngine, todo: Iterable[int]
-    ) -> Iterator[Completion | Unanswered | WrittenPart]:
-        """What the engine answers, and the parts that are written without it."""
-        empty: list[WrittenPart] = []
+    ) -> Iterator[Completion | Unanswered | int]:
+        """What the engine answers, and the numbers of parts that are written without it."""
+        empty: list[int] = []
         for answer in engine.generate(self._requests(todo, empty)):
             yield from _emptied(empty)
             yield answer
         yield from _emptied(empty)
 
-    def _requests(self, todo: Iterable[int], empty: list[WrittenPart]) -> Iterator[Request]:
+    def _requests(self, todo: Iterable[int], empty: list[int]) -> Iterator[Request]:
         from wrpo.engines import Request
 
         for part in todo:
@@ -270,7 +269,7 @@ class PartSampler:
     def _seed(self, prompt: Row, index: int) -> int:
         return response_seed(self.recipe.seed, prompt["prompt_id"], self.source, index)
 
-    def _take(self, answer: Completion | Unanswered) -> WrittenPart | None:
+    def _take(self, answer: Completion | Unanswered) -> int | None:
         from wrpo.engines import Completion
 
         part, position, index = answer.row
@@ -303,15 +302,14 @@ class PartSampler:
             "logprob": completion.logprob,
         }
 
-    def _write(self, part: int) -> WrittenPart:
+    def _write(self, part: int) -> int:
         done = self._open.pop(part)
         rows = [done.answers[place] for place in sorted(done.answers)]
-        self.folder.write_part(part, rows, RESPONSES, dropped=done.dropped)
-        responses = {row["prompt_id"]: self.responses(row["domain"]) for row in done.prompts}
-        return WrittenPart(part, answers_lost(done.dropped, responses.__getitem__))
+        self._writer.write_part(part, rows, RESPONSES, dropped=done.dropped)
+        return part
 
 
-def _emptied(found: list[WrittenPart]) -> list[WrittenPart]:
+def _emptied(found: list[int]) -> list[int]:
     taken, found[:] = list(found), []
     return taken
 
@@ -346,37 +344,17 @@ class AnswerBar:
         self._bar.update(answers)
 
 
-def sampling_folder(pipeline: Pipeline, source: str, limit: int | None) -> StageFolder:
-    """The folder of a sampling stage; with a limit on prompts, one beside it with its own key."""
-    stage = f"sample/{source}"
-    path, key = pipeline.folder(stage), pipeline.key(stage)
-    if limit is None:
-        return StageFolder(path, key)
-    return StageFolder(path.with_name(f"{path.name}.limit-{limit}"), {**key, "limit": limit})
-
-
-def answers_lost(dropped: Iterable[Row], responses: Callable[[str], int]) -> int:
-    """How many answers dropped rows stand for: a dropped prompt (index -1) is all of its own.
-
-    Args:
-        responses: answers to a prompt, by its id.
-    """
-    return sum(responses(row["prompt_id"]) if row["index"] < 0 else 1 for row in dropped)
-
-
-def answer_limit(sampler: PartSampler) -> DropLimit:
-    """The limit of a sampling stage, whose rows are answers."""
+def drop_limit(sampler: PartSampler) -> DropLimit:
+    """The limit of a sampling stage, whose rows are answers: a dropped prompt (index -1) costs all
+    of its own."""
 
     @cache
     def prompts() -> PromptLookup:
         return PromptLookup(sampler.pipeline.finished("prompts"))
 
-    def responses(prompt_id: str) -> int:
-        return sampler.responses(prompts()[prompt_id]["domain"])
+    def cost(dropped: Row) -> int:
+        if dropped["index"] >= 0:
+            return 1
+        return sampler.responses(prompts()[dropped["prompt_id"]]["domain"])
 
-    return DropLimit(
-        sampler.folder,
-        total=sampler.answers(),
-        limit=sampler.recipe.sample.max_dropped_share,
-        lost=lambda rows: answers_lost(rows, responses),
-    )
+    return DropLimit(sampler.recipe.sample.max_dropped_share, total=sampler.answers, cost=cost)

@@ -19,7 +19,7 @@ from eval.harness.models import EvalModel, engine_arguments
 from wrpo.benchmarks.questions import Question
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.tables import Row
 from wrpo.recipe import Recipe
 from wrpo.recipe.evaluation import MT_BENCH_TEMPERATURES, ONLY_VLLM
@@ -49,10 +49,10 @@ def answer_parts(
     recipe: Recipe,
     benchmark: str,
     model: EvalModel,
-    folder: StageFolder,
-    parts: dict[int, list[Question]],
+    work: StageWork,
+    chunks: list[list[Question]],
 ) -> None:
-    """Loads the model once and writes the answers to each part of the questions.
+    """Loads the model once and writes what is to do: the answers to one chunk are one part.
 
     Raises:
         RecipeError: the context is too short for the answers.
@@ -69,9 +69,9 @@ def answer_parts(
                 f"not fit into the context of {lm.max_length} of {model.name}; set "
                 f"eval.judged.{benchmark}.decoding.max_tokens, or a larger eval.max_length"
             )
-        for part, questions in parts.items():
+        for part in work.todo:
             set_seed(int(digest([recipe.seed, benchmark, part], length=8), 16) % 2**31)
-            folder.write_part(part, _answer(lm, questions, decoding, recipe.seed), ANSWERED)
+            work.write_part(part, _answer(lm, chunks[part], decoding, recipe.seed), ANSWERED)
 
 
 @contextmanager

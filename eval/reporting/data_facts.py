@@ -126,7 +126,7 @@ def _stages(evidence: Evidence) -> dict[str, dict[str, Any]]:
             "reasons": manifest.get("dropped_reasons", {}),
         }
         for name, manifest in evidence.manifests()
-        if manifest.get("rows") is not None and not name.startswith("eval/")
+        if manifest.get("rows") is not None and evidence.pipeline[name].kind != "eval"
     }
 
 

@@ -12,7 +12,7 @@ from eval.harness.results import Sample, read_results, read_samples
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.folder import read_manifest
-from wrpo.pipeline.pipeline import Pipeline, remember_command_line
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.suite import evaluated_tasks
 
@@ -66,7 +66,7 @@ class Evidence:
         found = {}
         for name in self.evaluations:
             if name not in self.folders:
-                what = name.partition("/")[2].replace("/", ": ", 1)
+                what = ": ".join(self.pipeline[name].args.values())
                 found[what] = f"{self.states[name]}: {self.pipeline.shell_command(name)}"
         return found
 
@@ -105,7 +105,6 @@ def read_run_folder(folder: Path) -> Evidence:
     path = folder / RECIPE
     if not path.is_file():
         raise MissingInputError(f"{folder} is not the folder of a run: it has no {RECIPE}")
-    remember_command_line(str(path), [])
     stored = load_recipe(path)
     recipe = stored.model_copy(update={"runs": folder.parent, "run": folder.name})
     pipeline = Pipeline(recipe)

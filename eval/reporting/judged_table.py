@@ -18,7 +18,6 @@ from eval.reporting.papers import JudgedNumbers
 from wrpo.ids import digest
 from wrpo.statistics.estimates import Estimate
 
-STAGE = "judge"
 _PER_QUESTION = {
     "alpaca_eval_2": "winrate",
     "arena_hard": "question_winrate",
@@ -122,11 +121,11 @@ def judged_tables(evidence: Evidence) -> list[JudgedTable]:
         DataError: a file is damaged.
     """
     tables: dict[str, JudgedTable] = {}
-    for stage, folder in evidence.folders.items():
-        kind, _, rest = stage.partition("/")
-        if kind != STAGE:
+    for stage in evidence.pipeline.of_kind("judge"):
+        folder = evidence.folders.get(stage.name)
+        if folder is None:
             continue
-        benchmark, _, model = rest.partition("/")
+        benchmark, model = stage.args["benchmark"], stage.args["model"]
         results = read_results(folder)
         key = digest([benchmark, results["judge"], results["judge_prompt"], results["baseline"]])
         table = tables.setdefault(key, JudgedTable(key, benchmark, results["judge"], {}, {}))

@@ -77,7 +77,7 @@ def write_triples(recipe: Recipe, rows: list[Row]) -> None:
     pipeline = Pipeline(recipe)
     folder = StageFolder(pipeline.folder("build/triples"), pipeline.key("build/triples"))
     folder.open()
-    folder.write_all(rows, TRIPLES)
+    folder.finish_parts(folder.write_table(rows, TRIPLES))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_the_training_pass_equals_a_plain_forward_pass(ready, model) -> None:
     recipe = ready(arms={"infifpo": {"objective": "dpo", "reference": "fused"}})
     stage = LogProbStage(recipe, model, "triples")
     stage.run()
-    rows = read_rows(stage.folder.path)
+    rows = read_rows(stage.pipeline.folder(stage.name))
     expected = plain_sums(recipe, model, stage.path())
     assert {row["answer_id"] for row in rows} == set(expected)
     for row in rows:
@@ -137,7 +137,7 @@ def test_anchors_are_answers_to_other_prompts(ready) -> None:
     stage = LogProbStage(recipe, "sft", "anchors")
     stage.run()
     own = {answer_id(row["prompt"], row["chosen"][0]["content"]) for row in triples(recipe)}
-    anchors = {row["answer_id"] for row in read_rows(stage.folder.path)}
+    anchors = {row["answer_id"] for row in read_rows(stage.pipeline.folder(stage.name))}
     assert len(anchors) == len(own) and not anchors & own
 
 
@@ -173,7 +173,7 @@ def test_log_probs_of_sampling_serve_where_the_tokens_are_the_same(ready) -> Non
     stage = LogProbStage(recipe, "sft", "triples")
     stage.run()
     expected = plain_sums(recipe, "sft", stage.path())
-    rows = read_rows(stage.folder.path)
+    rows = read_rows(stage.pipeline.folder(stage.name))
     methods = [row["method"] for row in rows]
     assert methods == ["trainer", "sampled", "sampled"] * (len(rows) // 3)
     for row in rows:

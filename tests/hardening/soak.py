@@ -167,12 +167,11 @@ def contents(recipe: Path, run: str) -> dict[str, Any]:
     """What a run made, by stage: rows, bytes of the weights, numbers of the evaluation."""
     pipeline = Pipeline(load_recipe(recipe, [f"run={run}"]))
     found: dict[str, Any] = {}
-    for name in pipeline.stages:
-        folder = pipeline.finished(name)
-        kind = name.split("/")[0]
+    for name, stage in pipeline.stages.items():
+        folder, kind = pipeline.finished(name), stage.kind
         if kind in TABLES:
             found[name] = read_rows(folder)
-        elif kind in ("sft", "wrpo"):
+        elif kind in ("sft", "train"):
             found[name] = (folder / "model" / "model.safetensors").read_bytes()
         elif kind == "eval":
             tasks = json.loads((folder / "results.json").read_text())["tasks"]

@@ -133,5 +133,5 @@ def _write_sft_rows(pipeline: Pipeline) -> None:
         }
         for n in range(16)
     ]
-    folder.write_all(rows, SFT_ROWS)
+    folder.finish_parts(folder.write_table(rows, SFT_ROWS))
     assert Path(folder.path).is_dir()

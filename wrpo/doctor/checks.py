@@ -27,13 +27,11 @@ class Patient:
     """What is examined.
 
     Attributes:
-        command_line: recipe flag and overrides, for checks that are commands of their own.
         offline: ask nothing of the network.
         hub: whether the model hub may be asked and answers.
     """
 
     recipe: Recipe
-    command_line: tuple[str, ...] = ()
     offline: bool = False
     hub: bool = False
 

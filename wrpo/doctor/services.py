@@ -179,7 +179,7 @@ def _parity(patient: Patient, names: list[str]) -> Iterator[Finding]:
         sys.executable,
         "-m",
         "data_construction.scoring.reward_parity",
-        *patient.command_line,
+        *patient.recipe.command_line,
     ]
     command += ["--reward", *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_REWARD_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from wrpo.ids import digest
 from wrpo.judging import judge_identity
 from wrpo.pipeline.stage import (
     SPEED_FIELDS,
+    Settings,
     Stage,
     file_digest,
     file_identity,
@@ -33,6 +35,10 @@ _OPTIONAL_OF_DATASETS = (
 
 
 def prompts_stage(recipe: Recipe) -> Stage:
+    return Stage("prompts", settings=partial(_prompts_settings, recipe))
+
+
+def _prompts_settings(recipe: Recipe) -> Settings:
     unused = {"max_dropped_share", "expected_prompts"}
     settings = recipe.prompts.model_dump(mode="json", exclude=unused)
     # Steps that are off stay out, so that prompts made without them keep their key.
@@ -44,16 +50,18 @@ def prompts_stage(recipe: Recipe) -> Stage:
             del dataset[key]
     for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
         dataset["path"] = data_identity(dataset["path"])
-    return Stage(
-        "prompts", ("data_construction.prompts",), settings={"seed": recipe.seed, **settings}
-    )
+    return {"seed": recipe.seed, **settings}
 
 
 def sample_stage(recipe: Recipe, source: str) -> Stage:
-    name, command = f"sample/{source}", ("data_construction.sample", "--source", source)
+    args, settings = {"source": source}, partial(_sample_settings, recipe, source)
+    return Stage("sample", args, ("prompts", "sft") if source == TARGET else ("prompts",), settings)
+
+
+def _sample_settings(recipe: Recipe, source: str) -> Settings:
     given = dataset_answers(recipe.prompts).get(source)
     if given:  # which rows these are stands in the key of the prompts
-        return Stage(name, command, ("prompts",), {"answers_of": sorted(given)})
+        return {"answers_of": sorted(given)}
     settings = {
         "seed": recipe.seed,
         "model": sampled_model(recipe, source),
@@ -63,7 +71,7 @@ def sample_stage(recipe: Recipe, source: str) -> Stage:
     by_domain, domains = sampling_by_domain(recipe, source), answered_domains(recipe, source)
     settings |= {"sampling_by_domain": by_domain} if by_domain else {}
     settings |= {"domains": sorted(domains)} if domains is not None else {}
-    return Stage(name, command, ("prompts", "sft") if source == TARGET else ("prompts",), settings)
+    return settings
 
 
 def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
@@ -79,8 +87,14 @@ def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
 
 
 def score_stage(recipe: Recipe, source: str) -> Stage:
+    judged = [reward for reward in recipe.rewards.values() if isinstance(reward, JudgeReward)]
+    opponents = [f"sample/{reward.opponent}" for reward in judged if reward.opponent]
+    inputs = tuple(dict.fromkeys(["prompts", f"sample/{source}", *opponents]))
+    return Stage("score", {"source": source}, inputs, partial(_score_settings, recipe))
+
+
+def _score_settings(recipe: Recipe) -> Settings:
     rewards = {}
-    inputs: dict[str, None] = {"prompts": None, f"sample/{source}": None}
     for name, reward in recipe.rewards.items():
         settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
         if reward.domains is None:  # off: scores made before it keep their key
@@ -91,20 +105,25 @@ def score_stage(recipe: Recipe, source: str) -> Stage:
         if isinstance(reward, JudgeReward):
             settings["judge"] = judge_identity(reward.judge, recipe.judges[reward.judge])
             settings["prompt"] = template_name("question", reward.template)
-            if reward.opponent:
-                inputs[f"sample/{reward.opponent}"] = None
         rewards[name] = settings
-    command = ("data_construction.score", "--source", source)
-    return Stage(f"score/{source}", command, tuple(inputs), {"rewards": rewards})
+    return {"rewards": rewards}
 
 
 def build_stage(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
-    command = ("data_construction.build", "--table", table)
+    """Args:
+    inputs: what the table is built from, unless it is imported.
+    """
+    imported = table in recipe.build.imported.tables()
+    settings = partial(_build_settings, recipe, table)
+    return Stage("build", {"table": table}, () if imported else inputs, settings)
+
+
+def _build_settings(recipe: Recipe, table: str) -> Settings:
     imported = recipe.build.imported.tables().get(table)
     if imported:
         settings = imported.model_dump(mode="json", exclude={"max_dropped_share"})
         settings["path"] = data_identity(imported.path)
-        return Stage(f"build/{table}", command, settings={"imported": settings})
+        return {"imported": settings}
     rules: dict[str, dict[str, Any]] = {
         "sft": {},
         "triples": {"min_gap": recipe.build.min_gap},
@@ -120,7 +139,7 @@ def build_stage(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
         settings = {**settings, "domains": own}
     if any(rule.sft_needs_pair for rule in domains.values()):
         settings = {**rules["pairs"], **settings}
-    return Stage(f"build/{table}", command, inputs, settings)
+    return settings
 
 
 def data_identity(path: str) -> str:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from wrpo.ids import digest
 from wrpo.judging import judge_identity
-from wrpo.pipeline.stage import Stage, file_digest, file_identity, model_identity, template_identity
+from wrpo.pipeline.stage import (
+    Settings,
+    Stage,
+    file_digest,
+    file_identity,
+    model_identity,
+    template_identity,
+)
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.evaluation import OWN, Eval, Judged, asks_both_orders, default_prompt
 from wrpo.recipe.resolved import sampling_model
 from wrpo.recipe.suite import OWN_TASKS, evaluated_tasks, judged_decoding, own_tasks, suite_identity
 
 _OWN_PROMPTS = Path(__file__).parents[1] / "benchmarks" / "prompts.yaml"
-_EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_identity.py
+_EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_settings
 
 
 def evaluation_stages(recipe: Recipe) -> list[Stage]:
@@ -24,7 +32,7 @@ def evaluation_stages(recipe: Recipe) -> list[Stage]:
     names = model_names(recipe)
     stages = _judged(recipe, names)
     if evaluated_tasks(recipe.eval):
-        tasks = task_settings(recipe.eval)
+        tasks = cache(partial(task_settings, recipe.eval))  # the same files for all models
         stages += [_eval(recipe, name, tasks) for name in names]
     return stages + _report(stages)
 
@@ -35,19 +43,33 @@ def model_names(recipe: Recipe) -> list[str]:
     return [TARGET, *sources, "sft", "wrpo", *recipe.arms]
 
 
-def _eval(recipe: Recipe, name: str, tasks: dict[str, Any]) -> Stage:
+def _eval(recipe: Recipe, name: str, tasks: Callable[[], Settings]) -> Stage:
+    inputs = () if _is_given(recipe, name) else (name,)
+    return Stage("eval", {"model": name}, inputs, partial(_eval_settings, recipe, name, tasks))
+
+
+def _is_given(recipe: Recipe, name: str) -> bool:
+    """Whether a model of the run is one that the recipe names, so that no stage makes it."""
+    return name in (TARGET, *recipe.sources)
+
+
+def _eval_settings(recipe: Recipe, name: str, tasks: Callable[[], Settings]) -> Settings:
     settings = recipe.eval.model_dump(
         mode="json",
         exclude={"engine", "metrics", "group_by", "sources", "judged", *_EVAL_FILES},
     )
-    inputs: tuple[str, ...] = ()
-    if name in (TARGET, *recipe.sources):
-        entry = sampling_model(recipe, name)
-        settings["model"] = model_identity(entry.model, entry.revision)
-        settings["chat_template"] = template_identity(entry.chat_template)
-    else:
-        inputs = (name,)
-    return Stage(f"eval/{name}", ("eval.run", "--model", name), inputs, settings | tasks)
+    return settings | _given_model(recipe, name) | tasks()
+
+
+def _given_model(recipe: Recipe, name: str) -> Settings:
+    """What identifies a model that the recipe names; nothing for one that is an input."""
+    if not _is_given(recipe, name):
+        return {}
+    entry = sampling_model(recipe, name)
+    return {
+        "model": model_identity(entry.model, entry.revision),
+        "chat_template": template_identity(entry.chat_template),
+    }
 
 
 def _judged(recipe: Recipe, names: list[str]) -> list[Stage]:
@@ -55,28 +77,20 @@ def _judged(recipe: Recipe, names: list[str]) -> list[Stage]:
     benchmarks = list(recipe.eval.judged)
     stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
     for benchmark in benchmarks:
-        settings = judge_settings(recipe, benchmark)
-        command = ("eval.judge", "--benchmark", benchmark, "--model")
+        settings = partial(_judge_settings, recipe, benchmark)
         for name in names:
-            inputs = (f"answers/{benchmark}/{name}",)
-            stages.append(Stage(f"judge/{benchmark}/{name}", (*command, name), inputs, settings))
+            args = {"benchmark": benchmark, "model": name}
+            stages.append(Stage("judge", args, (f"answers/{benchmark}/{name}",), settings))
     return stages
 
 
 def _answers(recipe: Recipe, benchmark: str, name: str) -> Stage:
-    settings = answer_settings(recipe, benchmark)
-    inputs: tuple[str, ...] = (name,)
-    if name in (TARGET, *recipe.sources):
-        entry = sampling_model(recipe, name)
-        settings["model"] = model_identity(entry.model, entry.revision)
-        settings["chat_template"] = template_identity(entry.chat_template)
-        inputs = ()
-    command = ("eval.generate", "--benchmark", benchmark, "--model", name)
-    return Stage(f"answers/{benchmark}/{name}", command, inputs, settings)
+    inputs = () if _is_given(recipe, name) else (name,)
+    settings = partial(_answer_settings, recipe, benchmark, name)
+    return Stage("answers", {"benchmark": benchmark, "model": name}, inputs, settings)
 
 
-def answer_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
-    """What decides a model's answers beside the model."""
+def _answer_settings(recipe: Recipe, benchmark: str, name: str) -> Settings:
     judged = recipe.eval.judged[benchmark]
     return {
         "seed": recipe.seed,
@@ -85,10 +99,11 @@ def answer_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
         "limit": judged.limit,
         "decoding": judged_decoding(recipe.eval, benchmark),
         **recipe.eval.model_dump(mode="json", include={"backend", "dtype", "max_length"}),
+        **_given_model(recipe, name),
     }
 
 
-def judge_settings(recipe: Recipe, benchmark: str) -> dict[str, Any]:
+def _judge_settings(recipe: Recipe, benchmark: str) -> Settings:
     """What decides the verdicts on given answers."""
     judged = recipe.eval.judged[benchmark]
     settings = {
@@ -115,17 +130,17 @@ def _prompt_identity(benchmark: str, judged: Judged) -> str:
 
 def _report(stages: list[Stage]) -> list[Stage]:
     """The report of all evaluations; none where the recipe evaluates nothing."""
-    inputs = tuple(stage.name for stage in stages if stage.name.startswith(("eval/", "judge/")))
-    return [Stage("report", ("eval.report",), inputs)] if inputs else []
+    inputs = tuple(stage.name for stage in stages if stage.kind in ("eval", "judge"))
+    return [Stage("report", inputs=inputs)] if inputs else []
 
 
-def task_settings(settings: Eval) -> dict[str, Any]:
+def task_settings(settings: Eval) -> Settings:
     """The part of an evaluation's key that comes from files; what is not used stays out of it.
 
     Raises:
         RecipeError: a suite is not there, or says something wrong.
     """
-    found: dict[str, Any] = {}
+    found: Settings = {}
     if settings.include_path is not None:
         found["tasks_folder"] = _folder_identity(settings.include_path)
     if settings.suites:

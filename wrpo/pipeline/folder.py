@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from wrpo.errors import StageError
+from wrpo.errors import DataError, StageError
 from wrpo.files import remove_partials, replacing
 from wrpo.ids import digest
 from wrpo.pipeline.tables import (
@@ -44,8 +44,8 @@ ROWS_PER_PART = 8192
 _PACKAGES = ("wrpo", "torch", "transformers", "trl", "vllm", "datasets", "accelerate", "lm_eval")
 
 
-class StageFolder:
-    """One stage's folder, opened for writing under a key.
+class PartWriter:
+    """Writes parts into a folder that some process has claimed; it may travel to others.
 
     Args:
         path: the folder.
@@ -55,6 +55,24 @@ class StageFolder:
     def __init__(self, path: Path, key: dict[str, Any]) -> None:
         self.path = path
         self.key: dict[str, Any] = json.loads(json.dumps(key))
+
+    def write_part(
+        self, part: int, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
+    ) -> None:
+        """Writes one part; its dropped rows go first, so that the part marks both as done."""
+        dropped_path = self.path / dropped_name(part)
+        if dropped:
+            write_parquet(dropped_path, dropped, DROPPED)
+        else:
+            dropped_path.unlink(missing_ok=True)
+        write_parquet(self.path / part_name(part), rows, schema)
+
+
+class StageFolder(PartWriter):
+    """One stage's folder under a key; stages open theirs with `wrpo.pipeline.parts.open_stage`."""
+
+    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        super().__init__(path, key)
         self._started = time.monotonic()
 
     def open(self, *, parts: int | None = None) -> bool:
@@ -100,29 +118,22 @@ class StageFolder:
     def dropped_rows(self) -> list[Row]:
         """What the parts dropped, each row once, while the stage is not complete."""
         files = sorted(self.path.glob("dropped-*.parquet"))
-        rows = (row for path in files for row in read_parquet(path, DROPPED))
+        rows = (row for path in files for row in _dropped_in(path))
         return list({tuple(row.values()): row for row in rows}.values())
 
-    def write_part(
-        self, part: int, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
-    ) -> None:
-        """Writes one part; its dropped rows go first, so that the part marks both as done."""
-        dropped_path = self.path / dropped_name(part)
-        if dropped:
-            write_parquet(dropped_path, dropped, DROPPED)
-        else:
-            dropped_path.unlink(missing_ok=True)
-        write_parquet(self.path / part_name(part), rows, schema)
+    def dropped_of(self, part: int) -> list[Row]:
+        """What one part dropped, while the stage is not complete."""
+        return _dropped_in(self.path / dropped_name(part))
 
-    def write_all(
-        self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None, **facts: Any
-    ) -> None:
-        """Writes a table that fits in memory as parts, and completes the manifest with `facts`."""
+    def write_table(
+        self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
+    ) -> int:
+        """Writes a table that fits in memory as parts; how many these are."""
         starts = range(0, max(1, len(rows)), ROWS_PER_PART)  # no rows: one part, which has columns
         for part, start in enumerate(starts):
             chunk = rows[start : start + ROWS_PER_PART]
             self.write_part(part, chunk, schema, dropped=None if part else dropped)
-        self.finish_parts(len(starts), **facts)
+        return len(starts)
 
     def finish_parts(self, expected: int, **facts: Any) -> bool:
         """Completes the manifest once all parts are there; False while some are missing."""
@@ -203,6 +214,16 @@ class StageFolder:
         with replacing(self.path / MANIFEST) as partial:
             text = json.dumps(manifest, indent=1, ensure_ascii=False)
             partial.write_text(text, encoding="utf-8")
+
+
+def _dropped_in(path: Path) -> list[Row]:
+    """[] where the part dropped nothing, or another shard has gathered it meanwhile."""
+    try:
+        return read_parquet(path, DROPPED)
+    except DataError:
+        if path.exists():
+            raise
+        return []
 
 
 def dropped_name(part: int) -> str:

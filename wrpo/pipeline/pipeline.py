@@ -1,15 +1,19 @@
 """The pipeline as data: every stage of a recipe, its folder, its inputs, its key, its command.
 
-`plan`, `status` and `run` read this list; each stage module asks it for its own entry. A stage's
-key is made of the recipe fields that decide its result (`data_stages.py`, `training_stages.py`,
-`evaluation_stages.py`) and of the keys of its inputs, so a change anywhere upstream shows.
+`plan`, `status` and `run` read this list; each command asks it for its own stage, which it then
+runs inside `wrpo.pipeline.parts.open_stage`. A stage's key is made of the recipe fields that decide
+its result (`data_stages.py`, `training_stages.py`, `evaluation_stages.py`) and of the keys of its
+inputs, so a change anywhere upstream shows.
+
+A pipeline that is made knows names, kinds and inputs. Keys cost more, as models and datasets stand
+in them by their content: a key is computed when it is asked for, once, from those of its inputs.
 """
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,29 +21,19 @@ from wrpo.errors import MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.pipeline.data_stages import build_stage, prompts_stage, sample_stage, score_stage
 from wrpo.pipeline.evaluation_stages import evaluation_stages
-from wrpo.pipeline.folder import StageFolder, key_differences, read_manifest
-from wrpo.pipeline.stage import Stage
+from wrpo.pipeline.folder import key_differences, read_manifest
+from wrpo.pipeline.stage import Kind, Stage
 from wrpo.pipeline.training_stages import (
     logprobs_stage,
     scored_rows,
     sft_stage,
     train_stage,
-    training_table,
 )
-from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.resolved import answering_sources
-
-logger = logging.getLogger(__name__)
+from wrpo.recipe.suite import suite_path
 
 State = Literal["missing", "partial", "done", "stale"]
-
-_command_line: tuple[list[str], list[str]] = (["--recipe", "RECIPE"], [])
-
-
-def remember_command_line(recipe: str, overrides: list[str]) -> None:
-    """Lets the commands that messages name carry this recipe and these `key=value`."""
-    global _command_line
-    _command_line = (["--recipe", recipe], list(overrides))
 
 
 class Pipeline:
@@ -48,35 +42,63 @@ class Pipeline:
     Args:
         given: finished folders that another process has checked; they are not checked again, as the
             files that their keys are made of need not be on this machine.
+
+    Raises:
+        RecipeError: the recipe's parts do not fit together, or a suite is not there.
     """
 
     def __init__(self, recipe: Recipe, *, given: Mapping[str, Path] | None = None) -> None:
         self.recipe = recipe
         self._given = given or {}
-        self.stages: dict[str, Stage] = {stage.name: stage for stage in _stages(recipe)}
+        self._keys: dict[str, dict[str, Any]] = {}
+        self._making = {stage.name: stage for stage in _making(recipe)}
+        if given is None:
+            for suite in recipe.eval.suites:
+                suite_path(suite)
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """All stages by name. What is evaluated stands in the suites, which are read here.
+
+        Raises:
+            RecipeError: a suite says something wrong.
+        """
+        return self._making | {stage.name: stage for stage in evaluation_stages(self.recipe)}
+
+    def of_kind(self, *kinds: Kind) -> list[Stage]:
+        """The stages of some kinds."""
+        return [stage for stage in self.stages.values() if stage.kind in kinds]
 
     def __getitem__(self, name: str) -> Stage:
+        if name in self._making:
+            return self._making[name]
         if name not in self.stages:
             known = ", ".join(self.stages)
             raise RecipeError(f"run {self.recipe.run} has no stage {name}; it has: {known}")
         return self.stages[name]
 
-    def folder(self, name: str) -> Path:
-        """Where the stage writes."""
-        return self.recipe.runs / self.recipe.run / name
+    def folder(self, name: str, *, trial: int | None = None) -> Path:
+        """Where the stage writes; beside it, a trial with so many prompts."""
+        folder = self.recipe.runs / self.recipe.run / name
+        return folder if trial is None else folder.with_name(f"{folder.name}.limit-{trial}")
 
     def key(self, name: str) -> dict[str, Any]:
-        """The readable key: own settings, and a digest of the key of each input."""
-        stage = self[name]
-        inputs = {input_: digest(self.key(input_)) for input_ in stage.inputs}
-        return {**stage.settings, "inputs": inputs}
+        """The readable key, as JSON gives it back: own settings, and a digest of each input's key.
+
+        Reads the files that this stage and those above it name, and no others.
+        """
+        if name not in self._keys:
+            stage = self[name]
+            inputs = {input_: digest(self.key(input_)) for input_ in stage.inputs}
+            self._keys[name] = _plain({**stage.settings(), "inputs": inputs})
+        return self._keys[name]
 
     def state(self, name: str) -> State:
         """missing, partial, done; stale: made with other settings."""
         manifest = read_manifest(self.folder(name))
         if manifest is None:
-            return "done" if self._reused(name) else "missing"
-        if key_differences(manifest["key"], _plain(self.key(name))):
+            return "done" if self.reused(name) else "missing"
+        if key_differences(manifest["key"], self.key(name)):
             return "stale"
         return "done" if manifest["complete"] else "partial"
 
@@ -91,11 +113,11 @@ class Pipeline:
             return self._given[name]
         state = self.state(name)
         if state == "done":
-            return self._reused(name) or self.folder(name)
+            return self.reused(name) or self.folder(name)
         folder = self.folder(name)
         if state == "stale":
             manifest = read_manifest(folder) or {"key": {}}
-            lines = key_differences(manifest["key"], _plain(self.key(name)))
+            lines = key_differences(manifest["key"], self.key(name))
             raise StageError(
                 f"{folder} was made with other settings (there -> now):\n"
                 + "\n".join(f"  {line}" for line in lines)
@@ -106,24 +128,6 @@ class Pipeline:
             f"needs {folder}, which is {'not finished' if state == 'partial' else 'not there'}; "
             f"make it with: {self.shell_command(name)}"
         )
-
-    def begin(self, name: str, folder: StageFolder, *, parts: int | None = None) -> bool:
-        """Claims the folder that a stage writes; False where it is done, here or in `reuse`.
-
-        Args:
-            folder: the stage's own, or one beside it for a trial, which is never reused.
-            parts: see `StageFolder.open`.
-
-        Raises:
-            StageError: the folder was made with other settings.
-        """
-        whole = folder.path == self.folder(name)
-        done = self._reused(name) if whole else None
-        if done is None and folder.open(parts=parts):
-            done = folder.path
-        if done is not None:
-            logger.info("%s: complete, nothing to do (%s)", name, done)
-        return done is None
 
     def is_done(self, name: str) -> bool:
         """Whether the stage need not be made.
@@ -138,17 +142,17 @@ class Pipeline:
 
     def shell_command(self, name: str) -> str:
         """The command line of a stage as one would type it, for the recipe and overrides in use."""
-        recipe, overrides = _command_line
-        return shlex.join(["python", "-m", *self.stages[name].command, *recipe, *overrides])
+        return shlex.join(["python", "-m", *self[name].command, *self.recipe.command_line])
 
-    def _reused(self, name: str) -> Path | None:
+    def reused(self, name: str) -> Path | None:
+        """The finished folder in the run named by `reuse`, where this run has none of its own."""
         if self.recipe.reuse is None or read_manifest(self.folder(name)) is not None:
             return None
         folder = self.recipe.runs / self.recipe.reuse / name
         manifest = read_manifest(folder)
         if manifest is None or not manifest["complete"]:
             return None
-        return folder if manifest["key"] == _plain(self.key(name)) else None
+        return folder if manifest["key"] == self.key(name) else None
 
 
 def _plain(value: Any) -> Any:
@@ -160,35 +164,35 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _stages(recipe: Recipe) -> list[Stage]:
+def _making(recipe: Recipe) -> list[Stage]:
+    """The stages that make data and models."""
     sources = answering_sources(recipe)
     source_scores = tuple(f"score/{name}" for name in sources)
     arms = ["wrpo", *recipe.arms]
-    tables = list(dict.fromkeys(training_table(recipe, arm) for arm in arms))
+    tables = dict.fromkeys(preference(recipe, arm).data for arm in arms)
     stages = [prompts_stage(recipe)]
     stages += [sample_stage(recipe, name) for name in sources]
     stages += [score_stage(recipe, name) for name in sources]
     stages += [build_stage(recipe, "sft", ("prompts", *source_scores)), sft_stage(recipe)]
-    if "build/triples" in tables:
+    if "triples" in tables:
         stages += [sample_stage(recipe, TARGET), score_stage(recipe, TARGET)]
         inputs = ("prompts", *source_scores, f"score/{TARGET}")
         stages.append(build_stage(recipe, "triples", inputs))
-    if "build/pairs" in tables:
+    if "pairs" in tables:
         stages.append(build_stage(recipe, "pairs", ("prompts", *source_scores)))
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [logprobs_stage(recipe, model, rows) for model, rows in scored]
     stages += [train_stage(recipe, arm) for arm in arms]
-    stages += evaluation_stages(recipe)
-    unread = recipe.build.imported.tables().keys() - {"sft", *(t.split("/")[1] for t in tables)}
-    if unread:
+    imported = recipe.build.imported.tables().keys()
+    if unread := imported - {"sft", *tables}:
         raise RecipeError(f"build.imported: no arm trains on {', '.join(sorted(unread))}")
-    return _needed(stages) if recipe.build.imported.tables() else stages
+    return _needed(stages) if imported else stages
 
 
 def _needed(stages: list[Stage]) -> list[Stage]:
     """Leaves out the prompts, answers and scores that no table is built from."""
     inputs = {stage.name: stage.inputs for stage in stages}
-    waiting = [name for name in inputs if name.split("/")[0] not in ("prompts", "sample", "score")]
+    waiting = [stage.name for stage in stages if stage.kind not in ("prompts", "sample", "score")]
     needed: set[str] = set()
     while waiting:
         name = waiting.pop()

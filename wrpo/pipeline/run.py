@@ -16,36 +16,38 @@ from pathlib import Path
 
 from wrpo.errors import RecipeError, StageError
 from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.stage import Kind, Stage
 from wrpo.recipe import Recipe, save_recipe
 
 logger = logging.getLogger(__name__)
 
 LOGS = "logs"
 TAIL_LINES = 15
-REPORT = "report"
-_TOGETHER = {"score": 1, "eval": 1, "answers": 2, "judge": 2}
-"""Kinds of stages that share a start-up, and the steps of the name that must be equal."""
+_TOGETHER: tuple[Kind, ...] = ("score", "eval", "answers", "judge")
+"""Kinds of stages that share a start-up where all their arguments but the last are equal."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One process: a stage, or neighbouring stages that share a costly start-up."""
+    """One process: a stage, or neighbouring stages that share a costly start-up.
 
+    Attributes:
+        name: how messages and log files call it.
+        stages: names of what it makes.
+        command: module and flags, without recipe and overrides.
+        inputs: names of what it reads and does not make.
+    """
+
+    name: str
     stages: tuple[str, ...]
     command: tuple[str, ...]
     inputs: frozenset[str]
 
-    @property
-    def name(self) -> str:
-        """How messages and log files call it."""
-        return self.stages[0] if len(self.stages) == 1 else self.stages[0].rpartition("/")[0]
 
-
-def run_pipeline(recipe: Recipe, arguments: list[str], *, jobs: int = 1) -> None:
+def run_pipeline(recipe: Recipe, *, jobs: int = 1) -> None:
     """Runs what is missing.
 
     Args:
-        arguments: recipe flag and overrides, handed to every stage.
         jobs: how many stages may run at once; more than one suits CPUs or several GPUs.
 
     Raises:
@@ -67,7 +69,7 @@ def run_pipeline(recipe: Recipe, arguments: list[str], *, jobs: int = 1) -> None
                 if len(running) < jobs:
                     waiting.remove(job)
                     logger.info("%4.0f s  %s", time.monotonic() - started, ", ".join(job.stages))
-                    running[_start(job, arguments, folder, quiet=jobs > 1)] = job
+                    running[_start(job, recipe, folder, quiet=jobs > 1)] = job
             process = _first_finished(running)
             job = running.pop(process)
             if process.returncode:
@@ -83,9 +85,9 @@ def run_pipeline(recipe: Recipe, arguments: list[str], *, jobs: int = 1) -> None
 def _unfinished(pipeline: Pipeline) -> list[str]:
     """Stages to run; a report made with other settings is simply made again."""
     names = []
-    for name in pipeline.stages:
+    for name, stage in pipeline.stages.items():
         state = pipeline.state(name)
-        if state == "stale" and name != REPORT:
+        if state == "stale" and stage.kind != "report":
             pipeline.finished(name)
         if state != "done":
             names.append(name)
@@ -93,32 +95,32 @@ def _unfinished(pipeline: Pipeline) -> list[str]:
 
 
 def _jobs(pipeline: Pipeline, names: list[str]) -> list[Job]:
-    groups: list[list[str]] = []
-    for name in names:
-        group = _group(name)
+    groups: list[list[Stage]] = []
+    for stage in map(pipeline.__getitem__, names):
+        group = _group(stage)
         if group and groups and _group(groups[-1][0]) == group:
-            groups[-1].append(name)
+            groups[-1].append(stage)
         else:
-            groups.append([name])
-    return [_job(pipeline, group) for group in groups]
+            groups.append([stage])
+    return [_job(group) for group in groups]
 
 
-def _group(name: str) -> list[str] | None:
+def _group(stage: Stage) -> list[str] | None:
     """Equal for neighbouring stages that one process can do; None for all others."""
-    steps = name.split("/")
-    return steps[: _TOGETHER[steps[0]]] if steps[0] in _TOGETHER else None
+    return [stage.kind, *stage.args.values()][:-1] if stage.kind in _TOGETHER else None
 
 
-def _job(pipeline: Pipeline, group: list[str]) -> Job:
-    command = pipeline[group[0]].command
-    if len(group) > 1:
-        command = (*command[:-1], "all")
-    inputs = {name for stage in group for name in pipeline[stage].inputs} - set(group)
-    return Job(tuple(group), command, frozenset(inputs))
+def _job(stages: list[Stage]) -> Job:
+    first, names = stages[0], tuple(stage.name for stage in stages)
+    inputs = frozenset(name for stage in stages for name in stage.inputs if name not in names)
+    group = _group(first)
+    if group is None or len(stages) == 1:
+        return Job(first.name, names, first.command, inputs)
+    return Job("/".join(group), names, (*first.command[:-1], "all"), inputs)
 
 
-def _start(job: Job, arguments: list[str], folder: Path, *, quiet: bool) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", *job.command, *arguments]
+def _start(job: Job, recipe: Recipe, folder: Path, *, quiet: bool) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", *job.command, *recipe.command_line]
     if not quiet:
         return subprocess.Popen(command)
     log = _log_file(job, folder)

@@ -1,12 +1,13 @@
-"""One stage of the pipeline, as data."""
+"""One stage of the pipeline, as data, and how its key names models and files: by content."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wrpo.files import is_file, is_folder
 from wrpo.ids import digest
@@ -14,22 +15,66 @@ from wrpo.ids import digest
 SPEED_FIELDS = {"engine"}
 """Fields of every section that decide how fast it runs, and nothing else."""
 
+Kind = Literal[
+    "prompts",
+    "sample",
+    "score",
+    "build",
+    "sft",
+    "logprobs",
+    "train",
+    "eval",
+    "answers",
+    "judge",
+    "report",
+]
+
+MODULES: dict[Kind, str] = {
+    "prompts": "data_construction.prompts",
+    "sample": "data_construction.sample",
+    "score": "data_construction.score",
+    "build": "data_construction.build",
+    "sft": "wrpo.train_sft",
+    "logprobs": "data_construction.logprobs",
+    "train": "wrpo.train",
+    "eval": "eval.run",
+    "answers": "eval.generate",
+    "judge": "eval.judge",
+    "report": "eval.report",
+}
+"""The module that runs each kind of stage."""
+
+Settings = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Stage:
     """One command of the pipeline.
 
     Attributes:
-        name: e.g. "sample/qwen72b"; also the folder below the run directory.
-        command: module and flags, without recipe and overrides.
+        kind: what it does.
+        args: the flags that tell it from others of its kind, e.g. {"source": "qwen72b"}.
         inputs: names of the stages it reads.
-        settings: the recipe fields that decide its result.
+        settings: makes the recipe fields that decide its result; it may read files, as models and
+            datasets are named by their content.
     """
 
-    name: str
-    command: tuple[str, ...]
+    kind: Kind
+    args: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Callable[[], Settings] = dict
+
+    @property
+    def name(self) -> str:
+        """E.g. "sample/qwen72b"; also the folder below the run directory. An arm's is its own."""
+        steps = (self.kind, *self.args.values())
+        return "/".join(steps[1:] if self.kind == "train" else steps)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Module and flags, without recipe and overrides."""
+        flags = [word for name, value in self.args.items() for word in (f"--{name}", value)]
+        return (MODULES[self.kind], *flags)
 
 
 _WHOLE_BYTES = 64 << 20

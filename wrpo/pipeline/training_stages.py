@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from wrpo.errors import RecipeError
 from wrpo.pipeline.data_stages import sampled_model
-from wrpo.pipeline.stage import SPEED_FIELDS, Stage, model_identity, template_identity
+from wrpo.pipeline.stage import SPEED_FIELDS, Settings, Stage, model_identity, template_identity
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.prompts import dataset_answers
 
@@ -20,13 +20,17 @@ _UNUSED_FIELDS = {
 
 
 def sft_stage(recipe: Recipe) -> Stage:
+    return Stage("sft", inputs=("build/sft",), settings=partial(_sft_settings, recipe))
+
+
+def _sft_settings(recipe: Recipe) -> Settings:
     settings = recipe.sft.model_dump(mode="json", exclude=SPEED_FIELDS)
     settings |= {"seed": recipe.seed, "target": _target_settings(recipe)}
     settings["train"] = {"max_length": recipe.truncation.max_length, **settings["train"]}
-    return Stage("sft", ("wrpo.train_sft",), ("build/sft",), settings)
+    return settings
 
 
-def _target_settings(recipe: Recipe) -> dict[str, Any]:
+def _target_settings(recipe: Recipe) -> Settings:
     return {
         "model": model_identity(recipe.target.model, recipe.target.revision),
         "chat_template": template_identity(recipe.target.chat_template),
@@ -35,42 +39,39 @@ def _target_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def logprobs_stage(recipe: Recipe, model: str, rows: str) -> Stage:
-    settings = recipe.logprobs.model_dump(mode="json", exclude=SPEED_FIELDS)
-    settings["truncation"] = recipe.truncation.model_dump(mode="json")
     table = "triples" if rows == "anchors" else rows
     inputs: tuple[str, ...] = (f"build/{table}",)
     if model == "sft":
         inputs = (*inputs, "sft")
-    else:
-        settings["model"] = sampled_model(recipe, model)
     if recipe.logprobs.method == "sampled" and (model != "sft" or table == "triples"):
         inputs = (*inputs, f"sample/{TARGET if model == 'sft' else model}")
-    command = ("data_construction.logprobs", "--model", model, "--rows", rows)
-    return Stage(f"logprobs/{model}/{rows}", command, inputs, settings)
+    args = {"model": model, "rows": rows}
+    return Stage("logprobs", args, inputs, partial(_logprobs_settings, recipe, model))
+
+
+def _logprobs_settings(recipe: Recipe, model: str) -> Settings:
+    settings = recipe.logprobs.model_dump(mode="json", exclude=SPEED_FIELDS)
+    settings["truncation"] = recipe.truncation.model_dump(mode="json")
+    if model != "sft":
+        settings["model"] = sampled_model(recipe, model)
+    return settings
 
 
 def train_stage(recipe: Recipe, arm: str) -> Stage:
+    inputs = [f"build/{preference(recipe, arm).data}", "sft"]
+    inputs += [f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, arm)]
+    return Stage("train", {"arm": arm}, tuple(inputs), partial(_train_settings, recipe, arm))
+
+
+def _train_settings(recipe: Recipe, arm: str) -> Settings:
     settings = preference(recipe, arm)
     unused = SPEED_FIELDS | _UNUSED_FIELDS[settings.objective]
     cut = {"max_length"} if settings.objective == "sft" else None
-    table = training_table(recipe, arm)
-    inputs: tuple[str, ...] = (table, "sft")
-    inputs += tuple(f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, arm))
-    return Stage(
-        arm,
-        ("wrpo.train", "--arm", arm),
-        inputs,
-        {
-            "seed": recipe.seed,
-            "truncation": recipe.truncation.model_dump(mode="json", include=cut),
-            **settings.model_dump(mode="json", exclude=unused),
-        },
-    )
-
-
-def training_table(recipe: Recipe, arm: str) -> str:
-    """The stage whose rows an arm trains on."""
-    return f"build/{preference(recipe, arm).data}"
+    return {
+        "seed": recipe.seed,
+        "truncation": recipe.truncation.model_dump(mode="json", include=cut),
+        **settings.model_dump(mode="json", exclude=unused),
+    }
 
 
 def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:

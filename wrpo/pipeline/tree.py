@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from wrpo.pipeline.stage import Stage
+
 ROOT = ""
 """Parent of the stages that stand at the left edge."""
 
@@ -27,7 +29,7 @@ class Line:
 
     name: str
     branch: str
-    waits_for: tuple[str, ...]
+    waits_for: tuple[Stage, ...]
 
     @property
     def text(self) -> str:
@@ -36,15 +38,15 @@ class Line:
         return f"{self.branch}{self.name}{joins}"
 
 
-def tree_lines(inputs: Mapping[str, Sequence[str]]) -> list[Line]:
+def tree_lines(stages: Mapping[str, Stage]) -> list[Line]:
     """Every stage once, parents first.
 
     Args:
-        inputs: of each stage, in an order in which they can run.
+        stages: by name, in an order in which they can run.
     """
-    waits = {name: waits_for(name, inputs) for name in inputs}
+    waits = {name: waits_for(name, stages) for name in stages}
     paths: dict[str, tuple[str, ...]] = {}
-    for name in inputs:
+    for name in stages:
         paths[name] = (*_common([paths[other] for other in waits[name]]), name)
     children: dict[str, list[str]] = {}
     for name, path in paths.items():
@@ -55,27 +57,28 @@ def tree_lines(inputs: Mapping[str, Sequence[str]]) -> list[Line]:
         siblings = children.get(parent, [])
         for name in siblings:
             last = name == siblings[-1]
-            lines.append(Line(name, "" if edge else before + ("└ " if last else "├ "), waits[name]))
+            branch = "" if edge else before + ("└ " if last else "├ ")
+            lines.append(Line(name, branch, tuple(stages[other] for other in waits[name])))
             walk(name, "" if edge else before + ("  " if last else "│ "), edge=False)
 
     walk(ROOT, "", edge=True)
     return lines
 
 
-def waits_for(name: str, inputs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def waits_for(name: str, stages: Mapping[str, Stage]) -> tuple[str, ...]:
     """The inputs of a stage that are behind no other of its inputs."""
-    above = {other: _ancestors(other, inputs) for other in inputs[name]}
+    above = {other: _ancestors(other, stages) for other in stages[name].inputs}
     return tuple(other for other in above if not any(other in behind for behind in above.values()))
 
 
-def _ancestors(name: str, inputs: Mapping[str, Sequence[str]]) -> set[str]:
+def _ancestors(name: str, stages: Mapping[str, Stage]) -> set[str]:
     found: set[str] = set()
-    waiting = list(inputs[name])
+    waiting = list(stages[name].inputs)
     while waiting:
         other = waiting.pop()
         if other not in found:
             found.add(other)
-            waiting += inputs[other]
+            waiting += stages[other].inputs
     return found
 
 
@@ -89,10 +92,10 @@ def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(common)
 
 
-def _counted(names: Sequence[str]) -> str:
+def _counted(stages: Sequence[Stage]) -> str:
     """Names; several of one kind as their number."""
-    kinds = Counter(name.split("/")[0] for name in names)
-    single = {name.split("/")[0]: name for name in names}
+    kinds = Counter(stage.kind for stage in stages)
+    single = {stage.kind: stage.name for stage in stages}
     return ", ".join(
         single[kind] if count == 1 else f"{count} {kind}" for kind, count in kinds.items()
     )

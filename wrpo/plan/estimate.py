@@ -15,8 +15,6 @@ from wrpo.plan.training_cost import logprobs_work, scoring_work, training_work
 from wrpo.plan.work import Estimate, UnknownPrice, Work
 from wrpo.recipe.prompts import dataset_answers
 
-_LIGHT = ("prompts", "build", "report")
-
 
 class Estimator:
     """Prices the stages of one recipe for one kind of GPU."""
@@ -56,23 +54,26 @@ class Estimator:
     def _work(self, name: str) -> Work | None:
         """None for stages that need neither GPU nor vendor."""
         facts = self._facts
-        kind, _, rest = name.partition("/")
-        if kind in _LIGHT:
-            return None
-        if kind == "sample":
-            given = rest in dataset_answers(facts.recipe.prompts)
-            return None if given else sampling_work(facts, rest)
-        if kind == "score":
-            return scoring_work(facts, rest)
-        if kind == "logprobs":
-            return logprobs_work(facts, *rest.split("/"))
-        if kind == "eval":
-            return benchmark_work(facts, rest)
-        if kind == "answers":
-            return judged_answers_work(facts, *rest.split("/"))
-        if kind == "judge":
-            return verdicts_work(facts, rest.split("/")[0])
-        return training_work(facts, name)
+        stage = self.pipeline[name]
+        args = stage.args
+        match stage.kind:
+            case "prompts" | "build" | "report":
+                return None
+            case "sample":
+                given = args["source"] in dataset_answers(facts.recipe.prompts)
+                return None if given else sampling_work(facts, args["source"])
+            case "score":
+                return scoring_work(facts, args["source"])
+            case "logprobs":
+                return logprobs_work(facts, args["model"], args["rows"])
+            case "eval":
+                return benchmark_work(facts, args["model"])
+            case "answers":
+                return judged_answers_work(facts, args["benchmark"], args["model"])
+            case "judge":
+                return verdicts_work(facts, args["benchmark"])
+            case "sft" | "train":
+                return training_work(facts, name)
 
 
 def share_left(status: StageStatus) -> float:

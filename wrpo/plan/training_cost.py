@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from wrpo.pipeline.training_stages import training_table
 from wrpo.plan.evaluation_cost import ask_judge
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
@@ -81,7 +80,7 @@ def training_work(facts: Facts, name: str) -> Work:
     """SFT, or an arm."""
     recipe = facts.recipe
     settings: Training = recipe.sft if name == "sft" else preference(recipe, name)
-    table = "sft" if name == "sft" else training_table(recipe, name).split("/")[1]
+    table = settings.data if isinstance(settings, Preference) else "sft"
     steps, told = _steps(facts, settings, table)
     shape = facts.shape(recipe.target)
     prompt, answers = facts.lengths(_trained_answers(settings))

@@ -84,7 +84,7 @@ def _table(
     kind: str | None,
     explain: bool,
 ) -> list[str]:
-    tree = tree_lines({name: stage.inputs for name, stage in pipeline.stages.items()})
+    tree = tree_lines(pipeline.stages)
     decimals = decimals_of(list(prices.values()))
     rows: list[Sequence[str]] = [_HEAD if prices else _HEAD[:2]]
     for line in tree:

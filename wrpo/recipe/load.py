@@ -41,7 +41,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         _override(located, item)
     name_sources(located)
     expand_sources(located, path)
-    return check(located)
+    return check(located).read_from(path, overrides or [])
 
 
 def check(located: Located) -> Recipe:

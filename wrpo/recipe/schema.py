@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from wrpo.recipe.build import Build, Score
 from wrpo.recipe.evaluation import Eval
@@ -34,8 +35,21 @@ _FOLDERS = {
 """What a run directory holds beside the folders of its arms."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a command line says of a recipe: its file and `key=value`, as they were typed.
+
+    It is no part of what the recipe says, so recipes of different origins can be equal.
+    """
+
+    path: str = field(default="RECIPE", compare=False)
+    overrides: tuple[str, ...] = field(default=(), compare=False)
+
+
 class Recipe(Section):
     """One run, from prompts to report."""
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run.")
     runs: Path = Field(Path("runs"), description="Folder that holds the run directories.")
@@ -64,6 +78,17 @@ class Recipe(Section):
         default_factory=dict, description="Further trained models: what differs from `wrpo`."
     )
     eval: Eval = Field(default_factory=Eval)
+
+    def read_from(self, path: Path, overrides: Iterable[str] = ()) -> Recipe:
+        """The same recipe, which knows the command line that names it."""
+        recipe = self.model_copy()
+        recipe._origin = Origin(str(path), tuple(overrides))
+        return recipe
+
+    @property
+    def command_line(self) -> tuple[str, ...]:
+        """What the commands of this recipe end with: `--recipe` and `key=value`."""
+        return ("--recipe", self._origin.path, *self._origin.overrides)
 
     @field_validator("sources", "arms", "judges")
     @classmethod

@@ -114,11 +114,11 @@ def shipped_suites() -> list[str]:
     return sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
-def load_suite(name: str) -> Suite:
-    """The suite of that name; a name with a slash or ending in .yaml is the path of an own file.
+def suite_path(name: str) -> Path:
+    """The file of a suite; a name with a slash or ending in .yaml is the path of an own file.
 
     Raises:
-        RecipeError: no such suite, or its file says something wrong.
+        RecipeError: no such suite.
     """
     path = Path(name) if "/" in name or name.endswith(".yaml") else SUITES / f"{name}.yaml"
     if not is_file(path):
@@ -128,6 +128,16 @@ def load_suite(name: str) -> Suite:
             f'eval.suite: no suite "{name}"{hint} Known: {", ".join(shipped_suites())}, or the '
             "path of an own file"
         )
+    return path
+
+
+def load_suite(name: str) -> Suite:
+    """The suite of that name.
+
+    Raises:
+        RecipeError: no such suite, or its file says something wrong.
+    """
+    path = suite_path(name)
     return _shipped(path) if path.parent == SUITES else _read(path)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import ModelError, RecipeError
-from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.metrics_file import METRICS
+from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.processes import Terminated
 from wrpo.recipe.sampling import Model
@@ -77,18 +77,13 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
     return arguments
 
 
-@contextmanager
-def writing(pipeline: Pipeline, stage: str) -> Iterator[StageFolder | None]:
-    """The folder of a stage, which no second command writes meanwhile; None where it is done.
-
-    One process of a distributed run holds the lock.
+def open_training(pipeline: Pipeline, stage: str) -> AbstractContextManager[StageWork]:
+    """Opens a training stage; rank 0 of a distributed run has the lock and completes it.
 
     Raises:
-        StageError: another command holds it, or the folder was made with other settings.
+        StageError: another command works on it, or the folder was made with other settings.
     """
-    folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
-    with folder.lock() if os.environ.get("RANK", "0") == "0" else nullcontext():
-        yield folder if pipeline.begin(stage, folder) else None
+    return open_stage(pipeline, stage, helper=os.environ.get("RANK", "0") != "0")
 
 
 def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where: str) -> Any:
@@ -166,7 +161,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def train_and_save(
     trainer: Trainer,
-    folder: StageFolder,
+    work: StageWork,
     *,
     rows: int,
     load_base: Callable[[], Any] | None = None,
@@ -182,20 +177,19 @@ def train_and_save(
     """
     from wrpo.training.callbacks import MetricsFile, StopsAtSigterm
 
-    trainer.add_callback(MetricsFile(folder.path / METRICS))
+    trainer.add_callback(MetricsFile(work.path / METRICS))
     preemption = StopsAtSigterm(trainer)
     trainer.add_callback(preemption)
-    last = last_checkpoint(folder.path / CHECKPOINTS)
+    last = last_checkpoint(work.path / CHECKPOINTS)
     if last:
         logger.info("resuming from %s", last)
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     if preemption.stopped:
         raise Terminated
-    save_model(trainer, folder.path / MODEL, load_base=load_base)
+    save_model(trainer, work.path / MODEL, load_base=load_base)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)
-        (folder.path / LOG_HISTORY).write_text(history, encoding="utf-8")
-        folder.finish(
-            rows=rows, steps=trainer.state.global_step, train_loss=round(result.training_loss, 6)
-        )
+        (work.path / LOG_HISTORY).write_text(history, encoding="utf-8")
+    steps, loss = trainer.state.global_step, round(result.training_loss, 6)
+    work.facts.update(rows=rows, steps=steps, train_loss=loss)
     trainer.accelerator.wait_for_everyone()

@@ -56,10 +56,10 @@ def provenance(
 
 
 def _times(stages: list[dict[str, Any]]) -> list[Block]:
-    """Time per kind of stage: sample/a and sample/b are one."""
+    """Time per kind of stage, and of each arm: sample/a and sample/b are one."""
     seconds: dict[str, float] = {}
     for stage in stages:
-        kind = stage["name"].partition("/")[0]
+        kind = stage["name"] if stage["kind"] == "train" else stage["kind"]
         seconds[kind] = seconds.get(kind, 0.0) + stage.get("seconds", 0.0)
     known = {kind: value for kind, value in seconds.items() if value > 0}
     if not known:

@@ -15,7 +15,8 @@ import torch
 from data_construction.executors.processes import Replicas, device_groups
 from data_construction.sampling.part_sampler import PartSampler
 from wrpo.errors import RecipeError
-from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import Shard, StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
@@ -77,26 +78,29 @@ def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
 
     recipe = load_recipe(path, ["sample.engine.replicas=2"])
     sampler = PartSampler(recipe, "one")
-    sampler.folder.open(parts=24)
-    replicas = Replicas(sampler, range(24), Shard(1, 1))
+    folder = StageFolder(sampler.pipeline.folder("sample/one"), sampler.pipeline.key("sample/one"))
+    folder.open(parts=24)
+    work = StageWork("sample/one", folder, parts=24)
+    work.begin()
+    replicas = Replicas(sampler, work, Shard(1, 1))
     told: list[tuple[int, int]] = []
 
     def tell(*new: int) -> None:
         told.append((new[0], new[1]))
 
     with closing(replicas.parts(tell)) as made:
-        written = [next(made).part]
+        written = [next(made)]
         first, second = sorted(replicas._living, key=lambda replica: not replica.claimed)
         # Or it may make all parts before the other has begun.
         os.kill(first.process.pid, signal.SIGSTOP)
         written += _until_both_have_parts(replicas, tell)
         os.kill(first.process.pid, signal.SIGKILL)
-        written += [one.part for one in made]
+        written += list(made)
     assert sorted(written) == list(range(24))
     assert f"replica {first.number} of sample/one died (exit code -9)" in caplog.text
     assert second.process.exitcode == 0 and not second.log.exists() and first.log.exists()
     assert sum(answers for answers, _ in told) == 192
-    assert sampler.folder.finish_parts(24)
+    work.finish()
     rows = {
         run: read_rows(Pipeline(load_recipe(path, [run])).finished("sample/one"))
         for run in ("run=alone", "run=test")
@@ -111,7 +115,7 @@ def _until_both_have_parts(replicas: Replicas, tell: Callable[..., None]) -> lis
     while not all(replica.claimed for replica in replicas._living):
         assert time.monotonic() < deadline
         for replica in replicas._with_news():
-            written += [one.part for one in replicas._hear(replica, tell)]
+            written += list(replicas._hear(replica, tell))
     return written
 
 

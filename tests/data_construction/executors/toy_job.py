@@ -6,11 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from data_construction.executors import PartMaker, PartPlace, PartsJob, Unit
 from wrpo.errors import DataError
-from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.folder import PartWriter, StageFolder
+from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.tables import SCORES, Drop, Row, part_name, read_parquet
 from wrpo.recipe import Recipe
 
@@ -18,7 +20,7 @@ STAGE, INPUT = "score/one", "sample/one"
 
 
 def open_toy(
-    recipe: Recipe, inputs: Mapping[str, Path], outputs: Mapping[str, StageFolder]
+    recipe: Recipe, inputs: Mapping[str, Path], outputs: Mapping[str, PartWriter]
 ) -> PartMaker:
     """Makes each part from the part of its input, with two units in hand where it can."""
     once = Path(os.environ["TOY_ONCE"])
@@ -82,16 +84,17 @@ def toy_job(
         source.finish_parts(len(words))
     output = StageFolder(folder / "out", {"stage": "out"})
     output.open(parts=len(words))
-    done = output.done_parts()
+    work = StageWork(STAGE, output, parts=len(words))
+    work.begin()
+    work.written = partial(limit, STAGE)
     return PartsJob(
         name=STAGE,
         recipe=recipe,
-        folders={STAGE: output},
-        units=[(PartPlace(STAGE, part),) for part in range(len(words)) if part not in done],
+        works={STAGE: work},
+        units=[(PartPlace(STAGE, part),) for part in work.todo],
         inputs={INPUT: folder / "in"},
         open_maker=open_toy,
         replicas=None,
         gpus=0,
-        dropped_limit=limit,
         same_part={STAGE: INPUT},
     )

@@ -30,4 +30,4 @@ def answer(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ")
         }
         for question in load_questions(benchmark, recipe.eval.judged[benchmark])
     ]
-    folder.write_all(rows, ANSWERED)
+    folder.finish_parts(folder.write_table(rows, ANSWERED))

@@ -230,7 +230,7 @@ def test_the_stages_of_judging_share_processes_and_follow_the_models(recipe_path
     from wrpo.pipeline.run import _jobs
 
     pipeline = Pipeline(load_recipe(recipe_path))
-    names = [name for name in pipeline.stages if name.split("/")[0] in ("answers", "judge")]
+    names = [stage.name for stage in pipeline.of_kind("answers", "judge")]
     jobs = {job.name: job for job in _jobs(pipeline, names)}
     assert list(jobs) == [
         *(f"answers/{name}" for name in ("alpaca_eval_2", "arena_hard", "mt_bench")),

@@ -68,7 +68,9 @@ def add_judgements(
         "truncated_answers": 2,
     }
     write_results(folder.path, results)
-    folder.write_all([_row(i, value, question) for i, value in enumerate(scores)], SAMPLES)
+    folder.finish_parts(
+        folder.write_table([_row(i, value, question) for i, value in enumerate(scores)], SAMPLES)
+    )
     evidence.folders[stage] = folder.path
 
 

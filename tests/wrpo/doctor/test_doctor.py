@@ -22,8 +22,7 @@ NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system'
 
 
 def patient(path: Path, *overrides: str, offline: bool = True) -> Patient:
-    command_line = ("--recipe", str(path), *overrides)
-    return Patient(load_recipe(path, list(overrides)), command_line, offline=offline)
+    return Patient(load_recipe(path, list(overrides)), offline=offline)
 
 
 def levels(findings: Iterator[Finding]) -> dict[str, str]:

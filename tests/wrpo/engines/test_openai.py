@@ -295,7 +295,7 @@ def test_an_engine_answers_again_and_remembers_that_it_has_answered(serve) -> No
     server = serve(lambda number, seen: answer() if number < 2 else problem(400, "too long"))
     with closing(load(server.url)) as client:
         assert {type(a) for a in client.generate(requests(2))} == {Completion}
-        assert {a.reason for a in client.generate(requests(20))} == {"refused"}
+        assert {a.why.reason for a in client.generate(requests(20))} == {"refused"}
 
 
 @pytest.mark.parametrize("count", [8, 100])

@@ -432,18 +432,6 @@ def test_another_runs_finished_stage_of_the_same_key_is_reused(tmp_path: Path) -
     assert read_manifest(later.folder("prompts")) is None
 
 
-def test_a_stage_started_by_itself_is_done_where_the_reused_run_has_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    finish(Pipeline(tiny_recipe(tmp_path)), "prompts")
-    later = Pipeline(tiny_recipe(tmp_path, "run=second", "reuse=tiny"))
-    caplog.set_level("INFO")
-    assert not later.begin("prompts", StageFolder(later.folder("prompts"), later.key("prompts")))
-    assert not later.folder("prompts").exists() and "tiny/prompts" in caplog.text
-    trial = StageFolder(tmp_path / "trial", {"limit": 3})
-    assert later.begin("prompts", trial), "a trial beside the stage is its own"
-
-
 @pytest.mark.parametrize("other", ["seed=1", "reuse=nowhere"])
 def test_nothing_else_is_reused(tmp_path: Path, other: str) -> None:
     finish(Pipeline(tiny_recipe(tmp_path)), "prompts")

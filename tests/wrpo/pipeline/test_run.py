@@ -29,7 +29,7 @@ def test_a_job_waits_for_the_inputs_of_all_its_stages(pipeline: Pipeline) -> Non
 
 def test_no_jobs_at_once_is_refused(write_recipe) -> None:
     with pytest.raises(RecipeError, match="--jobs is 0"):
-        run_pipeline(load_recipe(write_recipe()), [], jobs=0)
+        run_pipeline(load_recipe(write_recipe()), jobs=0)
 
 
 def test_every_stage_is_in_one_job(pipeline: Pipeline) -> None:
@@ -42,7 +42,7 @@ def test_a_failing_stage_stops_the_run_and_says_why(write_recipe, jobs: int, cap
     path = write_recipe()
     (path.parent / "prompts.jsonl").write_text("not json\n")
     with pytest.raises(StageError, match=r"prompts failed \(exit code 2\)") as caught:
-        run_pipeline(load_recipe(path), ["--recipe", str(path)], jobs=jobs)
+        run_pipeline(load_recipe(path), jobs=jobs)
     shown = str(caught.value) if jobs > 1 else capfd.readouterr().err
     assert "no usable prompt" in shown
 
@@ -52,7 +52,7 @@ def test_the_resolved_recipe_is_kept_and_loads_back(write_recipe) -> None:
     (path.parent / "prompts.jsonl").write_text("")
     recipe = load_recipe(path, ["sample.responses=3"])
     with pytest.raises(StageError):
-        run_pipeline(recipe, ["--recipe", str(path)])
+        run_pipeline(recipe)
     saved: Path = recipe.runs / recipe.run / "recipe.yaml"
     assert load_recipe(saved) == recipe
 
@@ -63,4 +63,4 @@ def test_a_finished_stage_with_other_settings_is_refused_before_anything_runs(wr
     path = write_recipe()
     make_prompts(load_recipe(path))
     with pytest.raises(StageError, match=r"sft_share: 0.333\d* -> 0.5"):
-        run_pipeline(load_recipe(path, ["prompts.sft_share=0.5"]), ["--recipe", str(path)])
+        run_pipeline(load_recipe(path, ["prompts.sft_share=0.5"]))

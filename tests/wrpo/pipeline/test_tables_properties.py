@@ -79,7 +79,7 @@ def test_a_table_that_is_cut_by_its_stage_is_the_same_table(rows: list[Row], siz
     with TemporaryDirectory() as name, patch("wrpo.pipeline.folder.ROWS_PER_PART", size):
         folder = StageFolder(Path(name) / "stage", {"seed": 1})
         folder.open()
-        folder.write_all(rows, SCORES, dropped=[Drop("long").row("p")])
+        folder.finish_parts(folder.write_table(rows, SCORES, dropped=[Drop("long").row("p")]))
         manifest = read_manifest(folder.path) or {}
         assert read_rows(folder.path) == rows
         assert (manifest["rows"], manifest["dropped"]) == (len(rows), 1)

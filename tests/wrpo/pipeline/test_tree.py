@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.support.recipe_files import tiny_recipe
 from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.stage import Stage
 from wrpo.pipeline.tree import Line, tree_lines, waits_for
 
 
@@ -19,6 +20,10 @@ def pipelines(draw: st.DrawFn) -> dict[str, list[str]]:
         chosen = st.lists(st.sampled_from(known), unique=True, max_size=4) if known else st.just([])
         inputs[f"s{number}"] = draw(chosen)
     return inputs
+
+
+def as_stages(inputs: dict[str, list[str]]) -> dict[str, Stage]:
+    return {name: Stage("train", {"arm": name}, tuple(read)) for name, read in inputs.items()}
 
 
 def parents(lines: list[Line]) -> dict[str, str | None]:
@@ -42,7 +47,7 @@ def above(name: str, inputs: dict[str, list[str]]) -> set[str]:
 def test_each_stage_stands_once_under_what_must_be_done_before_it(
     inputs: dict[str, list[str]],
 ) -> None:
-    lines = tree_lines(inputs)
+    lines = tree_lines(as_stages(inputs))
     assert sorted(line.name for line in lines) == sorted(inputs)
     for name, parent in parents(lines).items():
         assert parent is None or parent in above(name, inputs)
@@ -50,9 +55,9 @@ def test_each_stage_stands_once_under_what_must_be_done_before_it(
 
 @given(pipelines())
 def test_the_only_stage_that_is_waited_for_is_the_parent(inputs: dict[str, list[str]]) -> None:
-    found = parents(tree_lines(inputs))
+    found = parents(tree_lines(as_stages(inputs)))
     for name in inputs:
-        waited = waits_for(name, inputs)
+        waited = waits_for(name, as_stages(inputs))
         assert set(waited) <= set(inputs[name])
         # What is left out is done anyway: waiting for the rest is waiting for all.
         assert above(name, inputs) == set(waited).union(*(above(other, inputs) for other in waited))
@@ -64,13 +69,13 @@ def test_the_only_stage_that_is_waited_for_is_the_parent(inputs: dict[str, list[
 def test_a_join_stands_under_the_nearest_stage_that_its_branches_share(
     inputs: dict[str, list[str]],
 ) -> None:
-    found = parents(tree_lines(inputs))
+    found = parents(tree_lines(as_stages(inputs)))
 
     def path(name: str | None) -> list[str]:
         return [] if name is None else [*path(found[name]), name]
 
     for name in inputs:
-        waited = waits_for(name, inputs)
+        waited = waits_for(name, as_stages(inputs))
         if len(waited) > 1:
             shared = set.intersection(*(set(path(other)) for other in waited))
             assert path(found[name]) == [step for step in path(waited[0]) if step in shared]
@@ -78,7 +83,7 @@ def test_a_join_stands_under_the_nearest_stage_that_its_branches_share(
 
 def test_the_stages_of_a_small_recipe(tmp_path: Path) -> None:
     stages = Pipeline(tiny_recipe(tmp_path, "eval.tasks=[gsm8k]", "eval.sources=false")).stages
-    lines = tree_lines({name: stage.inputs for name, stage in stages.items()})
+    lines = tree_lines(stages)
     assert [line.text for line in lines] == [
         "prompts",
         "├ sample/letters",

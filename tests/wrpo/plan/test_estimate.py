@@ -200,7 +200,7 @@ def begin_sampling(pipeline: Pipeline) -> StageFolder:
         }
         for n in range(4)
     ]
-    prompts.write_all(rows, PROMPTS)
+    prompts.finish_parts(prompts.write_table(rows, PROMPTS))
     sample = StageFolder(pipeline.folder("sample/letters"), pipeline.key("sample/letters"))
     sample.open(parts=2)
     answers = [

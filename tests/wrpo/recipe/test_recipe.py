@@ -660,7 +660,7 @@ def test_arm_may_not_have_the_folder_of_something_else(tmp_path: Path) -> None:
     # Whatever the pipeline puts beside the folders of the arms.
     extra = "eval: {tasks: [t], judged: {mt_bench: {judge: j}}}\n"
     extra += "judges: {j: {model: m, endpoints: ['http://h:1/v1']}}\n"
-    taken = {name.split("/")[0] for name in Pipeline(load(tmp_path, extra)).stages}
+    taken = {Path(name).parts[0] for name in Pipeline(load(tmp_path, extra)).stages}
     for name in sorted(taken - {"sft", "wrpo"} | {"logs"}):
         assert "another folder of the run" in refusal(tmp_path, f"arms:\n  {name}: {{}}\n"), name
 

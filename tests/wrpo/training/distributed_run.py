@@ -22,6 +22,7 @@ from tests.wrpo.training.cpu_processes import prepare_state
 from wrpo.collator import reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.pipeline.folder import StageFolder
+from wrpo.pipeline.parts import StageWork
 from wrpo.recipe.sampling import Model
 from wrpo.rows.columns import RESPONSES, reference_column
 from wrpo.trainer import WRPOTrainer
@@ -86,8 +87,7 @@ class Run:
         }
 
     def train(self, stage: str) -> None:
-        folder = StageFolder(self._stages / stage, {})
-        train_and_save(self._trainer(folder.path / CHECKPOINTS), folder, rows=ROWS)
+        self._train_and_save(self._trainer(self._stages / stage / CHECKPOINTS), stage)
 
     def prepare_batch(self, name: str) -> None:
         """Write what becomes of floating-point numbers in a batch on its way to the model."""
@@ -109,7 +109,13 @@ class Run:
             source = self._stages / whole / CHECKPOINTS / checkpoint
             shutil.copytree(source, self._stages / stage / CHECKPOINTS / checkpoint)
         trainer.accelerator.wait_for_everyone()
-        train_and_save(trainer, StageFolder(self._stages / stage, {}), rows=ROWS)
+        self._train_and_save(trainer, stage)
+
+    def _train_and_save(self, trainer: WRPOTrainer, stage: str) -> None:
+        work = StageWork(stage, StageFolder(self._stages / stage, {}))
+        train_and_save(trainer, work, rows=ROWS)
+        if trainer.is_world_process_zero():
+            work.finish()
 
     def _trainer(self, output: Path) -> WRPOTrainer:
         options = {**self._options, **prepare_state(self._way)}

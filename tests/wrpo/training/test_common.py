@@ -58,7 +58,7 @@ def finish(recipe: Recipe, name: str, schema: object = None) -> None:
     if schema is None:
         folder.finish()
     else:
-        folder.write_all([], schema)
+        folder.finish_parts(folder.write_table([], schema))
 
 
 def test_a_second_command_is_refused_before_it_reads_or_loads_anything(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def recipe_with_inputs(
     rows = [{"prompt_id": row["triple_id"], **row} for row in make_triples(12)]
     triples = StageFolder(pipeline.folder("build/triples"), pipeline.key("build/triples"))
     triples.open()
-    triples.write_all(rows, TRIPLES)
+    triples.finish_parts(triples.write_table(rows, TRIPLES))
     sft = StageFolder(pipeline.folder("sft"), pipeline.key("sft"))
     shutil.copytree(target, sft.path / "model")
     sft.finish()
