@@ -15,6 +15,8 @@ from eval.reporting.page import markdown
 from tests.eval.synthetic_run import make_run
 from wrpo.errors import DataError
 from wrpo.pipeline.folder import StageFolder
+from wrpo.recipe.evaluation import Judged
+from wrpo.recipe.judges import JudgeModel
 
 BENCHMARK = "mt_bench"
 JUDGE = {"name": "big", "model": "judge-70b", "version": "2026-01"}
@@ -90,9 +92,17 @@ def _row(number: int, score: float, question: str) -> dict[str, Any]:
     }
 
 
+def judged_run(folder: Path, **options: Any) -> Evidence:
+    """A run whose recipe has a judged benchmark; arguments as `make_run`."""
+    recipe = make_run(folder, **options)
+    judges = {"judge": JudgeModel(model="judge-70b", endpoints=["http://127.0.0.1:9/v1"])}
+    settings = recipe.eval.model_copy(update={"judged": {BENCHMARK: Judged(judge="judge")}})
+    return read_run(recipe.model_copy(update={"judges": judges, "eval": settings}))
+
+
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
-    return read_run(make_run(tmp_path, prompts=40, models=("target", "sft", "wrpo")))
+    return judged_run(tmp_path, prompts=40, models=("target", "sft", "wrpo"))
 
 
 def test_numbers_stand_with_their_judge_failures_position_and_cost(evidence: Evidence) -> None:
@@ -127,8 +137,8 @@ def test_another_judge_has_a_table_of_its_own(evidence: Evidence) -> None:
     add_judgements(evidence, "wrpo", mean=8.0)
     add_judgements(evidence, "target", mean=3.0, judge={**JUDGE, "version": "2026-06"})
     tables = judged_tables(evidence)
-    assert [set(table.results) for table in tables] == [{"sft", "wrpo"}, {"target"}]
-    assert tables[1].board() is None
+    assert [set(table.results) for table in tables] == [{"target"}, {"sft", "wrpo"}]
+    assert tables[0].board() is None
     assert for_papers(tables) == {}
     _, blocks = build_report(evidence)
     assert markdown(blocks).count("## Judged: mt_bench") == 2

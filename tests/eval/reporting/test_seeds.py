@@ -9,9 +9,8 @@ import pytest
 from eval.report import main, report_seeds
 from eval.reporting.board import boards
 from eval.reporting.compare import with_holm
-from eval.reporting.evidence import read_run
 from eval.reporting.seeds import BEST_SOURCE, judged_alike
-from tests.eval.reporting.test_judged_table import JUDGE, add_judgements
+from tests.eval.reporting.test_judged_table import JUDGE, add_judgements, judged_run
 from tests.eval.synthetic_run import ACCURACY, TASK, make_run
 from wrpo.errors import DataError, MissingInputError, RecipeError
 
@@ -107,8 +106,7 @@ def test_holm_is_applied_within_one_metric() -> None:
 def test_only_what_the_same_judge_scored_in_every_run_is_put_together(tmp_path: Path) -> None:
     runs = []
     for seed in (1, 2):
-        recipe = make_run(tmp_path, run=f"run-{seed}", seed=seed, prompts=20)
-        evidence = read_run(recipe)
+        evidence = judged_run(tmp_path, run=f"run-{seed}", seed=seed, prompts=20)
         for model, mean in (("sft", 5.0), ("wrpo", 8.0)):
             add_judgements(evidence, model, mean=mean)
         runs.append(evidence)
