@@ -13,8 +13,6 @@ from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import add_fused_lm_head, global_then_local_main_first, use_adapter
 
 from wrpo.collator import DataCollatorForWRPO, by_response, reference_logps
 from wrpo.config import WRPOConfig
@@ -43,6 +41,13 @@ from wrpo.training.checks import (
 )
 from wrpo.training.metrics import ReportingTrainer, response_metrics
 from wrpo.training.token_balanced_sampler import balance_micro_batches
+from wrpo.training.trl_seam import (
+    add_fused_lm_head,
+    disable_gradient_checkpointing,
+    global_then_local_main_first,
+    use_adapter,
+    without_reference_model,
+)
 
 logger = get_logger(__name__)
 
@@ -130,28 +135,22 @@ class WRPOTrainer(ReportingTrainer):
             refuse_unused_reference(ref_model, args)
         elif ref_model is None and peft_config is None and not args.precompute_ref_log_probs:
             ref_model = frozen_copy(model)
-        precompute = args.precompute_ref_log_probs
-        # Told that log-probabilities are precomputed, the parent loads no reference model.
-        args.precompute_ref_log_probs = (
-            precompute or self._reference_supplied or args.reference_free
+        needs_no_model = self._reference_supplied or args.reference_free
+        super().__init__(
+            model=model,
+            ref_model=ref_model,
+            args=without_reference_model(args) if needs_no_model else args,
+            data_collator=data_collator or self._collator(args, tokenizer),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
         )
-        try:
-            super().__init__(
-                model=model,
-                ref_model=ref_model,
-                args=args,
-                data_collator=data_collator or self._collator(args, tokenizer),
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
-                processing_class=tokenizer,
-                callbacks=callbacks,
-                optimizers=optimizers,
-                quantization_config=quantization_config,
-                peft_config=peft_config,
-            )
-        finally:
-            args.precompute_ref_log_probs = precompute
-        self.precompute_ref_logps = precompute and not self._reference_supplied
+        self.args.precompute_ref_log_probs = args.precompute_ref_log_probs
+        self.precompute_ref_logps = args.precompute_ref_log_probs and not self._reference_supplied
         refuse_sharded_sequences(self.accelerator.parallelism_config)
         # The parent also has the head compute what only its own metrics read.
         add_fused_lm_head(causal_model(self.model), outputs=("log_probs", "entropy"))

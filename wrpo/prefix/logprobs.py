@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from trl.trainer.utils import add_fused_lm_head
 
 from wrpo.collator import DataCollatorForWRPO, Example, by_response, padded_layout
 from wrpo.prefix.choose import Wishes, settle_layout
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.rows.columns import RESPONSES
 from wrpo.training.token_balanced_sampler import batches_by_length
+from wrpo.training.trl_seam import add_fused_lm_head
 
 
 class ResponseScore(NamedTuple):

@@ -6,10 +6,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_utils import is_deepspeed_zero3_enabled, is_fsdp_enabled
-from trl.trainer.utils import get_config_model_id
 
 from wrpo.config import WRPOConfig
 from wrpo.errors import RecipeError
+from wrpo.training.trl_seam import get_config_model_id
 
 # Cited in the model card of a trained model.
 PAPER = {
