@@ -9,6 +9,8 @@ import difflib
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,21 +111,35 @@ def _run(
     manager: TaskManager,
     unsafe: bool,
 ) -> dict[str, Any]:
-    raw: dict[str, Any] = lm_eval.simple_evaluate(
-        model=lm,
-        tasks=_objects(loaded),
-        task_manager=manager,
-        confirm_run_unsafe_code=unsafe,
-        limit=settings.limit,
-        apply_chat_template=True,
-        log_samples=True,
-        bootstrap_iters=BOOTSTRAP_ITERATIONS,
-        random_seed=SEED,
-        numpy_random_seed=SEED,
-        torch_random_seed=SEED,
-        fewshot_random_seed=SEED,
-    )
+    with _without_list_of_packages():
+        raw: dict[str, Any] = lm_eval.simple_evaluate(
+            model=lm,
+            tasks=_objects(loaded),
+            task_manager=manager,
+            confirm_run_unsafe_code=unsafe,
+            limit=settings.limit,
+            apply_chat_template=True,
+            log_samples=True,
+            bootstrap_iters=BOOTSTRAP_ITERATIONS,
+            random_seed=SEED,
+            numpy_random_seed=SEED,
+            torch_random_seed=SEED,
+            fewshot_random_seed=SEED,
+        )
     return raw
+
+
+@contextmanager
+def _without_list_of_packages() -> Iterator[None]:
+    """lm-eval runs `pip list` for every model, for seconds; the manifest has the versions."""
+    from lm_eval import evaluator
+
+    add_env_info = evaluator.add_env_info
+    evaluator.add_env_info = lambda storage: None
+    try:
+        yield
+    finally:
+        evaluator.add_env_info = add_env_info
 
 
 def _unknown(manager: TaskManager, tasks: list[str]) -> list[str]:

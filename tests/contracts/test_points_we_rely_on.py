@@ -16,6 +16,7 @@ NAMES = [
     "transformers.trainer_utils:get_last_checkpoint",
     "vllm.inputs:TokensPrompt",
     "vllm.sampling_params:RequestOutputKind",
+    "lm_eval.evaluator:add_env_info",
     "lm_eval.models.huggingface:HFLM",
     "lm_eval.models.utils:normalize_gen_kwargs",
     "lm_eval.models.vllm_causallms:VLLM",

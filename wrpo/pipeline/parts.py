@@ -173,7 +173,7 @@ class StageWork:
             self.todo = [part for part in numbers if part not in done]
             if done:
                 told = (self.name, len(self.todo), self._parts)
-                logger.info("%s: resuming, %d parts of %d to do", *told)
+                logger.info("%s: resuming, %d of %d parts to do", *told)
         if self._limit:
             self._total = self._limit.total()
             self._lose(self._folder.dropped_rows())
