@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.commands import run_module
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("wrpo", "data_construction", "eval", "tiny_world")
@@ -147,14 +148,9 @@ def test_no_command_loads_anything_heavy_before_it_runs() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_says_what_the_command_does(name: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", name, "--help"],
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-    )
+def test_help_says_what_the_command_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    result = run_module(name, "--help")
     assert result.returncode == 0, result.stderr
     assert f"python -m {name} " in result.stdout
     assert result.stderr == ""

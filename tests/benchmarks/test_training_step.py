@@ -16,6 +16,7 @@ def bench():
     return Bench(shape, device="cpu", flash=False, checkpointing=False, lm_head="scored")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uf", "short"])
 def test_every_arm_computes_exactly_the_tokens_that_the_lengths_predict(bench, kind):
     names = ["padded", "grouped", "packed", "shared", "trl"]
@@ -69,6 +70,7 @@ def test_saved_bytes_count_a_storage_once_and_no_parameters():
     )
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_line_per_setting_and_arm():
     table = list(run(parse(["--quick", "--layers", "1"])))
     assert [row[:2] for row in table] == [

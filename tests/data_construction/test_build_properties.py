@@ -108,6 +108,7 @@ def scores_of(answers: Given, *sources: str) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 @few
 @given(answers=st.lists(ANSWERS, min_size=6, max_size=6), seed=st.integers(0, 10**6))
 def test_each_prompt_gives_the_best_row_it_can_or_is_dropped_once(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, hear_ctrl_c
+from tests.support.commands import Command
 from tests.support.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
@@ -88,6 +85,7 @@ def test_more_refusals_than_the_recipe_allows_stop_the_stage(
     assert "2 of 20 rows dropped (10%)" in result.stderr and "refused by policy" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_stopped_while_it_waits_it_keeps_full_parts_and_asks_only_for_the_rest(
     stop: signal.Signals,
@@ -98,19 +96,12 @@ def test_stopped_while_it_waits_it_keeps_full_parts_and_asks_only_for_the_rest(
     run_module,
 ) -> None:
     script.slow_from = 11
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command(recipe_path)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        preexec_fn=hear_ctrl_c,
-    )
+    process = Command(*command(recipe_path))
     deadline = time.monotonic() + 60
     while len(server.seen) < 12 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(stop)
-    process.communicate(timeout=15)
-    assert process.returncode == code
+    assert process.wait(15) == code
     folder = Pipeline(load_recipe(recipe_path)).folder("sample/hosted")
     assert [path.name for path in folder.glob("part-*")] == ["part-00000.parquet"]
     script.slow_from = None

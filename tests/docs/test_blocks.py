@@ -81,6 +81,7 @@ def test_every_command_runs_as_it_is_printed(
         assert result.returncode == 0, f"{problem}\nMend it, or mark it: # {MARK.pattern}"
 
 
+@pytest.mark.slow
 def test_the_trainer_of_the_readme_trains(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

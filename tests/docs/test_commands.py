@@ -19,6 +19,7 @@ import pytest
 
 import wrpo.cli
 from tests.docs.blocks import blocks
+from tests.support.commands import run_module
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,6 +61,7 @@ def words(text: str) -> list[str]:
     return shlex.split(text, comments=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "text"), MODULES, ids=[text[10:60] for _, text in MODULES])
 def test_the_command_is_understood(
     place: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -97,8 +99,9 @@ def _flags_are_in_the_help(module: str, arguments: list[str], place: str) -> Non
 
 @cache
 def _help(*module: str) -> str:
-    command = [sys.executable, "-m", *module, "--help"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    result = run_module(*module, "--help")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize(("place", "text"), TARGETS, ids=[text[:40] for _, text in TARGETS])

@@ -181,6 +181,7 @@ def answers_of(name: str, model: Path, task_folder: Path) -> list[str]:
     return [sample["resps"][0][0] for sample in found["samples"][TASK]]
 
 
+@pytest.mark.slow
 def test_penalties_of_the_model_change_lm_evals_greedy_answers_and_not_ours(
     penalised: Path, task_folder: Path
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from tests.eval.tasks.local import local_task
 from tests.eval.tasks.test_choice import GPQA, MMLU_PRO, REDUX
 from tests.eval.tasks.test_code import HUMANEVAL, MBPP
 from tests.eval.tasks.test_math import AMC, GSM8K, MATH
+from tests.support.commands import run_module
 from tests.wrpo.sandbox.test_sandbox import bubblewrap_runs, isolating
 from wrpo.errors import RecipeError
 from wrpo.pipeline.evaluation_stages import task_settings
@@ -152,8 +151,7 @@ def test_the_table_shows_every_benchmark(tmp_path: Path) -> None:
 
 
 def test_the_command_answers_a_misspelt_name() -> None:
-    command = [sys.executable, "-m", "eval.suites", "show", "qiuck"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = run_module("eval.suites", "show", "qiuck")
     assert result.returncode == 2
     assert 'no suite "qiuck"; did you mean "quick"?' in result.stderr
 

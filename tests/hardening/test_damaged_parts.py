@@ -104,6 +104,7 @@ def another_table(content: bytes, chance: random.Random) -> bytes:
 DAMAGES = (damaged_bytes, flipped, another_table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES, without_checksums])
 def test_a_damaged_part_is_read_as_it_was_or_named_in_one_message(
     scored: Recipe, damage: Callable[[bytes, random.Random], bytes], tmp_path: Path

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import run_module
 from tests.support.recipe_files import write_recipe as write_text
 from wrpo.cli import run_main
 from wrpo.pipeline.folder import StageFolder, read_manifest
@@ -54,8 +55,7 @@ def make_prompts(
     lines = (json.dumps({"prompt": os.urandom(24).hex()}) for _ in range(prompts))
     data.write_text("\n".join(lines))
     path = write_text(tmp_path, RECIPE.format(runs=runs, data=data))
-    command = [sys.executable, "-m", "data_construction.prompts", "--recipe", str(path)]
-    return lambda: subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return lambda: run_module("data_construction.prompts", "--recipe", path)
 
 
 def test_a_full_disk_is_one_message_and_the_same_command_goes_on_after_room_is_made(

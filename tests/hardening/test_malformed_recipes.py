@@ -46,6 +46,7 @@ def message(path: Path, text: str) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_a_malformed_recipe_ends_in_a_message_that_says_where_and_what(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

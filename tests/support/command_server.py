@@ -89,6 +89,7 @@ def _run(
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         random.seed()
         sys.executable = str(FAST_PYTHON)
         sys.argv = list(arguments)

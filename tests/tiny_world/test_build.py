@@ -23,6 +23,7 @@ def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_folder_is_complete(world: Path) -> None:
     manifest = json.loads((world / "manifest.json").read_text())
     assert manifest["key"] == SETTINGS.key

@@ -25,7 +25,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 TREE = {
     "wrpo/a.py": "from wrpo.room.b import two\n\ndef one() -> int:\n    return 1\n",
-    "wrpo/room/b.py": "def two() -> None:\n    from wrpo import a\n\ndef one() -> int:\n    return 2\n",
+    "wrpo/room/b.py": "def two() -> None:\n    from wrpo import a\n\nclass one:\n    pass\n",
     "wrpo/room/c.py": (
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from wrpo.room import d\n"
         '_hidden = 1\nkind = objective == "dpo"\n'

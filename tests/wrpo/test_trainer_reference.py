@@ -44,6 +44,7 @@ def test_supplied_columns_serve_pairs_too(make_trainer, with_reference):
     assert logged(trainer, "loss") == pytest.approx(logged(reference, "loss"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_precomputed_reference_equals_the_reference_model(make_trainer, triples):
     common = {"num_train_epochs": 2, "alpha": 0.4, "eval_dataset": triples}
     precomputed = make_trainer(precompute_ref_log_probs=True, **common)

@@ -9,6 +9,7 @@ from tests.wrpo.training.small_training import logged, parameters_after, policy
 from wrpo.trainer import WRPOTrainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -90,6 +90,7 @@ def usable(texts: Texts) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @few
 @given(data=st.data())

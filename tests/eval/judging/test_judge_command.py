@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +20,6 @@ from eval.reporting.evidence import read_run
 from eval.reporting.judged_table import judged_tables
 from eval.reporting.page import markdown
 from eval.reporting.sections.judged import judged
-from tests.conftest import REPOSITORY
 from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
     write_alpaca_eval,
@@ -32,6 +28,7 @@ from tests.eval.judging.benchmark_files import (
     write_mt_bench,
 )
 from tests.eval.judging.longer_is_better import LongerIsBetter
+from tests.support.commands import Command
 from tests.support.completion_server import CompletionServer
 from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
 from wrpo.pipeline.pipeline import Pipeline
@@ -154,9 +151,7 @@ def test_a_killed_judge_goes_on_with_what_is_missing(
     answer(recipe, "mt_bench", "target")
     script.slow_from = 9
     flags = ["--recipe", str(recipe_path), "--benchmark", "mt_bench", "--model", "target"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eval.judge", *flags], cwd=REPOSITORY, env=dict(os.environ)
-    )
+    process = Command("eval.judge", *flags)
     deadline = time.monotonic() + 120
     while len(server.seen) < 11 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

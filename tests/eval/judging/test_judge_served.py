@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from eval.harness.results import read_results
 from eval.judge import dry_run, judge_answers
-from tests.conftest import REPOSITORY
 from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
     write_alpaca_eval,
@@ -23,6 +21,7 @@ from tests.eval.judging.benchmark_files import (
     write_judge_recipe,
     write_mt_bench,
 )
+from tests.support.commands import Command
 from tests.support.vllm_server import vllm_serve
 from wrpo.judging import cache_path
 from wrpo.pipeline.pipeline import Pipeline
@@ -39,6 +38,7 @@ def judgements(path: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_a_tiny_model_judges_three_benchmarks_and_survives_a_kill(tmp_path: Path) -> None:
     from tests.support.tiny_models import save_tiny, tiny_tokenizer
 
@@ -82,10 +82,8 @@ def _write_recipe(folder: Path, model: Path, url: str, token_id: Callable[[str],
 
 
 def _kill_while_judging(recipe: Path, cache: Path) -> None:
-    command = [sys.executable, "-m", "eval.judge", "--recipe", str(recipe), "--model", "target"]
-    process = subprocess.Popen(
-        [*command, "--benchmark", "arena_hard"], cwd=REPOSITORY, env=dict(os.environ)
-    )
+    flags = ("--recipe", recipe, "--model", "target", "--benchmark", "arena_hard")
+    process = Command("eval.judge", *flags)
     deadline = time.monotonic() + 300
     while judgements(cache) < 5 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

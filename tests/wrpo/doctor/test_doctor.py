@@ -238,6 +238,7 @@ def test_rewards_that_are_not_at_hand_are_not_loaded(write_recipe) -> None:
     assert (found.level, found.subject) == ("warning", "rewards.big")
 
 
+@pytest.mark.slow
 def test_one_reward_that_is_not_at_hand_hides_no_other(write_recipe) -> None:
     rewards = "rewards.big={type: classifier, model: nobody/reward-8B}"
     found = levels(services.rewards(patient(write_recipe(), rewards)))

@@ -117,6 +117,7 @@ def test_cgpo_without_anchors_says_which_column_is_missing(make_trainer):
         make_trainer(objective="cgpo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -172,6 +173,7 @@ def test_schedules_have_arrived_in_evaluation():
     assert cgpo.weights(Progress(5, 100)) == {"undesirable_weight": 0.4}
 
 
+@pytest.mark.slow
 def test_a_policy_equal_to_its_reference_starts_at_known_losses(make_trainer):
     first = {}
     for loss in ("sigmoid", "sigmoid_norm", "hinge", "ipo"):

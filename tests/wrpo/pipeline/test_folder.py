@@ -266,6 +266,7 @@ def contents(path: Path) -> dict[str, list[Row]]:
     return {file.name: read_parquet(file) for file in path.glob("*.parquet")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "number"), MOMENTS)
 def test_a_killed_writer_leaves_nothing_half_and_is_resumed(
     tmp_path: Path, what: str, number: int

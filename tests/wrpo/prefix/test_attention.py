@@ -23,6 +23,7 @@ WINDOWED = ("gemma2", "gemma3", "mistral", "phi3")
 LAYOUTS = (PackedLayout(scored_only=True), PackedLayout(), PackedLayout(row_tokens=160))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("architecture", MODELS + EXPERTS)

@@ -45,6 +45,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
 def test_training_and_evaluation_are_the_same_in_both_layouts(make_trainer, options):
     curves = {}

@@ -110,6 +110,7 @@ def test_log_probs_do_not_depend_on_the_balancing():
         assert torch.equal(score(model, PackedLayout())[0], logps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "options"),
     [

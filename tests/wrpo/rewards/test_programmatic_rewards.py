@@ -104,6 +104,7 @@ def _only_prlimit(name: str) -> str | None:
     return name if name == "prlimit" else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gold", "answer", "expected"),
     [

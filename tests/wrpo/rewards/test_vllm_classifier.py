@@ -60,6 +60,7 @@ def by_vllm(reward_folder: Path) -> VLLMClassifier:
     return reward
 
 
+@pytest.mark.slow
 def test_vllm_gives_the_logits_of_transformers_in_float32(reward_folder, by_vllm) -> None:
     expected = load_reward(settings(reward_folder, {})).score(ANSWERS)
     assert by_vllm.score(ANSWERS) == pytest.approx(expected, abs=1e-3)

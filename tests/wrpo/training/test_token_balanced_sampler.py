@@ -164,6 +164,7 @@ def test_trainer_puts_the_prompts_of_each_unbalanced_step_into_unequal_micro_bat
             assert sorted(chain(*ours[step])) == sorted(chain(*plain[step]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["padded", "prefix"])
 def test_weights_and_logs_equal_those_of_the_unbalanced_run(make_trainer, layout):
     options = {

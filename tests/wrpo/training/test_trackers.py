@@ -116,6 +116,7 @@ def scalars_of_trackio(folder: Path, project: str) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_both_stages_log_to_both_trackers_offline(recipe, run_module, tmp_path: Path) -> None:
     for module in ("data_construction.build", "wrpo.train_sft", "wrpo.train"):
         result = run_module(module, "--recipe", recipe)
