@@ -44,7 +44,7 @@ from wrpo.errors import DataError, RecipeError
 from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.parts import open_stage
-from wrpo.recipe import Preference, Recipe, load_recipe
+from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.resolved import answering_sources
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.statistics.estimates import Estimate
@@ -203,21 +203,7 @@ def _task_numbers(board: Board) -> dict[str, Any]:
 
 def _introduction(recipe: Recipe) -> str:
     sources = ", ".join(answering_sources(recipe))
-    return (
-        f"Sources {sources} teach the target. Seed {recipe.seed}. {_objective(recipe.wrpo)}, beta "
-        f"{recipe.wrpo.beta:g}{_alpha(recipe.wrpo)}."
-    )
-
-
-def _objective(settings: Preference) -> str:
-    loss = "" if settings.loss == "sigmoid" else f" with loss {settings.loss}"
-    return f"Objective {settings.objective}{loss} on {settings.data}"
-
-
-def _alpha(settings: Preference) -> str:
-    if settings.objective != "wrpo":
-        return ""
-    return f", alpha {settings.alpha.schedule} to {settings.alpha.end:g}"
+    return f"Sources {sources} teach the target. Seed {recipe.seed}. {recipe.wrpo.summary()}."
 
 
 if __name__ == "__main__":

@@ -1,23 +1,29 @@
 """Training options of WRPO: TRL's own, plus what three responses need."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
 from trl import DPOConfig
 
 from wrpo.errors import RecipeError
-from wrpo.objectives.options import (
-    LIKELIHOOD_TARGETS,
-    LOSSES,
-    SCHEDULES,
-    check_loss,
-    check_unit_interval,
-)
-from wrpo.rows.columns import RESPONSES
+from wrpo.objectives.base import ObjectiveSettings
+from wrpo.objectives.options import LIKELIHOOD_TARGETS, LOSSES, SCHEDULES
 from wrpo.rows.truncation import MODES, Limits
+from wrpo.settings import kinds_in
 
-OBJECTIVES = ("wrpo", "dpo", "cgpo")
+OBJECTIVES = {
+    name: kind
+    for name, kind in kinds_in("wrpo.objectives", ObjectiveSettings, tag="objective").items()
+    if kind.config == "WRPOConfig"
+}
+_DEFAULTS: dict[str, Any] = {
+    option: value
+    for kind in OBJECTIVES.values()
+    for option, value in kind().trainer_options().items()
+}
+"""The options of all objectives with the defaults of their settings."""
 LAYOUTS = ("auto", "prefix", "padded")
 
 # Options of the parent class that this trainer does not honour: name, the only value let through,
@@ -38,12 +44,17 @@ _UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
 )
 
 
+def _option(name: str, text: str, **more: Any) -> Any:
+    """An option of an objective, with the default of its settings."""
+    return field(default=_DEFAULTS[name], metadata={"help": text, **more})
+
+
 @dataclass
 class WRPOConfig(DPOConfig):
     """Options of `WRPOTrainer`: those of `trl.DPOConfig`, with its defaults, and the ones below.
 
-    objective: "wrpo" uses all three responses. "dpo" uses (chosen, rejected) and ignores alpha and
-        source_chosen, which is not even forwarded unless the likelihood term reads it. "cgpo"
+    objective: "wrpo" uses all three responses. "dpo" uses (chosen, rejected); source_chosen is not
+        even forwarded unless the likelihood term reads it. "cgpo"
         attracts source_chosen and chosen and repels rejected, each by itself, and reads a fourth
         response: `anchor`, an answer to another prompt. `wrpo.objectives` has them all.
     loss_type: loss of the difference between preferred and rejected, in TRL's names: "sigmoid",
@@ -90,13 +101,11 @@ class WRPOConfig(DPOConfig):
             does not honour.
     """
 
-    alpha: float = field(
-        default=0.1, metadata={"help": "Weight of the source response, in [0, 1]."}
-    )
-    alpha_start: float = field(default=0.0, metadata={"help": "Weight at the first update."})
-    alpha_schedule: str = field(
-        default="linear",
-        metadata={"help": "How alpha moves over the optimizer steps.", "choices": list(SCHEDULES)},
+    beta: float = _option("beta", "Scale of the reward.")
+    alpha: float = _option("alpha", "Weight of the source response, in [0, 1].")
+    alpha_start: float = _option("alpha_start", "Weight at the first update.")
+    alpha_schedule: str = _option(
+        "alpha_schedule", "How alpha moves over the optimizer steps.", choices=list(SCHEDULES)
     )
     objective: str = field(
         default="wrpo",
@@ -105,31 +114,23 @@ class WRPOConfig(DPOConfig):
             "choices": list(OBJECTIVES),
         },
     )
-    margin: float = field(
-        default=0.0, metadata={"help": "What the scaled difference of rewards must exceed."}
+    margin: float = _option("margin", "What the scaled difference of rewards must exceed.")
+    reference_free: bool = _option(
+        "reference_free", "Leave the reference out of the implicit rewards."
     )
-    reference_free: bool = field(
-        default=False, metadata={"help": "Leave the reference out of the implicit rewards."}
+    desirable_weight: float = _option("desirable_weight", "Factor of that side of cgpo.")
+    undesirable_weight: float = _option("undesirable_weight", "Factor of that side of cgpo.")
+    undesirable_warmup_start: int = _option(
+        "undesirable_warmup_start", "Optimizer steps before that side of cgpo starts to grow."
     )
-    desirable_weight: float = field(default=1.2, metadata={"help": "Factor of that side of cgpo."})
-    undesirable_weight: float = field(
-        default=1.0, metadata={"help": "Factor of that side of cgpo."}
+    undesirable_warmup_steps: int = _option(
+        "undesirable_warmup_steps", "Optimizer steps until that side of cgpo has its weight."
     )
-    undesirable_warmup_start: int = field(
-        default=0, metadata={"help": "Optimizer steps before that side of cgpo starts to grow."}
+    likelihood_weight: float = _option(
+        "likelihood_weight", "Weight of the likelihood term; 0 leaves it out."
     )
-    undesirable_warmup_steps: int = field(
-        default=100, metadata={"help": "Optimizer steps until that side of cgpo has its weight."}
-    )
-    likelihood_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the likelihood term; 0 leaves it out."}
-    )
-    likelihood_on: str = field(
-        default="source_chosen",
-        metadata={
-            "help": "Response the likelihood term reads.",
-            "choices": list(LIKELIHOOD_TARGETS),
-        },
+    likelihood_on: str = _option(
+        "likelihood_on", "Response the likelihood term reads.", choices=list(LIKELIHOOD_TARGETS)
     )
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Most tokens of the prompt; None keeps prompts whole."}
@@ -162,13 +163,25 @@ class WRPOConfig(DPOConfig):
         super().__post_init__()
 
     @property
+    def objective_settings(self) -> ObjectiveSettings:
+        """The settings of the objective that these options stand for.
+
+        Raises:
+            RecipeError: a value is outside its range.
+        """
+        kind = OBJECTIVES[self.objective]
+        values = {option: getattr(self, option) for option in kind.options}
+        given = {"objective": self.objective, **values, **self._loss_type(kind)}
+        try:
+            settings = kind.from_options(given)
+        except ValidationError as error:
+            raise RecipeError(_first_problem(error, kind, given)) from None
+        return settings
+
+    @property
     def responses(self) -> tuple[str, ...]:
         """Responses each step has to forward, in batch order."""
-        if self.objective == "cgpo":
-            return (*RESPONSES, "anchor")
-        if self.objective == "wrpo" or self._likelihood_reads_source:
-            return RESPONSES
-        return ("chosen", "rejected")
+        return self.objective_settings.responses
 
     @property
     def loss(self) -> str:
@@ -181,10 +194,6 @@ class WRPOConfig(DPOConfig):
         return Limits(
             self.max_length, self.max_prompt_length, self.max_answer_length, self.truncation
         )
-
-    @property
-    def _likelihood_reads_source(self) -> bool:
-        return self.likelihood_weight > 0 and self.likelihood_on != "chosen"
 
     @property
     def needs_scores(self) -> bool:
@@ -200,38 +209,27 @@ class WRPOConfig(DPOConfig):
                 )
 
     def _check_values(self) -> None:
-        _check_choice("alpha_schedule", self.alpha_schedule, SCHEDULES)
-        _check_choice("objective", self.objective, OBJECTIVES)
-        _check_choice("likelihood_on", self.likelihood_on, LIKELIHOOD_TARGETS)
+        _check_choice("objective", self.objective, list(OBJECTIVES))
         _check_choice("truncation", self.truncation, MODES)
         _check_choice("triple_layout", self.triple_layout, LAYOUTS)
-        check_unit_interval("alpha", self.alpha)
-        check_unit_interval("alpha_start", self.alpha_start)
-        self._check_loss()
-        if not self.beta > 0:
-            raise RecipeError(f"beta is {self.beta}; it must be positive")
-        if not self.likelihood_weight >= 0:
-            raise RecipeError(
-                f"likelihood_weight is {self.likelihood_weight}; it must be 0 or more"
-            )
-        self._check_lengths()
-
-    def _check_loss(self) -> None:
         if not isinstance(self.loss_type, str) and len(self.loss_type) != 1:
             raise RecipeError(f"loss_type is {self.loss_type}; choose one of {', '.join(LOSSES)}")
-        check_loss(self.loss, margin=self.margin, label_smoothing=self.label_smoothing)
-        if self.objective != "cgpo":
-            return
-        for name, needed in (
-            ("loss", "sigmoid"),
-            ("margin", 0.0),
-            ("label_smoothing", 0.0),
-            ("reference_free", False),
-        ):
-            if getattr(self, name) != needed:
+        self._refuse_options_of_other_objectives()
+        _ = self.objective_settings
+        self._check_lengths()
+
+    def _refuse_options_of_other_objectives(self) -> None:
+        own = {*OBJECTIVES[self.objective]().trainer_options(), "likelihood_on"}
+        for option, usual in _DEFAULTS.items():
+            value = self.loss if option == "loss_type" else getattr(self, option)
+            if option not in own and value != usual:
                 raise RecipeError(
-                    f"{name} is set, which objective cgpo does not have; leave it out"
+                    f"{option} is {value!r}, which objective {self.objective} does not have; "
+                    "leave it out"
                 )
+
+    def _loss_type(self, kind: type[ObjectiveSettings]) -> dict[str, str]:
+        return {"loss_type": self.loss} if "loss_type" in kind.options else {}
 
     def _check_lengths(self) -> None:
         if problem := self.limits.problem():
@@ -246,3 +244,16 @@ class WRPOConfig(DPOConfig):
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise RecipeError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def _first_problem(
+    error: ValidationError, kind: type[ObjectiveSettings], given: Mapping[str, Any]
+) -> str:
+    """The first value that the settings refuse, by the name of its option."""
+    item = error.errors()[0]
+    field = ".".join(str(step) for step in item["loc"])
+    message = item["msg"].removeprefix("Value error, ")
+    names = [option for option, place in kind.options.items() if place == field]
+    if not names:  # of several fields; the message names them
+        return message
+    return f"{names[0]} is {given[names[0]]!r}; {message[:1].lower()}{message[1:]}"

@@ -12,9 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from wrpo.errors import RecipeError
-from wrpo.objectives.options import LIKELIHOOD_TARGETS, check_loss, check_unit_interval
-
 
 def implicit_rewards(
     logps: Tensor, reference: Tensor | None, lengths: Tensor, *, length_normalised: bool
@@ -30,19 +27,19 @@ def implicit_rewards(
 
 
 def wrpo_loss(
-    source: Tensor,
-    target: Tensor,
-    rejected: Tensor,
+    source_logratio: Tensor,
+    target_logratio: Tensor,
+    rejected_logratio: Tensor,
     *,
     alpha: float,
     beta: float,
+    label_smoothing: float = 0.0,
     loss: str = "sigmoid",
     margin: float = 0.0,
-    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Weighted-reward preference loss of each triple, shape (batch,).
 
-    `source`, `target` and `rejected` are u of y_ws, y_wt and y_l, each (batch,). With
+    The log-ratios are u of y_ws, y_wt and y_l, each (batch,). With
 
         d = alpha * u(y_ws) + (1 - alpha) * u(y_wt) - u(y_l)
 
@@ -50,12 +47,8 @@ def wrpo_loss(
     that of (y_ws, y_l).
 
     Source: WRPO (arXiv 2412.03187) with loss "sigmoid".
-
-    Raises:
-        RecipeError: `alpha` is outside [0, 1], or see `preference_loss`.
     """
-    check_unit_interval("alpha", alpha)
-    gap = alpha * source + (1.0 - alpha) * target - rejected
+    gap = alpha * source_logratio + (1.0 - alpha) * target_logratio - rejected_logratio
     return preference_loss(
         gap, beta=beta, loss=loss, margin=margin, label_smoothing=label_smoothing
     )
@@ -76,12 +69,9 @@ def preference_loss(
     hinge          max(0, 1 - x), u summed over tokens: SLiC (arXiv 2305.10425)
     ipo            (d - 1 / (2 * beta))^2, u averaged over tokens: IPO (arXiv 2310.12036, eq. 17
                    with tau = beta); the average is what its authors used, as TRL notes
-
-    Raises:
-        RecipeError: `loss` is unknown, or `margin` or `label_smoothing` is given to a loss that
-            has none.
+    `ipo` has a margin of its own and takes none; it and `hinge` take no label smoothing.
+    `wrpo.objectives.options.loss_problem` says what goes together.
     """
-    check_loss(loss, margin=margin, label_smoothing=label_smoothing)
     if loss == "ipo":
         return (gap - 1.0 / (2.0 * beta)) ** 2
     scaled = beta * gap - margin
@@ -131,13 +121,8 @@ def likelihood_term(
     `logps` and `lengths` hold summed log-probabilities and token counts by response name, each
     (batch,). `on` is "source_chosen", "chosen", "both" (the mean of the two) or "better"
     (source_chosen where `source_is_better` (batch,) is true, else chosen).
-
-    Raises:
-        RecipeError: `on` is another word.
     """
     names = {"both": ("source_chosen", "chosen"), "better": ("source_chosen", "chosen")}
-    if on not in LIKELIHOOD_TARGETS:
-        raise RecipeError(f"likelihood_on is {on!r}; choose one of {', '.join(LIKELIHOOD_TARGETS)}")
     terms = [-logps[name] / lengths[name] for name in names.get(on, (on,))]
     if on == "better" and source_is_better is not None:
         source, target = terms

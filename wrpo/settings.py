@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated, Any, TypeVar, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -45,7 +45,20 @@ def kinds_in(package: str, base: type[Kind], *, tag: str = "type") -> dict[str, 
     return dict(sorted(found.items()))
 
 
-def any_of(kinds: Mapping[str, type[Kind]], *, tag: str = "type") -> Any:
-    """The type of a recipe field that takes the settings of any of these kinds."""
-    distinct = tuple(dict.fromkeys(kinds.values()))
-    return Annotated[Union[distinct], Field(discriminator=tag)]  # noqa: UP007
+def any_of(
+    kinds: Mapping[str, type[Kind]], *, tag: str = "type", default: str | None = None
+) -> Any:
+    """The type of a recipe field that takes the settings of any of these kinds.
+
+    Args:
+        default: the kind where a recipe does not name one; None: it must.
+    """
+    if default is None:
+        distinct = tuple(dict.fromkeys(kinds.values()))
+        return Annotated[Union[distinct], Field(discriminator=tag)]  # noqa: UP007
+    tagged = tuple(Annotated[kind, Tag(name)] for name, kind in kinds.items())
+
+    def named(value: Any) -> Any:
+        return value.get(tag, default) if isinstance(value, dict) else getattr(value, tag, default)
+
+    return Annotated[Union[tagged], Discriminator(named)]  # noqa: UP007

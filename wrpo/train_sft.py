@@ -19,7 +19,6 @@ from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SFT_ROWS, Row, read_rows
 from wrpo.recipe import Recipe
-from wrpo.recipe.training import Training
 from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
@@ -30,6 +29,7 @@ from wrpo.training.common import (
     trl_arguments,
 )
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
+from wrpo.training.settings import Training
 
 if TYPE_CHECKING:
     from datasets import Dataset

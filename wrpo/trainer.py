@@ -18,7 +18,7 @@ from wrpo.collator import DataCollatorForWRPO, by_response, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
 from wrpo.losses import implicit_rewards, likelihood_term
-from wrpo.objectives.base import END, Progress, objective_of
+from wrpo.objectives.base import END, Progress
 from wrpo.prefix.choose import Wishes, settle_layout
 from wrpo.prefix.fused_head import causal_model, fused_pass
 from wrpo.prefix.moe_aux_loss import balancing_loss
@@ -124,7 +124,7 @@ class WRPOTrainer(ReportingTrainer):
             needs_scores=args.needs_scores,
             cache_key=f"{args.mixed_precision}",
         )
-        self._objective = objective_of(args)
+        self._objective = args.objective_settings.build()
         self._scored = () if args.reference_free else self._objective.responses
         self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         self.cut_counts: dict[str, CutCounts] = {}
@@ -375,7 +375,7 @@ class WRPOTrainer(ReportingTrainer):
         return losses, {"loss": losses, **metrics}
 
     def _by_name(self, values: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.args.responses, values.unbind(dim=1), strict=True))
+        return dict(zip(self._row_settings.responses, values.unbind(dim=1), strict=True))
 
     def prediction_step(
         self,

@@ -52,8 +52,7 @@ def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
     if sources:
         best = board.best(sources, metric)
         named[best] = f"the best single source ({best})"
-    order = list(KINDS)
-    arms = sorted(recipe.arms, key=lambda arm: order.index(objective(recipe, arm)))
+    arms = sorted(recipe.arms, key=lambda arm: preference(recipe, arm).objective)
     for name in [*arms, "sft", TARGET]:
         if name in board.models:
             named[name] = other_in_words(recipe, name)
@@ -102,14 +101,11 @@ def with_holm(comparisons: list[Comparison]) -> list[Comparison]:
 FUSED = "wrpo"
 """The model that the run is made for, whatever the recipe's objective."""
 
-KINDS = {"dpo": "DPO", "cgpo": "CGPO", "sft": "more SFT", "wrpo": "the WRPO variant"}
-"""Objectives of other arms in words, in the order in which the report compares them."""
-
 
 def display_name(recipe: Recipe, name: str) -> str:
     """A model's name in a table."""
     if name in recipe.arms:
-        return f"{name} ({objective(recipe, name).upper()})"
+        return f"{name} ({preference(recipe, name).label})"
     if name in recipe.sources:
         return f"source {name}"
     if name == FUSED:
@@ -119,17 +115,11 @@ def display_name(recipe: Recipe, name: str) -> str:
 
 def fused_in_words(recipe: Recipe) -> str:
     """The fused model in a sentence; WRPO only where the recipe trains with it."""
-    kind = objective(recipe, FUSED)
-    return "WRPO" if kind == "wrpo" else f"the fused model ({kind.upper()})"
+    return recipe.wrpo.fused_phrase
 
 
 def other_in_words(recipe: Recipe, name: str) -> str:
     """Any other trained model, or the target, in a sentence."""
     if name not in recipe.arms:
         return {"sft": "SFT alone", TARGET: "the target before"}[name]
-    return f"{KINDS[objective(recipe, name)]} ({name})"
-
-
-def objective(recipe: Recipe, arm: str) -> str:
-    """What an arm trains on."""
-    return preference(recipe, arm).objective
+    return f"{preference(recipe, name).phrase} ({name})"

@@ -100,20 +100,6 @@ def test_the_reward_scores_the_answers_of_a_run(
 
 
 @pytest.mark.slow
-def test_the_objective_is_right_and_trains(finished_run: Path, runs: Path, tmp_path: Path) -> None:
-    page = "adding-an-objective.md"
-    code = ChangedCode(tmp_path / "code", page)
-    [example] = [b.text for b in blocks(ROOT / "docs" / page) if b.language == "python"]
-    assert example.count("assert ") == 2
-    (code.folder / "example.py").write_text(example, encoding="utf-8")
-    code.run("example")
-    changes = [f"runs={runs}", "run=anchored", "reuse=test", "arms.apo={objective: apo, beta: 0.1}"]
-    code.run("wrpo.train", "--arm", "apo", "--recipe", finished_run, *changes)
-    [first, *_] = json.loads((runs / "anchored" / "apo" / "log_history.json").read_text())
-    assert first["preference_loss"] == pytest.approx(1.0, abs=1e-5)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("named_by", ["task", "suite"])
 def test_the_benchmark_is_run_by_the_command_on_the_page(
     write_recipe: Callable[..., Path], tmp_path: Path, named_by: str

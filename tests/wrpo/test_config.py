@@ -9,11 +9,11 @@ from wrpo.trainer import WRPOTrainer
     ("options", "key"),
     [
         ({"loss_type": ["sigmoid", "ipo"]}, "loss_type"),
-        ({"loss_type": "exo_pair"}, "loss"),
+        ({"loss_type": "exo_pair"}, "loss_type"),
         ({"loss_type": "ipo", "margin": 0.5}, "margin"),
         ({"loss_type": "hinge", "label_smoothing": 0.1}, "label_smoothing"),
         ({"objective": "cgpo", "reference_free": True}, "reference_free"),
-        ({"objective": "cgpo", "loss_type": "ipo"}, "loss"),
+        ({"objective": "cgpo", "loss_type": "ipo"}, "loss_type"),
         ({"alpha_start": -0.1}, "alpha_start"),
         ({"loss_weights": [1.0]}, "loss_weights"),
         ({"ld_alpha": 0.5}, "ld_alpha"),

@@ -19,7 +19,7 @@ from wrpo.recipe.executor import RayExecutor
 from wrpo.recipe.resolved import resolved_engine
 from wrpo.recipe.rewards import ClassifierEngine, MathReward, ModelReward
 from wrpo.recipe.suite import evaluated_tasks
-from wrpo.recipe.training import Training
+from wrpo.training.settings import Training
 
 _BYTES_PER_PARAMETER = {"model": 4, "checkpoint": 12}
 """float32 weights; with Adam's state a checkpoint has three numbers per parameter."""

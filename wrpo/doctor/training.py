@@ -11,7 +11,7 @@ from wrpo.doctor.environment import trained_sections
 from wrpo.errors import RecipeError
 from wrpo.plan.memory import processes_of
 from wrpo.plan.throughput import devices
-from wrpo.recipe.training import Training
+from wrpo.training.settings import Training
 
 
 def training(patient: Patient) -> Iterator[Finding]:

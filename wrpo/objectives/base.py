@@ -1,27 +1,43 @@
-"""The objectives a recipe can name: which responses each one reads, and its loss and metrics.
+"""What an objective is. Each file beside this one is one objective: its settings and its behaviour.
 
-An objective is a frozen set of numbers and one call: implicit rewards by response name in, loss and
-metrics of each prompt out. The formulas are in `wrpo.losses`.
+The settings are a section of the recipe: a frozen set of fields, checked when the recipe is loaded,
+which answers whatever the pipeline, `plan` and the report want to know. `build()` makes the
+objective itself, which the trainer calls: implicit rewards by response name in, loss and metrics of
+each prompt out. The formulas are in `wrpo.losses`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
-import torch
-from torch import Tensor
+from pydantic import Field, model_validator
 
-from wrpo.losses import cgpo_loss, preference_loss, wrpo_loss
-from wrpo.objectives.options import LENGTH_NORMALISED, alpha_at
-from wrpo.rows.columns import RESPONSES
+from wrpo.objectives.options import (
+    LENGTH_NORMALISED,
+    FusionRule,
+    LikelihoodOn,
+    PreferenceLoss,
+    loss_problem,
+)
+from wrpo.settings import Section
+from wrpo.training.settings import PreferenceEngine, Training
 
 if TYPE_CHECKING:
-    from wrpo.config import WRPOConfig
+    from torch import Tensor
 
-Losses = tuple[Tensor, dict[str, Tensor]]
+    from wrpo.objectives.reference import LogProbs
+    from wrpo.pipeline.tables import Row
+
+    Losses = tuple[Tensor, dict[str, Tensor]]
+
+Table = tuple[str, str]
+"""A table of log-probs: the model ("sft" or a source) and the rows (triples, pairs, anchors)."""
+
+_ORDER = ("source_chosen", "chosen", "rejected", "anchor")
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,161 @@ class Objective(Protocol):
         """Loss (n,) and metrics (n,) from the implicit reward u (n,) of each response."""
 
 
+class ObjectiveSettings(Training):
+    """What every objective has; a class with a field `objective: Literal[NAME]` is an objective.
+
+    Attributes:
+        label: its name in tables of the report.
+        phrase: its name in sentences, of an arm beside the fused model.
+        tables: the training tables whose rows it reads.
+        config: the class of TRL's options under `train`: WRPOConfig or SFTConfig.
+        options: fields by the names that WRPOConfig has for them.
+    """
+
+    label: ClassVar[str]
+    phrase: ClassVar[str]
+    tables: ClassVar[tuple[str, ...]] = ("triples",)
+    config: ClassVar[str] = "WRPOConfig"
+    options: ClassVar[dict[str, str]] = {}
+
+    objective: str = ""
+    data: Literal["triples", "pairs"] = Field("triples", description="Which table to train on.")
+    engine: PreferenceEngine = Field(default_factory=PreferenceEngine, description="Speed only.")
+
+    @model_validator(mode="after")
+    def _reads_the_table(self) -> Self:
+        if self.data not in self.tables:
+            fitting = " or ".join(f'"{table}"' for table in self.tables)
+            raise ValueError(
+                f'objective "{self.objective}" reads data {fitting}, not "{self.data}"'
+            )
+        return self
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The responses of a row that a training step forwards, in batch order."""
+        raise NotImplementedError
+
+    @property
+    def keeps_reference_model(self) -> bool:
+        """Whether a second model is in memory while training."""
+        return False
+
+    def logprob_tables(self, sources: Sequence[str]) -> list[Table]:
+        """The tables of log-probs that training reads, those of the initial policy first."""
+        return []
+
+    def with_reference(self, rows: list[Row], tables: Mapping[Table, LogProbs]) -> list[Row]:
+        """Rows with the columns of the reference, from the tables of `logprob_tables`."""
+        return rows
+
+    def build(self) -> Objective:
+        """The objective that the trainer calls."""
+        raise NotImplementedError
+
+    def trainer_options(self) -> dict[str, Any]:
+        """The fields in WRPOConfig's names."""
+        named = {
+            option: reduce(getattr, field.split("."), self)
+            for option, field in self.options.items()
+        }
+        return {"objective": self.objective, **named}
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """The settings that options of WRPOConfig stand for.
+
+        Raises:
+            pydantic.ValidationError: a value is outside its range.
+        """
+        fields: dict[str, Any] = {"objective": options["objective"]}
+        for option, field in cls.options.items():
+            *sections, name = field.split(".")
+            place = fields
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = options[option]
+        return cls.model_validate(fields)
+
+    @property
+    def fused_phrase(self) -> str:
+        """The fused model in a sentence, where it is trained with this objective."""
+        return f"the fused model ({self.label})"
+
+    def summary(self) -> str:
+        """What the report says that the fused model is trained with."""
+        return f"Objective {self.objective} on {self.data}"
+
+
+class Likelihood(Section):
+    """Optional negative log-likelihood of a preferred answer, added to the preference loss."""
+
+    weight: float = Field(0.0, ge=0.0, description="Factor of the term; 0 is off.")
+    on: LikelihoodOn = Field(
+        "better", description="Which preferred answer; better: the higher scored of the two."
+    )
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The responses that the term reads."""
+        if self.weight == 0:
+            return ()
+        both = ("source_chosen", "chosen")
+        return both if self.on in ("better", "both") else (self.on,)
+
+
+class PreferenceSettings(ObjectiveSettings):
+    """What objectives share that compare responses by their implicit rewards."""
+
+    options: ClassVar[dict[str, str]] = {
+        "beta": "beta",
+        "likelihood_weight": "likelihood.weight",
+        "likelihood_on": "likelihood.on",
+    }
+
+    beta: float = Field(0.01, gt=0.0, description="Scale of the implicit reward.")
+    likelihood: Likelihood = Field(default_factory=Likelihood, description="Optional anchor.")
+    reference: str = "precomputed"
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """Those that the objective compares, and those that the likelihood term reads."""
+        needed = {*self.build().responses, *self.likelihood.responses}
+        if needed > {"chosen", "rejected"}:
+            needed.add("source_chosen")
+        return tuple(name for name in _ORDER if name in needed)
+
+    @property
+    def keeps_reference_model(self) -> bool:
+        return self.reference == "model"
+
+    def summary(self) -> str:
+        return f"{super().summary()}, beta {self.beta:g}"
+
+    def logprob_tables(self, sources: Sequence[str]) -> list[Table]:
+        return [] if self.reference in ("model", "none") else [("sft", self.data)]
+
+    def with_reference(self, rows: list[Row], tables: Mapping[Table, LogProbs]) -> list[Row]:
+        from wrpo.objectives.reference import with_reference
+        from wrpo.pipeline.tables import ANSWERS
+
+        if not tables:
+            return rows
+        return with_reference(rows, tables["sft", self.data], answers=ANSWERS[self.data])
+
+
+class Fusion(Section):
+    """How `reference: fused` joins the initial policy and the sources (InfiFPO)."""
+
+    rule: FusionRule = Field(
+        "max_margin",
+        description="max_margin: the source that differs most; average; confidence: weighted mean.",
+    )
+    clip: bool = Field(
+        True, description="Never below the initial policy where preferred, nor above it elsewhere."
+    )
+
+
 @dataclass(frozen=True)
 class PairLoss:
     """Shape of the loss of one preference; see `wrpo.losses.preference_loss`."""
@@ -69,141 +240,63 @@ class PairLoss:
         return self.loss in LENGTH_NORMALISED
 
 
-@dataclass(frozen=True)
-class WRPO:
-    """Weighted-reward preference optimisation of (y_ws, y_wt, y_l)."""
+class PairLossSettings(PreferenceSettings):
+    """What objectives share whose loss is a function of one difference of rewards."""
 
-    form: PairLoss
-    alpha: float
-    alpha_start: float = 0.0
-    alpha_schedule: str = "linear"
+    options: ClassVar[dict[str, str]] = {
+        **PreferenceSettings.options,
+        "loss_type": "loss",
+        "margin": "margin",
+        "label_smoothing": "label_smoothing",
+    }
+
+    loss: PreferenceLoss = Field(
+        "sigmoid",
+        description="sigmoid; sigmoid_norm, length-normalised; hinge; ipo.",
+    )
+    margin: float = Field(0.0, ge=0.0, description="What the scaled difference must exceed.")
+    label_smoothing: float = Field(0.0, ge=0.0, lt=0.5, description="Share of flipped labels.")
+    reference: Literal["precomputed", "model", "fused", "none"] = Field(
+        "precomputed",
+        description="precomputed: log-probs of the SFT model from a table; model: keep it loaded; "
+        "fused: of the SFT model and the sources (InfiFPO); none: reference-free.",
+    )
+    fusion: Fusion = Field(default_factory=Fusion, description="For reference: fused.")
+
+    @model_validator(mode="after")
+    def _loss_has_these_options(self) -> Self:
+        smoothing = self.label_smoothing
+        if problem := loss_problem(self.loss, margin=self.margin, label_smoothing=smoothing):
+            raise ValueError(problem)
+        return self
 
     @property
-    def responses(self) -> tuple[str, ...]:
-        return RESPONSES
+    def form(self) -> PairLoss:
+        """The loss of one preference."""
+        return PairLoss(self.beta, self.loss, self.margin, self.label_smoothing)
 
-    @property
-    def length_normalised(self) -> bool:
-        return self.form.length_normalised
+    def trainer_options(self) -> dict[str, Any]:
+        return {**super().trainer_options(), "reference_free": self.reference == "none"}
 
-    def weights(self, progress: Progress) -> dict[str, float]:
-        alpha = alpha_at(
-            self.alpha_schedule,
-            start=self.alpha_start,
-            end=self.alpha,
-            step=progress.step,
-            max_steps=progress.max_steps,
+    def logprob_tables(self, sources: Sequence[str]) -> list[Table]:
+        fused = [(source, self.data) for source in sources] if self.reference == "fused" else []
+        return [*super().logprob_tables(sources), *fused]
+
+    def with_reference(self, rows: list[Row], tables: Mapping[Table, LogProbs]) -> list[Row]:
+        from wrpo.objectives.reference import with_fused_reference
+        from wrpo.pipeline.tables import ANSWERS
+
+        if self.reference != "fused":
+            return super().with_reference(rows, tables)
+        return with_fused_reference(
+            rows,
+            tables["sft", self.data],
+            {model: table for (model, _), table in tables.items() if model != "sft"},
+            answers=ANSWERS[self.data],
+            fusion=self.fusion,
+            length_normalised=self.form.length_normalised,
         )
-        return {"alpha": alpha}
 
-    def __call__(self, rewards: Mapping[str, Tensor], progress: Progress) -> Losses:
-        alpha, form = self.weights(progress)["alpha"], self.form
-        source, target, rejected = (rewards[name] for name in RESPONSES)
-        losses = wrpo_loss(
-            source,
-            target,
-            rejected,
-            alpha=alpha,
-            **asdict(form),
-        )
-        weighted = alpha * source + (1.0 - alpha) * target
-        return losses, {
-            "rewards/source_chosen": form.beta * source,
-            "rewards/chosen": form.beta * target,
-            "rewards/weighted": form.beta * weighted,
-            "rewards/rejected": form.beta * rejected,
-            "rewards/accuracies": (weighted > rejected).float(),
-            "rewards/source_accuracies": (source > rejected).float(),
-            "rewards/target_accuracies": (target > rejected).float(),
-            "rewards/margins": form.beta * (weighted - rejected),
-        }
-
-
-@dataclass(frozen=True)
-class DPO:
-    """Direct preference optimisation of (y_wt, y_l), on pairs or on triples."""
-
-    form: PairLoss
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        return ("chosen", "rejected")
-
-    @property
-    def length_normalised(self) -> bool:
-        return self.form.length_normalised
-
-    def weights(self, progress: Progress) -> dict[str, float]:
-        return {}
-
-    def __call__(self, rewards: Mapping[str, Tensor], progress: Progress) -> Losses:
-        form = self.form
-        chosen, rejected = rewards["chosen"], rewards["rejected"]
-        losses = preference_loss(chosen - rejected, **asdict(form))
-        return losses, {
-            "rewards/chosen": form.beta * chosen,
-            "rewards/rejected": form.beta * rejected,
-            "rewards/accuracies": (chosen > rejected).float(),
-            "rewards/margins": form.beta * (chosen - rejected),
-        }
-
-
-@dataclass(frozen=True)
-class CGPO:
-    """Consensus-guided preference optimisation: y_ws and y_wt are desirable, y_l is not.
-
-    The undesirable side grows from nothing to its weight over `warmup_steps` optimizer steps after
-    `warmup_start`.
-    """
-
-    beta: float
-    desirable_weight: float
-    undesirable_weight: float
-    warmup_start: int
-    warmup_steps: int
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        return (*RESPONSES, "anchor")
-
-    @property
-    def length_normalised(self) -> bool:
-        return True
-
-    def weights(self, progress: Progress) -> dict[str, float]:
-        done = progress.step - self.warmup_start
-        share = min(1.0, max(0.0, done / self.warmup_steps)) if self.warmup_steps else 1.0
-        return {"undesirable_weight": share * self.undesirable_weight}
-
-    def __call__(self, rewards: Mapping[str, Tensor], progress: Progress) -> Losses:
-        source, target, rejected, anchor = (rewards[name] for name in self.responses)
-        losses = cgpo_loss(
-            torch.stack([source, target], dim=1),
-            rejected[:, None],
-            anchor,
-            beta=self.beta,
-            desirable_weight=self.desirable_weight,
-            undesirable_weight=self.weights(progress)["undesirable_weight"],
-        )
-        return losses, {
-            "rewards/source_chosen": self.beta * source,
-            "rewards/chosen": self.beta * target,
-            "rewards/rejected": self.beta * rejected,
-            "rewards/anchor": self.beta * anchor,
-        }
-
-
-def objective_of(args: WRPOConfig) -> Objective:
-    """The objective that training options name."""
-    if args.objective == "cgpo":
-        return CGPO(
-            beta=args.beta,
-            desirable_weight=args.desirable_weight,
-            undesirable_weight=args.undesirable_weight,
-            warmup_start=args.undesirable_warmup_start,
-            warmup_steps=args.undesirable_warmup_steps,
-        )
-    form = PairLoss(args.beta, args.loss, args.margin, args.label_smoothing)
-    if args.objective == "dpo":
-        return DPO(form)
-    return WRPO(form, args.alpha, args.alpha_start, args.alpha_schedule)
+    def summary(self) -> str:
+        loss = "" if self.loss == "sigmoid" else f" with loss {self.loss}"
+        return f"Objective {self.objective}{loss} on {self.data}, beta {self.beta:g}"

@@ -9,6 +9,7 @@ PreferenceLoss = Literal["sigmoid", "sigmoid_norm", "hinge", "ipo"]
 LOSSES: tuple[str, ...] = get_args(PreferenceLoss)
 LENGTH_NORMALISED = frozenset({"sigmoid_norm", "ipo"})
 
+FusionRule = Literal["max_margin", "average", "confidence"]
 LikelihoodOn = Literal["source_chosen", "chosen", "better", "both"]
 LIKELIHOOD_TARGETS: tuple[str, ...] = get_args(LikelihoodOn)
 
@@ -30,18 +31,6 @@ def loss_problem(loss: str, *, margin: float, label_smoothing: float) -> str | N
             "must lie in [0, 0.5)"
         )
     return None
-
-
-def check_loss(loss: str, *, margin: float, label_smoothing: float) -> None:
-    """Raise RecipeError for options that do not go together."""
-    if problem := loss_problem(loss, margin=margin, label_smoothing=label_smoothing):
-        raise RecipeError(problem)
-
-
-def check_unit_interval(name: str, value: float) -> None:
-    """Raise RecipeError unless 0 <= value <= 1."""
-    if not 0.0 <= value <= 1.0:
-        raise RecipeError(f"{name} is {value}; it is a weight and must lie in [0, 1]")
 
 
 AlphaSchedule = Literal["linear", "cosine", "constant"]

@@ -11,14 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wrpo.errors import DataError
 from wrpo.ids import answer_id
+from wrpo.objectives.options import FusionRule
 from wrpo.pipeline.tables import Row
 
 if TYPE_CHECKING:
-    from wrpo.recipe.training import CGPO, Fusion
+    from wrpo.objectives.base import Fusion
+    from wrpo.objectives.cgpo import Consensus
 
 LogProbs = Mapping[str, Row]
 """Rows of `wrpo.pipeline.tables.LOGPROBS` by answer_id."""
@@ -97,7 +99,7 @@ def with_consensus(
     sources: Mapping[str, LogProbs],
     *,
     answers: Sequence[str],
-    settings: CGPO,
+    settings: Consensus,
 ) -> list[Row]:
     """Rows whose rejected answer has the aligned consensus of the sources for reference (CGPO).
 
@@ -122,7 +124,7 @@ def with_consensus(
 
 
 def _consensus(
-    key: str, sources: Mapping[str, LogProbs], spreads: list[Spread] | None, settings: CGPO
+    key: str, sources: Mapping[str, LogProbs], spreads: list[Spread] | None, settings: Consensus
 ) -> float:
     found = [table[key] for table in sources.values()]
     means = [row["mean_logp"] for row in found]
@@ -185,8 +187,6 @@ def _answer_ids(rows: Sequence[Row], answers: Sequence[str]) -> list[AnswerIds]:
         for row in rows
     ]
 
-
-FusionRule = Literal["max_margin", "average", "confidence"]
 
 # InfiFPO's eq. 24 calls it "a small constant"; it keeps a log-probability of 0 from dividing by 0.
 _CONFIDENCE_EPSILON = 1e-6

@@ -10,14 +10,6 @@ from wrpo.pipeline.stage import SPEED_FIELDS, Settings, Stage, model_identity, t
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.prompts import dataset_answers
 
-_LOSS_FIELDS = {"loss", "margin", "label_smoothing"}
-_UNUSED_FIELDS = {
-    "wrpo": {"sft_on", "cgpo"},
-    "dpo": {"sft_on", "cgpo", "alpha"},
-    "cgpo": {"sft_on", "alpha", "fusion", *_LOSS_FIELDS},
-    "sft": {"alpha", "beta", "likelihood", "reference", "fusion", "cgpo", *_LOSS_FIELDS},
-}
-
 
 def sft_stage(recipe: Recipe) -> Stage:
     return Stage("sft", inputs=("build/sft",), settings=partial(_sft_settings, recipe))
@@ -65,12 +57,11 @@ def train_stage(recipe: Recipe, arm: str) -> Stage:
 
 def _train_settings(recipe: Recipe, arm: str) -> Settings:
     settings = preference(recipe, arm)
-    unused = SPEED_FIELDS | _UNUSED_FIELDS[settings.objective]
-    cut = {"max_length"} if settings.objective == "sft" else None
+    cut = {"max_length"} if settings.config == "SFTConfig" else None
     return {
         "seed": recipe.seed,
         "truncation": recipe.truncation.model_dump(mode="json", include=cut),
-        **settings.model_dump(mode="json", exclude=unused),
+        **settings.model_dump(mode="json", exclude=SPEED_FIELDS),
     }
 
 
@@ -80,14 +71,8 @@ def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:
     The model is "sft" or a source; rows are triples, pairs, or anchors: prompts of triples with
     answers to other prompts.
     """
-    settings = preference(recipe, arm)
-    if settings.objective == "sft" or settings.reference in ("model", "none"):
-        return []
-    needed: list[tuple[str, str]] = [("sft", settings.data)]
-    if settings.objective == "cgpo":
-        needed.append(("sft", "anchors"))
-    if settings.objective == "cgpo" or settings.reference == "fused":
-        needed += [(source, settings.data) for source in recipe.sources]
+    needed = preference(recipe, arm).logprob_tables(list(recipe.sources))
+    if any(model != "sft" for model, _ in needed):
         for source, datasets in dataset_answers(recipe.prompts).items():
             raise RecipeError(
                 f"{arm} needs the log-probs of every source, and {source} has no model: its "

@@ -56,17 +56,11 @@ class Facts:
             raise UnknownPrice(NO_ROWS if self.recipe.build.imported.tables() else NO_PROMPTS)
         return count, basis
 
-    def lengths(self, answers: str) -> tuple[float, list[float]]:
-        """Tokens of a prompt and of each answer, as truncation leaves them."""
+    def lengths(self, table: str, names: Sequence[str]) -> tuple[float, list[float]]:
+        """Tokens of a prompt and of each named answer of a table, as truncation leaves them."""
         source, target = self.volumes.source_answer().tokens, self.volumes.answer(TARGET).tokens
-        wanted = {
-            "sft": [source],
-            "triples": [source, target, target],
-            "chosen": [target, target],
-            "pairs": [source, source],
-            "anchors": [target],
-            "cgpo": [source, target, target, target],
-        }[answers]
+        by_sources = table in ("sft", "pairs")
+        wanted = [source if by_sources or name == "source_chosen" else target for name in names]
         limits = self.recipe.truncation
         prompt = min(self.volumes.prompt.tokens, limits.max_prompt_length or limits.max_length)
         return prompt, [min(answer, limits.max_length - prompt) for answer in wanted]

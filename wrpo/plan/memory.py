@@ -10,8 +10,8 @@ from wrpo.errors import RecipeError
 from wrpo.plan.formulas import DIVIDED, GIB, activation_bytes, kv_bytes, short, training_state_bytes
 from wrpo.plan.model_shape import Shape
 from wrpo.recipe.sampling import Engine, Model
-from wrpo.recipe.training import Training
 from wrpo.recipe.yaml_source import read_yaml
+from wrpo.training.settings import Training
 
 _QUANTISED = {"fp8": 1.0, "int8": 1.0, "w8a8": 1.0, "awq": 0.55, "gptq": 0.55, "bitsandbytes": 0.55}
 """Bytes per weight of vLLM's methods; four bits and their scales are a little over half a byte."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wrpo.objectives.base import ObjectiveSettings
+from wrpo.pipeline.tables import ANSWERS
 from wrpo.plan.evaluation_cost import ask_judge
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
@@ -11,7 +13,7 @@ from wrpo.plan.work import EPOCHS, Rows, UnknownPrice, Work
 from wrpo.recipe import TARGET, preference
 from wrpo.recipe.resolved import sampling_model
 from wrpo.recipe.rewards import JudgeReward, ModelReward
-from wrpo.recipe.training import Preference, Training
+from wrpo.training.settings import Training
 
 
 def scoring_work(facts: Facts, source: str) -> Work:
@@ -67,7 +69,8 @@ def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
     """One pass of a model over the rows of a table."""
     count, basis = facts.rows("triples" if rows_name == "anchors" else rows_name)
     shape = facts.shape(sampling_model(facts.recipe, TARGET if model == "sft" else model))
-    prompt, answers = facts.lengths(rows_name)
+    named = ("anchor",) if rows_name == "anchors" else ANSWERS[rows_name]
+    prompt, answers = facts.lengths(rows_name, named)
     work = Work(facts.gpu)
     what = f"{len(answers)} answers behind each prompt ({basis})"
     work.read(shape, Rows(count, prompt, answers), what=what)
@@ -80,15 +83,18 @@ def training_work(facts: Facts, name: str) -> Work:
     """SFT, or an arm."""
     recipe = facts.recipe
     settings: Training = recipe.sft if name == "sft" else preference(recipe, name)
-    table = settings.data if isinstance(settings, Preference) else "sft"
+    table: str = "sft"
+    named: tuple[str, ...] = ("completion",)
+    if isinstance(settings, ObjectiveSettings):
+        table, named = settings.data, settings.responses
     steps, told = _steps(facts, settings, table)
     shape = facts.shape(recipe.target)
-    prompt, answers = facts.lengths(_trained_answers(settings))
+    prompt, answers = facts.lengths(table, named)
     rows = Rows(steps * settings.global_batch_size, prompt, answers)
     processes = processes_of(settings)
     work = Work(facts.gpu, gpus=processes.gpus)
     work.train(shape, settings, rows, told=told)
-    second = isinstance(settings, Preference) and settings.reference == "model"
+    second = isinstance(settings, ObjectiveSettings) and settings.keeps_reference_model
     if second:
         work.read(shape, rows, what="reference model")
     work.memory = training_memory(
@@ -107,12 +113,3 @@ def _steps(facts: Facts, settings: Training, table: str) -> tuple[float, str]:
     epochs = float(settings.train.get("num_train_epochs", EPOCHS))
     steps = max(1.0, rows * epochs / batch)
     return steps, f"{epochs:g} epochs of {rows:,} rows ({basis}), {steps:,.0f} steps x {batch}"
-
-
-def _trained_answers(settings: Training) -> str:
-    """Which answers of a row a training stage reads."""
-    if not isinstance(settings, Preference) or settings.objective == "sft":
-        return "sft"
-    if settings.objective == "dpo":
-        return "pairs" if settings.data == "pairs" else "chosen"
-    return "cgpo" if settings.objective == "cgpo" else "triples"

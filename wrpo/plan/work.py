@@ -9,7 +9,7 @@ from wrpo.plan.formulas import attended_pairs, forward_flops, short, training_pa
 from wrpo.plan.memory import Memory, checkpointing
 from wrpo.plan.model_shape import Shape
 from wrpo.plan.throughput import GPU
-from wrpo.recipe.training import Training
+from wrpo.training.settings import Training
 
 EPOCHS = 3
 """Default of transformers' `num_train_epochs`."""

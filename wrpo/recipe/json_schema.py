@@ -12,6 +12,7 @@ from typing import Any
 
 from wrpo.recipe.foreign_keys import STATED_ELSEWHERE, config_fields, key_problem
 from wrpo.recipe.schema import Recipe
+from wrpo.recipe.training import OBJECTIVES
 
 TRL_VERSIONS = "x-versions"
 """Key of the schema that names the packages whose configs the `train:` keys are read from."""
@@ -40,7 +41,9 @@ def editor_schema() -> dict[str, Any]:
     schema: dict[str, Any] = _optional(recipe_schema())
     definitions = schema["$defs"]
     _set_train_keys(definitions["SFT"], ["SFTConfig"])
+    definitions["Preference"] = _any_objective(definitions)
     _set_train_keys(definitions["Preference"], ["WRPOConfig", "SFTConfig"])
+    schema["properties"]["wrpo"] = {"$ref": "#/$defs/Preference"}
     schema["properties"]["extends"] = {
         "type": "string",
         "description": "Parent recipe, relative to this file; what is written here wins.",
@@ -68,6 +71,21 @@ def without_train_keys(schema: dict[str, Any]) -> dict[str, Any]:
     for name in ("SFT", "Preference"):
         del plain["$defs"][name]["properties"]["train"]
     return plain
+
+
+def _any_objective(definitions: dict[str, Any]) -> dict[str, Any]:
+    """One section with the fields of all objectives; the loader says which of them has which."""
+    properties: dict[str, Any] = {}
+    for kind in reversed(OBJECTIVES.values()):
+        properties |= definitions[kind.__name__]["properties"]
+    properties["objective"] = {"enum": list(OBJECTIVES), "default": "wrpo"}
+    description = "The preference stage: WRPO, or a baseline on the same rows."
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "additionalProperties": False,
+    }
 
 
 def _optional(node: Any) -> Any:
@@ -166,8 +184,8 @@ class _Writer:
 
     def section(self, path: str, node: Node) -> Iterator[str]:
         required = node.get("required", [])
-        kind = node["properties"].get("type", {}).get("const")
-        tag = f", type: {kind}" if kind else ""
+        kinds = {key: node["properties"].get(key, {}).get("const") for key in ("type", "objective")}
+        tag = "".join(f", {key}: {kind}" for key, kind in kinds.items() if kind)
         yield f"## {_code(path) + tag if path else 'Top level'}\n"
         if node.get("description"):
             yield f"{node['description']}\n"

@@ -10,19 +10,21 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from wrpo.errors import RecipeError
 from wrpo.files import is_file, replacing
+from wrpo.objectives.base import ObjectiveSettings
 from wrpo.recipe.executor import EXECUTOR_TYPES
 from wrpo.recipe.foreign_keys import config_fields, key_problem, type_problem
 from wrpo.recipe.rewards import REWARD_TYPES
 from wrpo.recipe.schema import Recipe
-from wrpo.recipe.training import Preference
+from wrpo.recipe.training import OBJECTIVES, Preference
 from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
 
 COMMAND_LINE = "command line"
+_PREFERENCE: TypeAdapter[Any] = TypeAdapter(Preference)
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -56,27 +58,29 @@ def check(located: Located) -> Recipe:
     return recipe
 
 
-def preference(recipe: Recipe, arm: str) -> Preference:
+def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
     """The settings of one trained model: "wrpo", or a name under `arms`.
 
-    An arm is `wrpo` with its own differences; of the TRL keys under `wrpo.train` it inherits those
-    that the config of its objective knows.
+    An arm is `wrpo` with its own differences; it inherits the fields that its objective has, and of
+    the TRL keys under `wrpo.train` those that the config of its objective knows.
     """
     if arm == "wrpo":
         return recipe.wrpo
     if arm not in recipe.arms:
         hint = did_you_mean(arm, ["wrpo", *recipe.arms])
         raise RecipeError(f'no arm "{arm}" in recipe {recipe.run}{hint}')
-    inherited = recipe.wrpo.model_dump(mode="json")
-    known = config_fields(_config_name(recipe.arms[arm].get("objective", recipe.wrpo.objective)))
+    own = recipe.arms[arm]
+    name = str(own.get("objective", recipe.wrpo.objective))
+    kind = OBJECTIVES.get(name, type(recipe.wrpo))
+    inherited = recipe.wrpo.model_dump(mode="json", include=set(kind.model_fields))
+    known = config_fields(kind.config)
     inherited["train"] = {
         key: inherited["train"][key] for key in inherited["train"] if key in known
     }
-    return Preference.model_validate(merge(inherited, recipe.arms[arm]))
-
-
-def _config_name(objective: Any) -> str:
-    return "SFTConfig" if objective == "sft" else "WRPOConfig"
+    if recipe.wrpo.data not in kind.tables:
+        del inherited["data"]
+    settings: ObjectiveSettings = _PREFERENCE.validate_python(merge(inherited, own))
+    return settings
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -155,7 +159,7 @@ def _train_problems(recipe: Recipe, located: Located) -> list[str]:
         problems.append(_train_problem("SFTConfig", key, value, ("sft", "train", key), located))
     for arm in ["wrpo", *recipe.arms]:
         settings = preference(recipe, arm)
-        config = _config_name(settings.objective)
+        config = settings.config
         own = recipe.arms.get(arm, {}).get("train", {})
         for key, value in settings.train.items():
             path = ("arms", arm, "train", key) if key in own else ("wrpo", "train", key)
@@ -243,9 +247,10 @@ def explain(error: ValidationError, located: Located) -> str:
     """What is wrong with a recipe, one line with its place per problem."""
     problems = []
     for item in error.errors():
-        path = tuple(str(step) for step in item["loc"])
-        shown = ".".join(_without_tags(path, located)) or "recipe"
-        problems.append(f"{located.place(path)}: {shown}: {_what(item, path)}")
+        path = _place(item)
+        plain = _without_tags(path)
+        shown = ".".join(plain) or "recipe"
+        problems.append(f"{located.place(tuple(plain))}: {shown}: {_what(item, path)}")
     return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
 
 
@@ -253,17 +258,41 @@ def explain_arm(error: ValidationError, located: Located, name: str) -> list[str
     """The same of one arm, which is `wrpo` with differences; places are relative to the arm."""
     lines = []
     for item in error.errors():
-        path = tuple(str(step) for step in item["loc"])
-        shown = ".".join(("arms", name, *path))
-        lines.append(f"{located.place(path)}: {shown}: {_what(item, ('wrpo', *path))}")
+        path = ("wrpo", *_place(item))
+        own = tuple(_without_tags(path))[1:]
+        shown = ".".join(("arms", name, *own))
+        lines.append(f"{located.place(own)}: {shown}: {_what(item, path)}")
     return lines
 
 
 def _what(item: ErrorDetails, path: tuple[str, ...]) -> str:
     """What is wrong at a key path of the schema."""
+    if item["type"] == "union_tag_invalid":
+        kinds = [name.strip("' ") for name in item["ctx"]["expected_tags"].split(",")]
+        return f'there is no "{item["ctx"]["tag"]}"{did_you_mean(item["ctx"]["tag"], kinds)}'
     if item["type"] == "extra_forbidden":
-        return f"unknown key{did_you_mean(path[-1], sorted(_fields_at(path[:-1])))}"
+        return _unknown_key(path)
     return "is required and not given" if item["type"] == "missing" else refusal(item)
+
+
+def _place(item: ErrorDetails) -> tuple[str, ...]:
+    """The key path of a problem; of a tag that names no objective, that of the tag."""
+    path = tuple(str(step) for step in item["loc"])
+    if item["type"] == "union_tag_invalid" and path[:1] in ((), ("wrpo",)):
+        return (*path, "objective")
+    return path
+
+
+def _unknown_key(path: tuple[str, ...]) -> str:
+    """Of a key that another objective has, which ones."""
+    *above, key = path
+    if len(path) == 3 and path[0] == "wrpo":
+        having = [name for name, kind in OBJECTIVES.items() if key in kind.model_fields]
+        if having:
+            names = " and ".join(having)
+            has = "has" if len(having) == 1 else "have"
+            return f"objective {path[1]} has no {key}; {names} {has}"
+    return f"unknown key{did_you_mean(key, sorted(_fields_at(tuple(above))))}"
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -274,8 +303,10 @@ def did_you_mean(word: str, known: list[str]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
-def _without_tags(path: tuple[str, ...], located: Located) -> list[str]:
-    """Drops the union tag that pydantic puts into the location of a reward or the executor."""
+def _without_tags(path: tuple[str, ...]) -> list[str]:
+    """Drops the tag that pydantic puts into the location of an objective, reward or executor."""
+    if len(path) > 1 and path[0] == "wrpo" and path[1] in OBJECTIVES:
+        return [path[0], *path[2:]]
     if len(path) > 2 and path[0] == "rewards" and path[2] in REWARD_TYPES:
         return [*path[:2], *path[3:]]
     if len(path) > 1 and path[0] == "executor" and path[1] in EXECUTOR_TYPES:

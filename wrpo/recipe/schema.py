@@ -21,7 +21,7 @@ from wrpo.recipe.judges import JudgeModel
 from wrpo.recipe.prompts import Prompts, dataset_answers, prompt_domains
 from wrpo.recipe.rewards import JudgeReward, Reward
 from wrpo.recipe.sampling import Model, Sample, Source
-from wrpo.recipe.training import SFT, LogProbs, Preference, Truncation
+from wrpo.recipe.training import OBJECTIVES, SFT, LogProbs, Preference, Truncation
 from wrpo.settings import Section
 
 TARGET = "target"
@@ -73,7 +73,9 @@ class Recipe(Section):
     sft: SFT = Field(default_factory=SFT)
     truncation: Truncation = Field(default_factory=Truncation)
     logprobs: LogProbs = Field(default_factory=LogProbs)
-    wrpo: Preference = Field(default_factory=Preference)
+    wrpo: Preference = Field(
+        default_factory=lambda: OBJECTIVES["wrpo"](), description="The preference stage."
+    )
     arms: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Further trained models: what differs from `wrpo`."
     )

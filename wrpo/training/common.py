@@ -16,8 +16,8 @@ from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.processes import Terminated
 from wrpo.recipe.sampling import Model
-from wrpo.recipe.training import Lora, Training
 from wrpo.training.saving import save_model
+from wrpo.training.settings import Lora, Training
 from wrpo.training.trackers import tracking_arguments
 
 if TYPE_CHECKING:

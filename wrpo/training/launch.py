@@ -7,7 +7,7 @@ import sys
 
 from wrpo.errors import RecipeError
 from wrpo.files import is_file
-from wrpo.recipe.training import TrainingEngine
+from wrpo.training.settings import TrainingEngine
 
 
 def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:

@@ -15,7 +15,10 @@ from tests.wrpo.training.small_training import (
     whole_batch,
 )
 from wrpo.errors import DataError, RecipeError
-from wrpo.objectives.base import CGPO, DPO, END, WRPO, PairLoss, Progress
+from wrpo.objectives.base import END, PairLoss, Progress
+from wrpo.objectives.cgpo import CGPO
+from wrpo.objectives.dpo import DPO
+from wrpo.objectives.wrpo import WRPO
 from wrpo.rows.columns import RESPONSES
 
 

@@ -2,6 +2,8 @@ import pytest
 
 from wrpo.errors import DataError
 from wrpo.ids import answer_id
+from wrpo.objectives.base import Fusion
+from wrpo.objectives.cgpo import Consensus
 from wrpo.objectives.reference import (
     by_answer,
     with_anchors,
@@ -9,7 +11,6 @@ from wrpo.objectives.reference import (
     with_fused_reference,
     with_reference,
 )
-from wrpo.recipe.training import CGPO, Fusion
 
 NAMES = ("source_chosen", "chosen", "rejected")
 
@@ -93,7 +94,7 @@ def test_consensus_replaces_the_reference_of_the_rejected_answer_only():
         "a": table(data, [[-1.0, -1.0, -4.0]]),
         "b": table(data, [[-3.0, -1.0, -2.0]]),
     }
-    settings = CGPO(weighting="uniform")
+    settings = Consensus(weighting="uniform")
     (row,) = with_consensus(data, initial, sources, answers=NAMES, settings=settings)
     consensus = [-2.0, -1.0, -3.0]  # its mean is that of the initial policy
     assert row["ref_rejected_logps"] == pytest.approx(consensus[2] * 5)
@@ -110,7 +111,9 @@ def test_consensus_by_entropy_leans_to_the_surer_source():
         "b": table(data, [[-2.0, -2.0, -3.0], [-2.0] * 3], entropy=unsure),
     }
     by_entropy, uniform = (
-        with_consensus(data, initial, sources, answers=NAMES, settings=CGPO(weighting=weighting))
+        with_consensus(
+            data, initial, sources, answers=NAMES, settings=Consensus(weighting=weighting)
+        )
         for weighting in ("entropy", "uniform")
     )
     assert uniform[0]["ref_rejected_logps"] == pytest.approx(-2.0)
@@ -122,7 +125,7 @@ def test_consensus_by_entropy_needs_entropies():
     data = rows(2)
     known = table(data, [[-1.0] * 3] * 2)
     with pytest.raises(DataError, match="uniform"):
-        with_consensus(data, known, {"a": known}, answers=NAMES, settings=CGPO())
+        with_consensus(data, known, {"a": known}, answers=NAMES, settings=Consensus())
 
 
 def test_an_anchor_answers_another_prompt():

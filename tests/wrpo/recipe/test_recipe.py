@@ -191,7 +191,8 @@ def test_endpoints_lose_a_trailing_slash(tmp_path: Path) -> None:
 
 
 def test_pairs_do_not_fit_wrpo(tmp_path: Path) -> None:
-    assert 'data "pairs" fits objective "dpo"' in refusal(tmp_path, "", "wrpo.data=pairs")
+    message = refusal(tmp_path, "", "wrpo.data=pairs")
+    assert 'objective "wrpo" reads data "triples", not "pairs"' in message
 
 
 def test_several_problems_are_told_at_once(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_armorm_is_a_reward_that_runs_no_code_of_its_checkpoint(tmp_path: Path) 
 def test_reward_of_unknown_type_lists_the_types(tmp_path: Path) -> None:
     message = refusal(tmp_path, "", "rewards.rm.type=clasifier")
     assert "rewards.rm: " in message
-    assert "'classifier', 'armorm', 'answer'" in message
+    assert 'did you mean "classifier"?' in message
 
 
 # --- YAML itself ---
@@ -822,3 +823,22 @@ def test_answers_of_a_dataset_need_a_source_name_of_their_own(tmp_path: Path) ->
 def test_a_window_of_pairs_that_holds_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"build\.pairs.*max_gap 0\.05 is below min_gap 0\.2"):
         tiny_recipe(tmp_path, "build.pairs={min_gap: 0.2, max_gap: 0.05}")
+
+
+def test_a_field_of_another_objective_is_refused_with_those_that_have_it(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "", "wrpo.objective=dpo", "wrpo.alpha.end=0.2")
+    assert "wrpo.alpha: objective dpo has no alpha; wrpo has" in message
+    arm = refusal(tmp_path, "arms:\n  more: {objective: sft, beta: 1.0}\n")
+    assert "arms.more.beta: objective sft has no beta; cgpo and dpo and wrpo have" in arm
+
+
+def test_an_unknown_objective_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    assert 'wrpo.objective: there is no "dpa"; did you mean "dpo"?' in refusal(
+        tmp_path, "", "wrpo.objective=dpa"
+    )
+
+
+def test_an_arm_inherits_the_fields_that_its_objective_has(tmp_path: Path) -> None:
+    recipe = load(tmp_path, "arms: {a: {objective: dpo}, b: {objective: sft}}\n", "wrpo.beta=3")
+    assert preference(recipe, "a").model_dump()["beta"] == 3
+    assert "beta" not in preference(recipe, "b").model_dump()

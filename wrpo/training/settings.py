@@ -1,0 +1,58 @@
+"""What supervised and preference training share in a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from wrpo.settings import Section
+
+
+class Lora(Section):
+    """Low-rank adapters instead of full fine-tuning (PEFT's LoraConfig)."""
+
+    r: int = Field(16, ge=1, description="Rank.")
+    lora_alpha: int = Field(32, ge=1, description="Scale.")
+    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on adapter inputs.")
+    target_modules: str | list[str] = Field("all-linear", description="Modules that get adapters.")
+    quantize: Literal["nf4", "int8"] | None = Field(
+        None,
+        description="Keep the base weights quantised while training (QLoRA); the saved model is "
+        "in full precision.",
+    )
+
+
+class TrainingEngine(Section):
+    """How fast training runs; the global batch stays what the recipe says."""
+
+    per_device_batch_size: int = Field(1, ge=1, description="Rows per device and forward pass.")
+    attention: str | None = Field(
+        None, description="Attention kernel, e.g. flash_attention_2; unset: transformers' choice."
+    )
+    accelerate: Path | None = Field(
+        None, description="Accelerate config file; the stage then starts under accelerate launch."
+    )
+    processes: int | None = Field(
+        None, ge=1, description="Processes to launch; unset: what the accelerate config says."
+    )
+
+
+class PreferenceEngine(TrainingEngine):
+    """How fast preference training runs."""
+
+    balance_micro_batches: bool = Field(
+        True,
+        description="Equal numbers of tokens instead of prompts per forward pass (not objective "
+        "sft); the prompts of an optimizer step stay the same.",
+    )
+
+
+class Training(Section):
+    """What SFT and preference training share."""
+
+    global_batch_size: int = Field(128, ge=1, description="Prompts per optimizer step, over all.")
+    train: dict[str, Any] = Field(default_factory=dict, description="TRL's own keys.")
+    lora: Lora | None = Field(None, description="Train adapters; unset: all weights.")
+    engine: TrainingEngine = Field(default_factory=TrainingEngine, description="Speed only.")
