@@ -29,7 +29,7 @@ from wrpo.trainer import WRPOTrainer
     [
         ({"alpha": 0.0, "alpha_schedule": "constant"}, "chosen"),
         ({"alpha": 1.0, "alpha_schedule": "constant"}, "source_chosen"),
-        ({"objective": "dpo", "alpha": 0.7}, "chosen"),
+        ({"objective": "dpo"}, "chosen"),
         ({"objective": "dpo", "loss_type": "sigmoid_norm"}, "chosen"),
         ({"objective": "dpo", "loss_type": "hinge"}, "chosen"),
         ({"alpha": 1.0, "alpha_schedule": "constant", "loss_type": "ipo"}, "source_chosen"),
