@@ -37,8 +37,8 @@ from tiny_world.habits import LETTERS, NUMBERS, TARGET, WORDS, answer
 from tiny_world.models import make_reward_model
 from tiny_world.world import SKILLS, Lexicon, draw_distinct_tasks
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import ClassifierReward
-from wrpo.rewards import Candidate, load_reward
+from wrpo.rewards import Candidate
+from wrpo.rewards.classifier import ClassifierReward
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def public_loop(folder: Path) -> Scorer:
 def score_stage(folder: Path) -> Scorer:
     """The reward as the score stage uses it."""
     settings = {"type": "classifier", "model": str(folder), "dtype": "float32"}
-    reward = load_reward(ClassifierReward.model_validate({**settings, "max_tokens": _CONTEXT}))
+    reward = ClassifierReward.model_validate({**settings, "max_tokens": _CONTEXT}).load()
 
     def score(candidates: list[Candidate]) -> list[float]:
         values = reward.score(candidates)

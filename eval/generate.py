@@ -71,7 +71,7 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
 def _check_decoding(recipe: Recipe, benchmark: str) -> None:
     decoding = judged_decoding(recipe.eval, benchmark)
     lacking = [name for name in ONLY_VLLM if decoding.get(name)]
-    if lacking and recipe.eval.backend != "vllm":
+    if lacking and not recipe.eval.runs_on_vllm:
         raise RecipeError(
             f"eval.judged.{benchmark}.decoding, or the suite's: {', '.join(lacking)} only exists "
             f"with eval.backend=vllm, not {recipe.eval.backend}; take that backend, or set it to 0"

@@ -25,7 +25,7 @@ from wrpo.recipe import Recipe, load_recipe
 DRIVER = """\
 import os, sys
 from pathlib import Path
-from wrpo.engines.vllm_env import prepare_environment
+from wrpo.engines.local.vllm_env import prepare_environment
 prepare_environment(eager=True)
 from data_construction.build import build_table
 from data_construction.sampling.dataset_answers import GivenAnswers

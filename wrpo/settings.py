@@ -13,6 +13,9 @@ from typing import Annotated, Any, TypeVar, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+SPEED_FIELDS = {"engine"}
+"""Fields of every section that decide how fast it runs, and nothing else."""
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -43,6 +46,15 @@ def kinds_in(package: str, base: type[Kind], *, tag: str = "type") -> dict[str, 
                 for name in get_args(value.model_fields[tag].annotation):
                     found[name] = value
     return dict(sorted(found.items()))
+
+
+def lacks(key: str, name: str, kinds: Mapping[str, type[BaseModel]], *, tag: str) -> str | None:
+    """Says which kinds have a key that this one has not; None where none has it."""
+    having = [other for other, kind in kinds.items() if key in kind.model_fields]
+    if not having:
+        return None
+    verb = "has" if len(having) == 1 else "have"
+    return f"{tag} {name} has no {key}; {' and '.join(having)} {verb}"
 
 
 def any_of(

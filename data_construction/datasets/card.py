@@ -83,8 +83,7 @@ def _origin(recipe: Recipe, table: str, manifest: dict[str, Any]) -> str:
     datasets = recipe.prompts.datasets.items()
     lines += [f"- prompts `{name}`: `{data_identity(data.path)}`" for name, data in datasets]
     for name, reward in recipe.rewards.items():
-        model = getattr(reward, "model", None)
-        of = f" `{model_identity(model, getattr(reward, 'revision', None))}`" if model else ""
+        of = "".join(f" `{model_identity(one.model, one.revision)}`" for one in reward.networks())
         lines.append(f"- reward `{name}`: {reward.type}{of}, weight {reward.weight:g}")
     return "\n".join(lines)
 

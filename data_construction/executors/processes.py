@@ -21,9 +21,9 @@ from typing import Any
 
 from data_construction.executors.process_worker import Claim, Told, Work, run_replica
 from data_construction.sampling.part_sampler import PartSampler, Progress
+from wrpo.engines import EngineSettings
 from wrpo.errors import ModelError, RecipeError, WRPOError
 from wrpo.pipeline.parts import Shard, StageWork
-from wrpo.recipe.sampling import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,9 @@ class Replicas:
 
     def __init__(self, sampler: PartSampler, work: StageWork, shard: Shard) -> None:
         engine = sampler.engine_settings
-        if engine.backend == "openai":
+        if engine.server is not None:
             raise RecipeError(
-                "engine.replicas is for engines in this process; the replicas of backend openai "
+                "engine.replicas is for engines in this process; the replicas of a served model "
                 "are its servers: list them under engine.endpoints and leave replicas out"
             )
         count = min(engine.replicas or 1, len(work.todo))
@@ -209,7 +209,7 @@ class Replicas:
         replica.connection.close()
 
 
-def device_groups(replicas: int, engine: Engine) -> list[str | None]:
+def device_groups(replicas: int, engine: EngineSettings) -> list[str | None]:
     """The value of CUDA_VISIBLE_DEVICES for each replica; None where there are no GPUs.
 
     Raises:
@@ -220,7 +220,7 @@ def device_groups(replicas: int, engine: Engine) -> list[str | None]:
     visible = torch.cuda.device_count()
     if not visible:
         return [None] * replicas
-    size = engine.gpus_per_replica
+    size = engine.capacity.gpus
     if replicas * size > visible:
         raise RecipeError(
             f"engine.replicas={replicas}, each with tensor_parallel_size x pipeline_parallel_size "

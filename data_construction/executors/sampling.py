@@ -31,7 +31,7 @@ def sample_on_ray(sampler: PartSampler, executor: RayExecutor, work: StageWork) 
             inputs=sampler.inputs(),
             open_maker=partial(_open, source=sampler.source, limit=sampler.limit),
             replicas=engine.replicas,
-            gpus=engine.gpus_per_replica,
+            gpus=engine.capacity.gpus,
         ),
         executor,
     )

@@ -12,7 +12,6 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SCORES, part_name
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor import RayExecutor
-from wrpo.recipe.rewards import ClassifierEngine, JudgeReward, ModelReward
 
 
 def score_on_ray(
@@ -33,8 +32,9 @@ def score_on_ray(
 
     recipe = pipeline.recipe
     inputs = {name for work in works.values() for name in pipeline[work.name].inputs}
-    opponents = {r.opponent for r in recipe.rewards.values() if isinstance(r, JudgeReward)}
-    own = {works[source].name: f"sample/{source}" for source in works if source not in opponents}
+    whole = {stage for reward in recipe.rewards.values() for stage in reward.extra_inputs()}
+    samples = {works[source].name: f"sample/{source}" for source in works}
+    own = {name: sample for name, sample in samples.items() if sample not in whole}
     run_on_ray(
         PartsJob(
             name="score" if len(works) > 1 else next(iter(works.values())).name,
@@ -56,9 +56,8 @@ def score_on_ray(
 
 def _gpus(recipe: Recipe) -> int:
     """One for all models, unless one of them is spread over several."""
-    engines = [r.engine for r in recipe.rewards.values() if isinstance(r, ModelReward)]
-    spread = [e.gpus_per_replica for e in engines if isinstance(e, ClassifierEngine)]
-    return max([1, *spread]) if engines else 0
+    networks = [network for reward in recipe.rewards.values() for network in reward.networks()]
+    return max((network.gpus for network in networks), default=0)
 
 
 def _open(recipe: Recipe, inputs: Folders, outputs: Mapping[str, PartWriter]) -> PartMaker:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 
+from wrpo.engines import EngineSettings
 from wrpo.errors import WRPOError
 from wrpo.plan.inputs import measured_name
 from wrpo.plan.throughput import Measured, device, record
 from wrpo.recipe import Recipe
-from wrpo.recipe.sampling import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 class MeasuredSpeed:
     """Counts what passes through one engine; servers are left out, which run on other machines."""
 
-    def __init__(self, recipe: Recipe, source: str, engine: Engine) -> None:
+    def __init__(self, recipe: Recipe, source: str, engine: EngineSettings) -> None:
         self._recipe = recipe
         self._source = source
         self._engine = engine
@@ -40,7 +40,7 @@ class MeasuredSpeed:
 
     def keep(self) -> None:
         """Adds what was counted to RUNS/throughput.yaml; a failure is but a warning."""
-        if self._engine.backend == "openai" or not self._answer_tokens:
+        if self._engine.server is not None or not self._answer_tokens:
             return
         try:
             record(self._recipe.runs, self._row())
@@ -51,7 +51,7 @@ class MeasuredSpeed:
         return Measured(
             model=measured_name(self._recipe, self._source),
             gpu=device(),
-            gpus=self._engine.gpus_per_replica,
+            gpus=self._engine.capacity.gpus,
             prompts=self._prompts,
             prompt_tokens=self._prompt_tokens,
             answers=self._answers,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_construction.sampling.measured_speed import MeasuredSpeed
 from data_construction.sampling.prompt_parts import PromptParts
-from wrpo.engines.vllm_env import prepare_environment
+from wrpo.engines import Completion, GenerationTask, Request
 from wrpo.errors import TemplateError
 from wrpo.ids import response_seed
 from wrpo.pipeline.folder import PartWriter
@@ -161,18 +161,17 @@ class PartSampler:
             RecipeError: the settings do not fit the backend.
             ModelError: the model cannot be loaded.
         """
-        if self.engine_settings.backend == "vllm":
-            prepare_environment(eager=self.engine_settings.enforce_eager)
+        self.engine_settings.prepare()
         from wrpo.chat.render import stop_token_ids
-        from wrpo.engines import load_engine
 
-        return load_engine(
-            self.model_path,
-            entry=self.entry,
-            engine=self.engine_settings,
-            sampling=self.sampling,
-            stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
-            max_model_len=self.sampling["max_prompt_tokens"] + self.max_tokens,
+        return self.engine_settings.load(
+            GenerationTask(
+                model=self.model_path,
+                entry=self.entry,
+                sampling=self.sampling,
+                stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
+                max_model_len=self.sampling["max_prompt_tokens"] + self.max_tokens,
+            )
         )
 
     def parts(
@@ -222,8 +221,6 @@ class PartSampler:
         yield from _emptied(empty)
 
     def _requests(self, todo: Iterable[int], empty: list[int]) -> Iterator[Request]:
-        from wrpo.engines import Request
-
         for part in todo:
             opened = self._open[part] = _OpenPart(self.prompts.read(part))
             rendered = [self._render(opened, row) for row in opened.prompts]
@@ -270,8 +267,6 @@ class PartSampler:
         return response_seed(self.recipe.seed, prompt["prompt_id"], self.source, index)
 
     def _take(self, answer: Completion | Unanswered) -> int | None:
-        from wrpo.engines import Completion
-
         part, position, index = answer.row
         opened = self._open[part]
         prompt = opened.prompts[position]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wrpo.errors import ModelError
 from wrpo.ids import answer_id
 from wrpo.pipeline.tables import Row
-from wrpo.recipe.resolved import resolved_engine
+from wrpo.recipe.resolved import vllm_engine
 
 if TYPE_CHECKING:
     from data_construction.logprobs import LogProbStage
@@ -151,7 +151,7 @@ class AnswerScorer:
         self._engine = VLLMLogProbs(
             self.stage.path(),
             entry=self.stage.entry,
-            engine=resolved_engine(recipe, self.stage.source),
+            engine=vllm_engine(recipe, self.stage.source),
             max_model_len=recipe.truncation.max_length,
         )
         found = self._by_vllm(examples[: max(place for place, _ in answers) + 1])

@@ -11,16 +11,13 @@ import json
 import math
 import random
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError, WRPOError
 from wrpo.pipeline.tables import Drop
 from wrpo.recipe import Recipe
-from wrpo.recipe.rewards import ModelReward, Reward
-
-if TYPE_CHECKING:
-    from wrpo.rewards import Candidate
+from wrpo.rewards import Candidate, RewardSettings
 
 PROMPTS, ANSWERS = 4, 4
 _WORDS = ("the", "sea", "is", "wide", "and", "every", "hill", "was", "green", "once", "so", "we")
@@ -29,8 +26,6 @@ _SEED = 7
 
 def random_candidates() -> list[Candidate]:
     """Four answers to each of four prompts, of 3 to 60 words."""
-    from wrpo.rewards import Candidate
-
     chance = random.Random(_SEED)
     found = []
     for _ in range(PROMPTS):
@@ -39,12 +34,10 @@ def random_candidates() -> list[Candidate]:
     return found
 
 
-def check_reward(name: str, settings: Reward) -> dict[str, Any]:
+def check_reward(name: str, settings: RewardSettings) -> dict[str, Any]:
     """Scores all conversations together and each alone; loading compares the rest by itself."""
-    from wrpo.rewards import load_reward
-
     try:
-        reward = load_reward(settings)
+        reward = settings.load()
         candidates = random_candidates()
         together = reward.score(candidates)
         alone = [reward.score([candidate])[0] for candidate in candidates]
@@ -79,7 +72,7 @@ def check_rewards(recipe: Recipe, names: list[str] | None = None) -> list[dict[s
     Raises:
         RecipeError: no such reward.
     """
-    models = {n: r for n, r in recipe.rewards.items() if isinstance(r, ModelReward)}
+    models = {n: r for n, r in recipe.rewards.items() if r.networks()}
     unknown = [name for name in names or () if name not in models]
     if unknown:
         known = ", ".join(models) or "none"

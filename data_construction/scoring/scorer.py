@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pyarrow.compute as pc
 
@@ -19,9 +19,7 @@ from wrpo.pipeline.tables import (
     read_parquet,
 )
 from wrpo.recipe import Recipe
-
-if TYPE_CHECKING:
-    from wrpo.rewards import Candidate, RewardModel
+from wrpo.rewards import Candidate, RewardModel
 
 Heads = dict[str, float | Drop]
 """What each reward says of one answer, by the name of the reward."""
@@ -80,11 +78,9 @@ class Scorer:
     @property
     def rewards(self) -> dict[str, RewardModel]:
         """The loaded rewards of the recipe, by name."""
-        from wrpo.rewards import load_reward
-
         if self._rewards is None:
             self._rewards = {
-                name: load_reward(settings, self._pipeline)
+                name: settings.load(self._pipeline)
                 for name, settings in self.recipe.rewards.items()
             }
         return self._rewards
@@ -133,8 +129,6 @@ class Scorer:
 
 
 def _candidate(prompt: Row, answer: Row) -> Candidate:
-    from wrpo.rewards import Candidate
-
     return Candidate(prompt["messages"], answer["text"], prompt["answer"], prompt["prompt_id"])
 
 

@@ -79,7 +79,7 @@ def _command(
         "max_length": settings.max_length,
         "trust_remote_code": model.trust_remote_code or None,
     }
-    if settings.backend == "vllm":
+    if settings.runs_on_vllm:
         arguments |= {"quantization": model.quantization, **engine}
     if not plain:
         arguments |= {
@@ -99,7 +99,7 @@ def _command(
         command += ["--include_path", str(folder)]
     command += ["--apply_chat_template", "--batch_size", str(settings.engine.batch_size)]
     command += ["--seed", str(SEED)]
-    if plain and settings.backend == "vllm":
+    if plain and settings.runs_on_vllm:
         # lm-eval's `hf` and our classes leave control tokens out of answers; its `vllm` does not.
         command += ["--gen_kwargs", "skip_special_tokens=True"]
     if settings.limit is not None:

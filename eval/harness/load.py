@@ -10,7 +10,7 @@ import torch
 
 from eval.harness.models import EvalModel
 from wrpo.chat.tokenizer import load_tokenizer
-from wrpo.engines.vllm_env import prepare_environment
+from wrpo.engines.local.vllm_env import prepare_environment
 from wrpo.errors import ModelError, WRPOError
 from wrpo.recipe.evaluation import Eval
 
@@ -50,23 +50,33 @@ def load_model(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> Chat
         "max_length": settings.max_length,
     }
     try:
-        if settings.backend == "vllm":
-            prepare_environment(eager=engine["enforce_eager"])
-            from eval.harness.vllm import ChatVLLM
-
-            return ChatVLLM(model.path, quantization=model.quantization, **shared, **engine)
-        from eval.harness.hf import ChatHFLM
-
-        if model.quantization is not None:
-            logger.warning("%s: quantization is for vllm; hf loads what is stored", model.name)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return ChatHFLM(model.path, device=device, **shared)
+        return _LOADERS[settings.backend](model, {**shared, **engine})
     except WRPOError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{model.name}: cannot load {model.path} with {settings.backend}: {error}"
         ) from error
+
+
+def _vllm(model: EvalModel, arguments: dict[str, Any]) -> ChatModel:
+    prepare_environment(eager=arguments["enforce_eager"])
+    from eval.harness.vllm import ChatVLLM
+
+    return ChatVLLM(model.path, quantization=model.quantization, **arguments)
+
+
+def _hf(model: EvalModel, arguments: dict[str, Any]) -> ChatModel:
+    from eval.harness.hf import ChatHFLM
+
+    if model.quantization is not None:
+        logger.warning("%s: quantization is for vllm; hf loads what is stored", model.name)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ChatHFLM(model.path, device=device, **arguments)
+
+
+_LOADERS = {"hf": _hf, "vllm": _vllm}
+"""What loads a model, by `eval.backend`."""
 
 
 def release(lm: ChatModel) -> None:

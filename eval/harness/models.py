@@ -12,7 +12,7 @@ from wrpo.errors import MissingInputError, RecipeError
 from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.resolved import resolved_engine, sampling_model
+from wrpo.recipe.resolved import sampling_model, vllm_engine
 from wrpo.recipe.suite import evaluated_tasks
 
 ALL = "all"
@@ -121,9 +121,10 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
 
 def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
     """Engine settings of sampling, which serve vLLM here too."""
-    if recipe.eval.backend != "vllm":
+    if not recipe.eval.runs_on_vllm:
         return {}
-    return resolved_engine(recipe, name if name in recipe.sources else TARGET).arguments()
+    source = name if name in recipe.sources else TARGET
+    return vllm_engine(recipe, source).arguments()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 
+from wrpo.engines.local.vllm_arguments import DECIDED
 from wrpo.errors import RecipeError
 from wrpo.recipe import load_recipe
-from wrpo.recipe.foreign_keys import DECIDED, class_annotations
 from wrpo.recipe.resolved import resolved_engine
+from wrpo.source_fields import class_annotations
 
 
 def test_arguments_of_a_source_are_added_to_those_of_the_recipe(write_recipe) -> None:

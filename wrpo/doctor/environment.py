@@ -17,7 +17,6 @@ from wrpo.plan.throughput import devices
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.executor import RayExecutor
 from wrpo.recipe.resolved import resolved_engine
-from wrpo.recipe.rewards import ClassifierEngine, MathReward, ModelReward
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.training.settings import Training
 
@@ -57,9 +56,8 @@ def gpus(patient: Patient) -> Iterator[Finding]:
     seen, usable = devices(), torch.cuda.device_count()
     needed = max(
         (
-            (engine.gpus_per_replica, name)
+            (resolved_engine(patient.recipe, name).capacity.gpus, name)
             for name in (*patient.recipe.sources, TARGET)
-            if (engine := resolved_engine(patient.recipe, name)).backend == "vllm"
         ),
         default=(1, ""),
     )
@@ -101,8 +99,8 @@ def _downloads(recipe: Recipe) -> Iterator[Finding]:
 
     wanted, names = 0.0, []
     sizes = {entry.model: entry.parameters_b for entry in (*recipe.sources.values(), recipe.target)}
-    rewards = [r for r in recipe.rewards.values() if isinstance(r, ModelReward)]
-    sizes |= {reward.model: None for reward in rewards}
+    networks = [network for reward in recipe.rewards.values() for network in reward.networks()]
+    sizes |= {network.model: None for network in networks}
     for model, parameters_b in sizes.items():
         if is_folder(Path(model)) or _is_cached(model):
             continue
@@ -162,18 +160,20 @@ def wanted_extras(recipe: Recipe) -> set[str]:
     """Names of extras of `pip install wrpo[...]`."""
     stages = Pipeline(recipe).stages
     sampled = [*recipe.sources, *([TARGET] if f"sample/{TARGET}" in stages else [])]
-    backends = {resolved_engine(recipe, name).backend for name in sampled}
+    used = {extra for name in sampled for extra in resolved_engine(recipe, name).extras}
+    used |= {extra for reward in recipe.rewards.values() for extra in reward.extras()}
     trained = trained_sections(recipe).values()
+    evaluates = bool(evaluated_tasks(recipe.eval) or recipe.eval.judged)
     wanted = {
-        "vllm": "vllm" in backends or _uses_vllm(recipe),
-        "server": "openai" in backends or bool(recipe.judges),
+        "vllm": recipe.logprobs.method == "vllm" or (evaluates and recipe.eval.runs_on_vllm),
+        "server": bool(recipe.judges),
         "qlora": any(found.lora is not None and found.lora.quantize for found in trained),
         "flash": any("flash" in (found.engine.attention or "") for found in trained),
         "tracking": any(found.train.get("report_to", "none") != "none" for found in trained),
         "ray": isinstance(recipe.executor, RayExecutor),
-        "eval": _evaluates(recipe),
+        "eval": evaluates or _languages(recipe),
     }
-    return {name for name, needed in wanted.items() if needed}
+    return used | {name for name, needed in wanted.items() if needed}
 
 
 def trained_sections(recipe: Recipe) -> dict[str, Training]:
@@ -182,17 +182,7 @@ def trained_sections(recipe: Recipe) -> dict[str, Training]:
     return {"sft": recipe.sft, "wrpo": recipe.wrpo, **arms}
 
 
-def _uses_vllm(recipe: Recipe) -> bool:
-    """Whether something else than sampling runs on vLLM."""
-    engines = [r.engine for r in recipe.rewards.values() if isinstance(r, ModelReward)]
-    scoring = any(isinstance(e, ClassifierEngine) and e.backend == "vllm" for e in engines)
-    evaluates = _evaluates(recipe) and recipe.eval.backend == "vllm"
-    return scoring or evaluates or recipe.logprobs.method == "vllm"
-
-
-def _evaluates(recipe: Recipe) -> bool:
-    """Whether it uses lm-eval or what is installed with it."""
+def _languages(recipe: Recipe) -> bool:
+    """Whether prompts are chosen by language, with a package that comes with lm-eval."""
     filters = [recipe.prompts.filters, *(d.filters for d in recipe.prompts.datasets.values())]
-    languages = any(found is not None and found.languages for found in filters)
-    verified = any(isinstance(reward, MathReward) for reward in recipe.rewards.values())
-    return bool(evaluated_tasks(recipe.eval) or recipe.eval.judged or languages or verified)
+    return any(found is not None and found.languages for found in filters)

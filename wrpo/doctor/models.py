@@ -11,7 +11,6 @@ from wrpo.errors import ModelError, TemplateError
 from wrpo.files import is_folder
 from wrpo.recipe import Recipe
 from wrpo.recipe.resolved import resolved_engine
-from wrpo.recipe.rewards import ModelReward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -139,15 +138,15 @@ def _models(recipe: Recipe) -> list[_Chatting]:
         ]
     ]
     for name, reward in recipe.rewards.items():
-        if isinstance(reward, ModelReward):
+        for network in reward.networks():
             found.append(
                 _Chatting(
                     f"rewards.{name}",
-                    reward.model,
-                    reward.revision,
-                    reward.chat_template,
-                    reward.fold_system,
-                    getattr(reward, "trust_remote_code", False),
+                    network.model,
+                    network.revision,
+                    network.chat_template,
+                    network.fold_system,
+                    network.trust_remote_code,
                 )
             )
     return found

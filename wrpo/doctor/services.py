@@ -16,8 +16,8 @@ from wrpo.errors import SandboxError
 from wrpo.plan.model_shape import shape_of
 from wrpo.plan.throughput import devices
 from wrpo.recipe.resolved import resolved_engine
-from wrpo.recipe.rewards import CodeReward, JudgeReward, ModelReward
 from wrpo.recipe.suite import code_tasks, evaluated_tasks
+from wrpo.rewards.base import RewardNetwork
 
 _ANSWER_SECONDS = 10
 _REWARD_SECONDS = 1800
@@ -49,8 +49,11 @@ def files(patient: Patient) -> Iterator[Finding]:
         for field in ("questions", "references", "difficulty")
     }
     named["eval.include_path"] = recipe.eval.include_path
-    rewards = {n: r for n, r in recipe.rewards.items() if isinstance(r, JudgeReward)}
-    named |= {f"rewards.{name}.prompt": reward.prompt for name, reward in rewards.items()}
+    named |= {
+        f"rewards.{name}.{field}": path
+        for name, reward in recipe.rewards.items()
+        for field, path in reward.files().items()
+    }
     for place, path in named.items():
         if path is not None and not path.exists():
             yield Finding("problem", place, f"no file or folder {path}", "correct the path")
@@ -78,16 +81,12 @@ def _hub_dataset(place: str, path: str) -> Finding:
 def servers(patient: Patient) -> Iterator[Finding]:
     """Sources behind an API and judges: the key's variable is set, and each endpoint answers."""
     recipe = patient.recipe
-    named = [
-        (f"sources.{name}", engine.endpoints, engine.api_key_env)
-        for name in recipe.sources
-        if (engine := resolved_engine(recipe, name)).backend == "openai"
-    ]
-    named += [
-        (f"judges.{name}", judge.endpoints, judge.api_key_env)
-        for name, judge in recipe.judges.items()
-    ]
-    for place, endpoints, variable in named:
+    named = [(f"sources.{name}", resolved_engine(recipe, name).server) for name in recipe.sources]
+    named += [(f"judges.{name}", judge.engine) for name, judge in recipe.judges.items()]
+    for place, server in named:
+        if server is None:
+            continue
+        endpoints, variable = server.endpoints, server.api_key_env
         if variable and not os.environ.get(variable):
             remedy = f"export {variable}=..."
             yield Finding("problem", place, f"the variable {variable} is not set", remedy)
@@ -126,8 +125,11 @@ def _endpoint(place: str, url: str, key: str | None) -> Finding:
 def sandbox(patient: Patient) -> Iterator[Finding]:
     """Tries the walls, where the recipe runs programs."""
     recipe = patient.recipe
-    rewards = {n: r for n, r in recipe.rewards.items() if isinstance(r, CodeReward)}
-    walls = {f"rewards.{name}": reward.sandbox for name, reward in rewards.items()}
+    walls = {
+        f"rewards.{name}": wall
+        for name, reward in recipe.rewards.items()
+        if (wall := reward.program_walls()) is not None
+    }
     if code_tasks(evaluated_tasks(recipe.eval)):
         walls["eval"] = recipe.eval.sandbox
     for place, wall in walls.items():
@@ -147,14 +149,11 @@ def sandbox(patient: Patient) -> Iterator[Finding]:
 
 def rewards(patient: Patient) -> Iterator[Finding]:
     """Scores of each reward model at batch 1 and batch B, in a process of their own."""
-    models = {
-        name: reward
-        for name, reward in patient.recipe.rewards.items()
-        if isinstance(reward, ModelReward)
-    }
     tried = []
-    for name, reward in models.items():
-        why_not = _why_not_tried(reward)
+    for name, reward in patient.recipe.rewards.items():
+        if not (networks := reward.networks()):
+            continue
+        why_not = next(filter(None, map(_why_not_tried, networks)), None)
         if why_not is None:
             tried.append(name)
         else:
@@ -165,8 +164,8 @@ def rewards(patient: Patient) -> Iterator[Finding]:
         yield from _parity(patient, tried)
 
 
-def _why_not_tried(reward: ModelReward) -> str | None:
-    shape = shape_of(reward.model, revision=reward.revision)
+def _why_not_tried(network: RewardNetwork) -> str | None:
+    shape = shape_of(network.model, revision=network.revision)
     if shape is None or "config.json" not in shape.basis:
         return "its files are not here"
     if not devices() and shape.parameters > _LARGE_ON_A_CPU:

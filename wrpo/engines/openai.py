@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from wrpo.engines.base import Completion, Request, Unanswered
-from wrpo.engines.openai_client import RequestRefused, Servers
+from pydantic import Field
+
+from wrpo.engines.base import (
+    Completion,
+    EngineSettings,
+    GenerationTask,
+    Request,
+    Unanswered,
+)
+from wrpo.engines.servers.settings import ServerSettings
 from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.sampling import Engine, Model
+
+if TYPE_CHECKING:
+    from wrpo.engines.servers.client import Servers
+    from wrpo.recipe.sampling import Model
 
 _NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length"}
@@ -24,26 +35,57 @@ _REFUSALS_THAT_PROVE = 8
 the last ones of a resumed stage; the limit on dropped answers judges them."""
 
 
+class OpenAISettings(EngineSettings, ServerSettings):
+    """Servers with the OpenAI API.
+
+    `api: chat` is the one field that changes what a model is asked: its server makes the prompt
+    with a template of its own.
+    """
+
+    extras: ClassVar[frozenset[str]] = frozenset({"server"})
+
+    backend: Literal["openai"] = Field("openai", description="Servers with the OpenAI API.")
+    api: Literal["completions", "chat"] = Field(
+        "completions",
+        description="completions sends token ids (vLLM, SGLang); chat sends messages, for hosted "
+        "models whose tokenizer is not at hand.",
+    )
+    served_model: str | None = Field(
+        None, description="The model's name on the server; unset: `model`."
+    )
+
+    @property
+    def server(self) -> ServerSettings:
+        """These fields."""
+        return self
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether the server renders the chat, so that no tokenizer is needed here."""
+        return self.api == "chat"
+
+    def served_as(self, model: str) -> str:
+        """The name of a model on the servers."""
+        return self.served_model or model
+
+    def load(self, task: GenerationTask) -> OpenAIEngine:
+        """A client of the servers."""
+        return OpenAIEngine(task, self)
+
+
 class OpenAIEngine:
-    """A client of the servers `engine.endpoints`; arguments as `VLLMEngine`.
+    """A client of the servers `engine.endpoints`.
 
     With `api: completions` the server gets the token ids and stop ids that offline vLLM gets. With
     `api: chat` it gets messages and ends the answer as it is used to.
 
     Raises:
         RecipeError: no endpoints, no key, or an adapter, or settings that the chat API lacks.
+        ModelError: the package httpx is missing.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        entry: Model,
-        engine: Engine,
-        sampling: dict[str, Any],
-        stop_token_ids: list[int],
-        max_model_len: int,  # the server has its own
-    ) -> None:
+    def __init__(self, task: GenerationTask, engine: OpenAISettings) -> None:
+        entry = task.entry
         if entry.adapter:
             raise RecipeError(
                 f"adapter {entry.adapter} is the server's to load: serve it there (vllm serve "
@@ -53,12 +95,12 @@ class OpenAIEngine:
         self._where = ", ".join(engine.endpoints)
         self._chat = engine.sends_messages
         self._entry = entry
-        self._sampling = sampling
-        self._name = engine.served_model or model
-        self._stop_token_ids = stop_token_ids
-        self._fields(sampling)  # refuses at once what the chat API lacks
+        self._sampling = task.sampling
+        self._name = engine.served_as(task.model)
+        self._stop_token_ids = task.stop_token_ids
+        self._fields(task.sampling)  # refuses at once what the chat API lacks
         self._window = engine.concurrency * len(engine.endpoints)
-        self._servers = Servers(engine)
+        self._servers = _servers(engine)
         self._runner = asyncio.Runner()  # one for all calls: connections belong to its loop
         self._answered = False
 
@@ -112,6 +154,8 @@ class OpenAIEngine:
         yield from held
 
     async def _answer(self, request: Request) -> Completion | Unanswered:
+        from wrpo.engines.servers.client import RequestRefused
+
         sampling = request.sampling or self._sampling
         body = self._fields(sampling)
         if self._chat:
@@ -178,6 +222,14 @@ class OpenAIEngine:
         if self._chat:
             return float(sum(token["logprob"] for token in logprobs["content"]))
         return float(sum(logprobs["token_logprobs"]))
+
+
+def _servers(engine: OpenAISettings) -> Servers:
+    try:
+        from wrpo.engines.servers.client import Servers
+    except ImportError as error:
+        raise ModelError(f"{error}; install it: pip install 'wrpo[server]'") from error
+    return Servers(engine)
 
 
 def _common_fields(model: str, sampling: dict[str, Any]) -> dict[str, Any]:

@@ -4,57 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from tokenizers.decoders import DecodeStream
-from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-)
+from pydantic import Field
 
-from wrpo.chat.tokenizer import load_tokenizer
-from wrpo.engines.adapter import adapter_folder
-from wrpo.engines.base import Completion, Request
-from wrpo.engines.per_row_sampling import RowSampler
+from wrpo.engines.base import Capacity, Completion, EngineSettings, GenerationTask, Request
+from wrpo.engines.local.adapter import adapter_folder
 from wrpo.errors import ModelError, RecipeError
-from wrpo.recipe.sampling import Engine, Model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from wrpo.recipe.sampling import Model
 
 _BATCHES_SORTED_TOGETHER = 8
 
 
+class TransformersSettings(EngineSettings):
+    """transformers' generate in this process: slow, for models that vLLM lacks."""
+
+    backend: Literal["transformers"] = Field(
+        "transformers", description="transformers' generate in this process."
+    )
+    tensor_parallel_size: int = Field(
+        1, ge=1, description="GPUs per replica; the layers are divided among them."
+    )
+    max_num_seqs: int = Field(256, ge=1, description="Prompts per batch.")
+
+    @property
+    def capacity(self) -> Capacity:
+        """GPUs of one replica, and one batch."""
+        return Capacity(self.tensor_parallel_size, self.max_num_seqs)
+
+    def load(self, task: GenerationTask) -> TransformersEngine:
+        """The model in this process."""
+        return TransformersEngine(task, self)
+
+
 class TransformersEngine:
-    """Batches of `engine.max_num_seqs` prompts of like length; arguments as `VLLMEngine`.
+    """Batches of `engine.max_num_seqs` prompts of like length.
 
     Raises:
         RecipeError: the entry asks for a quantisation of vLLM.
         ModelError: the model cannot be loaded, or takes fewer tokens than `max_model_len`.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        entry: Model,
-        engine: Engine,
-        sampling: dict[str, Any],
-        stop_token_ids: list[int],
-        max_model_len: int,
-    ) -> None:
+    def __init__(self, task: GenerationTask, engine: TransformersSettings) -> None:
+        from wrpo.chat.tokenizer import load_tokenizer
+
+        entry = task.entry
         if entry.quantization:
             raise RecipeError(
                 f"quantization: {entry.quantization} is vLLM's; backend transformers has no such "
                 "setting: leave it out, or use backend vllm"
             )
-        self._sampling = sampling
-        self._stop_token_ids = stop_token_ids
+        self._sampling = task.sampling
+        self._stop_token_ids = task.stop_token_ids
         self._batch_size = engine.max_num_seqs
         self._tokenizer = load_tokenizer(
-            model, revision=entry.revision, trust_remote_code=entry.trust_remote_code
+            task.model, revision=entry.revision, trust_remote_code=entry.trust_remote_code
         )
-        self._model = _load(model, entry, max_model_len)
+        self._model = _load(task.model, entry, task.max_model_len)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yields the completions of one batch after the other."""
@@ -80,30 +91,28 @@ class TransformersEngine:
     def close(self) -> None:
         """Nothing runs outside this process."""
 
-    @torch.inference_mode()
     def _batch(self, requests: list[Request], sampling: dict[str, Any]) -> list[Completion]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        from wrpo.engines.local.per_row_sampling import RowSampler
+
         padding = self._tokenizer.pad_token_id
-        width = max(len(request.prompt_ids) for request in requests)
-        ids = torch.full((len(requests), width), padding)
-        mask = torch.zeros_like(ids)
-        for row, request in enumerate(requests):
-            start = width - len(request.prompt_ids)
-            ids[row, start:] = torch.tensor(request.prompt_ids)
-            mask[row, start:] = 1
-        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        ids, mask = (side.to(self._model.device) for side in _padded(requests, padding))
         sampler = RowSampler(sampling, mask, [request.seed for request in requests])
-        output = self._model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            logits_processor=LogitsProcessorList([sampler]),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=sampling["max_tokens"],
-                eos_token_id=self._stop_token_ids,
-                pad_token_id=padding,
-            ),
-        )
-        answers = [self._cut(row) for row in output[:, width:].tolist()]
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                logits_processor=LogitsProcessorList([sampler]),
+                generation_config=GenerationConfig(
+                    do_sample=False,
+                    max_new_tokens=sampling["max_tokens"],
+                    eos_token_id=self._stop_token_ids,
+                    pad_token_id=padding,
+                ),
+            )
+        answers = [self._cut(row) for row in output[:, ids.shape[1] :].tolist()]
         logprobs = sampler.logprobs([len(answer) for answer in answers])
         return [
             self._completion(request, answer, logprob)
@@ -129,6 +138,8 @@ class TransformersEngine:
     def _text(self, prompt_ids: list[int], ids: list[int]) -> str:
         """Text of the answer as vLLM makes it: the prompt decides about a leading space, and a
         character whose last bytes are missing is left out."""
+        from tokenizers.decoders import DecodeStream
+
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             return str(self._tokenizer.decode(ids, skip_special_tokens=True))
@@ -136,7 +147,24 @@ class TransformersEngine:
         return "".join(stream.step(backend, token) or "" for token in ids)
 
 
+def _padded(requests: list[Request], padding: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask (requests, longest prompt), padded on the left."""
+    import torch
+
+    width = max(len(request.prompt_ids) for request in requests)
+    ids = torch.full((len(requests), width), padding)
+    mask = torch.zeros_like(ids)
+    for row, request in enumerate(requests):
+        start = width - len(request.prompt_ids)
+        ids[row, start:] = torch.tensor(request.prompt_ids)
+        mask[row, start:] = 1
+    return ids, mask
+
+
 def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
     try:
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             model,

@@ -7,18 +7,23 @@ import copy
 import gc
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from wrpo.engines.adapter import adapter_folder, lora_rank
-from wrpo.engines.base import Completion, Request
-from wrpo.engines.vllm_env import on_cpu, prepare_environment
+from pydantic import AfterValidator, Field
+
+from wrpo.engines.base import Capacity, Completion, EngineSettings, GenerationTask, Request
+from wrpo.engines.local.adapter import adapter_folder, lora_rank
+from wrpo.engines.local.vllm_arguments import check_vllm_keys
+from wrpo.engines.local.vllm_env import on_cpu, prepare_environment
 from wrpo.errors import ModelError
-from wrpo.recipe.sampling import Engine, Model, VLLMSettings
+from wrpo.settings import Section
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
+
+    from wrpo.recipe.sampling import Model
 
 logger = logging.getLogger(__name__)
 
@@ -26,37 +31,90 @@ _QUEUE_FACTOR = 4
 _CPU_BATCHED_TOKENS = 8192
 
 
+class VLLMArguments(Section):
+    """How vLLM runs in this process."""
+
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
+    pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
+    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
+    max_num_seqs: int = Field(256, ge=1, description="Sequences computed together.")
+    enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
+    kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
+    vllm: Annotated[dict[str, Any], AfterValidator(check_vllm_keys)] = Field(
+        default_factory=dict,
+        description="Further arguments of vLLM's engine, by its names, e.g. "
+        "{kv_cache_dtype: fp8, cpu_offload_gb: 20}.",
+    )
+    prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs that one copy of the model occupies."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    def arguments(self, **stated: Any) -> dict[str, Any]:
+        """Arguments of vLLM's engine: these settings, what the caller states, and `vllm` last."""
+        cache = {}
+        if self.kv_cache_mib is not None:
+            cache["kv_cache_memory_bytes"] = self.kv_cache_mib * 2**20
+        return {
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "pipeline_parallel_size": self.pipeline_parallel_size,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "max_num_seqs": self.max_num_seqs,
+            "enforce_eager": self.enforce_eager,
+            "enable_prefix_caching": self.prefix_caching,
+            # Sampling defaults come from the recipe, never from the model's own file.
+            "generation_config": "vllm",
+            "disable_log_stats": True,
+            **cache,
+            **stated,
+            **self.vllm,
+        }
+
+
+class VLLMSettings(EngineSettings, VLLMArguments):
+    """vLLM in this process; equal answers are only promised by temperature 0."""
+
+    extras: ClassVar[frozenset[str]] = frozenset({"vllm"})
+
+    backend: Literal["vllm"] = Field("vllm", description="vLLM in this process.")
+
+    @property
+    def capacity(self) -> Capacity:
+        """GPUs of one replica, and what it computes together."""
+        return Capacity(
+            self.gpus_per_replica,
+            self.max_num_seqs,
+            self.gpu_memory_utilization,
+            self.prefix_caching,
+        )
+
+    def prepare(self) -> None:
+        """vLLM and torch read the environment when they are imported."""
+        prepare_environment(eager=self.enforce_eager)
+
+    def load(self, task: GenerationTask) -> VLLMEngine:
+        """An offline engine."""
+        return VLLMEngine(task, self)
+
+
 class VLLMEngine:
     """An offline vLLM engine for one model.
-
-    Args:
-        model: path or hub id of the weights.
-        entry: the recipe's entry of that model (revision, dtype, quantisation).
-        engine: speed settings.
-        sampling: resolved sampling fields; with those of a request, the only sampling parameters.
-        stop_token_ids: ids that end an answer.
-        max_model_len: prompt plus answer, in tokens.
 
     Raises:
         ModelError: vLLM cannot load the model.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        entry: Model,
-        engine: Engine,
-        sampling: dict[str, Any],
-        stop_token_ids: list[int],
-        max_model_len: int,
-    ) -> None:
-        self._sampling = sampling
-        self._stop_token_ids = stop_token_ids
+    def __init__(self, task: GenerationTask, engine: VLLMSettings) -> None:
+        self._sampling = task.sampling
+        self._stop_token_ids = task.stop_token_ids
         self._window = engine.max_num_seqs * _QUEUE_FACTOR
-        self.llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len)
+        self.llm = load_llm(
+            task.model, entry=task.entry, engine=engine, max_model_len=task.max_model_len
+        )
         self._engine = self.llm.llm_engine
-        self._adapter = lora_request(entry)
+        self._adapter = lora_request(task.entry)
         # By the identity of the fields, which are kept so that it stays theirs.
         self._parameters_of: dict[int, tuple[dict[str, Any], SamplingParams]] = {}
         # A million objects that stay: without this, each full collection looks at them all again.
@@ -132,11 +190,11 @@ def load_llm(
     model: str,
     *,
     entry: Model,
-    engine: VLLMSettings,
+    engine: VLLMArguments,
     max_model_len: int,
     runner: Literal["generate", "pooling"] = "generate",
 ) -> LLM:
-    """A vLLM engine for one model; see `VLLMEngine` for the arguments.
+    """A vLLM engine for one model; see `GenerationTask` for the arguments.
 
     Raises:
         ModelError: vLLM does not import, or cannot load the model.
@@ -207,9 +265,11 @@ def _completion(request: Request, output: RequestOutput) -> Completion:
 
 
 class VLLMLogProbs:
-    """An offline vLLM engine that scores answers of one model; arguments as `VLLMEngine`."""
+    """An offline vLLM engine that scores answers of one model; arguments as `load_llm`."""
 
-    def __init__(self, model: str, *, entry: Model, engine: Engine, max_model_len: int) -> None:
+    def __init__(
+        self, model: str, *, entry: Model, engine: VLLMArguments, max_model_len: int
+    ) -> None:
         # One token is generated after each answer, because a request has to generate something.
         self._llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len + 1)
 

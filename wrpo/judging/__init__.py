@@ -4,10 +4,12 @@ from wrpo.judging.cache import JudgementCache, cache_path
 from wrpo.judging.cost import Cost, Tokens
 from wrpo.judging.judge import Judge, judge_identity
 from wrpo.judging.request import JudgeRequest, Verdict
+from wrpo.judging.settings import JudgeModel
 
 __all__ = [
     "Cost",
     "Judge",
+    "JudgeModel",
     "JudgeRequest",
     "JudgementCache",
     "Tokens",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wrpo.recipe.judges import JudgeModel
+from wrpo.judging.settings import JudgeModel
 
 CHARACTERS_PER_TOKEN = 4.0
 """Of English text; used until judgements of the same kind have been measured."""
@@ -22,9 +22,10 @@ class Tokens:
 
     def dollars(self, settings: JudgeModel) -> float | None:
         """The price, where the recipe tells both prices."""
-        if settings.input_price is None or settings.output_price is None:
+        price_in, price_out = settings.engine.input_price, settings.engine.output_price
+        if price_in is None or price_out is None:
             return None
-        return (self.input * settings.input_price + self.output * settings.output_price) / 1e6
+        return (self.input * price_in + self.output * price_out) / 1e6
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from wrpo.errors import ModelError
 from wrpo.judging.cache import JudgementCache
 from wrpo.judging.cost import CHARACTERS_PER_TOKEN, Cost, Tokens, output_bound
 from wrpo.judging.request import Body, JudgeRequest, Verdict, request_key
-from wrpo.recipe.judges import COST_FIELDS, SPEED_FIELDS, JudgeModel
+from wrpo.judging.settings import JudgeModel
+from wrpo.settings import SPEED_FIELDS
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from wrpo.engines.openai_client import Servers
+    from wrpo.engines.servers.client import Servers
 
 logger = logging.getLogger(__name__)
 
@@ -146,10 +147,11 @@ class Judge:
         """Verdicts by key; unless `proven` by earlier ones, refusals alone are an error."""
         from tqdm import tqdm
 
-        from wrpo.engines.openai_client import Servers
+        from wrpo.engines.servers.client import Servers
 
-        servers = Servers(self.settings, section=f"judges.{self.name}", model_field="model")
-        window = self.settings.concurrency * len(self.settings.endpoints)
+        engine, place = self.settings.engine, f"judges.{self.name}"
+        servers = Servers(engine, section=f"{place}.engine", model_place=f"{place}.model")
+        window = engine.concurrency * len(engine.endpoints)
         verdicts: dict[str, Verdict] = {}
         rest = iter(waiting.items())
         with tqdm(total=len(waiting), desc=f"judge {self.name}", unit="judgement") as bar:
@@ -190,7 +192,7 @@ class Judge:
                 self._refuse_if_all_refused(verdicts)
 
     async def _answer(self, servers: Servers, body: Body) -> Verdict:
-        from wrpo.engines.openai_client import RequestRefused
+        from wrpo.engines.servers.client import RequestRefused
 
         try:
             reply = await servers.post("chat/completions", body)
@@ -222,7 +224,7 @@ class Judge:
 
 def judge_identity(name: str, settings: JudgeModel) -> dict[str, Any]:
     """Name, model, version and sampling fields of a judge: what decides its verdicts."""
-    return {"name": name, **settings.model_dump(mode="json", exclude=SPEED_FIELDS | COST_FIELDS)}
+    return {"name": name, **settings.model_dump(mode="json", exclude=SPEED_FIELDS)}
 
 
 def _verdict(reply: dict[str, Any]) -> Verdict:

@@ -8,9 +8,7 @@ from typing import Any
 
 from wrpo.files import is_file, is_folder
 from wrpo.ids import digest
-from wrpo.judging import judge_identity
 from wrpo.pipeline.stage import (
-    SPEED_FIELDS,
     Settings,
     Stage,
     file_digest,
@@ -19,7 +17,6 @@ from wrpo.pipeline.stage import (
     template_identity,
 )
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.judges import template_name
 from wrpo.recipe.prompts import dataset_answers
 from wrpo.recipe.resolved import (
     answered_domains,
@@ -27,7 +24,6 @@ from wrpo.recipe.resolved import (
     sampling_by_domain,
     sampling_model,
 )
-from wrpo.recipe.rewards import JudgeReward, ModelReward
 
 _OPTIONAL_OF_DATASETS = (
     *("input", "domain_name", "answers", "filters", "max_prompts", "sft_share"),
@@ -87,25 +83,13 @@ def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
 
 
 def score_stage(recipe: Recipe, source: str) -> Stage:
-    judged = [reward for reward in recipe.rewards.values() if isinstance(reward, JudgeReward)]
-    opponents = [f"sample/{reward.opponent}" for reward in judged if reward.opponent]
-    inputs = tuple(dict.fromkeys(["prompts", f"sample/{source}", *opponents]))
+    extra = [stage for reward in recipe.rewards.values() for stage in reward.extra_inputs()]
+    inputs = tuple(dict.fromkeys(["prompts", f"sample/{source}", *extra]))
     return Stage("score", {"source": source}, inputs, partial(_score_settings, recipe))
 
 
 def _score_settings(recipe: Recipe) -> Settings:
-    rewards = {}
-    for name, reward in recipe.rewards.items():
-        settings = reward.model_dump(mode="json", exclude=SPEED_FIELDS)
-        if reward.domains is None:  # off: scores made before it keep their key
-            del settings["domains"]
-        if isinstance(reward, ModelReward):
-            settings["model"] = model_identity(reward.model, reward.revision)
-            settings["chat_template"] = template_identity(reward.chat_template)
-        if isinstance(reward, JudgeReward):
-            settings["judge"] = judge_identity(reward.judge, recipe.judges[reward.judge])
-            settings["prompt"] = template_name("question", reward.template)
-        rewards[name] = settings
+    rewards = {name: reward.key_settings(recipe) for name, reward in recipe.rewards.items()}
     return {"rewards": rewards}
 
 

@@ -12,9 +12,6 @@ from typing import Any, Literal
 from wrpo.files import is_file, is_folder
 from wrpo.ids import digest
 
-SPEED_FIELDS = {"engine"}
-"""Fields of every section that decide how fast it runs, and nothing else."""
-
 Kind = Literal[
     "prompts",
     "sample",

@@ -6,9 +6,10 @@ from functools import partial
 
 from wrpo.errors import RecipeError
 from wrpo.pipeline.data_stages import sampled_model
-from wrpo.pipeline.stage import SPEED_FIELDS, Settings, Stage, model_identity, template_identity
+from wrpo.pipeline.stage import Settings, Stage, model_identity, template_identity
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.prompts import dataset_answers
+from wrpo.settings import SPEED_FIELDS
 
 
 def sft_stage(recipe: Recipe) -> Stage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from wrpo.engines.base import Capacity
 from wrpo.files import is_file
 from wrpo.plan.formulas import short
 from wrpo.plan.inputs import Facts
@@ -15,8 +16,7 @@ from wrpo.plan.sampling_cost import RAISE_TENSOR_PARALLEL, generate
 from wrpo.plan.work import Rows, UnknownPrice, Work
 from wrpo.recipe import TARGET
 from wrpo.recipe.evaluation import Eval, Judged, asks_both_orders
-from wrpo.recipe.resolved import resolved_engine
-from wrpo.recipe.sampling import Engine
+from wrpo.recipe.resolved import vllm_engine
 from wrpo.recipe.suite import (
     LMEvalBenchmark,
     evaluated_tasks,
@@ -96,8 +96,8 @@ def _answering(
     """Reads the prompts of all groups and writes an answer of that many tokens to each."""
     recipe = facts.recipe
     source = model if model in recipe.sources else TARGET
-    engine = _engine(facts, source)
-    work = Work(facts.gpu, gpus=max(engine.gpus_per_replica, 1))
+    capacity = _capacity(facts, source)
+    work = Work(facts.gpu, gpus=capacity.gpus)
     count = sum(rows.count for _, rows, _ in groups)
     read = sum(rows.tokens for _, rows, _ in groups)
     written = sum(rows.count * answer for _, rows, answer in groups)
@@ -110,26 +110,23 @@ def _answering(
         facts,
         work,
         source,
-        engine,
+        capacity,
         read=Rows(count, read / count),
         answer=written / count,
         written=written,
         prompts_from="expected length",
         longest=round(read / count) + longest,
-        advice=RAISE_TENSOR_PARALLEL if recipe.eval.backend == "vllm" else _HF_ADVICE,
+        advice=RAISE_TENSOR_PARALLEL if recipe.eval.runs_on_vllm else _HF_ADVICE,
     )
     return work
 
 
-def _engine(facts: Facts, source: str) -> Engine:
+def _capacity(facts: Facts, source: str) -> Capacity:
     """Sampling's settings serve vLLM here too; hf runs batches on one GPU."""
-    engine = resolved_engine(facts.recipe, source)
-    if facts.recipe.eval.backend == "vllm":
-        return engine
-    one = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1}
-    return engine.model_copy(
-        update={**one, "max_num_seqs": facts.recipe.eval.engine.batch_size, "backend": "vllm"}
-    )
+    capacity = vllm_engine(facts.recipe, source).capacity
+    if facts.recipe.eval.runs_on_vllm:
+        return capacity
+    return capacity._replace(gpus=1, sequences=facts.recipe.eval.engine.batch_size)
 
 
 TURNS = {"mt_bench": 2}
@@ -204,13 +201,14 @@ def ask_judge(
         f"{told} = {calls:,} calls of judge {name} x ({read:,.0f} tokens in, {written:,.0f} out, "
         "expected)"
     )
-    if judge.input_price is None or judge.output_price is None:
+    price_in, price_out = judge.engine.input_price, judge.engine.output_price
+    if price_in is None or price_out is None:
         work.tokens += calls * (read + written)
         work.tell(line)
         work.notes.append(
-            f"{calls:,} calls of judge {name}: write judges.{name}.input_price and output_price, "
-            "0 where you serve it yourself"
+            f"{calls:,} calls of judge {name}: write judges.{name}.engine.input_price and "
+            "output_price, 0 where you serve it yourself"
         )
         return
-    prices = (judge.input_price, judge.output_price)
+    prices = (price_in, price_out)
     work.pay(f"{line}: ", read=calls * read, written=calls * written, prices=prices)

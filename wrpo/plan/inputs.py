@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from wrpo.engines.base import Capacity
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.stage import model_identity
 from wrpo.plan.formulas import decode_bound
@@ -15,7 +16,6 @@ from wrpo.plan.volumes import Asked, Volumes
 from wrpo.plan.work import NO_PROMPTS, NO_ROWS, UnknownPrice, Work
 from wrpo.recipe import TARGET, Model, Recipe
 from wrpo.recipe.resolved import sampling_model
-from wrpo.recipe.sampling import Engine
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Facts:
         return shape
 
     def decode_speed(
-        self, work: Work, source: str, shape: Shape, engine: Engine, *, context: float
+        self, work: Work, source: str, shape: Shape, capacity: Capacity, *, context: float
     ) -> tuple[float, str]:
         """Answer tokens per second and GPU, and where that is from."""
         row = self._measured_row(source, work.gpus)
@@ -88,7 +88,7 @@ class Facts:
             return row.decode_tokens_per_s, told
         bandwidth = self.gpu.bandwidth_tb_s * 1e12
         bound = decode_bound(
-            shape, sequences=engine.max_num_seqs, context=context, bytes_per_s=bandwidth
+            shape, sequences=capacity.sequences, context=context, bytes_per_s=bandwidth
         )
         size = shape.decode_billions
         speed = min(decode_speed(self.gpu, size), bound)

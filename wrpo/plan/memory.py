@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wrpo.engines.base import Capacity
 from wrpo.errors import RecipeError
 from wrpo.plan.formulas import DIVIDED, GIB, activation_bytes, kv_bytes, short, training_state_bytes
 from wrpo.plan.model_shape import Shape
-from wrpo.recipe.sampling import Engine, Model
+from wrpo.recipe.sampling import Model
 from wrpo.recipe.yaml_source import read_yaml
 from wrpo.training.settings import Training
 
@@ -63,7 +64,7 @@ def weight_bytes(entry: Model) -> float:
 def sampling_memory(
     shape: Shape,
     entry: Model,
-    engine: Engine,
+    capacity: Capacity,
     *,
     context: float,
     longest: int,
@@ -75,26 +76,26 @@ def sampling_memory(
     context: mean tokens of a sequence; longest: most tokens of one; available: GiB of a GPU;
     advice: what to do where it does not fit.
     """
-    gpus = engine.gpus_per_replica
+    gpus = capacity.gpus
     weights = shape.parameters * weight_bytes(entry) / gpus / GIB
     cache = kv_bytes(shape) / gpus / GIB
-    wanted = engine.max_num_seqs * context * cache
+    wanted = capacity.sequences * context * cache
     divided = f" / {gpus} GPUs" if gpus > 1 else ""
     told = {
         "weights": f"{short(shape.parameters)} x {weight_bytes(entry):g} bytes{divided}",
         "cache": f"{short(context)} tokens x {short(kv_bytes(shape))} bytes{divided}",
     }
-    room = available * engine.gpu_memory_utilization - weights
+    room = available * capacity.memory_share - weights
     if room < longest * cache:
         note = (
-            f"does not fit: {available:g} GiB x {engine.gpu_memory_utilization:g} leaves "
+            f"does not fit: {available:g} GiB x {capacity.memory_share:g} leaves "
             f"{room:,.1f} for the cache, and one sequence of {longest} tokens needs "
             f"{longest * cache:,.1f}; {advice}"
         )
-        told["cache"] = f"{engine.max_num_seqs} sequences x " + told["cache"]
+        told["cache"] = f"{capacity.sequences} sequences x " + told["cache"]
         return Memory({"weights": weights, "cache": wanted}, note, told)
-    together = min(engine.max_num_seqs, int(room / (context * cache)))
-    note = f"room for {together} of {engine.max_num_seqs} sequences of {context:,.0f} tokens"
+    together = min(capacity.sequences, int(room / (context * cache)))
+    note = f"room for {together} of {capacity.sequences} sequences of {context:,.0f} tokens"
     told["cache"] = f"{together} sequences x " + told["cache"]
     return Memory({"weights": weights, "cache": together * context * cache}, note, told)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from wrpo.engines.base import Capacity
 from wrpo.plan.formulas import short
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import sampling_memory
 from wrpo.plan.work import Rows, UnknownPrice, Work
 from wrpo.recipe.resolved import resolved_engine, resolved_sampling, sampling_model
-from wrpo.recipe.sampling import Engine
 
 RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
 """What to do where a model does not fit."""
@@ -16,11 +16,11 @@ RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
 def sampling_work(facts: Facts, source: str) -> Work:
     """All answers of a source, or of the target."""
     recipe, volumes = facts.recipe, facts.volumes
-    if resolved_engine(recipe, source).backend == "openai":
-        return _served(facts, source)
-    asked = facts.asked(source)
     engine = resolved_engine(recipe, source)
-    work = Work(facts.gpu, gpus=engine.gpus_per_replica)
+    if engine.server is not None:
+        return _served(facts, source)
+    asked, capacity = facts.asked(source), engine.capacity
+    work = Work(facts.gpu, gpus=capacity.gpus)
     prompt, answer = volumes.prompt, volumes.answer(source)
     written = asked.answers * answer.tokens
     work.tell(
@@ -28,12 +28,12 @@ def sampling_work(facts: Facts, source: str) -> Work:
         f"({answer.basis}) = {short(written)} answer tokens"
     )
     sampling = resolved_sampling(recipe, source)
-    read = Rows(asked.prompts if engine.prefix_caching else asked.answers, prompt.tokens)
+    read = Rows(asked.prompts if capacity.shares_prompts else asked.answers, prompt.tokens)
     generate(
         facts,
         work,
         source,
-        engine,
+        capacity,
         read=read,
         answer=answer.tokens,
         written=written,
@@ -47,7 +47,7 @@ def generate(
     facts: Facts,
     work: Work,
     source: str,
-    engine: Engine,
+    capacity: Capacity,
     *,
     read: Rows,
     answer: float,
@@ -69,14 +69,14 @@ def generate(
     entry = sampling_model(facts.recipe, source)
     shape = facts.shape(entry)
     context = read.prompt + answer / 2
-    speed, told = facts.decode_speed(work, source, shape, engine, context=context)
+    speed, told = facts.decode_speed(work, source, shape, capacity, context=context)
     work.decode(written, speed=speed, told=told)
     if work.basis == "table":  # a measured speed has the reading in it
         work.read(shape, read, what=f"reading prompts ({prompts_from})")
     work.memory = sampling_memory(
         shape,
         entry,
-        engine,
+        capacity,
         context=read.prompt + answer,
         longest=longest,
         available=facts.gpu.memory_gib,
@@ -87,7 +87,7 @@ def generate(
 def _served(facts: Facts, source: str) -> Work:
     asked = facts.asked(source)
     entry, engine = sampling_model(facts.recipe, source), resolved_engine(facts.recipe, source)
-    served = engine.served_model or entry.model
+    served = engine.served_as(entry.model)
     price = facts.table.hosted.get(served)
     if price is None:
         raise UnknownPrice(f"served elsewhere; no price of {served} under `hosted`")

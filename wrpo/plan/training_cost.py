@@ -8,11 +8,11 @@ from wrpo.plan.evaluation_cost import ask_judge
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
 from wrpo.plan.model_shape import shape_of, unknown_size
-from wrpo.plan.volumes import Asked
+from wrpo.plan.volumes import Asked, Length
 from wrpo.plan.work import EPOCHS, Rows, UnknownPrice, Work
 from wrpo.recipe import TARGET, preference
 from wrpo.recipe.resolved import sampling_model
-from wrpo.recipe.rewards import JudgeReward, ModelReward
+from wrpo.rewards.base import JudgeCalls, RewardNetwork
 from wrpo.training.settings import Training
 
 
@@ -24,44 +24,48 @@ def scoring_work(facts: Facts, source: str) -> Work:
         asked = facts.asked(source, reward.domains)
         if not asked.answers:
             continue
-        if isinstance(reward, JudgeReward):
-            _judge_reward(facts, work, name, reward, asked=asked, answer=answer.tokens)
-        if not isinstance(reward, ModelReward):
-            continue
-        work.gpus = 1
-        shape = shape_of(reward.model, revision=reward.revision)
-        if shape is None:
-            raise UnknownPrice(
-                unknown_size(reward.model, f"the name of reward {name} does not tell it")
-            )
-        each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
-        answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
-        rows = Rows(asked.prompts, prompt.tokens, answers)
-        what = f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
-        work.read(shape, rows, what=what)
-        memory = scoring_memory(
-            shape,
-            bytes_per_weight=4.0 if reward.dtype == "float32" else 2.0,
-            tokens=reward.engine.batch_tokens,
-        )
-        if work.memory is None or memory.total > work.memory.total:
-            work.memory = memory
+        if calls := reward.judge_calls():
+            _judging(facts, work, name, calls, asked=asked, answer=answer.tokens)
+        for network in reward.networks():
+            _reading(work, name, network, asked=asked, prompt=prompt, answer=answer)
     return work
 
 
-def _judge_reward(
-    facts: Facts, work: Work, name: str, reward: JudgeReward, *, asked: Asked, answer: float
+def _reading(
+    work: Work, name: str, network: RewardNetwork, *, asked: Asked, prompt: Length, answer: Length
 ) -> None:
-    """Each answer is graded, or compared with another's in both orders."""
-    each = reward.samples * (2 if reward.opponent else 1)
+    """One pass over all answers behind their prompts."""
+    work.gpus = 1
+    shape = shape_of(network.model, revision=network.revision)
+    if shape is None:
+        raise UnknownPrice(
+            unknown_size(network.model, f"the name of reward {name} does not tell it")
+        )
+    each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
+    answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
+    rows = Rows(asked.prompts, prompt.tokens, answers)
+    work.read(
+        shape, rows, what=f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
+    )
+    memory = scoring_memory(
+        shape, bytes_per_weight=network.bytes_per_weight, tokens=network.batch_tokens
+    )
+    if work.memory is None or memory.total > work.memory.total:
+        work.memory = memory
+
+
+def _judging(
+    facts: Facts, work: Work, name: str, calls: JudgeCalls, *, asked: Asked, answer: float
+) -> None:
+    """Each answer is shown to a judge, alone or with another."""
     ask_judge(
         facts,
         work,
-        reward.judge,
-        calls=asked.answers * each,
-        told=f"{name}: {asked.answers:,} answers x {each}",
-        read=facts.volumes.prompt.tokens + answer * (2 if reward.opponent else 1),
-        written=1 if reward.expected else None,
+        calls.judge,
+        calls=asked.answers * calls.per_response,
+        told=f"{name}: {asked.answers:,} answers x {calls.per_response}",
+        read=facts.volumes.prompt.tokens + answer * calls.responses_read,
+        written=calls.written,
     )
 
 

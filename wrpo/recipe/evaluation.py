@@ -55,6 +55,11 @@ class Eval(Section):
         return judged
 
     @property
+    def runs_on_vllm(self) -> bool:
+        """Whether the settings under `sample.engine` that vLLM knows serve evaluation too."""
+        return self.backend == "vllm"
+
+    @property
     def suites(self) -> list[str]:
         """The names under `suite`."""
         if self.suite is None:

@@ -56,4 +56,3 @@ class RayExecutor(Section):
 
 
 Executor = Annotated[LocalExecutor | RayExecutor, Field(discriminator="type")]
-EXECUTOR_TYPES = ("local", "ray")

@@ -184,7 +184,8 @@ class _Writer:
 
     def section(self, path: str, node: Node) -> Iterator[str]:
         required = node.get("required", [])
-        kinds = {key: node["properties"].get(key, {}).get("const") for key in ("type", "objective")}
+        tags = ("type", "backend", "objective")
+        kinds = {key: node["properties"].get(key, {}).get("const") for key in tags}
         tag = "".join(f", {key}: {kind}" for key, kind in kinds.items() if kind)
         yield f"## {_code(path) + tag if path else 'Top level'}\n"
         if node.get("description"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import types
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,12 +16,12 @@ from pydantic_core import ErrorDetails
 from wrpo.errors import RecipeError
 from wrpo.files import is_file, replacing
 from wrpo.objectives.base import ObjectiveSettings
-from wrpo.recipe.executor import EXECUTOR_TYPES
+from wrpo.recipe.backends import engine_problems, fitting, merge_layers
 from wrpo.recipe.foreign_keys import config_fields, key_problem, type_problem
-from wrpo.recipe.rewards import REWARD_TYPES
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.training import OBJECTIVES, Preference
 from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
+from wrpo.settings import lacks
 
 COMMAND_LINE = "command line"
 _PREFERENCE: TypeAdapter[Any] = TypeAdapter(Preference)
@@ -52,7 +52,11 @@ def check(located: Located) -> Recipe:
         recipe = Recipe.model_validate(located.value)
     except ValidationError as error:
         raise RecipeError(explain(error, located)) from None
-    problems = _arm_problems(recipe, located) or _train_problems(recipe, located)
+    problems = [
+        f"{located.place(path)}: {'.'.join(path)}: {problem}"
+        for path, problem in engine_problems(recipe)
+    ]
+    problems += _arm_problems(recipe, located) or _train_problems(recipe, located)
     if problems:
         raise RecipeError("\n".join(problems[:MAX_PROBLEMS]))
     return recipe
@@ -112,7 +116,8 @@ def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
         raise RecipeError(f"{place}: extends: {parent_name} extends itself in a circle")
     parent = _with_parent(parent_path, (*children, path))
     name_sources(parent)
-    return Located(merge(parent.value, located.value), {**parent.places, **located.places})
+    merged = merge_layers(parent.value, located.value)
+    return Located(merged, {**parent.places, **located.places})
 
 
 def _override(located: Located, item: str) -> None:
@@ -128,6 +133,8 @@ def _override(located: Located, item: str) -> None:
     for step in steps[:-1]:
         if not isinstance(node.get(step), dict):
             node[step] = {}
+        if step == "engine" and steps[-1] == "backend":
+            node[step] = fitting(node[step], value)
         node = node[step]
     node[steps[-1]] = value
     path = tuple(steps)
@@ -212,7 +219,7 @@ def expand_sources(located: Located, recipe_path: Path) -> None:
         place = located.place(("sources", name))
         entry = read_yaml(_source_file(own_file, recipe_path, place))
         over = given if isinstance(given, dict) else {}
-        expanded[name] = merge(entry.value, over)
+        expanded[name] = merge_layers(entry.value, over)
         for path, where in entry.places.items():
             located.places.setdefault(("sources", name, *path), where)
     located.value["sources"] = expanded
@@ -232,6 +239,7 @@ def _source_file(name: str, recipe_path: Path, place: str) -> Path:
 
 
 MAX_PROBLEMS = 10
+_TAGS = ("type", "backend", "objective")
 
 
 def refusal(problem: ErrorDetails) -> str:
@@ -248,9 +256,9 @@ def explain(error: ValidationError, located: Located) -> str:
     problems = []
     for item in error.errors():
         path = _place(item)
-        plain = _without_tags(path)
-        shown = ".".join(plain) or "recipe"
-        problems.append(f"{located.place(tuple(plain))}: {shown}: {_what(item, path)}")
+        shown = _walk(path).shown
+        place = located.place(tuple(shown))
+        problems.append(f"{place}: {'.'.join(shown) or 'recipe'}: {_what(item, path)}")
     return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
 
 
@@ -259,7 +267,7 @@ def explain_arm(error: ValidationError, located: Located, name: str) -> list[str
     lines = []
     for item in error.errors():
         path = ("wrpo", *_place(item))
-        own = tuple(_without_tags(path))[1:]
+        own = tuple(_walk(path).shown)[1:]
         shown = ".".join(("arms", name, *own))
         lines.append(f"{located.place(own)}: {shown}: {_what(item, path)}")
     return lines
@@ -284,15 +292,16 @@ def _place(item: ErrorDetails) -> tuple[str, ...]:
 
 
 def _unknown_key(path: tuple[str, ...]) -> str:
-    """Of a key that another objective has, which ones."""
+    """Of a key that others of its kind have, which ones."""
     *above, key = path
-    if len(path) == 3 and path[0] == "wrpo":
-        having = [name for name, kind in OBJECTIVES.items() if key in kind.model_fields]
-        if having:
-            names = " and ".join(having)
-            has = "has" if len(having) == 1 else "have"
-            return f"objective {path[1]} has no {key}; {names} {has}"
-    return f"unknown key{did_you_mean(key, sorted(_fields_at(tuple(above))))}"
+    walk = _walk(tuple(above))
+    if walk.among is not None:
+        word, sections = walk.among
+        kinds = {word: kind for kind in sections for word in _tags(kind)}
+        if problem := lacks(key, word, kinds, tag=_tags(walk.kinds[0])[word]):
+            return problem
+    known = {name for kind in walk.kinds for name in kind.model_fields}
+    return f"unknown key{did_you_mean(key, sorted(known))}"
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -303,26 +312,43 @@ def did_you_mean(word: str, known: list[str]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
-def _without_tags(path: tuple[str, ...]) -> list[str]:
-    """Drops the tag that pydantic puts into the location of an objective, reward or executor."""
-    if len(path) > 1 and path[0] == "wrpo" and path[1] in OBJECTIVES:
-        return [path[0], *path[2:]]
-    if len(path) > 2 and path[0] == "rewards" and path[2] in REWARD_TYPES:
-        return [*path[:2], *path[3:]]
-    if len(path) > 1 and path[0] == "executor" and path[1] in EXECUTOR_TYPES:
-        return [path[0], *path[2:]]
-    return list(path)
+class _Walk(NamedTuple):
+    """A key path as the recipe has it, and what may stand there.
+
+    Attributes:
+        shown: the path without tags.
+        kinds: the sections that may stand there.
+        among: where the path ends at a section of a tagged union: its tag, and all sections.
+    """
+
+    shown: list[str]
+    kinds: list[type[BaseModel]]
+    among: tuple[str, list[type[BaseModel]]] | None
 
 
-def _fields_at(path: tuple[str, ...]) -> set[str]:
-    """The keys that the schema knows under a key path."""
-    kinds: list[Any] = [Recipe]
+def _walk(path: tuple[str, ...]) -> _Walk:
+    """Follows the key path of a problem.
+
+    pydantic adds to its paths which section of a tagged union it took, e.g. "judge" below a reward.
+    """
+    shown: list[str] = []
+    kinds: list[type[BaseModel]] = [Recipe]
+    among = None
     for step in path:
-        below: list[Any] = []
-        for kind in kinds:
-            below.extend(_below(kind, step))
-        kinds = below or kinds
-    return {name for kind in kinds for name in kind.model_fields}
+        tagged = [kind for kind in kinds if step in _tags(kind)]
+        if tagged and len(kinds) > 1:
+            kinds, among = tagged, (step, kinds)
+            continue
+        shown.append(step)
+        below = [section for kind in kinds for section in _below(kind, step)]
+        kinds, among = below or kinds, None
+    return _Walk(shown, kinds, among)
+
+
+def _tags(kind: type[BaseModel]) -> dict[str, str]:
+    """The words by which a recipe chooses this section among others, and the key of each."""
+    named = [name for name in _TAGS if name in kind.model_fields]
+    return {str(word): n for n in named for word in get_args(kind.model_fields[n].annotation)}
 
 
 def _below(kind: type[BaseModel], step: str) -> list[type[BaseModel]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from wrpo.engines import EngineSettings
+from wrpo.engines.vllm import VLLMSettings
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Model, Recipe
 from wrpo.recipe.prompts import dataset_answers
-from wrpo.recipe.sampling import Engine
+from wrpo.recipe.sampling import ENGINES
+from wrpo.recipe.yaml_source import merge
 
 _NOT_SAMPLING = {"target", "domains", "engine", "max_dropped_share"}
 
@@ -77,10 +80,27 @@ def sampling_by_domain(recipe: Recipe, source: str) -> dict[str, dict[str, Any]]
     return {domain: fields for domain, fields in found.items() if fields != usual}
 
 
-def resolved_engine(recipe: Recipe, source: str) -> Engine:
-    """The engine settings of one source after its own overrides."""
-    base = recipe.sample.engine
-    over = sampling_model(recipe, source).engine.model_dump(exclude_none=True)
-    if "vllm" in over:
-        over["vllm"] = {**base.vllm, **over["vllm"]}
-    return base.model_copy(update=over)
+def resolved_engine(recipe: Recipe, source: str) -> EngineSettings:
+    """The engine settings of one source after its own overrides.
+
+    Of `sample.engine`, a source inherits the fields that its backend knows.
+    """
+    fields = _engine_fields(recipe, source)
+    kind = ENGINES[fields["backend"]]
+    return kind.model_validate(_known(fields, kind))
+
+
+def vllm_engine(recipe: Recipe, source: str) -> VLLMSettings:
+    """How vLLM runs the model of a source outside of sampling: its fields that vLLM knows."""
+    fields = {**_engine_fields(recipe, source), "backend": "vllm"}
+    return VLLMSettings.model_validate(_known(fields, VLLMSettings))
+
+
+def _engine_fields(recipe: Recipe, source: str) -> dict[str, Any]:
+    engine = recipe.sample.engine
+    base = {**engine.model_dump(exclude_defaults=True), "backend": engine.backend}
+    return merge(base, sampling_model(recipe, source).engine.model_dump(exclude_none=True))
+
+
+def _known(fields: dict[str, Any], kind: type[EngineSettings]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key in kind.model_fields}

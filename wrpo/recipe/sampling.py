@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    create_model,
-)
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
 
-from wrpo.recipe.foreign_keys import check_vllm_keys
-from wrpo.settings import Section, Share
+from wrpo.engines.base import EngineSettings
+from wrpo.engines.vllm import VLLMSettings
+from wrpo.settings import Section, Share, any_of, kinds_in
 
 
 def _optional(section: type[Section], name: str) -> Any:
     """The same fields, each of them optional: what a source or the target overrides."""
-    fields: dict[str, Any] = {}
-    for key, info in section.model_fields.items():
-        constrained: Any = info.annotation
-        for constraint in info.metadata:
-            constrained = Annotated[constrained, constraint]
-        fields[key] = (constrained | None, Field(default=None, description=info.description))
+    fields: dict[str, Any] = {
+        key: (_type_of(info) | None, Field(default=None, description=info.description))
+        for key, info in section.model_fields.items()
+    }
     return create_model(name, __base__=Section, __doc__=section.__doc__, **fields)
+
+
+def _any_field(kinds: Mapping[str, type[Section]], name: str) -> Any:
+    """The fields of all engines, each of them optional; the loader checks them by backend."""
+    about = "Unset: that of `sample.engine`."
+    fields: dict[str, Any] = {
+        "backend": (Literal[tuple(kinds)] | None, Field(default=None, description=about))
+    }
+    for key in dict.fromkeys(key for kind in kinds.values() for key in kind.model_fields):
+        found = {b: k.model_fields[key] for b, k in kinds.items() if key in k.model_fields}
+        allowed: Any = None
+        for info in found.values():
+            allowed = _type_of(info) | allowed
+        of = "" if len(found) == len(kinds) else f"{', '.join(found)}: "
+        about = f"{of}{next(iter(found.values())).description}"
+        fields.setdefault(key, (allowed, Field(default=None, description=about)))
+    doc = "What differs from `sample.engine`: fields of the backend that draws the answers."
+    return create_model(name, __base__=Section, __doc__=doc, **fields)
+
+
+def _type_of(info: FieldInfo) -> Any:
+    """A field's type with its limits."""
+    limited: Any = info.annotation
+    for limit in info.metadata:
+        limited = Annotated[limited, limit]
+    return limited
 
 
 class Sampling(Section):
@@ -42,129 +64,19 @@ class Sampling(Section):
     keep_logprobs: bool = Field(False, description="Keep the log-prob sum of each answer.")
 
 
-def _is_base_url(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
-        raise ValueError(
-            "must be the base URL of a server, like http://host:8000/v1, without user name, key or "
-            "query; api_key_env names the variable that holds a key"
-        )
-    return url.rstrip("/")
-
-
-def _is_variable_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        raise ValueError(
-            "names the environment variable that holds the key, like OPENAI_API_KEY; a recipe "
-            "never holds the key itself"
-        )
-    return name
-
-
-BaseURL = Annotated[str, AfterValidator(_is_base_url)]
-VariableName = Annotated[str, AfterValidator(_is_variable_name)]
-VLLMArguments = Annotated[dict[str, Any], AfterValidator(check_vllm_keys)]
-
-
-class VLLMSettings(Section):
-    """How vLLM runs in this process."""
-
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
-    pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
-    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
-    max_num_seqs: int = Field(256, ge=1, description="Sequences computed together.")
-    enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
-    kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
-    vllm: VLLMArguments = Field(
-        default_factory=dict,
-        description="vllm: further arguments of its engine, by vLLM's names, e.g. "
-        "{kv_cache_dtype: fp8, cpu_offload_gb: 20}.",
-    )
-    prefix_caching: bool = Field(True, description="Share the KV cache of equal prompts.")
-
-    @property
-    def gpus_per_replica(self) -> int:
-        """GPUs that one copy of the model occupies."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
-
-    def arguments(self, **stated: Any) -> dict[str, Any]:
-        """Arguments of vLLM's engine: these settings, what the caller states, and `vllm` last."""
-        cache = {}
-        if self.kv_cache_mib is not None:
-            cache["kv_cache_memory_bytes"] = self.kv_cache_mib * 2**20
-        return {
-            "tensor_parallel_size": self.tensor_parallel_size,
-            "pipeline_parallel_size": self.pipeline_parallel_size,
-            "gpu_memory_utilization": self.gpu_memory_utilization,
-            "max_num_seqs": self.max_num_seqs,
-            "enforce_eager": self.enforce_eager,
-            "enable_prefix_caching": self.prefix_caching,
-            # Sampling defaults come from the recipe, never from the model's own file.
-            "generation_config": "vllm",
-            "disable_log_stats": True,
-            **cache,
-            **stated,
-            **self.vllm,
-        }
-
-
-class Engine(VLLMSettings):
-    """How sampling runs; no field here changes what is asked of the model.
-
-    The one exception is `api: chat`, where the server makes the prompt with its own template.
-    """
-
-    backend: Literal["vllm", "openai", "transformers"] = Field(
-        "vllm",
-        description="vllm: in this process; openai: servers with that API; transformers: slow, for "
-        "models that vLLM lacks. Seeds are honoured by each; equal answers are only promised by "
-        "temperature 0.",
-    )
-    replicas: int | None = Field(
-        None,
-        ge=1,
-        description="Copies of the model that share the work, each with GPUs of its own. On one "
-        "machine, processes (unset: 1); on Ray, actors (unset: as many as fit). For openai, list "
-        "endpoints instead.",
-    )
-    endpoints: list[BaseURL] = Field(
-        default_factory=list, description="openai: base URLs of servers of one and the same model."
-    )
-    api: Literal["completions", "chat"] = Field(
-        "completions",
-        description="openai: completions sends token ids (vLLM, SGLang); chat sends messages, for "
-        "hosted models whose tokenizer is not at hand.",
-    )
-    served_model: str | None = Field(
-        None, description="openai: the model's name on the server; unset: `model`."
-    )
-    api_key_env: VariableName | None = Field(
-        None, description="openai: environment variable that holds the API key; unset: no key."
-    )
-    concurrency: int = Field(64, ge=1, description="openai: requests in flight per endpoint.")
-    request_timeout_s: float = Field(
-        3600.0, gt=0.0, description="openai: seconds until a request is sent again."
-    )
-    retries: int = Field(
-        8, ge=0, description="openai: failures of one request before the stage stops."
-    )
-
-    @property
-    def sends_messages(self) -> bool:
-        """Whether the server renders the chat, so that no tokenizer is needed here."""
-        return self.backend == "openai" and self.api == "chat"
-
-    @property
-    def gpus_per_replica(self) -> int:
-        """GPUs that one engine of this machine occupies; none where servers do the work."""
-        return 0 if self.backend == "openai" else super().gpus_per_replica
-
+ENGINES = kinds_in("wrpo.engines", EngineSettings, tag="backend")
+"""The engine settings of every backend, by its name."""
 
 if TYPE_CHECKING:  # type checkers see the fields; at run time each of them may be unset
     SamplingOverride = Sampling
-    EngineOverride = Engine
+    Engine = EngineSettings
+
+    class EngineOverride(Section):
+        backend: str | None = None
 else:
     SamplingOverride = _optional(Sampling, "SamplingOverride")
-    EngineOverride = _optional(Engine, "EngineOverride")
+    EngineOverride = _any_field(ENGINES, "EngineOverride")
+    Engine = any_of(ENGINES, tag="backend", default="vllm")
 
 
 class Model(Section):
@@ -218,4 +130,7 @@ class Sample(Sampling):
     max_prompt_tokens: int = Field(1800, ge=1, description="Longer prompts are dropped.")
     chunk_prompts: int = Field(256, ge=1, description="Prompts per part file: the unit of resume.")
     max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
-    engine: Engine = Field(default_factory=Engine, description="Speed only.")
+    engine: Engine = Field(
+        default_factory=VLLMSettings,
+        description="Speed only.",
+    )

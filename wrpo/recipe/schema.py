@@ -10,19 +10,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from wrpo.judging.settings import JudgeModel
 from wrpo.recipe.build import Build, Score
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
-from wrpo.recipe.judges import JudgeModel
 from wrpo.recipe.prompts import Prompts, dataset_answers, prompt_domains
-from wrpo.recipe.rewards import JudgeReward, Reward
 from wrpo.recipe.sampling import Model, Sample, Source
 from wrpo.recipe.training import OBJECTIVES, SFT, LogProbs, Preference, Truncation
-from wrpo.settings import Section
+from wrpo.rewards.base import RewardSettings
+from wrpo.settings import Section, any_of, kinds_in
+
+if TYPE_CHECKING:
+    Reward = RewardSettings
+else:
+    Reward = any_of(kinds_in("wrpo.rewards", RewardSettings))
 
 TARGET = "target"
 """The name under which the SFT model is sampled and scored, like one more source."""
@@ -174,26 +179,10 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _judges_are_there(self) -> Recipe:
+    def _rewards_fit(self) -> Recipe:
         for name, reward in self.rewards.items():
-            if isinstance(reward, JudgeReward):
-                self._check_judge(f"rewards.{name}", reward)
+            reward.check_recipe(f"rewards.{name}", self)
         return self
-
-    def _check_judge(self, where: str, reward: JudgeReward) -> None:
-        judge = self.judges.get(reward.judge)
-        if judge is None:
-            known = ", ".join(self.judges) or "none"
-            raise ValueError(f'{where}.judge: no judge "{reward.judge}"; judges: {known}')
-        sources = [*self.sources, *dataset_answers(self.prompts)]
-        if reward.opponent is not None and reward.opponent not in sources:
-            known = ", ".join(sources)
-            raise ValueError(f'{where}.opponent: no source "{reward.opponent}"; sources: {known}')
-        if reward.samples > 1 and judge.temperature == 0:
-            raise ValueError(
-                f"{where}.samples: {reward.samples} judgements at temperature 0 are equal; set "
-                f"judges.{reward.judge}.temperature"
-            )
 
     @model_validator(mode="after")
     def _imported_answers_were_not_sampled(self) -> Recipe:

@@ -1,5 +1,8 @@
-"""Rewards: each gives one number to an answer; a recipe combines several by weight."""
+"""Rewards: each gives one number to an answer; a recipe combines several by weight.
 
-from wrpo.rewards.base import Candidate, RewardModel, load_reward
+One file per reward, with its settings and its behaviour; a recipe's `rewards.NAME.type` names it.
+"""
 
-__all__ = ["Candidate", "RewardModel", "load_reward"]
+from wrpo.rewards.base import Candidate, RewardModel, RewardSettings
+
+__all__ = ["Candidate", "RewardModel", "RewardSettings"]

@@ -3,11 +3,41 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
 
 from wrpo.ids import normalise_text
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import AnswerReward
-from wrpo.rewards.base import Candidate
+from wrpo.rewards.base import Candidate, RewardSettings
+
+if TYPE_CHECKING:
+    from wrpo.pipeline.pipeline import Pipeline
+
+
+class AnswerReward(RewardSettings):
+    """A programmatic verifier: 1 when the extracted answer equals the gold answer, else 0."""
+
+    type: Literal["answer"]
+    pattern: str = Field(
+        r"(?s)(?P<answer>.*)", description="Regular expression with a group named `answer`."
+    )
+    ignore_case: bool = Field(False, description="Compare without regard to case.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_answer_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if "answer" not in groups:
+            raise ValueError("must hold a group named answer: (?P<answer>...)")
+        return pattern
+
+    def load(self, pipeline: Pipeline | None = None) -> AnswerVerifier:
+        """The verifier."""
+        return AnswerVerifier(self)
 
 
 class AnswerVerifier:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-from transformers import LlamaModel
-
-from wrpo.chat.render import render_prompt
-from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import ModelError
-from wrpo.recipe.rewards import ArmoRMReward
-from wrpo.rewards.armorm_head import load_head
-from wrpo.rewards.batches import Batch, Conversation
-from wrpo.rewards.network import Head, Pooled, share_prompts
-from wrpo.rewards.network_reward import NetworkReward, Networks
+from wrpo.rewards.base import NetworkSettings
+
+if TYPE_CHECKING:
+    from wrpo.pipeline.pipeline import Pipeline
+    from wrpo.rewards.networks.batches import Conversation
+    from wrpo.rewards.networks.network_reward import NetworkReward
 
 LLAMA3_PATTERN = (128009, 128006, 78191, 128007, 271)
 """<|eot_id|><|start_header_id|>assistant<|end_header_id|> and two newlines."""
@@ -28,7 +24,17 @@ _TOLERANCE = 1e-3
 _HALF_TOLERANCE = 0.02
 
 
-class ArmoRM(NetworkReward):
+class ArmoRMReward(NetworkSettings):
+    """RLHFlow/ArmoRM-Llama3-8B-v0.1, or a checkpoint of that shape; runs no code of its own."""
+
+    type: Literal["armorm"]
+
+    def load(self, pipeline: Pipeline | None = None) -> NetworkReward:
+        """The network in this process."""
+        return load_armorm(self)
+
+
+def load_armorm(settings: ArmoRMReward) -> NetworkReward:
     """Gated sum of ArmoRM's objectives for the rendered conversation.
 
     The gate reads the token that ends the last user turn: the start of the last occurrence of
@@ -38,35 +44,46 @@ class ArmoRM(NetworkReward):
         ModelError: the checkpoint cannot be loaded or is no ArmoRM, its chat template is not the
             one it was trained with, or its scores depend on the batch.
     """
+    import torch
 
-    def __init__(self, settings: ArmoRMReward) -> None:
-        folder = _folder(settings.model, settings.revision)
-        template = str(settings.chat_template) if settings.chat_template else None
-        tokenizer = load_tokenizer(folder, chat_template=template)
-        self._pattern = gating_pattern(tokenizer)
-        backbone = _load_backbone(folder, settings)
-        head = _head(folder, backbone, gate=1 - len(self._pattern))
-        network = Pooled(backbone, head)
-        exact = backbone.dtype == torch.float32
-        super().__init__(
-            settings,
-            tokenizer,
-            Networks(
-                plain=network,
-                shared=share_prompts(backbone, settings.max_tokens) or network,
-                tolerance=_TOLERANCE if exact else _HALF_TOLERANCE,
-            ),
-        )
+    from wrpo.chat.tokenizer import load_tokenizer
+    from wrpo.rewards.networks.armorm_network import load_backbone, pooled_head
+    from wrpo.rewards.networks.network import Pooled, share_prompts
+    from wrpo.rewards.networks.network_reward import NetworkReward, Networks
 
-    def check(self, conversation: Conversation) -> None:
-        """Holds the gating token, known from the prompt's length, against the published rule."""
+    folder = _folder(settings.model, settings.revision)
+    template = str(settings.chat_template) if settings.chat_template else None
+    tokenizer = load_tokenizer(folder, chat_template=template)
+    pattern = gating_pattern(tokenizer)
+    backbone = load_backbone(folder, settings.model, dtype=settings.dtype)
+    network = Pooled(backbone, pooled_head(folder, backbone, gate=1 - len(pattern)))
+    networks = Networks(
+        plain=network,
+        shared=share_prompts(backbone, settings.max_tokens) or network,
+        tolerance=_TOLERANCE if backbone.dtype == torch.float32 else _HALF_TOLERANCE,
+        dtype=str(backbone.dtype).removeprefix("torch."),
+    )
+    check = GateCheck(settings.model, tokenizer, pattern)
+    return NetworkReward(settings, tokenizer, networks, check)
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """Holds the gating token, known from the prompt's length, against the published rule."""
+
+    model: str
+    tokenizer: Any
+    pattern: tuple[int, ...]
+
+    def __call__(self, conversation: Conversation) -> None:
+        """Raises ModelError where the gate would read another token."""
         prompt, answer = conversation
-        known = len(prompt) - len(self._pattern)
-        if (found := gating_position([*prompt, *answer], self._pattern)) != known:
+        known = len(prompt) - len(self.pattern)
+        if (found := gating_position([*prompt, *answer], self.pattern)) != known:
             raise ModelError(
-                f"{self._settings.model}: the gate should read token {known}, where the last user "
-                f"turn ends, but the pattern {list(self._pattern)} last stands at {found}; its "
-                f"chat template is not ArmoRM's. Prompt: {self._tokenizer.decode(prompt)[-200:]!r}"
+                f"{self.model}: the gate should read token {known}, where the last user "
+                f"turn ends, but the pattern {list(self.pattern)} last stands at {found}; its "
+                f"chat template is not ArmoRM's. Prompt: {self.tokenizer.decode(prompt)[-200:]!r}"
             )
 
 
@@ -77,6 +94,8 @@ def gating_pattern(tokenizer: Any) -> tuple[int, ...]:
         ModelError: there is nothing in common, or the tokenizer is Llama-3's and this is not
             `LLAMA3_PATTERN`, with which the gate was trained.
     """
+    from wrpo.chat.render import render_prompt
+
     one, other = (render_prompt(tokenizer, [{"role": "user", "content": c}]) for c in ("1", "b"))
     length = 0
     while length < min(len(one), len(other)) and one[-1 - length] == other[-1 - length]:
@@ -102,35 +121,6 @@ def gating_position(ids: Sequence[int], pattern: Sequence[int]) -> int | None:
         if ids[start : start + len(pattern)] == pattern:
             return start
     return None
-
-
-def _head(folder: Path, backbone: Any, *, gate: int) -> Head:
-    """The head, reading the token at `gate` from the end of each prompt."""
-    module = load_head(folder, backbone.config).to(backbone.device)
-
-    def head(hidden: Tensor, batch: Batch) -> Tensor:
-        prompts, prompt_of = batch.prompt_end.to(hidden.device).unique(return_inverse=True)
-        last = hidden[batch.last.to(hidden.device)]
-        scores: Tensor = module(last, hidden[prompts + gate], prompt_of)
-        return scores
-
-    return head
-
-
-class _Backbone(LlamaModel):
-    _keys_to_ignore_on_load_unexpected = ["regression_layer", "reward_transform_matrix", "gating"]
-
-
-def _load_backbone(folder: Path, settings: ArmoRMReward) -> Any:
-    try:
-        backbone, report = _Backbone.from_pretrained(
-            folder, dtype=settings.dtype, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"cannot load reward model {settings.model}: {error}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"reward model {settings.model} lacks {missing[:3]}; download it again")
-    return backbone.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _folder(model: str, revision: str | None) -> Path:

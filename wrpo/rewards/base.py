@@ -1,21 +1,21 @@
-"""What scoring asks of a reward, and the choice of one by the recipe's `type`."""
+"""What scoring asks of a reward, and what the settings of every reward share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from wrpo.pipeline.pipeline import Pipeline
+from pydantic import Field
+
+from wrpo.pipeline.stage import model_identity, template_identity
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import (
-    AnswerReward,
-    ArmoRMReward,
-    CodeReward,
-    InstructionReward,
-    JudgeReward,
-    MathReward,
-    Reward,
-)
+from wrpo.settings import SPEED_FIELDS, Section
+
+if TYPE_CHECKING:
+    from wrpo.pipeline.pipeline import Pipeline
+    from wrpo.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,42 +37,143 @@ class RewardModel(Protocol):
     def score(self, candidates: list[Candidate]) -> list[float | Drop]: ...
 
 
-def load_reward(settings: Reward, pipeline: Pipeline | None = None) -> RewardModel:
-    """The reward that a recipe entry describes.
+class RewardNetwork(NamedTuple):
+    """A model of conversations that a reward loads.
 
-    Args:
-        pipeline: where a judge and the answers of its opponent are found; the others need none.
+    Attributes:
+        bytes_per_weight: of its weights in memory.
+        batch_tokens: of one forward pass.
+        gpus: over which it is spread.
     """
-    if isinstance(settings, JudgeReward):
-        from wrpo.rewards.judge import load_judge_reward
 
-        if pipeline is None:
-            raise TypeError("a judge needs the recipe that names it")
-        return load_judge_reward(settings, pipeline)
-    if isinstance(settings, AnswerReward):
-        from wrpo.rewards.answer import AnswerVerifier
+    model: str
+    revision: str | None
+    chat_template: Path | None
+    fold_system: bool
+    trust_remote_code: bool
+    bytes_per_weight: float
+    batch_tokens: int
+    gpus: int
 
-        return AnswerVerifier(settings)
-    if isinstance(settings, ArmoRMReward):
-        from wrpo.rewards.armorm import ArmoRM
 
-        return ArmoRM(settings)
-    if isinstance(settings, CodeReward):
-        from wrpo.rewards.code import CodeTests
+class JudgeCalls(NamedTuple):
+    """What a reward asks a judge.
 
-        return CodeTests(settings)
-    if isinstance(settings, MathReward):
-        from wrpo.rewards.math import MathVerifier
+    Attributes:
+        judge: name under `judges`.
+        per_response: calls for each response.
+        responses_read: that one call shows.
+        written: tokens of a reply; None: as the judge's replies usually are.
+    """
 
-        return MathVerifier(settings)
-    if isinstance(settings, InstructionReward):
-        from wrpo.rewards.instruction import InstructionChecks
+    judge: str
+    per_response: int
+    responses_read: int
+    written: int | None
 
-        return InstructionChecks(settings)
-    if settings.engine.backend == "vllm":
-        from wrpo.rewards.vllm_classifier import VLLMClassifier
 
-        return VLLMClassifier(settings)
-    from wrpo.rewards.classifier import Classifier
+class RewardSettings(Section):
+    """What the settings of all rewards share.
 
-    return Classifier(settings)
+    A reward is one file in `wrpo/rewards` with a subclass whose field `type` names it. All but
+    `load` may stay as it is here.
+    """
+
+    type: str
+    weight: float = Field(1.0, description="Factor of this reward in the combined score.")
+    domains: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Only prompts of these domains; to others it gives no number. Unset: all.",
+    )
+
+    def load(self, pipeline: Pipeline | None = None) -> RewardModel:
+        """The reward, ready to score.
+
+        Args:
+            pipeline: the run, for rewards that read more of it than the responses.
+
+        Raises:
+            ModelError: a model cannot be loaded, or a package is missing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no load()")
+
+    def covers(self, domain: str) -> bool:
+        """Whether this reward counts for prompts of a domain."""
+        return self.domains is None or domain in self.domains
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """What decides its scores, for the key of the stage: all but speed."""
+        settings = self.model_dump(mode="json", exclude=SPEED_FIELDS)
+        if self.domains is None:  # off: scores made before it keep their key
+            del settings["domains"]
+        return settings
+
+    def extra_inputs(self) -> tuple[str, ...]:
+        """Stages that it reads whole, beside the prompts and the responses that it scores."""
+        return ()
+
+    def check_recipe(self, place: str, recipe: Recipe) -> None:
+        """Raises ValueError where the rest of the recipe does not fit; `place` is its own."""
+
+    def networks(self) -> tuple[RewardNetwork, ...]:
+        """Models of conversations that it loads."""
+        return ()
+
+    def judge_calls(self) -> JudgeCalls | None:
+        """What it asks a judge, if it does."""
+        return None
+
+    def extras(self) -> frozenset[str]:
+        """Extras of `pip install wrpo[...]` that it needs."""
+        return frozenset()
+
+    def files(self) -> Mapping[str, Path]:
+        """Files of the user's own, by the field that names them."""
+        return {}
+
+    def program_walls(self) -> str | None:
+        """What stands between this machine and responses that are run; None: none is run."""
+        return None
+
+
+class ScoringEngine(Section):
+    """How fast scoring runs."""
+
+    batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
+
+
+class NetworkSettings(RewardSettings):
+    """What rewards by a model of conversations share."""
+
+    model: str = Field(description="Hub id, or folder of a local checkpoint.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="Precision of the weights; linear heads run in float32."
+    )
+    chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
+    fold_system: bool = Field(False, description="Put the system text into the first user turn.")
+    max_tokens: int = Field(4096, ge=1, description="Longer conversations are dropped.")
+    engine: ScoringEngine = Field(default_factory=ScoringEngine, description="Speed only.")
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """Weights and template by their content."""
+        return {
+            **super().key_settings(recipe),
+            "model": model_identity(self.model, self.revision),
+            "chat_template": template_identity(self.chat_template),
+        }
+
+    def networks(self) -> tuple[RewardNetwork, ...]:
+        """The model, on one GPU."""
+        network = RewardNetwork(
+            model=self.model,
+            revision=self.revision,
+            chat_template=self.chat_template,
+            fold_system=self.fold_system,
+            trust_remote_code=False,
+            bytes_per_weight=4.0 if self.dtype == "float32" else 2.0,
+            batch_tokens=self.engine.batch_tokens,
+            gpus=1,
+        )
+        return (network,)

@@ -8,17 +8,52 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import CodeReward
-from wrpo.rewards.base import Candidate
+from wrpo.rewards.base import Candidate, RewardSettings
 from wrpo.sandbox import Limits, Sandbox, failure
+from wrpo.settings import Section
+
+if TYPE_CHECKING:
+    from wrpo.pipeline.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
 _FENCE = re.compile(
     r"^[ \t]*```(?:python|py)[0-9]*[ \t]*\n(.*?)(?:^[ \t]*```|\Z)", re.M | re.S | re.I
 )
+
+
+class CodeEngine(Section):
+    """How fast programs are tested."""
+
+    workers: int = Field(4, ge=1, description="Programs that run at the same time.")
+
+
+class CodeReward(RewardSettings):
+    """Unit tests: the gold answer holds assertions, or inputs and outputs, as code or JSON."""
+
+    type: Literal["code"]
+    partial: bool = Field(False, description="The share of passed tests; else all or nothing.")
+    cpu_s: int = Field(5, ge=1, description="CPU time of one test, in seconds.")
+    wall_s: float = Field(15.0, gt=0.0, description="Time of one test, in seconds.")
+    memory_mib: int = Field(1024, ge=64, description="Address space of a program.")
+    sandbox: Literal["bubblewrap", "none-i-accept-the-risk"] = Field(
+        "bubblewrap",
+        description="none-i-accept-the-risk: answers run with the rights of the user, with limits.",
+    )
+    engine: CodeEngine = Field(default_factory=CodeEngine, description="Speed only.")
+
+    def load(self, pipeline: Pipeline | None = None) -> CodeTests:
+        """The tests, and the sandbox in which they run."""
+        return CodeTests(self)
+
+    def program_walls(self) -> str:
+        """The sandbox."""
+        return self.sandbox
 
 
 @dataclass(frozen=True, slots=True)

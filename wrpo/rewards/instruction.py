@@ -5,10 +5,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import InstructionReward
-from wrpo.rewards.base import Candidate
+from wrpo.rewards.base import Candidate, RewardSettings
+
+if TYPE_CHECKING:
+    from wrpo.pipeline.pipeline import Pipeline
+
+
+class InstructionReward(RewardSettings):
+    """Checks of form, which the gold answer names as a JSON list: [{"min_words": 50}, ...]."""
+
+    type: Literal["instruction"]
+    partial: bool = Field(False, description="The share of passed checks; else all or nothing.")
+
+    def load(self, pipeline: Pipeline | None = None) -> InstructionChecks:
+        """The checks."""
+        return InstructionChecks(self)
+
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.M)
 

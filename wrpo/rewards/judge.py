@@ -3,22 +3,197 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from wrpo.engines.openai_client import api_key
-from wrpo.judging import Judge, JudgementCache, JudgeRequest, Verdict, cache_path
-from wrpo.pipeline.pipeline import Pipeline
+from pydantic import Field, field_validator, model_validator
+
+from wrpo.files import is_file
+from wrpo.judging import (
+    Judge,
+    JudgementCache,
+    JudgeModel,
+    JudgeRequest,
+    Verdict,
+    cache_path,
+    judge_identity,
+)
+from wrpo.judging.questions import fields_of, template_name
 from wrpo.pipeline.tables import RESPONSES, Drop, RowLookup
-from wrpo.recipe.judges import JudgeModel
-from wrpo.recipe.rewards import JudgeReward
-from wrpo.rewards.base import Candidate
-from wrpo.rewards.judge_comparison import Comparison
-from wrpo.rewards.judge_grade import Grade
+from wrpo.rewards.base import Candidate, JudgeCalls, RewardSettings
+from wrpo.rewards.questions import comparison, grade
+
+if TYPE_CHECKING:
+    from wrpo.pipeline.pipeline import Pipeline
+    from wrpo.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+
+
+class JudgeReward(RewardSettings):
+    """A model that grades each answer, or compares it with an answer of another model."""
+
+    type: Literal["judge"]
+    judge: str = Field(description="Name under `judges`.")
+    opponent: str | None = Field(
+        None,
+        description="A source. Each answer is compared with that source's first answer to the same "
+        "prompt, in both orders; the score is the mean share of wins, a tie being one half. Unset: "
+        "each answer gets a grade.",
+    )
+    prompt: Path | None = Field(
+        None,
+        description="Text file with the question: {{prompt}} and {{answer}}, or {{answer_a}} and "
+        "{{answer_b}}; also {{low}} and {{high}}. Unset: a general one.",
+    )
+    pattern: str | None = Field(
+        None,
+        description="Regular expression; the last match in a reply counts. Its group `rating` is "
+        "the grade, or its group `verdict` is A, B or tie. Unset: [[7]], or [[A]].",
+    )
+    scale: tuple[float, float] = Field((1, 10), description="Lowest and highest grade.")
+    samples: int = Field(
+        1, ge=1, description="Judgements per answer, or per order; the score is their mean."
+    )
+    expected: bool = Field(
+        False,
+        description="The grade is the mean over the digits of the scale, weighted by the judge's "
+        "probabilities; for endpoints that give log-probs, and scales within 0 to 9.",
+    )
+
+    @property
+    def template(self) -> str:
+        """The text of the question."""
+        if self.prompt is not None:
+            return self.prompt.read_text(encoding="utf-8")
+        if self.opponent is not None:
+            return comparison.COMPARISON
+        return grade.DIGIT if self.expected else grade.RATING
+
+    @property
+    def reply_pattern(self) -> re.Pattern[str]:
+        """Finds the grade or the verdict in a reply."""
+        default = comparison.VERDICT_PATTERN if self.opponent else grade.RATING_PATTERN
+        return re.compile(self.pattern or default)
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] >= scale[1]:
+            raise ValueError(f"the first must be below the second, not {list(scale)}")
+        return scale
+
+    @model_validator(mode="after")
+    def _pattern_has_its_group(self) -> JudgeReward:
+        group = "verdict" if self.opponent else "rating"
+        try:
+            groups = self.reply_pattern.groupindex
+        except re.error as error:
+            raise ValueError(f"pattern: not a regular expression: {error}") from None
+        if group not in groups:
+            raise ValueError(f"pattern: must hold a group named {group}: (?P<{group}>...)")
+        return self
+
+    @model_validator(mode="after")
+    def _question_has_its_fields(self) -> JudgeReward:
+        if self.prompt is None:
+            return self
+        if not is_file(self.prompt):
+            raise ValueError(f"prompt: no such file: {self.prompt}")
+        needed = {"prompt", *(("answer_a", "answer_b") if self.opponent else ("answer",))}
+        found = fields_of(self.template)
+        if needed - found or found - needed - {"low", "high"}:
+            raise ValueError(
+                f"prompt: {self.prompt} must have the fields {sorted(needed)} and may have low and "
+                f"high; it has {sorted(found)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _digits_are_one_token(self) -> JudgeReward:
+        if not self.expected:
+            return self
+        low, high = self.scale
+        if self.opponent or self.samples > 1:
+            raise ValueError("expected: goes with neither opponent nor samples; unset them")
+        if low != int(low) or high != int(high) or low < 0 or high > 9:
+            raise ValueError(
+                f"expected: reads one digit, so that scale must be whole numbers within 0 to 9, "
+                f"e.g. [1, 9], not {[low, high]}"
+            )
+        return self
+
+    def load(self, pipeline: Pipeline | None = None) -> JudgeScores:
+        """The judge and its question.
+
+        Raises:
+            MissingInputError: the opponent is not sampled yet.
+        """
+        if pipeline is None:
+            raise TypeError("a judge needs the run that names it")
+        recipe = pipeline.recipe
+        judge = recipe.judges[self.judge]
+        return JudgeScores(self, judge, self._question(judge, pipeline), cache_path(recipe.runs))
+
+    def _question(self, judge: JudgeModel, pipeline: Pipeline) -> Question:
+        if self.opponent is None:
+            return grade.Grade(
+                self.template,
+                self.reply_pattern,
+                scale=self.scale,
+                expected=self.expected,
+                judge=f"judges.{self.judge}: {judge.model}",
+            )
+        answers = RowLookup(pipeline.finished(f"sample/{self.opponent}"), RESPONSES)
+        return comparison.Comparison(
+            self.template, self.reply_pattern, opponent=self.opponent, answers=answers
+        )
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """Who judges, and the words of the question."""
+        return {
+            **super().key_settings(recipe),
+            "judge": judge_identity(self.judge, recipe.judges[self.judge]),
+            "prompt": template_name("question", self.template),
+        }
+
+    def extra_inputs(self) -> tuple[str, ...]:
+        """The answers of the opponent."""
+        return (f"sample/{self.opponent}",) if self.opponent else ()
+
+    def check_recipe(self, place: str, recipe: Recipe) -> None:
+        """Judge and opponent are there, and several judgements can differ."""
+        from wrpo.recipe.prompts import dataset_answers
+
+        judge = recipe.judges.get(self.judge)
+        if judge is None:
+            known = ", ".join(recipe.judges) or "none"
+            raise ValueError(f'{place}.judge: no judge "{self.judge}"; judges: {known}')
+        sources = [*recipe.sources, *dataset_answers(recipe.prompts)]
+        if self.opponent is not None and self.opponent not in sources:
+            known = ", ".join(sources)
+            raise ValueError(f'{place}.opponent: no source "{self.opponent}"; sources: {known}')
+        if self.samples > 1 and judge.temperature == 0:
+            raise ValueError(
+                f"{place}.samples: {self.samples} judgements at temperature 0 are equal; set "
+                f"judges.{self.judge}.temperature"
+            )
+
+    def judge_calls(self) -> JudgeCalls:
+        """Each answer is graded, or compared with another's in both orders."""
+        shown = 2 if self.opponent else 1
+        return JudgeCalls(self.judge, self.samples * shown, shown, 1 if self.expected else None)
+
+    def extras(self) -> frozenset[str]:
+        """Judges are asked over HTTP."""
+        return frozenset({"server"})
+
+    def files(self) -> Mapping[str, Path]:
+        """The question, where it is the user's own."""
+        return {"prompt": self.prompt} if self.prompt is not None else {}
 
 
 class Question(Protocol):
@@ -49,7 +224,9 @@ class JudgeScores:
     def __init__(
         self, settings: JudgeReward, judge: JudgeModel, question: Question, cache: Path
     ) -> None:
-        api_key(judge.api_key_env, f"judges.{settings.judge}")
+        from wrpo.engines.servers.client import api_key
+
+        api_key(judge.engine.api_key_env, f"judges.{settings.judge}.engine")
         self._name, self._judge = settings.judge, judge
         self._samples, self._question, self._cache = settings.samples, question, cache
         self._unread = 0
@@ -100,18 +277,3 @@ class JudgeScores:
                 return Drop("judge_unparsed", str(read[0]))
             means.append(fmean(numbers))
         return fmean(means)
-
-
-def load_judge_reward(settings: JudgeReward, pipeline: Pipeline) -> JudgeScores:
-    """The reward of a recipe entry.
-
-    Raises:
-        MissingInputError: the opponent is not sampled yet.
-    """
-    recipe = pipeline.recipe
-    question: Question = Grade(settings, recipe.judges[settings.judge])
-    if settings.opponent is not None:
-        folder = pipeline.finished(f"sample/{settings.opponent}")
-        question = Comparison(settings, RowLookup(folder, RESPONSES))
-    cache = cache_path(recipe.runs)
-    return JudgeScores(settings, recipe.judges[settings.judge], question, cache)

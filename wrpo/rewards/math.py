@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import logging
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import MathReward
-from wrpo.rewards.base import Candidate
+from wrpo.rewards.base import Candidate, RewardSettings
+
+if TYPE_CHECKING:
+    from wrpo.pipeline.pipeline import Pipeline
+
+
+class MathReward(RewardSettings):
+    """Mathematical equality with the gold answer, by math-verify."""
+
+    type: Literal["math"]
+    timeout_s: int = Field(5, ge=1, description="For parsing and for comparing, in seconds.")
+
+    def load(self, pipeline: Pipeline | None = None) -> MathVerifier:
+        """The verifier."""
+        return MathVerifier(self)
+
+    def extras(self) -> frozenset[str]:
+        """math-verify is installed with lm-eval."""
+        return frozenset({"eval"})
 
 
 class MathVerifier:

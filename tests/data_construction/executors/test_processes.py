@@ -14,13 +14,13 @@ import torch
 
 from data_construction.executors.processes import Replicas, device_groups
 from data_construction.sampling.part_sampler import PartSampler
+from wrpo.engines.vllm import VLLMSettings
 from wrpo.errors import RecipeError
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.parts import Shard, StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
-from wrpo.recipe.sampling import Engine
 
 SAMPLE = {
     "responses": 2,
@@ -42,19 +42,19 @@ def gpus(monkeypatch: pytest.MonkeyPatch, count: int, visible: str | None = None
 
 def test_each_replica_has_the_gpus_of_its_parallel_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 8)
-    assert device_groups(2, Engine(tensor_parallel_size=2, pipeline_parallel_size=2)) == [
+    assert device_groups(2, VLLMSettings(tensor_parallel_size=2, pipeline_parallel_size=2)) == [
         "0,1,2,3",
         "4,5,6,7",
     ]
     gpus(monkeypatch, 3, "5,GPU-a,7")
-    assert device_groups(3, Engine()) == ["5", "GPU-a", "7"]
+    assert device_groups(3, VLLMSettings()) == ["5", "GPU-a", "7"]
     with pytest.raises(RecipeError, match="needs 4; 3 are visible"):
-        device_groups(2, Engine(tensor_parallel_size=2))
+        device_groups(2, VLLMSettings(tensor_parallel_size=2))
 
 
 def test_nothing_is_pinned_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 0)
-    assert device_groups(2, Engine(tensor_parallel_size=4)) == [None, None]
+    assert device_groups(2, VLLMSettings(tensor_parallel_size=4)) == [None, None]
 
 
 def test_servers_are_their_own_replicas(write_recipe, run_module) -> None:

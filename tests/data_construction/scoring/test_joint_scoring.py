@@ -61,7 +61,7 @@ def test_all_sources_at_once_score_as_each_by_itself(sampled_recipe) -> None:
 
 
 def test_answers_of_all_sources_share_one_prompt(sampled_recipe, monkeypatch) -> None:
-    from wrpo.rewards import network_reward
+    from wrpo.rewards.networks import network_reward
 
     seen = []
     pack = network_reward.packed_batch

@@ -6,6 +6,7 @@ from data_construction.scoring import reward_parity
 from wrpo import rewards
 from wrpo.errors import ModelError
 from wrpo.recipe import load_recipe
+from wrpo.rewards.classifier import ClassifierReward
 
 
 class Scores:
@@ -22,7 +23,7 @@ class Scores:
 def test_other_choices_in_a_batch_are_a_problem(
     write_recipe, monkeypatch: pytest.MonkeyPatch, shift: float, ok: bool
 ) -> None:
-    monkeypatch.setattr(rewards, "load_reward", lambda settings: Scores(shift))
+    monkeypatch.setattr(ClassifierReward, "load", lambda settings: Scores(shift))
     recipe = load_recipe(write_recipe())
     [found] = reward_parity.check_rewards(recipe)
     assert (found["reward"], found["ok"]) == ("style", ok)
@@ -34,7 +35,7 @@ def test_a_model_that_cannot_be_loaded_is_a_finding(
     def load(settings: object) -> None:
         raise ModelError("no such file")
 
-    monkeypatch.setattr(rewards, "load_reward", load)
+    monkeypatch.setattr(ClassifierReward, "load", load)
     [found] = reward_parity.check_rewards(load_recipe(write_recipe()))
     assert found == {"reward": "style", "ok": False, "message": "no such file"}
 

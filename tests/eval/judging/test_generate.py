@@ -14,7 +14,7 @@ from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
 from wrpo.recipe.evaluation import MT_BENCH_TEMPERATURES
 
-JUDGE = {"model": "org/judge", "endpoints": ["http://localhost:1/v1"]}
+JUDGE = {"model": "org/judge", "engine": {"endpoints": ["http://localhost:1/v1"]}}
 
 
 @pytest.fixture

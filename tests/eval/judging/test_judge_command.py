@@ -50,15 +50,16 @@ def server(script: LongerIsBetter) -> Iterator[CompletionServer]:
 @pytest.fixture
 def recipe_path(tmp_path: Path, server: CompletionServer) -> Path:
     """Three benchmarks judged by the server; the target and the source are hub models."""
-    judge = {"model": "org/judge", "endpoints": [server.url], "concurrency": 2}
+    engine = {"endpoints": [server.url], "concurrency": 2}
     prices = {"input_price": 10.0, "output_price": 30.0}
+    judge = {"model": "org/judge", "engine": {**engine, **prices}}
     judged = {
         "alpaca_eval_2": {**write_alpaca_eval(tmp_path), "prompt": "own", "logprobs": False},
         "arena_hard": write_arena_hard(tmp_path),
         "mt_bench": write_mt_bench(tmp_path),
     }
     full = {name: {"judge": "big", **fields} for name, fields in judged.items()}
-    return write_judge_recipe(tmp_path, "org/model", {**judge, **prices}, full)
+    return write_judge_recipe(tmp_path, "org/model", judge, full)
 
 
 def results_of(recipe: Recipe, benchmark: str, model: str) -> dict[str, Any]:
@@ -179,7 +180,8 @@ def test_another_judge_needs_another_folder_and_its_own_verdicts(
     recipe = load_recipe(recipe_path)
     answer(recipe, "mt_bench", "target")
     judge_answers(recipe, "mt_bench", "target")
-    faster = load_recipe(recipe_path, ["judges.big.concurrency=7", "judges.big.input_price=1"])
+    changes = ["judges.big.engine.concurrency=7", "judges.big.engine.input_price=1"]
+    faster = load_recipe(recipe_path, changes)
     assert Pipeline(faster).state("judge/mt_bench/target") == "done"
     other = load_recipe(recipe_path, ["judges.big.version=2026-01"])
     assert Pipeline(other).state("judge/mt_bench/target") == "stale"

@@ -64,7 +64,8 @@ def test_a_tiny_model_judges_three_benchmarks_and_survives_a_kill(tmp_path: Path
 
 def _write_recipe(folder: Path, model: Path, url: str, token_id: Callable[[str], int]) -> Path:
     """One server, three judges: a random model is held to the words of each protocol."""
-    served = {"model": str(model), "endpoints": [url], "max_tokens": 24, "concurrency": 2}
+    engine = {"endpoints": [url], "concurrency": 2}
+    served = {"model": str(model), "max_tokens": 24, "engine": engine}
     labels = {str(token_id(label)): 60 for label in ("m", "M")}
     choices = {"choice": ["[[A>>B]]", "[[A>B]]", "[[A=B]]", "[[B>A]]", "[[B>>A]]"]}
     judges = {

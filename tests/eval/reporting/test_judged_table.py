@@ -14,9 +14,9 @@ from eval.reporting.judged_table import for_papers, judged_tables
 from eval.reporting.page import markdown
 from tests.eval.synthetic_run import make_run
 from wrpo.errors import DataError
+from wrpo.judging import JudgeModel
 from wrpo.pipeline.folder import StageFolder
 from wrpo.recipe.evaluation import Judged
-from wrpo.recipe.judges import JudgeModel
 
 BENCHMARK = "mt_bench"
 JUDGE = {"name": "big", "model": "judge-70b", "version": "2026-01"}
@@ -95,7 +95,9 @@ def _row(number: int, score: float, question: str) -> dict[str, Any]:
 def judged_run(folder: Path, **options: Any) -> Evidence:
     """A run whose recipe has a judged benchmark; arguments as `make_run`."""
     recipe = make_run(folder, **options)
-    judges = {"judge": JudgeModel(model="judge-70b", endpoints=["http://127.0.0.1:9/v1"])}
+    judges = {
+        "judge": JudgeModel(model="judge-70b", engine={"endpoints": ["http://127.0.0.1:9/v1"]})
+    }
     settings = recipe.eval.model_copy(update={"judged": {BENCHMARK: Judged(judge="judge")}})
     return read_run(recipe.model_copy(update={"judges": judges, "eval": settings}))
 

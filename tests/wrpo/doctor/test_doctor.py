@@ -149,7 +149,7 @@ def test_judges_answer_and_have_a_key(
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     if key:
         monkeypatch.setenv("JUDGE_KEY", key)
-    judge = f"judges.gpt={{model: m, endpoints: ['{server}'], api_key_env: JUDGE_KEY}}"
+    judge = f"judges.gpt={{model: m, engine: {{endpoints: ['{server}'], api_key_env: JUDGE_KEY}}}}"
     found = list(services.servers(patient(write_recipe(), judge, offline=False)))
     assert [finding.level for finding in found] == expected
     assert all(key is None or key not in str(finding) for finding in found)
@@ -221,7 +221,7 @@ def test_files_that_only_late_stages_read_are_looked_for(write_recipe, tmp_path:
     (tmp_path / "here.jsonl").touch()
     judged = {"judge": "j", "questions": "gone.jsonl", "references": str(tmp_path / "here.jsonl")}
     overrides = [
-        "judges.j={model: m, endpoints: ['http://127.0.0.1:9/v1']}",
+        "judges.j={model: m, engine: {endpoints: ['http://127.0.0.1:9/v1']}}",
         f"eval.judged.arena_hard={json.dumps(judged)}",
         "eval.include_path=nowhere",
     ]

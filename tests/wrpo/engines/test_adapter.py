@@ -11,12 +11,11 @@ import pytest
 from tests.wrpo.engines.test_same_rows import LENGTH, SETTINGS, same
 from wrpo.chat.render import render_prompt, stop_token_ids
 from wrpo.chat.tokenizer import load_tokenizer
-from wrpo.engines import load_engine
-from wrpo.engines.adapter import adapter_folder, lora_rank
+from wrpo.engines.local.adapter import adapter_folder, lora_rank
 from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import load_recipe
-from wrpo.recipe.sampling import Engine, Model, Sampling
+from wrpo.recipe.sampling import ENGINES, Model, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +40,21 @@ def adapter(tiny_models_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def answers(backend: str, model: Path, adapter: Path | None) -> list:
-    from wrpo.engines import Request
+    from wrpo.engines import GenerationTask, Request
 
     tokenizer = load_tokenizer(model)
     requests = [
         Request((0, place, 0), render_prompt(tokenizer, [{"role": "user", "content": text}]), [], 1)
         for place, text in enumerate(["Say sea 1.", "Tell all about hills.", "x"])
     ]
-    engine = load_engine(
+    task = GenerationTask(
         str(model),
         entry=Model(model=str(model), dtype="float32", adapter=str(adapter) if adapter else None),
-        engine=Engine(backend=backend, endpoints=["http://127.0.0.1:9/v1"], **SETTINGS),
         sampling=Sampling(max_tokens=24, keep_logprobs=True, temperature=0.0).model_dump(),
         stop_token_ids=stop_token_ids(tokenizer),
         max_model_len=LENGTH,
     )
+    engine = ENGINES[backend](**SETTINGS[backend]).load(task)
     return sorted(engine.generate(requests), key=lambda answer: answer.row)
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from tests.support.completion_server import Reply, Seen, answer, chat_answer, problem
-from wrpo.engines import Completion, GenerationEngine, Request, Unanswered, load_engine
-from wrpo.engines import openai_client as servers
+from wrpo.engines import Completion, GenerationEngine, GenerationTask, Request, Unanswered
+from wrpo.engines.openai import OpenAISettings
+from wrpo.engines.servers import client as servers
 from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.sampling import Engine, Model, Sampling
+from wrpo.recipe.sampling import Model, Sampling
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -45,14 +46,14 @@ def load(
     sampling: dict[str, Any] | None = None,
     **engine: Any,
 ) -> GenerationEngine:
-    return load_engine(
+    task = GenerationTask(
         "org/model",
         entry=Model(model="org/model", **(entry or {})),
-        engine=Engine(backend="openai", endpoints=list(urls), **engine),
         sampling=Sampling(**(sampling or {})).model_dump(),
         stop_token_ids=[3, 9],
         max_model_len=64,
     )
+    return OpenAISettings(endpoints=list(urls), **engine).load(task)
 
 
 def ask(*urls: str, count: int = 1, **settings: Any) -> list[Completion | Unanswered]:

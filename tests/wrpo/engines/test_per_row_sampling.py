@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from wrpo.engines.per_row_sampling import RowSampler
+from wrpo.engines.local.per_row_sampling import RowSampler
 from wrpo.recipe.sampling import Sampling
 
 VOCABULARY = 12

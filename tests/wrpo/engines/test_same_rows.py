@@ -10,10 +10,14 @@ import pytest
 from tests.support.vllm_server import vllm_serve
 from wrpo.chat.render import render_prompt, stop_token_ids
 from wrpo.chat.tokenizer import load_tokenizer
-from wrpo.engines import Completion, Request, load_engine
-from wrpo.recipe.sampling import Engine, Model, Sampling
+from wrpo.engines import Completion, GenerationTask, Request
+from wrpo.recipe.sampling import ENGINES, Model, Sampling
 
-SETTINGS = {"enforce_eager": True, "kv_cache_mib": 64, "max_num_seqs": 4}
+SETTINGS = {
+    "vllm": {"enforce_eager": True, "kv_cache_mib": 64, "max_num_seqs": 4},
+    "transformers": {"max_num_seqs": 4},
+    "openai": {},
+}
 LENGTH = 256
 
 
@@ -52,20 +56,15 @@ def rows(
             )
             for index in range(2)
         ]
-    engine = Engine(
-        backend=backend,
-        endpoints=[url] if url else [],
-        api="chat" if chat else "completions",
-        **SETTINGS,
-    )
-    loaded = load_engine(
+    served = {"endpoints": [url], "api": "chat" if chat else "completions"} if url else {}
+    task = GenerationTask(
         str(model),
         entry=Model(model=str(model), dtype="float32"),
-        engine=engine,
         sampling=Sampling(**usual).model_dump(),
         stop_token_ids=stop_token_ids(tokenizer),
         max_model_len=LENGTH,
     )
+    loaded = ENGINES[backend](**SETTINGS[backend], **served).load(task)
     found = sorted(loaded.generate(requests), key=lambda answer: answer.row)
     assert all(isinstance(answer, Completion) for answer in found)
     return found

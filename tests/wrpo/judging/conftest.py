@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.completion_server import CompletionServer
-from wrpo.engines import openai_client as openai_servers
-from wrpo.judging import Judge, JudgementCache
-from wrpo.recipe.judges import JudgeModel
+from wrpo.engines.servers import client as openai_servers
+from wrpo.judging import Judge, JudgementCache, JudgeModel
+from wrpo.judging.settings import JudgeEngine
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,9 @@ def judge(tmp_path: Path) -> Callable[..., Judge]:
     """Makes a judge of a server, on the one cache file of the test."""
 
     def make(server: CompletionServer, **settings: Any) -> Judge:
-        fields = {"model": "org/judge", "endpoints": [server.url], **settings}
+        names = settings.keys() & JudgeEngine.model_fields.keys()
+        engine = {"endpoints": [server.url], **{name: settings.pop(name) for name in names}}
+        fields = {"model": "org/judge", "engine": engine, **settings}
         return Judge("big", JudgeModel(**fields), JudgementCache(tmp_path / "cache.sqlite"))
 
     return make

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from tests.conftest import REPOSITORY
 from tests.support.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
 from wrpo.errors import DataError, ModelError, RecipeError
-from wrpo.judging import Judge, JudgementCache, JudgeRequest
-from wrpo.recipe.judges import JudgeModel
+from wrpo.judging import Judge, JudgementCache, JudgeModel, JudgeRequest
 
 MakeJudge = Callable[..., Judge]
 
@@ -177,7 +176,7 @@ def test_what_was_judged_before_a_failure_is_kept(serve, judge: MakeJudge) -> No
         lambda number, seen: echo(number, seen) if number < 5 else problem(401, "who are you")
     )
     one = judge(server, concurrency=1)
-    with pytest.raises(ModelError, match=r"Set judges\.big\.api_key_env"):
+    with pytest.raises(ModelError, match=r"Set judges\.big\.engine\.api_key_env"):
         one.ask(ask_for(*map(str, range(9))))
     assert one.estimate(ask_for(*map(str, range(9)))).cached == 5
 
@@ -199,7 +198,7 @@ def test_the_key_comes_from_the_environment_and_is_kept_nowhere(
 ) -> None:
     server = serve(echo)
     keyed = judge(server, api_key_env="JUDGE_KEY")
-    with pytest.raises(RecipeError, match=r"judges\.big\.api_key_env"):
+    with pytest.raises(RecipeError, match=r"judges\.big\.engine\.api_key_env"):
         keyed.ask(ask_for("a"))
     monkeypatch.setenv("JUDGE_KEY", "sk-secret-1")
     keyed.ask(ask_for("a"))
@@ -214,18 +213,22 @@ def test_a_damaged_cache_is_the_users_to_move_away(tmp_path: Path) -> None:
         JudgementCache(path)
 
 
-@pytest.mark.parametrize("field", [{"body": {"messages": []}}, {"endpoints": []}, {"modle": "x"}])
+@pytest.mark.parametrize(
+    "field",
+    [{"body": {"messages": []}}, {"engine": {"endpoints": []}}, {"modle": "x"}],
+)
 def test_the_recipe_section_refuses_what_it_cannot_mean(field: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        JudgeModel(**{"model": "m", "endpoints": ["http://h/v1"], **field})
+        JudgeModel(**{"model": "m", "engine": {"endpoints": ["http://h/v1"]}, **field})
 
 
 KILLED = """
 import sys
 from pathlib import Path
 from wrpo.judging import Judge, JudgementCache, JudgeRequest
-from wrpo.recipe.judges import JudgeModel
-settings = JudgeModel(model="org/judge", endpoints=[sys.argv[1]], concurrency=2)
+from wrpo.judging import JudgeModel
+engine = {"endpoints": [sys.argv[1]], "concurrency": 2}
+settings = JudgeModel(model="org/judge", engine=engine)
 requests = [JudgeRequest([{"role": "user", "content": str(n)}], "plain-1") for n in range(30)]
 Judge("big", settings, JudgementCache(Path(sys.argv[2]))).ask(requests)
 """

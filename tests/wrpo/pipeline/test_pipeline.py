@@ -132,7 +132,7 @@ def test_equal_recipes_have_equal_keys(tmp_path: Path) -> None:
         "sample.engine.tensor_parallel_size=2",
         "sources.letters.engine.gpu_memory_utilization=0.5",
         "sources.letters.engine.backend=transformers",
-        "sample.engine.endpoints=[http://host:8000/v1]",
+        "sample.engine={backend: openai, endpoints: [http://host:8000/v1]}",
         "rewards.rm.engine.batch_tokens=77",
         "sft.engine.per_device_batch_size=4",
         "wrpo.engine.per_device_batch_size=4",
@@ -172,14 +172,14 @@ def test_the_domains_of_a_reward_enter_the_key_only_where_they_are_set(tmp_path:
 
 
 def test_a_judge_enters_the_key_by_what_decides_its_verdicts(tmp_path: Path) -> None:
-    judges = "judges={j: {model: m, endpoints: ['http://host/v1']}}"
+    judges = "judges={j: {model: m, engine: {endpoints: ['http://host/v1']}}}"
     reward = "rewards.style={type: judge, judge: j, opponent: numbers}"
 
     def key(*overrides: str) -> dict[str, object]:
         return Pipeline(tiny_recipe(tmp_path, judges, reward, *overrides)).key("score/letters")
 
     assert set(key()["inputs"]) == {"prompts", "sample/letters", "sample/numbers"}
-    assert key("judges.j.concurrency=2") == key()
+    assert key("judges.j.engine.concurrency=2") == key()
     assert key("judges.j.version=v2") != key()
     question = tmp_path / "question.txt"
     found = []

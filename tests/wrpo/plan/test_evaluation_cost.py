@@ -12,8 +12,11 @@ from wrpo.plan.view import explanation
 # Expected lengths of TABLE: prompts of 100 tokens, answers of 200; 1000 answer tokens per second.
 JUDGES = """\
     judges:
-      paid: {model: j, temperature: 1, endpoints: [http://x/v1], input_price: 10, output_price: 30}
-      own: {model: j, temperature: 1, endpoints: [http://x/v1]}
+      paid:
+        model: j
+        temperature: 1
+        engine: {endpoints: [http://x/v1], input_price: 10, output_price: 30}
+      own: {model: j, temperature: 1, engine: {endpoints: [http://x/v1]}}
     """
 
 
@@ -90,7 +93,7 @@ def test_a_judge_without_prices_is_counted_and_named(tmp_path: Path) -> None:
     judged = "eval.judged={arena_hard: {judge: own}}"
     found = prices(pipeline_of(tmp_path, *KNOWN, judged, extra=JUDGES))["judge/arena_hard/wrpo"]
     assert found.dollars is None
-    assert found.unknown.startswith("1,000 calls of judge own: write judges.own.input_price")
+    assert found.unknown.startswith("1,000 calls of judge own: write judges.own.engine.input_price")
 
 
 def test_a_judge_that_gives_rewards_is_paid_while_scoring(tmp_path: Path) -> None:

@@ -72,7 +72,9 @@ def table_of(lines: list[str]) -> list[list[str]]:
 
 JUDGED = (
     "eval.suite=fusechat3",
-    "judges={j: {model: m, endpoints: ['http://x/v1'], input_price: 10, output_price: 30}}",
+    "judges={j: {model: m, engine: {endpoints: ['http://x/v1']}}}",
+    "judges.j.engine.input_price=10",
+    "judges.j.engine.output_price=30",
     "eval.judged={alpaca_eval_2: {judge: j}, arena_hard: {judge: j}, mt_bench: {judge: j}}",
 )
 

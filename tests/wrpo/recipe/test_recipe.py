@@ -172,7 +172,7 @@ SECRET = "sk-very-secret-0123456789"
 def test_a_recipe_never_holds_an_api_key_and_the_refusal_does_not_repeat_it(
     tmp_path: Path, where: str, line: str
 ) -> None:
-    extra = f"sample:\n  engine:\n    {line}\n"
+    extra = f"sample:\n  engine:\n    backend: openai\n    {line}\n"
     if where != "sample":
         engine = f"    model: hub/letters\n    engine:\n      {line}\n"
         path = write_recipe(tmp_path, MINIMAL.replace("    model: hub/letters\n", engine))
@@ -186,7 +186,8 @@ def test_a_recipe_never_holds_an_api_key_and_the_refusal_does_not_repeat_it(
 
 
 def test_endpoints_lose_a_trailing_slash(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, "sample.engine.endpoints=[http://a:1/v1/, https://b.c/v1]")
+    urls = "[http://a:1/v1/, https://b.c/v1]"
+    recipe = tiny_recipe(tmp_path, f"sample.engine={{backend: openai, endpoints: {urls}}}")
     assert recipe.sample.engine.endpoints == ["http://a:1/v1", "https://b.c/v1"]
 
 
@@ -660,7 +661,7 @@ def test_arm_may_not_be_called_like_a_stage(tmp_path: Path) -> None:
 def test_arm_may_not_have_the_folder_of_something_else(tmp_path: Path) -> None:
     # Whatever the pipeline puts beside the folders of the arms.
     extra = "eval: {tasks: [t], judged: {mt_bench: {judge: j}}}\n"
-    extra += "judges: {j: {model: m, endpoints: ['http://h:1/v1']}}\n"
+    extra += "judges: {j: {model: m, engine: {endpoints: ['http://h:1/v1']}}}\n"
     taken = {Path(name).parts[0] for name in Pipeline(load(tmp_path, extra)).stages}
     for name in sorted(taken - {"sft", "wrpo"} | {"logs"}):
         assert "another folder of the run" in refusal(tmp_path, f"arms:\n  {name}: {{}}\n"), name
@@ -758,7 +759,7 @@ def test_the_verifier_of_a_domain_is_a_reward_that_covers_it(tmp_path: Path) -> 
     assert 'no reward "chekc"; rewards: rm, check' in message
 
 
-JUDGES = "judges={strict: {model: m, endpoints: ['http://host/v1']}}"
+JUDGES = "judges={strict: {model: m, engine: {endpoints: ['http://host/v1']}}}"
 
 
 @pytest.mark.parametrize(

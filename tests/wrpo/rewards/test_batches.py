@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from wrpo.rewards.batches import (
+from wrpo.rewards.networks.batches import (
     Conversation,
     packed_batch,
     packed_places,
     padded_batch,
     padded_places,
 )
-from wrpo.rewards.network import Pooled, has_score_head, score_head, share_prompts
+from wrpo.rewards.networks.network import Pooled, has_score_head, score_head, share_prompts
 
 CONVERSATIONS = [
     Conversation(tuple(range(10, 10 + prompt)), tuple(range(50, 50 + answer)))

@@ -26,7 +26,7 @@ from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import Drop, read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.rewards import Candidate, load_reward
+from wrpo.rewards import Candidate
 
 Serve = Callable[[Script], CompletionServer]
 
@@ -38,7 +38,7 @@ def judged(write_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
     def make(
         server: CompletionServer, judge: dict[str, Any] | None = None, **reward: Any
     ) -> Recipe:
-        endpoint = {"model": "org/judge", "endpoints": [server.url], **(judge or {})}
+        endpoint = {"model": "org/judge", "engine": {"endpoints": [server.url]}, **(judge or {})}
         rewards = {"style": {"type": "judge", "judge": "strict", **reward}}
         sections: dict[str, Any] = {"judges": {"strict": endpoint}, "rewards": rewards}
         return load_recipe(write_recipe(prompts=6, score={"max_dropped_share": 0.7}, **sections))
@@ -48,7 +48,7 @@ def judged(write_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
 
 def score(recipe: Recipe, *answers: str) -> list[float | Drop]:
     messages = [{"role": "user", "content": "Say {{answer}}."}]
-    reward = load_reward(recipe.rewards["style"], Pipeline(recipe))
+    reward = recipe.rewards["style"].load(Pipeline(recipe))
     return reward.score([Candidate(messages, answer, None, "p") for answer in answers])
 
 
@@ -118,9 +118,13 @@ def test_a_refused_question_drops_its_answer_only(serve, judged) -> None:
 
 def test_a_key_that_is_not_set_is_one_error_before_anything_is_sent(serve, judged) -> None:
     server = serve(grade_by_length)
-    recipe = judged(server, {"api_key_env": "NO_SUCH_KEY_HERE"})
-    with pytest.raises(RecipeError, match=r"judges.strict.api_key_env: \$NO_SUCH_KEY_HERE is not"):
-        load_reward(recipe.rewards["style"], Pipeline(recipe))
+    recipe = judged(
+        server, {"engine": {"endpoints": [server.url], "api_key_env": "NO_SUCH_KEY_HERE"}}
+    )
+    with pytest.raises(
+        RecipeError, match=r"judges.strict.engine.api_key_env: \$NO_SUCH_KEY_HERE is not"
+    ):
+        recipe.rewards["style"].load(Pipeline(recipe))
     assert server.seen == []
 
 

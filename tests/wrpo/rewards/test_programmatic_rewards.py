@@ -9,16 +9,17 @@ from wrpo.errors import ModelError, RecipeError, SandboxError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import Drop
 from wrpo.recipe.load import load_recipe
-from wrpo.recipe.rewards import CodeReward, InstructionReward, MathReward
-from wrpo.rewards import Candidate, load_reward
-from wrpo.rewards.code import extract_program
+from wrpo.rewards import Candidate
+from wrpo.rewards.code import CodeReward, extract_program
+from wrpo.rewards.instruction import InstructionReward
+from wrpo.rewards.math import MathReward
 
 NESTED = "[" * 100_000
 
 
 def scores(settings, gold: str | None, *answers: str) -> list[float | Drop]:
     prompt = [{"role": "user", "content": "Do it."}]
-    return load_reward(settings).score([Candidate(prompt, answer, gold) for answer in answers])
+    return settings.load().score([Candidate(prompt, answer, gold) for answer in answers])
 
 
 def code(**fields: object) -> CodeReward:
@@ -95,7 +96,7 @@ def test_the_last_python_block_is_the_program(answer: str, program: str) -> None
 def test_code_without_a_sandbox_needs_plain_words(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("wrpo.sandbox.sandbox.shutil.which", _only_prlimit)
     with pytest.raises(SandboxError, match="none-i-accept-the-risk"):
-        load_reward(code())
+        code().load()
     accepted = code(sandbox="none-i-accept-the-risk")
     assert scores(accepted, ASSERTS, RIGHT, ONLY_ZERO) == [1.0, 0.0]
 
@@ -132,7 +133,7 @@ def test_math_refuses_what_is_no_formula() -> None:
 def test_math_without_its_package_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setattr("wrpo.rewards.math.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"wrpo\[eval\]"):
-        load_reward(MathReward(type="math"))
+        MathReward(type="math").load()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import AnswerReward, ClassifierReward
-from wrpo.rewards import Candidate, load_reward
+from wrpo.rewards import Candidate
+from wrpo.rewards.answer import AnswerReward
+from wrpo.rewards.classifier import ClassifierReward
 
 
 def candidate(answer: str, *, prompt: str = "Say sea.", gold: str | None = "sea") -> Candidate:
@@ -21,17 +22,17 @@ def verifier(**fields: object) -> AnswerReward:
     [("sea", 1.0), (" sea\n", 1.0), ("s\u0065a", 1.0), ("Sea", 0.0), ("sea!", 0.0), ("", 0.0)],
 )
 def test_verifier_compares_normalised_text(answer: str, expected: float) -> None:
-    assert load_reward(verifier()).score([candidate(answer)]) == [expected]
+    assert verifier().load().score([candidate(answer)]) == [expected]
 
 
 def test_verifier_extracts_by_its_pattern_and_may_ignore_case() -> None:
-    reward = load_reward(verifier(pattern=r"- (?P<answer>\w+)( thanks)?", ignore_case=True))
+    reward = verifier(pattern=r"- (?P<answer>\w+)( thanks)?", ignore_case=True).load()
     answers = [candidate("- SEA thanks"), candidate("sea"), candidate("- hill")]
     assert reward.score(answers) == [1.0, 0.0, 0.0]
 
 
 def test_verifier_refuses_a_prompt_without_gold_answer() -> None:
-    result = load_reward(verifier()).score([candidate("sea", gold=None)])[0]
+    result = verifier().load().score([candidate("sea", gold=None)])[0]
     assert isinstance(result, Drop) and result.reason == "no_gold_answer"
 
 
@@ -57,20 +58,20 @@ def test_classifier_gives_the_raw_logit_of_the_rendered_conversation(tiny_models
         ).input_ids
         with torch.no_grad():
             expected.append(model(torch.tensor([ids])).logits[0, 0].item())
-    scores = load_reward(classifier(tiny_models_folder)).score(answers)
+    scores = classifier(tiny_models_folder).load().score(answers)
     assert scores == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 0.1
 
 
 def test_classifier_scores_do_not_depend_on_the_token_budget(tiny_models_folder) -> None:
     answers = [candidate("ab" * n) for n in range(1, 20)]
-    wide = load_reward(classifier(tiny_models_folder)).score(answers)
-    narrow = load_reward(classifier(tiny_models_folder, engine={"batch_tokens": 1})).score(answers)
+    wide = classifier(tiny_models_folder).load().score(answers)
+    narrow = classifier(tiny_models_folder, engine={"batch_tokens": 1}).load().score(answers)
     assert wide == pytest.approx(narrow, abs=1e-5)
 
 
 def test_classifier_refuses_too_long_conversations_one_by_one(tiny_models_folder) -> None:
-    reward = load_reward(classifier(tiny_models_folder, max_tokens=60))
+    reward = classifier(tiny_models_folder, max_tokens=60).load()
     result = reward.score([candidate("sea"), candidate("sea" * 50), candidate("hill")])
     assert isinstance(result[1], Drop) and result[1].reason == "too_long"
     assert isinstance(result[0], float) and isinstance(result[2], float)
@@ -86,7 +87,7 @@ def replace_networks(reward, **networks: object) -> None:
 
 
 def test_classifier_that_depends_on_its_batch_is_refused(tiny_models_folder) -> None:
-    reward = load_reward(classifier(tiny_models_folder))
+    reward = classifier(tiny_models_folder).load()
     replace_networks(reward, plain=off_in_batches(reward._networks.plain), shared="of the test")
     with pytest.raises(ModelError, match="between batch 1 and batch"):
         reward.score([candidate("sea"), candidate("hill")])
@@ -96,9 +97,9 @@ def test_classifier_pads_with_a_warning_where_shared_prompts_change_scores(
     tiny_models_folder, caplog
 ) -> None:
     answers = [candidate("sea"), candidate("hill"), candidate("moon", prompt="Say moon.")]
-    expected = load_reward(classifier(tiny_models_folder)).score(answers)
+    expected = classifier(tiny_models_folder).load().score(answers)
     assert "padded" not in caplog.text
-    reward = load_reward(classifier(tiny_models_folder))
+    reward = classifier(tiny_models_folder).load()
     replace_networks(reward, shared=off_in_batches(reward._networks.shared))
     assert reward.score(answers) == pytest.approx(expected, abs=1e-5)
     assert "padded batches, because shared prompts change its scores by 0.5" in caplog.text
@@ -116,20 +117,18 @@ def test_classifier_with_another_head_scores_padded_rows(tmp_path: Path, caplog)
     BertForSequenceClassification(config).save_pretrained(tmp_path / "reward")
     tiny_tokenizer().save_pretrained(tmp_path / "reward")
     answers = [candidate("sea" * n) for n in range(1, 5)]
-    together = load_reward(classifier(tmp_path)).score(answers)
+    together = classifier(tmp_path).load().score(answers)
     assert "the head of BertForSequenceClassification is not" in caplog.text
-    alone = [load_reward(classifier(tmp_path)).score([answer])[0] for answer in answers]
+    alone = [classifier(tmp_path).load().score([answer])[0] for answer in answers]
     assert together == pytest.approx(alone, abs=1e-5)
 
 
 def test_equal_conversations_get_equal_scores(tiny_models_folder) -> None:
     answers = [candidate("sea"), candidate("hill"), candidate("sea")]
-    first, _, again = load_reward(classifier(tiny_models_folder)).score(answers)
+    first, _, again = classifier(tiny_models_folder).load().score(answers)
     assert first == again
 
 
 def test_a_missing_reward_model_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere"):
-        load_reward(
-            ClassifierReward(type="classifier", model=str(tmp_path / "nowhere"), dtype="float32")
-        )
+        ClassifierReward(type="classifier", model=str(tmp_path / "nowhere"), dtype="float32").load()

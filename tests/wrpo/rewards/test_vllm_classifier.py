@@ -6,10 +6,11 @@ import pytest
 
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import ClassifierReward
-from wrpo.rewards import Candidate, load_reward
-from wrpo.rewards.conversation import excess
-from wrpo.rewards.vllm_classifier import VLLMClassifier
+from wrpo.rewards import Candidate
+from wrpo.rewards.classifier import ClassifierReward
+from wrpo.rewards.networks import vllm_classifier
+from wrpo.rewards.networks.conversation import excess
+from wrpo.rewards.networks.vllm_classifier import VLLMClassifier
 
 ENGINE = {"backend": "vllm", "enforce_eager": True, "kv_cache_mib": 64}
 ANSWERS = [
@@ -54,7 +55,7 @@ def reward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_vllm(reward_folder: Path) -> VLLMClassifier:
-    reward = load_reward(settings(reward_folder, ENGINE))
+    reward = settings(reward_folder, ENGINE).load()
     assert isinstance(reward, VLLMClassifier)
     reward.score(ANSWERS[:10])
     return reward
@@ -62,7 +63,7 @@ def by_vllm(reward_folder: Path) -> VLLMClassifier:
 
 @pytest.mark.slow
 def test_vllm_gives_the_logits_of_transformers_in_float32(reward_folder, by_vllm) -> None:
-    expected = load_reward(settings(reward_folder, {})).score(ANSWERS)
+    expected = settings(reward_folder, {}).load().score(ANSWERS)
     assert by_vllm.score(ANSWERS) == pytest.approx(expected, abs=1e-3)
     assert max(expected) > 1.5 and min(expected) < -1.5
 
@@ -85,10 +86,8 @@ class OtherScores:
 
 
 def test_an_engine_that_scores_otherwise_is_refused(reward_folder, by_vllm, monkeypatch) -> None:
-    from wrpo.engines import vllm as vllm_offline
-
-    monkeypatch.setattr(vllm_offline, "load_llm", lambda *_, **__: OtherScores(by_vllm._llm))
-    reward = load_reward(settings(reward_folder, ENGINE))
+    monkeypatch.setattr(vllm_classifier, "load_llm", lambda *_, **__: OtherScores(by_vllm._llm))
+    reward = settings(reward_folder, ENGINE).load()
     message = r"vLLM and transformers differ by up to 14.+ on 16 answers.*backend: transformers"
     with pytest.raises(ModelError, match=message):
         reward.score(ANSWERS)

@@ -1,4 +1,4 @@
-"""The head of ArmoRM: 19 objectives, weighted by a gate that reads the prompt."""
+"""The network of ArmoRM: a Llama backbone, and 19 objectives that a gate on the prompt weighs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers import LlamaModel
 
 from wrpo.errors import ModelError
+from wrpo.rewards.networks.batches import Batch
+from wrpo.rewards.networks.network import Head
 
 _INDEX = "model.safetensors.index.json"
 
@@ -91,3 +94,40 @@ def _tensors(folder: Path, names: set[str]) -> dict[str, Tensor]:
             for name in names.intersection(handle.keys()):
                 tensors[name] = handle.get_tensor(name)
     return tensors
+
+
+def pooled_head(folder: Path, backbone: Any, *, gate: int) -> Head:
+    """The head, reading the token at `gate` from the end of each prompt."""
+    module = load_head(folder, backbone.config).to(backbone.device)
+
+    def head(hidden: Tensor, batch: Batch) -> Tensor:
+        prompts, prompt_of = batch.prompt_end.to(hidden.device).unique(return_inverse=True)
+        last = hidden[batch.last.to(hidden.device)]
+        scores: Tensor = module(last, hidden[prompts + gate], prompt_of)
+        return scores
+
+    return head
+
+
+class _Backbone(LlamaModel):
+    _keys_to_ignore_on_load_unexpected = ["regression_layer", "reward_transform_matrix", "gating"]
+
+
+def load_backbone(folder: Path, name: str, *, dtype: str) -> Any:
+    """The backbone of a checkpoint folder, on the GPU if there is one.
+
+    Args:
+        name: of the model, for messages.
+
+    Raises:
+        ModelError: it cannot be loaded, or lacks weights.
+    """
+    try:
+        backbone, report = _Backbone.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"cannot load reward model {name}: {error}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"reward model {name} lacks {missing[:3]}; download it again")
+    return backbone.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wrpo.engines.vllm_env import prepare_environment
+from wrpo.engines.vllm import VLLMArguments, load_llm
 from wrpo.errors import ModelError
-from wrpo.recipe.rewards import ClassifierReward
 from wrpo.recipe.sampling import Model
-from wrpo.rewards.batches import Conversation
-from wrpo.rewards.conversation import ConversationReward, excess, spread
-
-if TYPE_CHECKING:
-    from wrpo.rewards.classifier import Classifier
+from wrpo.rewards.base import NetworkSettings
+from wrpo.rewards.networks.batches import Conversation
+from wrpo.rewards.networks.conversation import ConversationReward, excess, spread
+from wrpo.rewards.networks.network_reward import NetworkReward
 
 logger = logging.getLogger(__name__)
 
@@ -25,23 +23,27 @@ _HALF_TOLERANCE = 0.05
 
 
 class VLLMClassifier(ConversationReward):
-    """Raw logit of the single label, as `Classifier`, computed by vLLM.
+    """Raw logit of the single label, computed by vLLM.
 
     The first call scores up to 16 conversations with transformers, one at a time, frees that model,
     and holds vLLM's scores of them against it: one at a time, and all at once.
 
+    Args:
+        reference: the model in transformers.
+        engine: how vLLM runs.
+
     Raises:
-        ModelError: the model cannot be loaded by one of both, or their scores differ.
+        ModelError: vLLM cannot load the model, or their scores differ.
     """
 
-    def __init__(self, settings: ClassifierReward) -> None:
-        prepare_environment(eager=settings.engine.enforce_eager)
-        from wrpo.rewards.classifier import Classifier
-
-        self._reference: Classifier | None = Classifier(settings)
-        self._classifier = settings
+    def __init__(
+        self, settings: NetworkSettings, reference: NetworkReward, engine: VLLMArguments
+    ) -> None:
+        self._reference: NetworkReward | None = reference
+        self._network = settings.networks()[0]
+        self._engine = engine
         self._llm: Any = None
-        super().__init__(settings, self._reference.tokenizer)
+        super().__init__(settings, reference.tokenizer)
 
     def values(self, conversations: Sequence[Conversation]) -> dict[Conversation, float]:
         """The reward of each of some distinct conversations."""
@@ -49,7 +51,7 @@ class VLLMClassifier(ConversationReward):
             self._replace(self._reference, spread(conversations))
         return dict(zip(conversations, self._run(conversations), strict=True))
 
-    def _replace(self, reference: Classifier, checked: list[Conversation]) -> None:
+    def _replace(self, reference: NetworkReward, checked: list[Conversation]) -> None:
         """Loads vLLM in place of the reference, and compares both."""
         expected, dtype = reference.alone(checked), reference.dtype
         self._reference = None
@@ -63,22 +65,18 @@ class VLLMClassifier(ConversationReward):
         self._compare(f"batch 1 and batch {len(checked)} of vLLM", alone, together, tolerance)
 
     def _load(self, dtype: str) -> Any:
-        from wrpo.engines.vllm import load_llm
-
         # For dtype "auto", vLLM runs float32 weights in half precision.
-        entry = Model.model_validate(
-            {
-                "model": self._classifier.model,
-                "revision": self._classifier.revision,
-                "dtype": dtype,
-                "trust_remote_code": self._classifier.trust_remote_code,
-            }
+        entry = Model(
+            model=self._network.model,
+            revision=self._network.revision,
+            dtype=dtype,
+            trust_remote_code=self._network.trust_remote_code,
         )
         return load_llm(
-            self._classifier.model,
+            self._network.model,
             entry=entry,
-            engine=self._classifier.engine,
-            max_model_len=self._classifier.max_tokens,
+            engine=self._engine,
+            max_model_len=self._settings.max_tokens,
             runner="pooling",
         )
 
@@ -96,7 +94,7 @@ class VLLMClassifier(ConversationReward):
 
     def _compare(self, what: str, one: list[float], other: list[float], tolerance: float) -> None:
         worst = excess(one, other, tolerance)
-        model = self._classifier.model
+        model = self._settings.model
         if worst is not None:
             raise ModelError(
                 f"reward model {model}: the scores of {what} differ by up to {worst:.4f} on "

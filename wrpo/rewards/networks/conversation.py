@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wrpo.chat.render import render_answers
 from wrpo.errors import TemplateError
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.rewards import ModelReward
-from wrpo.rewards.base import Candidate
-from wrpo.rewards.batches import Conversation
+from wrpo.rewards.base import Candidate, NetworkSettings
+from wrpo.rewards.networks.batches import Conversation
 
 _CHECKED = 16
 
@@ -21,10 +20,18 @@ class ConversationReward(ABC):
     """One number for the rendered conversation.
 
     Equal conversations are computed once, so that equal answers never differ by rounding.
+
+    Args:
+        check: raises an exception for what the network cannot read.
     """
 
-    def __init__(self, settings: ModelReward, tokenizer: Any) -> None:
-        self._settings, self._tokenizer = settings, tokenizer
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        tokenizer: Any,
+        check: Callable[[Conversation], None] | None = None,
+    ) -> None:
+        self._settings, self.tokenizer, self._check = settings, tokenizer, check
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One number per candidate; over-long and unrenderable candidates are refused."""
@@ -36,10 +43,6 @@ class ConversationReward(ABC):
     @abstractmethod
     def values(self, conversations: Sequence[Conversation]) -> dict[Conversation, float]:
         """The reward of each of some distinct conversations."""
-
-    def check(self, conversation: Conversation) -> None:
-        """Hook: refuses by an exception what the network cannot read."""
-        return
 
     def _render(self, candidates: Sequence[Candidate]) -> list[Conversation | Drop]:
         """Token ids of each conversation; a prompt is rendered once for all its answers."""
@@ -58,7 +61,7 @@ class ConversationReward(ABC):
         distinct = list(dict.fromkeys(candidate.answer for candidate in group))
         try:
             prompt, answers = render_answers(
-                self._tokenizer,
+                self.tokenizer,
                 group[0].messages,
                 distinct,
                 fold_system=self._settings.fold_system,
@@ -79,7 +82,8 @@ class ConversationReward(ABC):
         if length > self._settings.max_tokens:
             return Drop("too_long", f"{length} tokens, the limit is {self._settings.max_tokens}")
         conversation = Conversation(prompt, answer)
-        self.check(conversation)
+        if self._check is not None:
+            self._check(conversation)
         return conversation
 
 

@@ -12,7 +12,7 @@ from transformers.modeling_layers import GenericForSequenceClassification
 
 from wrpo.prefix.attention import SDPA
 from wrpo.prefix.choose import Wishes, obstacle
-from wrpo.rewards.batches import Batch
+from wrpo.rewards.networks.batches import Batch
 
 Head = Callable[[Tensor, Batch], Tensor]
 """From hidden states (tokens, hidden) and their batch to rewards (conversations,)."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from wrpo.errors import ModelError
-from wrpo.recipe.rewards import ModelReward
-from wrpo.rewards.batches import (
+from wrpo.rewards.base import NetworkSettings
+from wrpo.rewards.networks.batches import (
     Batch,
     Conversation,
     packed_batch,
@@ -16,8 +16,8 @@ from wrpo.rewards.batches import (
     padded_batch,
     padded_places,
 )
-from wrpo.rewards.conversation import ConversationReward, excess, spread
-from wrpo.rewards.network import Network
+from wrpo.rewards.networks.conversation import ConversationReward, excess, spread
+from wrpo.rewards.networks.network import Network
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,13 @@ class Networks(NamedTuple):
         plain: for padded batches.
         shared: for batches that share prompts, or why there is none.
         tolerance: largest difference between batch 1 and a larger batch, as in `excess`.
+        dtype: precision of the backbone, e.g. "bfloat16".
     """
 
     plain: Network
     shared: Network | str
     tolerance: float
+    dtype: str
 
 
 class NetworkReward(ConversationReward):
@@ -47,9 +49,16 @@ class NetworkReward(ConversationReward):
         ModelError: scores depend on the batch.
     """
 
-    def __init__(self, settings: ModelReward, tokenizer: Any, networks: Networks) -> None:
-        super().__init__(settings, tokenizer)
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        tokenizer: Any,
+        networks: Networks,
+        check: Callable[[Conversation], None] | None = None,
+    ) -> None:
+        super().__init__(settings, tokenizer, check)
         self._networks = networks
+        self.dtype = networks.dtype
         self._shares: bool | None = None
 
     def values(self, conversations: Sequence[Conversation]) -> dict[Conversation, float]:
@@ -73,7 +82,7 @@ class NetworkReward(ConversationReward):
         return self._run(self._networks.plain, self._padded(conversations))
 
     def _padded(self, conversations: Sequence[Conversation]) -> Batch:
-        return padded_batch(conversations, self._tokenizer.pad_token_id)
+        return padded_batch(conversations, self.tokenizer.pad_token_id)
 
     @staticmethod
     def _run(network: Network, batch: Batch) -> list[float]:
@@ -83,7 +92,7 @@ class NetworkReward(ConversationReward):
     def _settle(self, conversations: list[Conversation]) -> bool:
         """Whether prompts are shared, after comparing each conversation alone with all together."""
         model = self._settings.model
-        plain, shared, _ = self._networks
+        plain, shared, *_ = self._networks
         alone = self.alone(conversations)
         reason = (
             shared if isinstance(shared, str) else self._objection(shared, conversations, alone)
@@ -95,7 +104,7 @@ class NetworkReward(ConversationReward):
         if (worst := self._excess(alone, together)) is not None:
             raise ModelError(
                 f"reward model {model}: scores change by {worst:.4f} between batch "
-                f"1 and batch {len(alone)}; its pad token ({self._tokenizer.pad_token!r}) or "
+                f"1 and batch {len(alone)}; its pad token ({self.tokenizer.pad_token!r}) or "
                 "attention mask handling is broken. Set the pad token that it was trained with"
             )
         return False

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
+from wrpo.engines.servers.settings import ServerSettings
 from wrpo.errors import ModelError, RecipeError
 
 logger = logging.getLogger(__name__)
@@ -27,30 +28,6 @@ _WARN_EVERY_S = 30.0
 _REFUSED = {400, 413, 422}
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503}
-
-
-class ServerSettings(Protocol):
-    """The fields of a recipe section that say where servers are and how they are asked."""
-
-    @property
-    def endpoints(self) -> list[str]:
-        """Base URLs, mostly ending in /v1."""
-
-    @property
-    def api_key_env(self) -> str | None:
-        """The environment variable that holds the key."""
-
-    @property
-    def concurrency(self) -> int:
-        """Requests in flight per endpoint."""
-
-    @property
-    def request_timeout_s(self) -> float:
-        """Seconds until a request is sent again."""
-
-    @property
-    def retries(self) -> int:
-        """Failures of one request before ModelError."""
 
 
 class RequestRefused(Exception):
@@ -113,7 +90,7 @@ class Servers:
     Args:
         settings: where the servers are.
         section: the recipe section of these settings, and
-        model_field: its field with the model's name, as messages name them.
+        model_place: the field with the model's name, as messages name them.
 
     Raises:
         RecipeError: no endpoints, or the variable with the API key is not usable.
@@ -124,7 +101,7 @@ class Servers:
         settings: ServerSettings,
         *,
         section: str = "engine",
-        model_field: str = "served_model",
+        model_place: str = "engine.served_model",
     ) -> None:
         if not settings.endpoints:
             raise RecipeError(
@@ -132,7 +109,7 @@ class Servers:
                 "e.g. endpoints: [http://localhost:8000/v1]"
             )
         self._section = section
-        self._model_field = model_field
+        self._model_place = model_place
         self._retries = settings.retries
         self._key = api_key(settings.api_key_env, section)
         self._key_name = settings.api_key_env
@@ -225,9 +202,9 @@ class Servers:
             return f"Check the key in ${self._key_name}, and what it may use"
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"Does this server serve a model named {model} ({self._section}."
-                f"{self._model_field}), and does the URL end in its base, mostly /v1 "
-                f"({self._section}.endpoints)? GET /v1/models lists its names"
+                f"Does this server serve a model named {model} ({self._model_place}), and does "
+                f"the URL end in its base, mostly /v1 ({self._section}.endpoints)? "
+                "GET /v1/models lists its names"
             )
         return f"Check {self._section}.endpoints"
 
