@@ -102,7 +102,7 @@ def write_judged_recipe(checkout: Checkout, sections: dict[str, Any], server: st
     for name, settings in sections["eval"]["judged"].items():
         settings |= {**files[name], "decoding": {"max_tokens": 8}, "prompt": "own"}
     for judge in sections["judges"].values():
-        judge["endpoints"] = [server]
+        judge["engine"]["endpoints"] = [server]
     recipe = yaml.safe_load((checkout.run_folder / "recipe.yaml").read_text(encoding="utf-8"))
     evaluation = {"sources": False, "dtype": "float32", "max_length": 512, **sections["eval"]}
     recipe |= {**sections, "eval": evaluation, "arms": {}}
