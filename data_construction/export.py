@@ -15,13 +15,13 @@ import shutil
 from pathlib import Path
 
 from data_construction.datasets.card import card
-from data_construction.datasets.export_formats import LAYOUTS, dataset_info
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, RecipeError
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import BUILT, Row, read_rows
 from wrpo.recipe import Recipe
+from wrpo.rows.formats.base import row_formats
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,10 @@ def export_table(
         DataError: the folder is not empty, or the layout has no such table.
         MissingInputError: the table is not built.
     """
-    if layout == "wrpo" and table != "triples":
-        raise DataError(f"layout wrpo holds triples, not {table}; take another --layout")
+    written = row_formats()[layout]
+    if table not in written.tables:
+        holds = ", ".join(written.tables)
+        raise DataError(f"layout {layout} holds {holds}, not {table}; take another --layout")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"{output} is there and not empty; give a new --output, or remove it")
     source = Pipeline(recipe).finished(f"build/{table}")
@@ -57,11 +59,10 @@ def export_table(
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:
-        _write(partial / file, [LAYOUTS[layout](row) for row in rows])
-        (partial / "README.md").write_text(text, encoding="utf-8")
-        if layout == "llama-factory":
-            info = dataset_info(f"{recipe.run}-{table}", file, table)
-            (partial / "dataset_info.json").write_text(json.dumps(info, indent=2), "utf-8")
+        _write(partial / file, [written.write(row) for row in rows])
+        further = written.further_files(f"{recipe.run}-{table}", data_file=file, table=table)
+        for name, content in {"README.md": text, **further}.items():
+            (partial / name).write_text(content, encoding="utf-8")
         partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -83,7 +84,8 @@ def _write(path: Path, rows: list[Row]) -> None:
 def main() -> None:
     parser = stage_parser(__doc__)
     parser.add_argument("--table", choices=list(BUILT), required=True, help="which table")
-    parser.add_argument("--layout", choices=list(LAYOUTS), default="trl", help="for which toolkit")
+    layouts = [name for name, known in row_formats().items() if known.writes]
+    parser.add_argument("--layout", choices=layouts, default="trl", help="for which toolkit")
     parser.add_argument("--output", type=Path, required=True, help="new folder")
     parser.add_argument("--format", choices=FORMATS, default="parquet", help="of the data file")
     parser.add_argument("--license", help="identifier for the card, e.g. apache-2.0")

@@ -23,7 +23,7 @@ from wrpo.recipe.suite import judged_decoding
 
 if TYPE_CHECKING:
     from eval.harness.models import EvalModel
-    from wrpo.benchmarks.questions import Question
+    from wrpo.benchmarks.shared.questions import Question
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
         StageError: a folder was made with other settings.
     """
     from eval.harness.models import resolve_models
-    from wrpo.benchmarks.questions import load_questions
 
     pipeline = Pipeline(recipe)
     benchmarks, names = chosen(recipe, benchmark, model)
@@ -63,7 +62,7 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
         if not models:
             continue
         _check_decoding(recipe, chosen_benchmark)
-        questions = load_questions(chosen_benchmark, recipe.eval.judged[chosen_benchmark])
+        questions = recipe.eval.judged[chosen_benchmark].load_questions()
         for entry in models:
             _generate(pipeline, chosen_benchmark, entry, questions)
 

@@ -1,4 +1,4 @@
-"""Judges the answers of a run's models: AlpacaEval 2, Arena-Hard v0.1, MT-Bench.
+"""Judges the answers of a run's models to the benchmarks that a judge scores.
 
 Reads   runs/RUN/answers/BENCHMARK/MODEL; question and reference files; runs/judgements.sqlite.
 Writes  runs/RUN/judge/BENCHMARK/MODEL: results.json, a row per question, manifest.json; every

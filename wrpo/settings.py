@@ -11,7 +11,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated, Any, TypeVar, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, with_config
+from typing_extensions import TypedDict
 
 SPEED_FIELDS = {"engine"}
 """Fields of every section that decide how fast it runs, and nothing else."""
@@ -74,3 +75,9 @@ def any_of(
         return value.get(tag, default) if isinstance(value, dict) else getattr(value, tag, default)
 
     return Annotated[Union[tagged], Discriminator(named)]  # noqa: UP007
+
+
+def by_name(kinds: Mapping[str, type[Kind]]) -> Any:
+    """The type of a recipe field that maps names of kinds to their settings; others are refused."""
+    named: Any = TypedDict("named", dict(kinds), total=False)  # type: ignore[misc]
+    return with_config(ConfigDict(extra="forbid"))(named)

@@ -24,8 +24,8 @@ from wrpo.prefix.fused_head import causal_model, fused_pass
 from wrpo.prefix.moe_aux_loss import balancing_loss
 from wrpo.prefix.packing import PackedLayout
 from wrpo.rows.columns import SCORE_COLUMNS, has_reference, name_reference_columns, reference_column
-from wrpo.rows.formats import RowSettings
 from wrpo.rows.prepare import prepare_dataset
+from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import CutCounts
 from wrpo.training.checks import (
     PAPER,
@@ -59,8 +59,8 @@ class WRPOTrainer(ReportingTrainer):
         trainer.train()
 
     Arguments are those of `trl.DPOTrainer`, except that `processing_class` must be a tokenizer and
-    `compute_metrics` is not supported (no logits are kept). `wrpo.rows.formats` lists the row
-    layouts that are accepted. `trainer.cut_counts` says, per data set, how many rows were cut.
+    `compute_metrics` is not supported (no logits are kept). `wrpo.rows.token_ids` lists what
+    rows may look like. `trainer.cut_counts` says, per data set, how many rows were cut.
 
     Reference log-probabilities come from, in this order:
 

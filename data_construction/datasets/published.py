@@ -1,11 +1,10 @@
 """Rows of published data sets as rows of the tables `sft`, `triples` and `pairs`.
 
-What is known of the layouts, and what is told from names and values:
+A row of a format that `wrpo.rows.formats` knows is read by it. Of any other, what is told from
+names and values:
 
 * `princeton-nlp/*-ultrafeedback-armorm`: `chosen` and `rejected` are whole conversations;
   `all_generated_responses` and `all_rm_scores` give index and score of each answer.
-* `AALF/ultrafeedback_wrpo`, as the code of WRPO reads it: `chosen` = [y_ws, y_wt],
-  `rejected` = [y_l], `prompt` one message or a list.
 * `FuseAI/FuseChat-3.0-SFT-Data` and `-DPO-Data` (their columns are not documented): a conversation
   in `messages` or `conversations`, with role/content or from/value; answers in `chosen` and
   `rejected`.
@@ -26,12 +25,12 @@ from data_construction.datasets.messages import (
     conversation,
     encodable,
     prompt_messages,
-    to_messages,
 )
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import answer_id, digest, prompt_id
 from wrpo.pipeline.tables import ANSWERS, Drop, Row
 from wrpo.recipe.build import ImportedTable
+from wrpo.rows.formats.base import in_our_columns
 
 UNKNOWN_SOURCE = "unknown"
 UNKNOWN_INDEX = -1
@@ -121,11 +120,20 @@ def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[s
     named = settings.columns.items()
     renamed: dict[str, Any] = {ours: record.get(theirs) for ours, theirs in named}
     record = {**record, **renamed}
+    if settings.format is None:
+        record = _told_by_columns(record, table)
     if table == "sft":
         row = sft_row(record)
         return answer_id(row["prompt"], row["completion"][0]["content"]), row
     row = preference_row(record, ANSWERS[table])
     return row["triple_id"], row
+
+
+def _told_by_columns(record: dict[str, Any], table: str) -> dict[str, Any]:
+    try:
+        return dict(in_our_columns(record, table=table))
+    except DataError as error:
+        raise Drop("unusable", str(error)) from None
 
 
 def _prompt_and_answers(
@@ -143,24 +151,20 @@ def _prompt_and_answers(
 
 
 def _answer_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The answers as they are; of `chosen` = [y_ws, y_wt] each its own."""
     values = {name: record.get(name) for name in names}
-    both = record.get("chosen")
-    if "source_chosen" in names and values["source_chosen"] is None and isinstance(both, list):
-        if len(both) != 2 or any(_role(turn) != "assistant" for turn in both):
-            raise Drop(
-                "unusable",
-                f"no source_chosen, and chosen is not [y_ws, y_wt]; it has: {', '.join(record)}",
-            )
-        values["source_chosen"], values["chosen"] = both
+    if "source_chosen" in names and not values["source_chosen"] and _several(values["chosen"]):
+        raise Drop(
+            "unusable",
+            f"no source_chosen, and chosen is not [y_ws, y_wt]; it has: {', '.join(record)}",
+        )
     missing = [name for name in names if values[name] is None]
     if missing:
         raise Drop("unusable", f"no {', '.join(missing)}; it has: {', '.join(record)}")
     return values
 
 
-def _role(turn: Any) -> str:
-    return to_messages(turn, text_role="assistant")[0]["role"]
+def _several(value: Any) -> bool:
+    return isinstance(value, list) and len(value) != 1
 
 
 def _prompt(record: Mapping[str, Any]) -> Messages:

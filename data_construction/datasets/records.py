@@ -13,6 +13,7 @@ from wrpo.errors import DataError, MissingInputError
 from wrpo.files import is_file, is_folder
 from wrpo.pipeline.tables import Drop, parts
 from wrpo.recipe.prompts import Dataset
+from wrpo.rows.formats.base import in_our_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,13 +22,28 @@ SAVED_BY_DATASETS = ("state.json", "dataset_dict.json")
 
 
 def numbered_records(dataset: Dataset) -> Iterator[tuple[int, Any]]:
-    """Numbered rows from 1; an unreadable line comes as the Drop that says why.
+    """Numbered rows from 1, in our columns where the dataset names its format.
+
+    An unreadable row comes as the Drop that says why.
 
     Raises:
         MissingInputError: the file, the folder or the hub dataset is not there.
         DataError: a file is damaged as a whole.
     """
-    return enumerate(_records(dataset), start=1)
+    records = _records(dataset)
+    if dataset.format is not None:
+        records = (_of_format(record, dataset.format) for record in records)
+    return enumerate(records, start=1)
+
+
+def _of_format(record: Any, name: str) -> Any:
+    """The record in our columns; what is no record of columns stays for the caller to refuse."""
+    if not isinstance(record, dict):
+        return record
+    try:
+        return in_our_columns(record, name=name)
+    except DataError as error:
+        return Drop("unusable", str(error))
 
 
 def _records(dataset: Dataset) -> Iterable[Any]:

@@ -34,7 +34,7 @@ class AnswerScorer:
     """The model, ready to score chunks of rows."""
 
     def __init__(self, stage: LogProbStage, chunks: Sequence[list[Row]]) -> None:
-        from wrpo.rows.formats import RowSettings
+        from wrpo.rows.token_ids import RowSettings
         from wrpo.training.common import load_target_tokenizer
 
         self.stage = stage

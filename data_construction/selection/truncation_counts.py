@@ -32,8 +32,8 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
 
     from wrpo.chat.template import template_hash
     from wrpo.rows.columns import RESPONSES
-    from wrpo.rows.formats import RowSettings
     from wrpo.rows.prepare import prepare_row
+    from wrpo.rows.token_ids import RowSettings
     from wrpo.rows.truncation import count_cuts
 
     tokenizer = _tokenizer(recipe, table)

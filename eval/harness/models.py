@@ -12,6 +12,7 @@ from wrpo.errors import MissingInputError, RecipeError
 from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.evaluation import BENCHMARKS
 from wrpo.recipe.resolved import sampling_model, vllm_engine
 from wrpo.recipe.suite import evaluated_tasks
 
@@ -133,7 +134,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--benchmark",
         default=ALL,
         metavar="NAME",
-        help="alpaca_eval_2, arena_hard, mt_bench, or all of the recipe (default: %(default)s)",
+        help=f"{', '.join(BENCHMARKS)}, or all of the recipe (default: %(default)s)",
     )
     parser.add_argument(
         "--model",
@@ -152,8 +153,9 @@ def chosen(recipe: Recipe, benchmark: str, model: str) -> tuple[list[str], list[
     benchmarks = [str(name) for name in recipe.eval.judged]
     if not benchmarks:
         raise RecipeError(
-            "eval.judged is empty: name a benchmark and its judge in the recipe, e.g. "
-            "'eval.judged.mt_bench={judge: NAME}', with the judge under judges (docs/judges.md)"
+            f"eval.judged is empty: name a benchmark ({', '.join(BENCHMARKS)}) and its judge in "
+            "the recipe, eval.judged: {BENCHMARK: {judge: NAME}}, with the judge under judges "
+            "(docs/judges.md)"
         )
     return (
         pick("benchmark", benchmark, benchmarks, run=recipe.run),

@@ -1,1 +1,1 @@
-"""Benchmarks that a judge model scores: questions, prompts, protocols, statistics."""
+"""Judged benchmarks in two steps: the answers of a model, then all judgements on them."""

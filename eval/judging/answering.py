@@ -16,13 +16,14 @@ from transformers import set_seed
 
 from eval.harness.load import load_model, release
 from eval.harness.models import EvalModel, engine_arguments
-from wrpo.benchmarks.questions import Question
+from wrpo.benchmarks.base import BenchmarkSettings
+from wrpo.benchmarks.shared.questions import Question
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
 from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.tables import Row
 from wrpo.recipe import Recipe
-from wrpo.recipe.evaluation import MT_BENCH_TEMPERATURES, ONLY_VLLM
+from wrpo.recipe.evaluation import ONLY_VLLM
 from wrpo.recipe.suite import judged_decoding
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def answer_parts(
         ModelError: the model cannot be loaded.
         TemplateError: the chat template refuses a question.
     """
-    decoding = judged_decoding(recipe.eval, benchmark)
+    judged, decoding = recipe.eval.judged[benchmark], judged_decoding(recipe.eval, benchmark)
     if not logger.isEnabledFor(logging.DEBUG):
         logging.getLogger("lm_eval").setLevel(logging.WARNING)
     with _loaded(recipe, model) as lm:
@@ -71,7 +72,9 @@ def answer_parts(
             )
         for part in work.todo:
             set_seed(int(digest([recipe.seed, benchmark, part], length=8), 16) % 2**31)
-            work.write_part(part, _answer(lm, chunks[part], decoding, recipe.seed), ANSWERED)
+            temperatures = [_temperature(judged, decoding, question) for question in chunks[part]]
+            rows = _answer(lm, chunks[part], decoding, temperatures, seed=recipe.seed)
+            work.write_part(part, rows, ANSWERED)
 
 
 @contextmanager
@@ -84,10 +87,14 @@ def _loaded(recipe: Recipe, model: EvalModel) -> Iterator[ChatModel]:
 
 
 def _answer(
-    lm: ChatModel, questions: list[Question], decoding: dict[str, Any], seed: int
+    lm: ChatModel,
+    questions: list[Question],
+    decoding: dict[str, Any],
+    temperatures: list[float],
+    *,
+    seed: int,
 ) -> list[Row]:
     """The answers to all turns, one turn of all questions at a time."""
-    temperatures = [_temperature(decoding, question) for question in questions]
     chats: list[list[dict[str, str]]] = [[] for _ in questions]
     answers: list[list[str]] = [[] for _ in questions]
     for turn in range(max(len(question.turns) for question in questions)):
@@ -118,10 +125,9 @@ def _answer(
     ]
 
 
-def _temperature(decoding: dict[str, Any], question: Question) -> float:
-    if decoding["temperature"] is not None:
-        return float(decoding["temperature"])
-    return MT_BENCH_TEMPERATURES[question.category]
+def _temperature(judged: BenchmarkSettings, decoding: dict[str, Any], question: Question) -> float:
+    stated = decoding["temperature"]
+    return judged.temperature(question.category) if stated is None else float(stated)
 
 
 def _generation(

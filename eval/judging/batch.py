@@ -13,23 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from eval.harness.results import SAMPLES
-from wrpo.benchmarks.alpaca_eval import AlpacaEval
-from wrpo.benchmarks.arena_hard import ArenaHard
-from wrpo.benchmarks.base import Benchmark, Metric, Record, Summary
-from wrpo.benchmarks.files import locate
-from wrpo.benchmarks.mt_bench import MTBench
-from wrpo.benchmarks.questions import Question, load_questions
-from wrpo.benchmarks.templates import Templates, load_templates
+from wrpo.benchmarks.shared.questions import Question
+from wrpo.benchmarks.shared.records import Metric, Record, Summary
 from wrpo.errors import DataError
 from wrpo.ids import digest
 from wrpo.judging import Judge, JudgeRequest
 from wrpo.pipeline.tables import Row, read_rows
-from wrpo.recipe.evaluation import Eval, Judged, asks_both_orders
+from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.suite import judged_decoding
 
 __all__ = ["SAMPLES", "Batch"]
-
-_BASELINES = {"alpaca_eval_2": "gpt4_1106_preview", "arena_hard": "gpt-4-0314"}
 
 
 class Batch:
@@ -48,17 +41,17 @@ class Batch:
     """
 
     def __init__(self, name: str, settings: Eval, model: str, answers: Path) -> None:
-        judged = settings.judged[name]
         self.name = name
+        self._settings = settings.judged[name]
         self._decoding = judged_decoding(settings, name)
         self._model = model
         self._rows = sorted(read_rows(answers), key=lambda row: row["number"])
-        self._questions = _matching(load_questions(name, judged), self._rows, answers)
-        self._templates = load_templates(name, judged)
-        self._benchmark = _benchmark(name, judged, self._templates)
+        self._questions = _matching(self._settings.load_questions(), self._rows, answers)
+        self._templates = self._settings.load_templates()
+        self._protocol = self._settings.protocol(self._templates)
         self._answers = [tuple(row["answers"]) for row in self._rows]
         self._requests = [
-            self._benchmark.requests(question, given)
+            self._protocol.requests(question, given)
             for question, given in zip(self._questions, self._answers, strict=True)
         ]
 
@@ -76,12 +69,12 @@ class Batch:
         """
         verdicts = iter(judge.ask(self.requests))
         records = [
-            self._benchmark.read(question, given, [next(verdicts) for _ in requests])
+            self._protocol.read(question, given, [next(verdicts) for _ in requests])
             for question, given, requests in zip(
                 self._questions, self._answers, self._requests, strict=True
             )
         ]
-        summary = self._benchmark.summarise(records)
+        summary = self._protocol.summarise(records)
         return self._results(judge, summary), [self._sample(record) for record in summary.records]
 
     def _results(self, judge: Judge, summary: Summary) -> dict[str, Any]:
@@ -99,7 +92,7 @@ class Batch:
                 self.name: {
                     "n": len(summary.records),
                     "metrics": {f"{k},none": _metric(m) for k, m in summary.metrics.items()},
-                    "main_metric": self._benchmark.metric,
+                    "main_metric": self._settings.metric,
                     "documents": digest([list(q.turns) for q in self._questions]),
                     "generation_kwargs": self._decoding,
                 }
@@ -107,7 +100,7 @@ class Batch:
             "groups": {},
             "judge": judge.identity,
             "judge_prompt": self._templates.facts(),
-            "baseline": _BASELINES.get(self.name),
+            "baseline": self._settings.baseline,
             "verdicts": facts.pop("verdicts"),
             "parse_failures": facts.pop("parse_failures"),
             "refused": facts.pop("refused"),
@@ -145,16 +138,6 @@ class Batch:
             "target": "\n\n".join(question.references),
             "metrics": [{"name": name, "value": value} for name, value in record.values.items()],
         }
-
-
-def _benchmark(name: str, judged: Judged, templates: Templates) -> Benchmark:
-    both = asks_both_orders(name, judged)
-    if name == "alpaca_eval_2":
-        gamed = locate(name, "difficulty", judged.difficulty)
-        return AlpacaEval(templates, both_orders=both, logprobs=judged.logprobs, gamed=gamed)
-    if name == "arena_hard":
-        return ArenaHard(templates, both_orders=both)
-    return MTBench(templates)
 
 
 def _matching(questions: list[Question], rows: list[Row], answers: Path) -> list[Question]:

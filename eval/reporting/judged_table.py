@@ -16,14 +16,8 @@ from eval.reporting.board import Board, refuse_other_documents
 from eval.reporting.evidence import Evidence
 from eval.reporting.papers import JudgedNumbers
 from wrpo.ids import digest
+from wrpo.recipe.evaluation import BENCHMARKS
 from wrpo.statistics.estimates import Estimate
-
-_PER_QUESTION = {
-    "alpaca_eval_2": "winrate",
-    "arena_hard": "question_winrate",
-    "mt_bench": "score",
-}
-"""The metric with one independent number per question, for differences between models."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class JudgedTable:
 
     def board(self) -> Board | None:
         """Scores per question that all models share; None where there is nothing to compare."""
-        metric = _PER_QUESTION.get(self.benchmark, "score")
+        metric = BENCHMARKS[self.benchmark].per_question
         by_model = {
             model: {sample.id: sample for sample in samples if metric in sample.values}
             for model, samples in self.samples.items()

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from wrpo.benchmarks.shared.prompts import OWN, PUBLISHED
 from wrpo.recipe import Recipe
-from wrpo.recipe.evaluation import ONLY_VLLM, OWN, PUBLISHED, Eval
+from wrpo.recipe.evaluation import ONLY_VLLM, Eval
 from wrpo.recipe.suite import (
     Entry,
     JudgeBenchmark,
@@ -25,8 +26,6 @@ NUMBERS = Path(__file__).parent / "paper_numbers.yaml"
 _WORDS = {"exact": "Comparable.", "close": "Close.", "no": "Not comparable."}
 _OFF = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
 _OFF |= dict.fromkeys(ONLY_VLLM, 0.0)
-_ALIASES = {"math500": "math"}
-"""Benchmarks of our suites that are part of one of a paper's."""
 
 Scores = dict[str, dict[str, dict[str, Estimate]]]
 """Task, metric, model."""
@@ -128,7 +127,7 @@ def _lm_eval_row(benchmark: str, scores: Scores, limit: int | None) -> _Own | No
     """The first entry of our suites for this benchmark whose task the run has."""
     for suite in shipped_suites():
         for name, entry in load_suite(suite).lm_eval().items():
-            if _ALIASES.get(name, name) != benchmark or entry.task not in scores:
+            if (entry.part_of or name) != benchmark or entry.task not in scores:
                 continue
             found = _metric(scores[entry.task], entry)
             if found is not None:

@@ -7,15 +7,17 @@ import yaml
 from datasets import load_dataset
 
 from data_construction.build import build_table
-from data_construction.datasets.export_formats import LAYOUTS, llama_factory
 from data_construction.export import export_table
 from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import ANSWERS, read_rows
 from wrpo.recipe import Recipe, load_recipe
-from wrpo.rows.formats import RowSettings
+from wrpo.rows.formats.base import row_formats
+from wrpo.rows.formats.llama_factory import LlamaFactory
+from wrpo.rows.formats.trl import TRL
 from wrpo.rows.prepare import prepare_row
+from wrpo.rows.token_ids import RowSettings
 
 
 @pytest.fixture
@@ -72,11 +74,13 @@ def test_trls_own_formatting_accepts_a_trl_export(run, tmp_path) -> None:
     assert row["chosen"][0]["content"] in text["chosen"]
 
 
-@pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_every_layout_imports_back_to_the_same_preferences(run, tmp_path, layout) -> None:
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("layout", list(row_formats()))
+def test_every_layout_imports_back_to_the_same_preferences(run, tmp_path, layout, named) -> None:
     export_table(run, "triples", tmp_path / "out", layout=layout, file_format="jsonl")
-    override = f"build.imported.triples.path={tmp_path / 'out' / 'train.jsonl'}"
-    again = load_recipe(tmp_path / "recipe.yaml", ["run=again", override])
+    overrides = [f"build.imported.triples.path={tmp_path / 'out' / 'train.jsonl'}"]
+    overrides += [f"build.imported.triples.format={layout}"] if named else []
+    again = load_recipe(tmp_path / "recipe.yaml", ["run=again", *overrides])
     build_table(again, "triples")
     names = ("triple_id", "prompt", *ANSWERS["triples"])
     before, after = (
@@ -105,7 +109,7 @@ def test_llama_factory_gets_turns_and_a_description_of_the_columns(run, tmp_path
 def test_sft_rows_become_whole_conversations_for_llama_factory() -> None:
     turn = {"role": "user", "content": "hi"}
     row = {"prompt": [turn], "completion": [{"role": "assistant", "content": "hello"}]}
-    assert llama_factory(row) == {
+    assert LlamaFactory().write(row) == {
         "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}],
         "system": "",
     }
@@ -137,10 +141,10 @@ def test_an_export_overwrites_nothing_and_needs_a_built_table(run, tmp_path) -> 
 
 
 def test_a_failed_export_leaves_nothing_behind(run, tmp_path, monkeypatch) -> None:
-    def fails(row: dict) -> dict:
+    def fails(self: TRL, row: dict) -> dict:
         raise OSError("disk full")
 
-    monkeypatch.setitem(LAYOUTS, "trl", fails)
+    monkeypatch.setattr(TRL, "write", fails)
     (tmp_path / "exports").mkdir()
     with pytest.raises(OSError):
         export_table(run, "triples", tmp_path / "exports" / "out")

@@ -10,25 +10,142 @@ Source: tatsu-lab/alpaca_eval, annotator weighted_alpaca_eval_gpt4_turbo.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
+from pydantic import Field
 
-from wrpo.benchmarks.base import Metric, Record, Summary, mean_metric, parse_facts, position_facts
-from wrpo.benchmarks.questions import Question
-from wrpo.benchmarks.templates import Templates
-from wrpo.errors import DataError
+from wrpo.benchmarks.base import BenchmarkSettings, Calls, one_per_order
+from wrpo.benchmarks.shared.files import HubFile, read_records
+from wrpo.benchmarks.shared.prompts import PUBLISHED, PromptParts, Templates
+from wrpo.benchmarks.shared.questions import Question
+from wrpo.benchmarks.shared.records import (
+    Metric,
+    Record,
+    Summary,
+    mean_metric,
+    parse_facts,
+    position_facts,
+)
+from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import unit_hash
-from wrpo.judging import JudgeRequest, Verdict
-from wrpo.statistics.length_control import length_controlled, read_gamed
+from wrpo.judging.request import JudgeRequest, Verdict
+
+if TYPE_CHECKING:
+    from wrpo.statistics.length_control import Gamed
 
 FIRST, SECOND = "m", "M"
 _LABEL = re.compile(r"(?<![A-Za-z'])[mM](?![A-Za-z'])")
+_CHATML = re.compile(r"<\|im_start\|>(\w+)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
 _TOP_LOGPROBS = 5
 _Z = 1.959963984540054
+_CONTROLLED = "length_controlled_winrate"
+
+_SYSTEM = (
+    "You compare two answers to one instruction and name the better one. Look at what a "
+    "person who gave the instruction would want: that it is followed, that what is said is "
+    "right and to the point, and that the text reads well. Length is no merit by itself, "
+    "nor is the order in which the answers are shown."
+)
+_USER = """\
+# Instruction
+
+{instruction}
+
+# Answer m
+
+{output_1}
+
+# Answer M
+
+{output_2}
+
+# Your verdict
+
+Write the label of the better answer, m or M, as a single letter and nothing else.\
+"""
+
+
+class AlpacaEvalSettings(BenchmarkSettings):
+    """AlpacaEval 2 (arXiv 2404.04475): a verdict per instruction, against GPT-4's answers."""
+
+    benchmark: Literal["alpaca_eval_2"] = "alpaca_eval_2"
+    difficulty: Path | None = Field(
+        None,
+        description="df_gamed.csv of AlpacaEval, for the length-controlled win rate; unset: from "
+        "the hub.",
+    )
+    prompt: str = Field(
+        PUBLISHED,
+        description="published: the judge prompt of the installed alpaca-eval; own: this "
+        "toolkit's; or the path of a published prompt file.",
+    )
+    both_orders: bool = Field(False, description="Ask once with each answer first.")
+    logprobs: bool = Field(
+        True,
+        description="Weigh verdicts by the log-probs of the two labels; false for judges that "
+        "give none.",
+    )
+
+    metric = _CONTROLLED
+    per_question = "winrate"
+    baseline = "gpt4_1106_preview"
+    hub_files: ClassVar = {
+        "questions": HubFile("tatsu-lab/alpaca_eval", "dataset", "alpaca_eval_gpt4_baseline.json"),
+        "difficulty": HubFile("tatsu-lab/alpaca_eval", "dataset", "df_gamed.csv"),
+    }
+    own_prompt: ClassVar = {"pair": {"system": _SYSTEM, "user": _USER}}
+
+    def read_questions(self, path: Path) -> list[Question]:
+        """The instructions with the baseline's answers, which the question file has."""
+        return [
+            Question(
+                id=str(n),
+                number=n,
+                category=str(record.get("dataset", "")),
+                turns=(record["instruction"],),
+                references=(record["output"],),
+            )
+            for n, record in enumerate(read_records(path))
+        ]
+
+    def installed_prompt(self) -> Path:
+        """The prompt file inside the installed alpaca-eval, which is not imported for it."""
+        spec = importlib.util.find_spec("alpaca_eval")
+        if spec is None or not spec.submodule_search_locations:
+            raise MissingInputError(
+                f"{self.place}.prompt: published is the prompt of the package alpaca-eval, "
+                "which is not installed: pip install 'wrpo[eval]', or prompt=own"
+            )
+        folder = Path(spec.submodule_search_locations[0]) / "evaluators_configs"
+        return folder / "alpaca_eval_clf_gpt4_turbo" / "alpaca_eval_clf.txt"
+
+    def read_prompt(self, path: Path) -> PromptParts:
+        """The turns of a ChatML text."""
+        turns = [(role, text.strip()) for role, text in _CHATML.findall(path.read_text("utf-8"))]
+        if not turns:
+            raise ValueError("no <|im_start|> turns")
+        return {"pair": turns}
+
+    def calls(self) -> Calls:
+        """One per order; a verdict by log-probs is one token."""
+        return one_per_order(both_orders=self.both_orders, written=1 if self.logprobs else None)
+
+    def protocol(self, templates: Templates) -> AlpacaEval:
+        """With the difficulty file, which is read before a judge is paid."""
+        from wrpo.statistics.length_control import read_gamed
+
+        return AlpacaEval(
+            templates,
+            both_orders=self.both_orders,
+            logprobs=self.logprobs,
+            gamed=read_gamed(self.locate("difficulty")),
+        )
 
 
 class AlpacaEval:
@@ -37,18 +154,16 @@ class AlpacaEval:
     Args:
         both_orders: ask once with each answer first; the mean counts.
         logprobs: ask for one token with log-probs, as published; else for a verdict as text.
-        gamed: df_gamed.csv, for the length-controlled win rate.
+        gamed: for the length-controlled win rate.
     """
 
-    metric = "length_controlled_winrate"
-
     def __init__(
-        self, templates: Templates, *, both_orders: bool, logprobs: bool, gamed: Path
+        self, templates: Templates, *, both_orders: bool, logprobs: bool, gamed: Gamed
     ) -> None:
         self._template = templates["pair"]
         self._both = both_orders
         self._logprobs = logprobs
-        self._gamed = read_gamed(gamed)
+        self._gamed = gamed
 
     def requests(self, question: Question, answers: tuple[str, ...]) -> list[JudgeRequest]:
         """One request per order."""
@@ -97,6 +212,10 @@ class AlpacaEval:
         Raises:
             DataError: not one verdict could be read, or no length differs.
         """
+        import numpy as np
+
+        from wrpo.statistics.length_control import length_controlled
+
         if not any("winrate" in record.values for record in records):
             raise DataError("alpaca_eval_2: none of the verdicts names one of the labels m and M")
         controlled = length_controlled(
@@ -107,13 +226,13 @@ class AlpacaEval:
             gamed=self._gamed,
         )
         records = [
-            dataclasses.replace(r, values={**r.values, self.metric: 100 * float(prediction)})
+            dataclasses.replace(r, values={**r.values, _CONTROLLED: 100 * float(prediction)})
             for r, prediction in zip(records, controlled.predictions, strict=True)
         ]
         half = _Z * controlled.standard_error
         rate = controlled.win_rate
         metrics = {
-            self.metric: Metric(
+            _CONTROLLED: Metric(
                 rate, rate - half, rate + half, len(records), controlled.standard_error
             ),
             "winrate": mean_metric(records, "winrate"),
@@ -139,7 +258,7 @@ class AlpacaEval:
             "length_control_weights": dict(
                 zip(("length", "difficulty", "model"), weights, strict=True)
             ),
-            "mean_characters": float(np.mean([len(record.answers[0]) for record in records])),
+            "mean_characters": fmean(len(record.answers[0]) for record in records),
         }
 
     def _orders(self, question: Question) -> tuple[bool, ...]:
@@ -165,8 +284,9 @@ def preference_for_second(verdict: Verdict) -> float | None:
 def _stripped(alternatives: dict[str, float]) -> dict[str, float]:
     found: dict[str, float] = {}
     for token, logprob in alternatives.items():
-        found[token.strip()] = float(np.logaddexp(found.get(token.strip(), -math.inf), logprob))
-    return found
+        label = token.strip()
+        found[label] = found.get(label, 0.0) + math.exp(logprob)
+    return {label: math.log(total) for label, total in found.items() if total > 0}
 
 
 def _discrete(preference: float) -> float:

@@ -11,22 +11,38 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+import yaml
+from pydantic import Field
 
-from wrpo.benchmarks.base import Metric, Record, Summary, mean_metric, parse_facts, position_facts
-from wrpo.benchmarks.questions import Question
-from wrpo.benchmarks.templates import Templates
-from wrpo.errors import DataError
-from wrpo.judging import JudgeRequest, Verdict
-from wrpo.statistics.bradley_terry import (
-    Battles,
-    published_interval,
-    question_interval,
-    style_controlled,
-    style_interval,
+from wrpo.benchmarks.base import BenchmarkSettings, Calls, one_per_order
+from wrpo.benchmarks.shared.files import HubFile, read_records
+from wrpo.benchmarks.shared.prompts import PromptParts, Templates
+from wrpo.benchmarks.shared.questions import (
+    Question,
+    question_id,
+    question_turns,
+    with_references,
 )
+from wrpo.benchmarks.shared.records import (
+    Metric,
+    Record,
+    Summary,
+    mean_metric,
+    parse_facts,
+    position_facts,
+)
+from wrpo.errors import DataError
+from wrpo.judging.request import JudgeRequest, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from wrpo.statistics.bradley_terry import Battles
 
 _VERDICT = re.compile(r"\[\[([AB<>=]+)\]\]")
 # Score of B on a scale where clear verdicts lie outside 0 to 1, and what it means.
@@ -43,6 +59,84 @@ _LABELS = {
     "A<<B": 2.0,
 }
 _CLEAR = 3.0
+_HUB, _FOLDER = "lmarena-ai/arena-hard-auto", "data/arena-hard-v0.1"
+
+_SYSTEM = (
+    "You judge two assistants, A and B, who answered the same user. First work out by "
+    "yourself what a good answer needs. Then go through both answers: what is wrong or "
+    "missing in each, whether it helps with what was asked, and whether it says more than "
+    "is needed. The order of the answers and their length must not sway you. Close with "
+    "exactly one of these labels, in double square brackets: [[A>>B]] if A is much better, "
+    "[[A>B]] if A is a little better, [[A=B]] if they are about equal, [[B>A]] if B is a "
+    "little better, [[B>>A]] if B is much better."
+)
+_USER = """\
+# What the user wrote
+
+{question_1}
+
+# Answer of assistant A
+
+{answer_1}
+
+# End of answer A
+
+# Answer of assistant B
+
+{answer_2}
+
+# End of answer B\
+"""
+
+
+class ArenaHardSettings(BenchmarkSettings):
+    """Arena-Hard v0.1 (arXiv 2406.11939): verdicts against the answers of a baseline."""
+
+    benchmark: Literal["arena_hard"] = "arena_hard"
+    references: Path | None = Field(
+        None, description="File with the baseline's answers; unset: from the hub."
+    )
+    both_orders: bool = Field(True, description="Ask once with each answer first.")
+
+    metric = "winrate"
+    per_question = "question_winrate"
+    baseline = "gpt-4-0314"
+    hub_files: ClassVar = {
+        "questions": HubFile(_HUB, "dataset", f"{_FOLDER}/question.jsonl"),
+        "references": HubFile(_HUB, "dataset", f"{_FOLDER}/model_answer/gpt-4-0314.jsonl"),
+    }
+    own_prompt: ClassVar = {"pair": {"system": _SYSTEM, "user": _USER}}
+    published_prompt = (
+        "config/judge_config.yaml of github.com/lmarena/arena-hard-auto, release v0.1"
+    )
+
+    def read_questions(self, path: Path) -> list[Question]:
+        """Questions of either published form, with the baseline's answers."""
+        questions = [
+            Question(
+                id=question_id(record),
+                number=n,
+                category=str(record.get("cluster", record.get("category", ""))),
+                turns=question_turns(record),
+            )
+            for n, record in enumerate(read_records(path))
+        ]
+        return with_references(questions[: self.limit], self.locate("references"))
+
+    def read_prompt(self, path: Path) -> PromptParts:
+        """The system prompt and the first template of judge_config.yaml."""
+        config = yaml.safe_load(path.read_text("utf-8"))
+        user = config["prompt_template"]
+        first = user if isinstance(user, str) else user[0]
+        return {"pair": [("system", config["system_prompt"]), ("user", first)]}
+
+    def calls(self) -> Calls:
+        """One per order."""
+        return one_per_order(both_orders=self.both_orders)
+
+    def protocol(self, templates: Templates) -> ArenaHard:
+        """In the orders that the recipe asks for."""
+        return ArenaHard(templates, both_orders=self.both_orders)
 
 
 class ArenaHard:
@@ -51,8 +145,6 @@ class ArenaHard:
     Args:
         both_orders: as published; else the baseline is always shown first.
     """
-
-    metric = "winrate"
 
     def __init__(self, templates: Templates, *, both_orders: bool) -> None:
         self._template = templates["pair"]
@@ -97,6 +189,15 @@ class ArenaHard:
         Raises:
             DataError: not one verdict could be read.
         """
+        import numpy as np
+
+        from wrpo.statistics.bradley_terry import (
+            published_interval,
+            question_interval,
+            style_controlled,
+            style_interval,
+        )
+
         battles, style = _battles(records)
         if not len(battles.score):
             raise DataError("arena_hard: none of the verdicts names a label like [[A>B]]")
@@ -120,7 +221,7 @@ class ArenaHard:
             "published_interval": {"low": published[0], "high": published[1], "rounds": 100},
             "style_weights": dict(zip(STYLE_FEATURES, effects.tolist(), strict=True)),
             "style_length_unit": "characters",
-            "mean_characters": float(np.mean([len(record.answers[0]) for record in records])),
+            "mean_characters": fmean(len(record.answers[0]) for record in records),
         }
         return Summary(metrics, facts, records)
 
@@ -132,6 +233,10 @@ def score_of_second(verdict: Verdict) -> float | None:
 
 
 def _battles(records: Sequence[Record]) -> tuple[Battles, np.ndarray]:
+    import numpy as np
+
+    from wrpo.statistics.bradley_terry import Battles
+
     scores, weights, numbers, styles = [], [], [], []
     for place, record in enumerate(records):
         difference = style_difference(record.answers[0], record.question.references[0])
@@ -183,6 +288,8 @@ def style_counts(answer: str) -> tuple[int, int, int, int]:
 
 def style_difference(answer: str, baseline: str) -> NDArray[np.float64]:
     """(a - b) / (a + b + 1) for each of STYLE_FEATURES."""
+    import numpy as np
+
     a = np.array(style_counts(answer), dtype=np.float64)
     b = np.array(style_counts(baseline), dtype=np.float64)
     return (a - b) / (a + b + 1.0)

@@ -1,69 +1,29 @@
-"""What the three judged benchmarks share: requests per question, records, metrics."""
+"""What a judged benchmark is: its settings in a recipe, the files it reads, its protocol.
+
+`eval.judged: {NAME: {...}}` takes the settings of the kind in this room whose `benchmark` is NAME.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
-import numpy as np
+from pydantic import Field
+from yaml import YAMLError
 
-from wrpo.benchmarks.questions import Question
-from wrpo.judging import JudgeRequest, Verdict
-from wrpo.statistics.estimates import means
-
-
-@dataclass(frozen=True)
-class Record:
-    """One question, answered by a model and judged.
-
-    Attributes:
-        answers: the model's answer per turn.
-        games: what each verdict says, read; None where it cannot be read.
-        values: metric name to value, of the metrics that are one number per question.
-    """
-
-    question: Question
-    answers: tuple[str, ...]
-    verdicts: tuple[Verdict, ...]
-    games: tuple[float | None, ...]
-    values: dict[str, float] = field(default_factory=dict)
+from wrpo.benchmarks.shared.files import HubFile, fetch
+from wrpo.benchmarks.shared.prompts import OWN, PUBLISHED, PromptParts, Templates, named_templates
+from wrpo.benchmarks.shared.questions import Question
+from wrpo.benchmarks.shared.records import Record, Summary
+from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.judging.request import JudgeRequest, Verdict
+from wrpo.settings import Section
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number over all questions with a 95% interval; win rates are in percent.
-
-    Attributes:
-        n: questions that it is made of.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    stderr: float = math.nan
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The metrics of one model, and what else a reader must know.
-
-    Attributes:
-        records: those given, where the summary adds a value per question.
-    """
-
-    metrics: dict[str, Metric]
-    facts: dict[str, Any]
-    records: list[Record]
-
-
-class Benchmark(Protocol):
-    """A judged benchmark."""
-
-    metric: str
-    """The number that counts."""
+class JudgingProtocol(Protocol):
+    """How answers are judged: what is asked, how verdicts are read, what they add up to."""
 
     def requests(self, question: Question, answers: tuple[str, ...]) -> list[JudgeRequest]:
         """What the judge is asked about one question."""
@@ -77,55 +37,174 @@ class Benchmark(Protocol):
         """The metrics over all questions."""
 
 
-def mean_metric(records: Sequence[Record], name: str) -> Metric:
-    """The mean of one value per question, with a 95% interval over questions."""
-    values = [record.values[name] for record in records if name in record.values]
-    if not values:
-        return Metric(math.nan, math.nan, math.nan, 0)
-    array = np.array(values)
-    (estimate,) = means(array[:, None])
-    error = float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else math.nan
-    return Metric(estimate.value, estimate.low, estimate.high, len(array), error)
+@dataclass(frozen=True)
+class Calls:
+    """The calls of the judge that one question takes, for a plan.
 
-
-def position_facts(pairs: Sequence[tuple[float | None, float | None]]) -> dict[str, Any]:
-    """How the order of the two answers shows in the verdicts.
-
-    Args:
-        pairs: scores of the model in [0, 1], (shown first, shown second); None: not asked, or no
-            verdict.
-
-    Returns:
-        first_share: of the verdicts that prefer one answer, the share that prefers the first.
-        flipped: of the questions judged in both orders, the share whose winner changes with it.
+    Attributes:
+        count: calls.
+        what: what makes them several, e.g. "2 orders".
+        questions, answers: how many of each a call shows, on average.
+        written: tokens of a verdict where the protocol sets it; None: as the judge's verdicts are.
     """
-    first = [score > 0.5 for score, _ in pairs if score is not None and score != 0.5]
-    first += [score < 0.5 for _, score in pairs if score is not None and score != 0.5]
-    both = [(a, b) for a, b in pairs if a is not None and b is not None]
-    flips = [(a - 0.5) * (b - 0.5) < 0 for a, b in both]
-    return {
-        "first_share": sum(first) / len(first) if first else None,
-        "first_share_n": len(first),
-        "flipped": sum(flips) / len(flips) if flips else None,
-        "flipped_n": len(flips),
-    }
+
+    count: int
+    what: str
+    questions: float
+    answers: float
+    written: int | None = None
 
 
-def parse_facts(records: Sequence[Record]) -> dict[str, Any]:
-    """Verdicts asked for, and those that count for nothing, with examples."""
-    games = [
-        (verdict, game)
-        for record in records
-        for verdict, game in zip(record.verdicts, record.games, strict=True)
-    ]
-    refused = [verdict for verdict, _ in games if verdict.text is None]
-    unread = [verdict for verdict, game in games if game is None and verdict.text is not None]
-    cut = [verdict for verdict in unread if verdict.finish_reason == "length"]
-    return {
-        "verdicts": len(games),
-        "parse_failures": len(unread),
-        "cut_off": len(cut),
-        "refused": len(refused),
-        "examples": [(verdict.text or "")[-200:] for verdict in unread[:3]]
-        + [verdict.detail[:200] for verdict in refused[:3]],
-    }
+def one_per_order(*, both_orders: bool, written: int | None = None) -> Calls:
+    """The calls of a benchmark that shows an answer beside the baseline's."""
+    count = 2 if both_orders else 1
+    what = f"{count} order{'s' if both_orders else ''}"
+    return Calls(count, what, questions=1.0, answers=2.0, written=written)
+
+
+class Decoding(Section):
+    """How answers are drawn; unset: as the recipe's suite states it, else as suite wrpo does."""
+
+    temperature: float | None = Field(
+        None, ge=0.0, description="0 is greedy; unset, a benchmark may have one per category."
+    )
+    top_p: float | None = Field(None, gt=0.0, le=1.0, description="Nucleus mass; 1 is off.")
+    top_k: int | None = Field(None, ge=0, description="Candidates kept per token; 0 is off.")
+    repetition_penalty: float | None = Field(None, gt=0.0, description="1 is off.")
+    presence_penalty: float | None = Field(None, description="0 is off; only with vllm.")
+    frequency_penalty: float | None = Field(None, description="0 is off; only with vllm.")
+    max_tokens: int | None = Field(None, ge=1, description="Longest answer.")
+
+
+class BenchmarkSettings(Section):
+    """What a recipe says of any judged benchmark; fields of its own decide its verdicts.
+
+    Attributes:
+        metric: the number that counts.
+        per_question: the metric that is one independent number per question.
+        baseline: the model whose answers the judge compares with; None: answers are graded alone.
+        turns: what the user says to the model in one question.
+        decoding_stated: how answers are drawn where no suite states it.
+        hub_files: the published file behind each field that is a path.
+        own_prompt: this toolkit's judge prompt, each part as role to text.
+        published_prompt: where the published judge prompt is to be had.
+    """
+
+    metric: ClassVar[str]
+    per_question: ClassVar[str]
+    baseline: ClassVar[str | None] = None
+    turns: ClassVar[int] = 1
+    decoding_stated: ClassVar[Mapping[str, Any]] = {"temperature": 0.0, "max_tokens": 4096}
+    hub_files: ClassVar[Mapping[str, HubFile]] = {}
+    own_prompt: ClassVar[Mapping[str, Mapping[str, str]]]
+    published_prompt: ClassVar[str]
+
+    benchmark: str = Field(description="The name under `eval.judged`, which says it already.")
+    judge: str = Field(description="A name under `judges`.")
+    questions: Path | None = Field(
+        None, description="The benchmark's question file; unset: from the hub, at run time."
+    )
+    prompt: str = Field(
+        OWN,
+        description="own: this toolkit's judge prompt; or the path of a published prompt file.",
+    )
+    decoding: Decoding = Field(default_factory=Decoding, description="What differs from the suite.")
+    limit: int | None = Field(None, ge=1, description="Only the first questions.")
+
+    def read_questions(self, path: Path) -> list[Question]:
+        """The questions of a published file, at least the first `limit` of them.
+
+        Raises:
+            DataError, KeyError, TypeError, IndexError: the file lacks what the benchmark needs.
+        """
+        raise NotImplementedError
+
+    def read_prompt(self, path: Path) -> PromptParts:
+        """The parts of the judge prompt in a published file.
+
+        Raises:
+            KeyError, TypeError, ValueError, IndexError: the file is something else.
+        """
+        raise NotImplementedError
+
+    def protocol(self, templates: Templates) -> JudgingProtocol:
+        """The protocol with these judge prompts, and the files it needs besides questions.
+
+        Raises:
+            MissingInputError, DataError: such a file is not there, or wrong.
+        """
+        raise NotImplementedError
+
+    def calls(self) -> Calls:
+        """What judging one question takes."""
+        raise NotImplementedError
+
+    def temperature(self, category: str) -> float:
+        """Of the answers to questions of a category, where neither suite nor recipe states one."""
+        return 0.0
+
+    def installed_prompt(self) -> Path:
+        """The file that `prompt: published` stands for, in an installed package.
+
+        Raises:
+            RecipeError, MissingInputError: no package has it, or it is not installed.
+        """
+        raise RecipeError(
+            f"{self.place}.prompt: the published prompt is not shipped; get "
+            f"{self.published_prompt} and name its path here, or use own"
+        )
+
+    @property
+    def place(self) -> str:
+        """Where the recipe says all this."""
+        return f"eval.judged.{self.benchmark}"
+
+    def locate(self, field: str) -> Path:
+        """The file behind a field: the recipe's path, else the hub's copy.
+
+        Raises:
+            MissingInputError: it is not there; says where to get it.
+        """
+        return fetch(self.hub_files[field], f"{self.place}.{field}", given=getattr(self, field))
+
+    def load_questions(self) -> list[Question]:
+        """The questions in the published order, the first `limit` of them.
+
+        Raises:
+            MissingInputError: a file is not there.
+            DataError: a file lacks what the benchmark needs.
+        """
+        path = self.locate("questions")
+        try:
+            return self.read_questions(path)[: self.limit]
+        except (KeyError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{path}: not the question file of {self.benchmark} "
+                f"({type(error).__name__}: {error})"
+            ) from None
+
+    def load_templates(self) -> Templates:
+        """The judge prompts that the recipe asks for.
+
+        Raises:
+            MissingInputError: the file, or the package that has it, is not there.
+            RecipeError: the file is not a judge prompt of this benchmark.
+        """
+        if self.prompt == OWN:
+            own = {part: list(turns.items()) for part, turns in self.own_prompt.items()}
+            return named_templates(self.benchmark, OWN, own)
+        path = self.installed_prompt() if self.prompt == PUBLISHED else Path(self.prompt)
+        setting = f"{self.place}.prompt"
+        if not path.is_file():
+            raise MissingInputError(
+                f"{setting}: no file {path}; own, published or the path of a file"
+            )
+        try:
+            parts = self.read_prompt(path)
+        except (KeyError, TypeError, ValueError, IndexError, YAMLError) as error:
+            raise RecipeError(
+                f"{setting}: {path} is not a published judge prompt of {self.benchmark} "
+                f"({type(error).__name__}: {error})"
+            ) from None
+        source = PUBLISHED if self.prompt == PUBLISHED else path.name
+        return named_templates(self.benchmark, source, parts)

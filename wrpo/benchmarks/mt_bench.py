@@ -9,24 +9,215 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import ClassVar, Literal
 
-import numpy as np
+from pydantic import Field
 
-from wrpo.benchmarks.base import Metric, Record, Summary, mean_metric, parse_facts
-from wrpo.benchmarks.questions import Question
-from wrpo.benchmarks.templates import Templates
+from wrpo.benchmarks.base import BenchmarkSettings, Calls
+from wrpo.benchmarks.shared.files import HubFile, read_records
+from wrpo.benchmarks.shared.prompts import PromptParts, Templates
+from wrpo.benchmarks.shared.questions import (
+    Question,
+    question_id,
+    question_turns,
+    with_references,
+)
+from wrpo.benchmarks.shared.records import Metric, Record, Summary, mean_metric, parse_facts
 from wrpo.errors import DataError
-from wrpo.judging import JudgeRequest, Verdict
+from wrpo.judging.request import JudgeRequest, Verdict
 
+TEMPERATURES = {
+    "writing": 0.7,
+    "roleplay": 0.7,
+    "extraction": 0.0,
+    "math": 0.0,
+    "coding": 0.0,
+    "reasoning": 0.0,
+    "stem": 0.1,
+    "humanities": 0.1,
+}
+"""Of the answers, by category; FastChat, llm_judge/common.py."""
+_REFERENCED = ("math", "reasoning", "coding")
+"""Categories that are graded with a reference answer (FastChat)."""
 _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _RATING_BACKUP = re.compile(r"\[(\d+\.?\d*)\]")
 _LOWEST, _HIGHEST = 1.0, 10.0
+_PUBLISHED_NAMES = {
+    "single": "single-v1",
+    "single_reference": "single-math-v1",
+    "multi": "single-v1-multi-turn",
+    "multi_reference": "single-math-v1-multi-turn",
+}
+
+_GRADER = (
+    "You grade an assistant's answer on a scale from 1 (useless) to 10 (could not be "
+    "better). Weigh whether it helps, whether it is right, how deep it goes and how well it "
+    "is written. Give your reasons in a few sentences, then close with the grade in double "
+    "square brackets, for example: Grade: [[4]]"
+)
+_STRICT_GRADER = (
+    "You grade an assistant's answer on a scale from 1 (useless) to 10 (could not be "
+    "better). A reference answer is given; take its result as right, find every mistake in "
+    "the assistant's answer, and grade its correctness and helpfulness. Give your reasons "
+    "in a few sentences, then close with the grade in double square brackets, for example: "
+    "Grade: [[4]]"
+)
+_SINGLE = """\
+# Question
+
+{question}
+
+# The assistant's answer
+
+{answer}
+
+# End of the answer\
+"""
+_SINGLE_REFERENCE = """\
+# Question
+
+{question}
+
+# Reference answer
+
+{ref_answer_1}
+
+# The assistant's answer
+
+{answer}
+
+# End of the answer\
+"""
+_MULTI = """\
+Below is a conversation of two turns. Grade the assistant's second answer only; the first turn is
+there so that you understand the second.
+
+# User, first turn
+
+{question_1}
+
+# Assistant, first turn
+
+{answer_1}
+
+# User, second turn
+
+{question_2}
+
+# Assistant, second turn
+
+{answer_2}
+
+# End of the conversation\
+"""
+_MULTI_REFERENCE = """\
+Below are reference answers to two questions, then a conversation of two turns. Grade the
+assistant's second answer only; the first turn is there so that you understand the second.
+
+# First question
+
+{question_1}
+
+# Reference answer to the first question
+
+{ref_answer_1}
+
+# Second question
+
+{question_2}
+
+# Reference answer to the second question
+
+{ref_answer_2}
+
+# End of the references
+
+# User, first turn
+
+{question_1}
+
+# Assistant, first turn
+
+{answer_1}
+
+# User, second turn
+
+{question_2}
+
+# Assistant, second turn
+
+{answer_2}
+
+# End of the conversation\
+"""
+
+
+class MTBenchSettings(BenchmarkSettings):
+    """MT-Bench (arXiv 2306.05685): two turns, each answer graded from 1 to 10."""
+
+    benchmark: Literal["mt_bench"] = "mt_bench"
+    references: Path | None = Field(
+        None, description="File with reference answers; unset: from the hub."
+    )
+
+    metric = "score"
+    per_question = "score"
+    turns = 2
+    hub_files: ClassVar = {
+        "questions": HubFile("lmsys/mt-bench", "space", "data/mt_bench/question.jsonl"),
+        "references": HubFile(
+            "lmsys/mt-bench", "space", "data/mt_bench/reference_answer/gpt-4.jsonl"
+        ),
+    }
+    own_prompt: ClassVar = {
+        "single": {"system": _GRADER, "user": _SINGLE},
+        "single_reference": {"system": _STRICT_GRADER, "user": _SINGLE_REFERENCE},
+        "multi": {"system": _GRADER, "user": _MULTI},
+        "multi_reference": {"system": _STRICT_GRADER, "user": _MULTI_REFERENCE},
+    }
+    published_prompt = "fastchat/llm_judge/data/judge_prompts.jsonl of github.com/lm-sys/FastChat"
+
+    def read_questions(self, path: Path) -> list[Question]:
+        """Questions of two turns, some with reference answers."""
+        questions = [
+            Question(question_id(record), n, record["category"], question_turns(record))
+            for n, record in enumerate(read_records(path))
+        ]
+        if any(len(question.turns) != self.turns for question in questions):
+            raise DataError(
+                f"{path}: not the question file of mt_bench, whose questions have two turns"
+            )
+        asked = questions[: self.limit]
+        return with_references(asked, self.locate("references"), only=_REFERENCED)
+
+    def read_prompt(self, path: Path) -> PromptParts:
+        """The four prompts of FastChat's judge_prompts.jsonl for grading single answers."""
+        prompts = {record["name"]: record for record in read_records(path)}
+        return {
+            part: [
+                ("system", prompts[published]["system_prompt"]),
+                ("user", prompts[published]["prompt_template"]),
+            ]
+            for part, published in _PUBLISHED_NAMES.items()
+        }
+
+    def temperature(self, category: str) -> float:
+        """As FastChat draws them."""
+        return TEMPERATURES[category]
+
+    def calls(self) -> Calls:
+        """The first turn alone, then both."""
+        return Calls(2, "2 turns", questions=1.5, answers=1.5)
+
+    def protocol(self, templates: Templates) -> MTBench:
+        """With one prompt for each turn, with and without a reference answer."""
+        return MTBench(templates)
 
 
 class MTBench:
     """The benchmark mt_bench."""
-
-    metric = "score"
 
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
@@ -69,7 +260,7 @@ class MTBench:
         by_question = mean_metric(records, "score")
         metrics = {
             "score": Metric(
-                float(np.mean(ratings)),
+                fmean(ratings),
                 by_question.low,
                 by_question.high,
                 by_question.n,
@@ -81,11 +272,11 @@ class MTBench:
         categories: dict[str, list[float]] = defaultdict(list)
         for record in records:
             categories[record.question.category] += [g for g in record.games if g is not None]
-        means = {name: float(np.mean(values)) for name, values in categories.items() if values}
+        means = {name: fmean(values) for name, values in categories.items() if values}
         facts = {
             **parse_facts(records),
             "categories": means,
-            "mean_characters": float(np.mean([len("".join(r.answers)) for r in records])),
+            "mean_characters": fmean(len("".join(r.answers)) for r in records),
         }
         return Summary(metrics, facts, records)
 

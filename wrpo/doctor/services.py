@@ -44,9 +44,9 @@ def files(patient: Patient) -> Iterator[Finding]:
     """Files of the user's own that a later stage reads."""
     recipe = patient.recipe
     named = {
-        f"eval.judged.{name}.{field}": getattr(judged, field)
-        for name, judged in recipe.eval.judged.items()
-        for field in ("questions", "references", "difficulty")
+        f"{judged.place}.{field}": getattr(judged, field)
+        for judged in recipe.eval.judged.values()
+        for field in judged.hub_files
     }
     named["eval.include_path"] = recipe.eval.include_path
     named |= {

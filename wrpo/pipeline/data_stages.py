@@ -45,7 +45,7 @@ def _prompts_settings(recipe: Recipe) -> Settings:
         for key in [key for key in _OPTIONAL_OF_DATASETS if dataset[key] is None]:
             del dataset[key]
     for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
-        dataset["path"] = data_identity(dataset["path"])
+        _identify(dataset)
     return {"seed": recipe.seed, **settings}
 
 
@@ -106,8 +106,7 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     imported = recipe.build.imported.tables().get(table)
     if imported:
         settings = imported.model_dump(mode="json", exclude={"max_dropped_share"})
-        settings["path"] = data_identity(imported.path)
-        return {"imported": settings}
+        return {"imported": _identify(settings)}
     rules: dict[str, dict[str, Any]] = {
         "sft": {},
         "triples": {"min_gap": recipe.build.min_gap},
@@ -124,6 +123,14 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     if any(rule.sft_needs_pair for rule in domains.values()):
         settings = {**rules["pairs"], **settings}
     return settings
+
+
+def _identify(dataset: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a dataset with what identifies its rows; a format that is unset stays out."""
+    dataset["path"] = data_identity(dataset["path"])
+    if dataset["format"] is None:
+        del dataset["format"]
+    return dataset
 
 
 def data_identity(path: str) -> str:

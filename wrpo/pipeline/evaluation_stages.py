@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-import yaml
-
+from wrpo.benchmarks.base import BenchmarkSettings
+from wrpo.benchmarks.shared.prompts import OWN
 from wrpo.ids import digest
 from wrpo.judging import judge_identity
 from wrpo.pipeline.stage import (
@@ -19,11 +19,10 @@ from wrpo.pipeline.stage import (
     template_identity,
 )
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.evaluation import OWN, Eval, Judged, asks_both_orders, default_prompt
+from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.resolved import sampling_model
 from wrpo.recipe.suite import OWN_TASKS, evaluated_tasks, judged_decoding, own_tasks, suite_identity
 
-_OWN_PROMPTS = Path(__file__).parents[1] / "benchmarks" / "prompts.yaml"
 _EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_settings
 
 
@@ -106,26 +105,28 @@ def _answer_settings(recipe: Recipe, benchmark: str, name: str) -> Settings:
 def _judge_settings(recipe: Recipe, benchmark: str) -> Settings:
     """What decides the verdicts on given answers."""
     judged = recipe.eval.judged[benchmark]
-    settings = {
+    return {
         "judge": judge_identity(judged.judge, recipe.judges[judged.judge]),
-        "prompt": _prompt_identity(benchmark, judged),
-        "both_orders": asks_both_orders(benchmark, judged),
-        "references": _own_or_hub(judged.references),
+        "prompt": _prompt_identity(judged),
+        **_own_fields(judged),
     }
-    if benchmark == "alpaca_eval_2":
-        settings |= {"logprobs": judged.logprobs, "difficulty": _own_or_hub(judged.difficulty)}
-    return settings
+
+
+def _own_fields(judged: BenchmarkSettings) -> Settings:
+    """The fields that only this kind of benchmark has, with the content of files."""
+    fields = judged.model_dump(mode="json", exclude=set(BenchmarkSettings.model_fields))
+    files = fields.keys() & judged.hub_files.keys()
+    return fields | {name: _own_or_hub(getattr(judged, name)) for name in files}
 
 
 def _own_or_hub(path: Path | None) -> str:
     return "hub" if path is None else file_identity(path)
 
 
-def _prompt_identity(benchmark: str, judged: Judged) -> str:
-    which = default_prompt(benchmark, judged)
-    if which == OWN:
-        return f"own#{digest(yaml.safe_load(_OWN_PROMPTS.read_text('utf-8'))[benchmark])}"
-    return file_identity(Path(which))
+def _prompt_identity(judged: BenchmarkSettings) -> str:
+    if judged.prompt == OWN:
+        return f"own#{digest(judged.own_prompt)}"
+    return file_identity(Path(judged.prompt))
 
 
 def _report(stages: list[Stage]) -> list[Stage]:

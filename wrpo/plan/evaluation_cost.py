@@ -15,7 +15,7 @@ from wrpo.plan.inputs import Facts
 from wrpo.plan.sampling_cost import RAISE_TENSOR_PARALLEL, generate
 from wrpo.plan.work import Rows, UnknownPrice, Work
 from wrpo.recipe import TARGET
-from wrpo.recipe.evaluation import Eval, Judged, asks_both_orders
+from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.resolved import vllm_engine
 from wrpo.recipe.suite import (
     LMEvalBenchmark,
@@ -63,7 +63,7 @@ def judged_answers_work(facts: Facts, benchmark: str, model: str) -> Work:
     """Answers of one model to a judged benchmark."""
     judged, expected = facts.recipe.eval.judged[benchmark], facts.table.lengths
     most = int(judged_decoding(facts.recipe.eval, benchmark)["max_tokens"])
-    count = judged_questions(benchmark, judged) * TURNS.get(benchmark, 1)
+    count = judged_questions(facts, benchmark) * judged.turns
     answer = min(expected.answer_tokens, most)
     rows = Rows(count, expected.prompt_tokens)
     return _answering(facts, model, [(benchmark, rows, answer)], longest=most)
@@ -72,20 +72,16 @@ def judged_answers_work(facts: Facts, benchmark: str, model: str) -> Work:
 def verdicts_work(facts: Facts, benchmark: str) -> Work:
     """Verdicts on the answers of one model."""
     judged, expected = facts.recipe.eval.judged[benchmark], facts.table.lengths
-    questions, turns = judged_questions(benchmark, judged), TURNS.get(benchmark, 1)
-    orders = 2 if asks_both_orders(benchmark, judged) and turns == 1 else 1
-    shown = 1.5 if turns == 2 else 2.0  # mt_bench: the first answer alone, then both turns
+    questions, calls = judged_questions(facts, benchmark), judged.calls()
     work = Work(facts.gpu, gpus=0)
-    told = f"{questions:,} questions"
-    told += f" x {turns} turns" if turns > 1 else f" x {orders} order{'s' if orders > 1 else ''}"
     ask_judge(
         facts,
         work,
         judged.judge,
-        calls=questions * turns * orders,
-        told=told,
-        read=expected.prompt_tokens * (shown if turns == 2 else 1) + expected.answer_tokens * shown,
-        written=1 if benchmark == "alpaca_eval_2" and judged.logprobs else None,
+        calls=questions * calls.count,
+        told=f"{questions:,} questions x {calls.what}",
+        read=expected.prompt_tokens * calls.questions + expected.answer_tokens * calls.answers,
+        written=calls.written,
     )
     return work
 
@@ -129,8 +125,6 @@ def _capacity(facts: Facts, source: str) -> Capacity:
     return capacity._replace(gpus=1, sequences=facts.recipe.eval.engine.batch_size)
 
 
-TURNS = {"mt_bench": 2}
-"""Answers to one question; one where it is not named."""
 NO_QUESTIONS = "number of questions of {} unknown: write it under `questions` in throughput.yaml"
 
 
@@ -146,13 +140,15 @@ def stated_tasks(settings: Eval) -> dict[str, LMEvalBenchmark]:
     return stated
 
 
-def judged_questions(benchmark: str, judged: Judged) -> int:
-    """Questions of a judged benchmark: those of its file, else what suites state.
+def judged_questions(facts: Facts, benchmark: str) -> int:
+    """Questions of a judged benchmark: those of its file, of the table, or what suites state.
 
     Raises:
-        UnknownPrice: neither tells.
+        UnknownPrice: none of them tells.
     """
+    judged = facts.recipe.eval.judged[benchmark]
     count = _counted(judged.questions) if judged.questions else None
+    count = count or facts.table.questions.get(benchmark)
     if count is None:
         suites = [load_suite(name) for name in shipped_suites()]
         entries = [entry for suite in suites if (entry := suite.judged().get(benchmark))]

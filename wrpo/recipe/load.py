@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import types
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
+from typing_extensions import is_typeddict
 
 from wrpo.errors import RecipeError
 from wrpo.files import is_file, replacing
@@ -300,7 +301,7 @@ def _unknown_key(path: tuple[str, ...]) -> str:
         kinds = {word: kind for kind in sections for word in _tags(kind)}
         if problem := lacks(key, word, kinds, tag=_tags(walk.kinds[0])[word]):
             return problem
-    known = {name for kind in walk.kinds for name in kind.model_fields}
+    known = {name for kind in walk.kinds for name in _fields_of(kind)}
     return f"unknown key{did_you_mean(key, sorted(known))}"
 
 
@@ -322,8 +323,8 @@ class _Walk(NamedTuple):
     """
 
     shown: list[str]
-    kinds: list[type[BaseModel]]
-    among: tuple[str, list[type[BaseModel]]] | None
+    kinds: list[Any]
+    among: tuple[str, list[Any]] | None
 
 
 def _walk(path: tuple[str, ...]) -> _Walk:
@@ -332,7 +333,7 @@ def _walk(path: tuple[str, ...]) -> _Walk:
     pydantic adds to its paths which section of a tagged union it took, e.g. "judge" below a reward.
     """
     shown: list[str] = []
-    kinds: list[type[BaseModel]] = [Recipe]
+    kinds: list[Any] = [Recipe]
     among = None
     for step in path:
         tagged = [kind for kind in kinds if step in _tags(kind)]
@@ -345,21 +346,29 @@ def _walk(path: tuple[str, ...]) -> _Walk:
     return _Walk(shown, kinds, among)
 
 
-def _tags(kind: type[BaseModel]) -> dict[str, str]:
+def _tags(kind: Any) -> dict[str, str]:
     """The words by which a recipe chooses this section among others, and the key of each."""
-    named = [name for name in _TAGS if name in kind.model_fields]
-    return {str(word): n for n in named for word in get_args(kind.model_fields[n].annotation)}
+    fields = _fields_of(kind)
+    named = [name for name in _TAGS if name in fields]
+    return {str(word): n for n in named for word in get_args(fields[n])}
 
 
-def _below(kind: type[BaseModel], step: str) -> list[type[BaseModel]]:
-    if step not in kind.model_fields:
-        return []
-    return _models_in(kind.model_fields[step].annotation)
+def _below(kind: Any, step: str) -> list[Any]:
+    return _sections_in(_fields_of(kind).get(step))
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _fields_of(kind: Any) -> dict[str, Any]:
+    """Names and types of what a section holds, or a mapping that is a section by name."""
+    if is_typeddict(kind):
+        return get_type_hints(kind)
+    return {name: field.annotation for name, field in kind.model_fields.items()}
+
+
+def _sections_in(annotation: Any) -> list[Any]:
+    if is_typeddict(annotation):
+        return [annotation]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
-        return [model for inner in get_args(annotation) for model in _models_in(inner)]
+        return [section for inner in get_args(annotation) for section in _sections_in(inner)]
     return []

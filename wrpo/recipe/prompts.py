@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from wrpo.rows.formats.base import row_formats
 from wrpo.settings import Section, Share
+
+if TYPE_CHECKING:
+    RowFormatName = str
+else:
+    RowFormatName = Literal[tuple(row_formats())]
 
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]{2})?$")]
 
@@ -21,6 +27,11 @@ class Dataset(Section):
     config: str | None = Field(None, description="Configuration of a hub dataset.")
     split: str = Field("train", description="Split of a hub dataset.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
+    format: RowFormatName | None = Field(
+        None,
+        description="How its rows are laid out; unset: as the columns tell, in tables that are "
+        "imported.",
+    )
 
 
 class NearDuplicates(Section):

@@ -40,6 +40,7 @@ class Benchmark(Section):
     comparable: Literal["exact", "close", "no"] = Field(description="With the papers' numbers.")
     why: str = Field(description="One sentence: what is the same and what differs.")
     verified: str = Field("", description="What of this entry was tried, and what was not.")
+    part_of: str | None = Field(None, description="The papers' benchmark that this is a part of.")
 
 
 class LMEvalBenchmark(Benchmark):
@@ -169,13 +170,15 @@ def evaluated_tasks(settings: Eval) -> list[str]:
 def judged_decoding(settings: Eval, benchmark: str) -> dict[str, Any]:
     """Every decoding field of a judged benchmark, with the recipe's own changes.
 
-    The first suite of the recipe that has the benchmark states them, else suite wrpo.
-    A temperature that is a text, `by category`, is None.
+    The first suite of the recipe that has the benchmark states them, else suite wrpo, else the
+    benchmark itself. A temperature that is a text, `by category`, is None.
     """
     suites = [*suites_of(settings), load_suite("wrpo")]
-    entry = next(s.judged()[benchmark] for s in suites if benchmark in s.judged())
-    own = settings.judged[benchmark].decoding.model_dump(exclude_none=True)
-    return {**decoding_fields(entry), **own}
+    entries = (suite.judged().get(benchmark) for suite in suites)
+    entry = next(filter(None, entries), None)
+    judged = settings.judged[benchmark]
+    stated = decoding_fields(entry) if entry else judged.decoding_stated
+    return {**stated, **judged.decoding.model_dump(exclude_none=True)}
 
 
 def decoding_fields(entry: JudgeBenchmark) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def decoding_fields(entry: JudgeBenchmark) -> dict[str, Any]:
 
 def suite_identity(settings: Eval) -> dict[str, str]:
     """Suite name to a digest of what its lm-eval entries state, comments and prose left out."""
-    prose = {"why", "verified", "comparable"}
+    prose = {"why", "verified", "comparable", "part_of"}
     return {
         suite.suite: digest(
             {

@@ -1,7 +1,8 @@
 """Rows of triples or pairs -> token-id columns, the form the collator reads.
 
-A row in any layout of `wrpo.rows.formats` becomes the tokenised one, cut to length, with `length`
-(tokens of prompt and responses) and `cut_tokens` (tokens cut from the prompt and each response).
+A row in any form that `wrpo.rows.token_ids` reads becomes the tokenised one, cut to length, with
+`length` (tokens of prompt and responses) and `cut_tokens` (tokens cut from the prompt and each
+response).
 """
 
 import math
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError
 from wrpo.rows.columns import SCORE_COLUMNS, reference_column, reference_length_column
-from wrpo.rows.formats import Row, RowSettings, read_row, where
+from wrpo.rows.token_ids import Row, RowSettings, read_row, where
 from wrpo.rows.truncation import CutCounts, count_cuts, cut
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def prepare_row(
     row: Row, *, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
 ) -> dict[str, Any]:
-    """Token-id columns of one row, in any layout of `wrpo.rows.formats`.
+    """Token-id columns of one row, in any form that `wrpo.rows.token_ids` reads.
 
     A row whose prompt alone fills `max_length` comes back with empty responses.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from wrpo.benchmarks.questions import load_questions
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
@@ -28,6 +27,6 @@ def answer(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ")
             "tokens": [10 for _ in question.turns],
             "temperature": 0.0,
         }
-        for question in load_questions(benchmark, recipe.eval.judged[benchmark])
+        for question in recipe.eval.judged[benchmark].load_questions()
     ]
     folder.finish_parts(folder.write_table(rows, ANSWERED))

@@ -8,11 +8,11 @@ import pytest
 
 from eval import generate
 from tests.eval.judging.benchmark_files import write_arena_hard, write_judge_recipe, write_mt_bench
+from wrpo.benchmarks.mt_bench import TEMPERATURES
 from wrpo.errors import RecipeError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_rows
 from wrpo.recipe import load_recipe
-from wrpo.recipe.evaluation import MT_BENCH_TEMPERATURES
 
 JUDGE = {"model": "org/judge", "engine": {"endpoints": ["http://localhost:1/v1"]}}
 
@@ -40,9 +40,7 @@ def test_answers_are_generated_for_all_turns_and_a_second_start_does_the_rest(
     assert all(len(row["answers"]) == 2 and all(row["answers"]) for row in rows)
     # Bytes that are no text come back as one character of three bytes.
     assert all(1 <= tokens <= 3 * 12 for row in rows for tokens in row["tokens"])
-    assert [row["temperature"] for row in rows] == [
-        MT_BENCH_TEMPERATURES[row["category"]] for row in rows
-    ]
+    assert [row["temperature"] for row in rows] == [TEMPERATURES[row["category"]] for row in rows]
     kept = (folder / "part-00000.parquet").stat().st_mtime_ns
     (folder / "part-00001.parquet").unlink()
     manifest = folder / "manifest.json"

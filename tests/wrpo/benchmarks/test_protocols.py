@@ -1,4 +1,4 @@
-"""The three protocols: questions, prompts, what is asked, how verdicts are read, what counts."""
+"""The judged benchmarks: questions, prompts, what is asked, how verdicts are read, what counts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import importlib.util
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from tests.eval.judging.benchmark_files import (
     CATEGORIES,
@@ -18,32 +20,33 @@ from tests.eval.judging.benchmark_files import (
 )
 from wrpo.benchmarks.alpaca_eval import AlpacaEval, preference_for_second
 from wrpo.benchmarks.arena_hard import ArenaHard, score_of_second
-from wrpo.benchmarks.base import position_facts
-from wrpo.benchmarks.files import read_records
+from wrpo.benchmarks.base import BenchmarkSettings
 from wrpo.benchmarks.mt_bench import MTBench, rating
-from wrpo.benchmarks.questions import Question, load_questions
-from wrpo.benchmarks.templates import load_templates
+from wrpo.benchmarks.shared.files import read_records
+from wrpo.benchmarks.shared.questions import Question
+from wrpo.benchmarks.shared.records import position_facts
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.judging import Verdict
-from wrpo.recipe.evaluation import JUDGED_BENCHMARKS, Eval, Judged
+from wrpo.recipe import suite
+from wrpo.recipe.evaluation import BENCHMARKS, Eval
 from wrpo.recipe.suite import judged_decoding, load_suite
 
 
-def judged(**fields: object) -> Judged:
-    return Judged.model_validate({"judge": "big", **fields})
+def judged(name: str, **fields: object) -> BenchmarkSettings:
+    return BENCHMARKS[name].model_validate({"judge": "big", **fields})
 
 
 def test_questions_are_read_in_every_published_form(tmp_path: Path) -> None:
-    alpaca = load_questions("alpaca_eval_2", judged(**write_alpaca_eval(tmp_path), limit=3))
+    alpaca = judged("alpaca_eval_2", **write_alpaca_eval(tmp_path), limit=3).load_questions()
     assert [(q.id, q.number) for q in alpaca] == [("0", 0), ("1", 1), ("2", 2)]
     assert alpaca[2].references == ("Things: " + "x" * 14,)
-    arena = load_questions("arena_hard", judged(**write_arena_hard(tmp_path)))
+    arena = judged("arena_hard", **write_arena_hard(tmp_path)).load_questions()
     assert [q.references for q in arena[:2]] == [("**It** is 0",), ("# It is 1",)]
     old_form = tmp_path / "old.jsonl"
     old_form.write_text(json.dumps({"question_id": "q1", "turns": [{"content": "Explain 1."}]}))
     fields = {**write_arena_hard(tmp_path), "questions": str(old_form)}
-    assert load_questions("arena_hard", judged(**fields))[0].turns == ("Explain 1.",)
-    mt = load_questions("mt_bench", judged(**write_mt_bench(tmp_path)))
+    assert judged("arena_hard", **fields).load_questions()[0].turns == ("Explain 1.",)
+    mt = judged("mt_bench", **write_mt_bench(tmp_path)).load_questions()
     assert [q.category for q in mt if q.references] == ["math", "coding", "reasoning"]
     assert all(len(q.turns) == 2 for q in mt)
 
@@ -52,10 +55,10 @@ def test_a_limit_needs_the_references_of_its_own_questions_only(tmp_path: Path) 
     fields = write_arena_hard(tmp_path)
     references = Path(fields["references"])
     references.write_text("".join(references.read_text().splitlines(keepends=True)[:2]))
-    limited = load_questions("arena_hard", judged(**fields, limit=2))
+    limited = judged("arena_hard", **fields, limit=2).load_questions()
     assert [q.references for q in limited] == [("**It** is 0",), ("# It is 1",)]
     with pytest.raises(DataError, match="no answer to 1 questions, e.g. q2"):
-        load_questions("arena_hard", judged(**fields, limit=3))
+        judged("arena_hard", **fields, limit=3).load_questions()
 
 
 def test_a_line_ends_only_where_json_lines_end(tmp_path: Path) -> None:
@@ -69,15 +72,15 @@ def test_a_line_ends_only_where_json_lines_end(tmp_path: Path) -> None:
 def test_a_missing_or_wrong_file_says_where_to_get_it(tmp_path: Path) -> None:
     fields = write_arena_hard(tmp_path)
     with pytest.raises(MissingInputError, match=r"eval\.judged\.arena_hard\.questions.*curl -LO"):
-        load_questions("arena_hard", judged(**{**fields, "questions": "nowhere.jsonl"}))
+        judged("arena_hard", **{**fields, "questions": "nowhere.jsonl"}).load_questions()
     Path(fields["references"]).write_text('{"uid": "q0", "messages": []}\n')
     with pytest.raises(DataError, match="no answer to 5 questions, e.g. q1"):
-        load_questions("arena_hard", judged(**fields))
+        judged("arena_hard", **fields).load_questions()
     with pytest.raises(DataError, match="not the question file of mt_bench"):
-        load_questions("mt_bench", judged(questions=fields["questions"]))
+        judged("mt_bench", questions=fields["questions"]).load_questions()
     Path(fields["questions"]).write_text("<html>")
     with pytest.raises(DataError, match="neither a JSON list nor JSON lines"):
-        load_questions("arena_hard", judged(**fields))
+        judged("arena_hard", **fields).load_questions()
 
 
 def test_offline_the_hub_is_named_with_the_recipe_field_for_a_copy(
@@ -88,13 +91,13 @@ def test_offline_the_hub_is_named_with_the_recipe_field_for_a_copy(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingInputError) as caught:
-        load_questions("mt_bench", judged())
+        judged("mt_bench").load_questions()
     assert "curl -LO https://huggingface.co/spaces/lmsys/mt-bench" in str(caught.value)
     assert "eval.judged.mt_bench.questions=question.jsonl" in str(caught.value)
 
 
 def test_an_answer_cannot_fill_the_gaps_of_a_prompt() -> None:
-    template = load_templates("arena_hard", judged())["pair"]
+    template = judged("arena_hard").load_templates()["pair"]
     system, user = template.fill(question_1="{answer_1}", answer_1="{answer_2}", answer_2="{x}")
     assert system["role"] == "system" and "[[A>>B]]" in system["content"]
     assert user["content"].index("{answer_1}") < user["content"].index("{answer_2}")
@@ -104,7 +107,7 @@ def test_an_answer_cannot_fill_the_gaps_of_a_prompt() -> None:
 def test_published_prompts_are_read_where_they_are(tmp_path: Path) -> None:
     if importlib.util.find_spec("alpaca_eval") is None:
         pytest.skip("alpaca-eval is not installed")
-    alpaca = load_templates("alpaca_eval_2", judged())
+    alpaca = judged("alpaca_eval_2").load_templates()
     assert alpaca.comparable
     turns = alpaca["pair"].fill(instruction="I?", output_1="ONE", output_2="TWO")
     assert [turn["role"] for turn in turns] == ["system", "user"]
@@ -112,31 +115,33 @@ def test_published_prompts_are_read_where_they_are(tmp_path: Path) -> None:
     arena = tmp_path / "judge_config.yaml"
     config = {"system_prompt": "S", "prompt_template": ["{question_1} {answer_1} {answer_2}"]}
     arena.write_text(yaml.safe_dump(config))
-    filled = load_templates("arena_hard", judged(prompt=str(arena)))["pair"].fill(
-        question_1="q", answer_1="a", answer_2="b"
+    filled = (
+        judged("arena_hard", prompt=str(arena))
+        .load_templates()["pair"]
+        .fill(question_1="q", answer_1="a", answer_2="b")
     )
     assert filled == [{"role": "system", "content": "S"}, {"role": "user", "content": "q a b"}]
     mt = tmp_path / "judge_prompts.jsonl"
     names = ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
     lines = [{"name": name, "system_prompt": name, "prompt_template": "{answer}"} for name in names]
     mt.write_text("\n".join(map(json.dumps, lines)))
-    assert load_templates("mt_bench", judged(prompt=str(mt)))["multi"].turns[0][1] == names[2]
+    assert judged("mt_bench", prompt=str(mt)).load_templates()["multi"].turns[0][1] == names[2]
 
 
 def test_unusable_prompts_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="arena-hard-auto"):
-        load_templates("arena_hard", judged(prompt="published"))
+        judged("arena_hard", prompt="published").load_templates()
     with pytest.raises(MissingInputError, match="no file nowhere"):
-        load_templates("mt_bench", judged(prompt="nowhere"))
+        judged("mt_bench", prompt="nowhere").load_templates()
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("a: 1")
     for name in ("alpaca_eval_2", "arena_hard", "mt_bench"):
         with pytest.raises(RecipeError, match=f"not a published judge prompt of {name}"):
-            load_templates(name, judged(prompt=str(wrong)))
+            judged(name, prompt=str(wrong)).load_templates()
 
 
 def test_own_prompts_say_that_their_scores_are_not_comparable() -> None:
-    facts = load_templates("mt_bench", judged()).facts()
+    facts = judged("mt_bench").load_templates().facts()
     assert "not comparable" in facts["comparable"]
     assert len({name.partition("#")[2] for name in facts["templates"].values()}) == 4
 
@@ -168,15 +173,10 @@ def test_labels_as_text_are_the_fallback(text: str, expected: float | None) -> N
 
 
 def alpaca(tmp_path: Path, **fields: object) -> tuple[AlpacaEval, list[Question]]:
-    files = write_alpaca_eval(tmp_path)
-    settings = judged(**files, **fields)
-    benchmark = AlpacaEval(
-        load_templates("alpaca_eval_2", judged(prompt="own")),
-        both_orders=bool(settings.both_orders),
-        logprobs=settings.logprobs,
-        gamed=Path(files["difficulty"]),
-    )
-    return benchmark, load_questions("alpaca_eval_2", settings)
+    settings = judged("alpaca_eval_2", **write_alpaca_eval(tmp_path), prompt="own", **fields)
+    protocol = settings.protocol(settings.load_templates())
+    assert isinstance(protocol, AlpacaEval)
+    return protocol, settings.load_questions()
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -252,8 +252,8 @@ def test_arena_hards_labels(text: str, expected: float | None) -> None:
 def test_arena_hard_counts_clear_verdicts_three_times_and_shows_what_order_does(
     tmp_path: Path,
 ) -> None:
-    questions = load_questions("arena_hard", judged(**write_arena_hard(tmp_path)))
-    benchmark = ArenaHard(load_templates("arena_hard", judged()), both_orders=True)
+    questions = judged("arena_hard", **write_arena_hard(tmp_path)).load_questions()
+    benchmark = ArenaHard(judged("arena_hard").load_templates(), both_orders=True)
     first, second = benchmark.requests(questions[0], ("MINE",))
     content = first.messages[-1]["content"]
     assert content.index("**It** is 0") < content.index("MINE")
@@ -293,8 +293,8 @@ def test_mt_benchs_ratings(text: str, expected: float | None) -> None:
 
 
 def test_mt_bench_grades_two_turns_with_references_where_there_are_some(tmp_path: Path) -> None:
-    questions = load_questions("mt_bench", judged(**write_mt_bench(tmp_path)))
-    benchmark = MTBench(load_templates("mt_bench", judged()))
+    questions = judged("mt_bench", **write_mt_bench(tmp_path)).load_questions()
+    benchmark = MTBench(judged("mt_bench").load_templates())
     for question in questions:
         one, two = benchmark.requests(question, ("MINE 1", "MINE 2"))
         shown = one.messages[-1]["content"]
@@ -324,15 +324,34 @@ def test_the_winner_of_each_order_shows_position_bias() -> None:
 
 def test_the_suite_of_wrpo_states_what_the_benchmarks_do() -> None:
     entries = load_suite("wrpo").judged()
-    assert tuple(entries) == JUDGED_BENCHMARKS
-    metrics = {"alpaca_eval_2": AlpacaEval, "arena_hard": ArenaHard, "mt_bench": MTBench}
+    assert list(entries) == list(BENCHMARKS)
     for name, entry in entries.items():
-        assert entry.metric == metrics[name].metric
+        assert entry.metric == BENCHMARKS[name].metric
+
+
+def test_a_benchmark_of_no_suite_says_itself_how_answers_are_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(suite, "load_suite", lambda name: SimpleNamespace(judged=dict))
+    settings = Eval.model_validate(
+        {"judged": {"mt_bench": {"judge": "j", "decoding": {"top_k": 3}}}}
+    )
+    stated = {"temperature": 0.0, "max_tokens": 4096}
+    assert judged_decoding(settings, "mt_bench") == {**stated, "top_k": 3}
+
+
+def test_each_benchmark_has_fields_of_its_own(tmp_path: Path) -> None:
+    taken = {name: {"judge": "j"} for name in BENCHMARKS}
+    assert list(Eval.model_validate({"judged": taken}).judged) == list(BENCHMARKS)
+    for name, field in (("mt_bench", "logprobs"), ("alpaca_eval_2", "references")):
+        with pytest.raises(ValidationError, match=rf"judged\.{name}\.{field}\n  Extra inputs"):
+            Eval.model_validate({"judged": {name: {"judge": "j", field: False}}})
 
 
 def test_answers_are_drawn_as_the_recipes_suite_states_unless_the_recipe_changes_it() -> None:
     own = {"judge": "j", "decoding": {"top_p": 0.5}}
-    settings = Eval(suite=["quick", "fusechat3", "wrpo"], judged={"alpaca_eval_2": own})
+    suites = ["quick", "fusechat3", "wrpo"]
+    settings = Eval.model_validate({"suite": suites, "judged": {"alpaca_eval_2": own}})
     penalties = {"presence_penalty": 0.1, "frequency_penalty": 0.1}
     stated = {"temperature": 0.6, "max_tokens": 4096, **penalties}
     assert judged_decoding(settings, "alpaca_eval_2") == {**stated, "top_p": 0.5}

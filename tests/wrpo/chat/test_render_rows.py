@@ -24,8 +24,8 @@ from wrpo.chat.render import render_answer, render_prompt
 from wrpo.chat.template import Chat
 from wrpo.errors import DataError, TemplateError
 from wrpo.rows.columns import RESPONSES
-from wrpo.rows.formats import RowSettings
 from wrpo.rows.prepare import prepare_row
+from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import Limits
 from wrpo.train_sft import tokenised
 

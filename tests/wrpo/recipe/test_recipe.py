@@ -671,6 +671,17 @@ def test_all_means_every_model_and_is_no_name_of_one(tmp_path: Path) -> None:
     assert "name of the pipeline itself" in refusal(tmp_path, "arms:\n  all: {}\n")
 
 
+def test_a_judged_benchmark_has_its_own_fields_and_others_are_refused(
+    tmp_path: Path,
+) -> None:
+    extra = "judges: {j: {model: m, endpoints: ['http://h:1/v1']}}\neval:\n  judged:\n    "
+    wrong = refusal(tmp_path, f"{extra}mt_bench: {{judge: j, logprob: false}}\n")
+    assert "eval.judged.mt_bench.logprob: unknown key; known: benchmark, decoding, judge" in wrong
+    wrong = refusal(tmp_path, f"{extra}mtbench: {{judge: j}}\n")
+    assert 'eval.judged.mtbench: unknown key; did you mean "mt_bench"?' in wrong
+    assert "recipe.yaml:" in wrong
+
+
 # --- round trip ---
 
 

@@ -27,31 +27,12 @@ class HubFile:
         return f"https://huggingface.co/{self.kind}s/{self.repo}/resolve/main/{self.path}"
 
 
-_ALPACA = "tatsu-lab/alpaca_eval"
-_ARENA = "lmarena-ai/arena-hard-auto"
-_ARENA_FOLDER = "data/arena-hard-v0.1"
-_MT = "lmsys/mt-bench"
-
-HUB_FILES: dict[tuple[str, str], HubFile] = {
-    ("alpaca_eval_2", "questions"): HubFile(_ALPACA, "dataset", "alpaca_eval_gpt4_baseline.json"),
-    ("alpaca_eval_2", "difficulty"): HubFile(_ALPACA, "dataset", "df_gamed.csv"),
-    ("arena_hard", "questions"): HubFile(_ARENA, "dataset", f"{_ARENA_FOLDER}/question.jsonl"),
-    ("arena_hard", "references"): HubFile(
-        _ARENA, "dataset", f"{_ARENA_FOLDER}/model_answer/gpt-4-0314.jsonl"
-    ),
-    ("mt_bench", "questions"): HubFile(_MT, "space", "data/mt_bench/question.jsonl"),
-    ("mt_bench", "references"): HubFile(_MT, "space", "data/mt_bench/reference_answer/gpt-4.jsonl"),
-}
-
-
-def locate(name: str, field: str, given: Path | None) -> Path:
-    """The file a benchmark needs: the recipe's path, else the hub's copy.
+def fetch(hub: HubFile, setting: str, *, given: Path | None) -> Path:
+    """The file behind a setting of the recipe: the path that is given, else the hub's copy.
 
     Raises:
         MissingInputError: it is not there; says where to get it.
     """
-    hub = HUB_FILES[name, field]
-    setting = f"eval.judged.{name}.{field}"
     if given is not None:
         if given.is_file():
             return given
@@ -63,7 +44,7 @@ def locate(name: str, field: str, given: Path | None) -> Path:
         return Path(hf_hub_download(hub.repo, hub.path, repo_type=hub.kind))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MissingInputError(
-            f"{name} needs {hub.path} of {hub.repo}, which the hub does not give here "
+            f"{setting}: {hub.path} of {hub.repo} is needed, which the hub does not give here "
             f"({type(error).__name__}). Get it with: {_command(hub)}\nand name it in the recipe: "
             f"{setting}={Path(hub.path).name}"
         ) from None

@@ -1,8 +1,7 @@
-"""Token ids of a row of triples or pairs, in any of the layouts that rows come in.
+"""Token ids of a row of triples or pairs.
 
-* conversational: `prompt` a list of messages; `source_chosen`, `chosen`, `rejected` one assistant
-  message each, in a list;
-* published: `prompt` one message or a list, `chosen` = [y_ws, y_wt], `rejected` = [y_l];
+* conversational: `prompt` one message or a list of messages; `source_chosen`, `chosen`, `rejected`
+  one assistant message each, in a list; or any format of `wrpo.rows.formats` that is recognised;
 * plain text: `prompt` and the responses are strings;
 * tokenised: `prompt_ids`, `source_chosen_ids`, `chosen_ids`, `rejected_ids`.
 """
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError
 from wrpo.rows.columns import RESPONSES
+from wrpo.rows.formats.base import in_our_columns
 from wrpo.rows.truncation import Limits, TokenIds
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def read_row(
         names = _read_responses(settings, source=row.get("source_chosen_ids") is not None)
         _require(row, [f"{name}_ids" for name in names])
         return list(row["prompt_ids"]), {name: list(row[f"{name}_ids"]) for name in names}
+    row = in_our_columns(row)
     _require(row, ["prompt", "chosen", "rejected"])
-    source = row.get("source_chosen") is not None or _is_published(row["chosen"])
-    names = _read_responses(settings, source=source)
+    names = _read_responses(settings, source=row.get("source_chosen") is not None)
     for column in _UNREAD_COLUMNS:
         if row.get(column):
             raise DataError(
@@ -82,26 +82,11 @@ def _conversation_ids(
 
     prompt = row["prompt"]
     messages = [prompt] if isinstance(prompt, Mapping) else list(prompt)
-    texts = _answer_texts(row, names)
+    texts = {name: _answer_text(row, name, row.get(name)) for name in names}
     prompt_ids, answer_ids = render_answers(
         tokenizer, messages, list(texts.values()), fold_system=fold_system
     )
     return prompt_ids, dict(zip(texts, answer_ids, strict=True))
-
-
-def _answer_texts(row: Row, responses: Sequence[str]) -> dict[str, str]:
-    columns = {name: row.get(name) for name in responses}
-    if row.get("source_chosen") is None and _is_published(row["chosen"]):
-        source, target = row["chosen"]
-        columns["chosen"] = [target]
-        if "source_chosen" in columns:
-            columns["source_chosen"] = [source]
-    return {name: _answer_text(row, name, value) for name, value in columns.items()}
-
-
-def _is_published(chosen: Any) -> bool:
-    """Whether `chosen` is [y_ws, y_wt] rather than one answer or a conversation."""
-    return isinstance(chosen, Sequence) and len(chosen) == 2 and all(map(_is_answer, chosen))
 
 
 def _is_answer(message: Any) -> bool:

@@ -1,0 +1,1 @@
+"""What several judged benchmarks use: published files, questions, judge prompts, records."""

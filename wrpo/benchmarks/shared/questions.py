@@ -1,0 +1,72 @@
+"""The questions of judged benchmarks, from the files as they are published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wrpo.benchmarks.shared.files import read_records
+from wrpo.errors import DataError
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question.
+
+    Attributes:
+        number: its place in the published file, from 0.
+        turns: what the user says, one text per turn.
+        references: the baseline's answer, or reference answers, one text per turn; empty where
+            the benchmark has none for this question.
+    """
+
+    id: str
+    number: int
+    category: str
+    turns: tuple[str, ...]
+    references: tuple[str, ...] = ()
+
+
+def with_references(
+    questions: list[Question], path: Path, *, only: Sequence[str] | None = None
+) -> list[Question]:
+    """The questions with the answers of a baseline's or a reference file, of FastChat's form.
+
+    Args:
+        only: the categories that have them; None: all.
+
+    Raises:
+        DataError: the file lacks some.
+    """
+    answers = {question_id(record): _answer_turns(record) for record in read_records(path)}
+    needing = [question for question in questions if only is None or question.category in only]
+    lacking = [question.id for question in needing if question.id not in answers]
+    if lacking:
+        raise DataError(f"{path}: has no answer to {len(lacking)} questions, e.g. {lacking[0]}")
+    return [
+        Question(q.id, q.number, q.category, q.turns, answers[q.id]) if q in needing else q
+        for q in questions
+    ]
+
+
+def question_id(record: dict[str, Any]) -> str:
+    """The id of a question or an answer, in FastChat's form or Arena-Hard's."""
+    return str(record["question_id"] if "question_id" in record else record["uid"])
+
+
+def question_turns(record: dict[str, Any]) -> tuple[str, ...]:
+    """The user's turns: FastChat's texts, Arena-Hard's contents, or its later `prompt`."""
+    if "turns" not in record:
+        return (str(record["prompt"]),)
+    return tuple(turn if isinstance(turn, str) else turn["content"] for turn in record["turns"])
+
+
+def _answer_turns(record: dict[str, Any]) -> tuple[str, ...]:
+    """The texts of an answer file's record, in any of its three published forms."""
+    if "messages" in record:
+        contents = [turn["content"] for turn in record["messages"] if turn["role"] == "assistant"]
+        return tuple(text if isinstance(text, str) else text["answer"] for text in contents)
+    turns = record["choices"][0]["turns"]
+    return tuple(turn if isinstance(turn, str) else turn["content"] for turn in turns)

@@ -1,0 +1,1 @@
+"""Formats of training rows: one file per toolkit or paper, found by its name or by its columns."""

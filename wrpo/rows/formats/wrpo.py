@@ -1,0 +1,54 @@
+"""The triples of WRPO's authors: `chosen` = [y_ws, y_wt] and `rejected` = [y_l]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from wrpo.rows.columns import RESPONSES
+from wrpo.rows.formats.base import Columns, Message, RowFormat
+
+_SPEAKERS = {"assistant", "gpt"}
+
+
+class WRPOTriples(RowFormat):
+    """Both preferred responses in `chosen`."""
+
+    format: Literal["wrpo"] = "wrpo"
+    tables = ("triples",)
+
+    def recognises(self, row: Columns) -> bool:
+        """Whether `chosen` is two responses rather than one, or a conversation."""
+        return row.get("source_chosen") is None and _both(row.get("chosen")) is not None
+
+    def read(self, row: Columns) -> dict[str, Any]:
+        """`chosen` becomes `source_chosen` and `chosen`."""
+        both = _both(row["chosen"])
+        if both is None:
+            raise ValueError("chosen is not [y_ws, y_wt]")
+        source, target = both
+        return {**row, "source_chosen": [source], "chosen": [target]}
+
+    def write(self, row: Columns) -> dict[str, Any]:
+        """Prompt, responses and scores only."""
+        return {
+            "prompt_id": row["prompt_id"],
+            "prompt": row["prompt"],
+            "chosen": [*row["source_chosen"], *row["chosen"]],
+            "rejected": row["rejected"],
+            **{f"{name}_score": row[f"{name}_score"] for name in RESPONSES},
+        }
+
+
+def _both(chosen: Any) -> list[Message] | None:
+    if not isinstance(chosen, Sequence) or isinstance(chosen, str) or len(chosen) != 2:
+        return None
+    responses = [response for turn in chosen if (response := _response(turn)) is not None]
+    return responses if len(responses) == 2 else None
+
+
+def _response(turn: Any) -> Message | None:
+    """Text, an assistant message, or a ShareGPT turn of gpt; None for anything else."""
+    if isinstance(turn, Mapping) and _SPEAKERS & {turn.get("role"), turn.get("from")}:
+        turn = turn.get("content", turn.get("value"))
+    return {"role": "assistant", "content": turn} if isinstance(turn, str) else None
