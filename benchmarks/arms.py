@@ -33,9 +33,9 @@ from benchmarks.lengths import (
 )
 from benchmarks.shapes import Shape, attention_pairs, random_model
 from wrpo.collator import (
+    BatchLayout,
     DataCollatorForWRPO,
     Example,
-    Layout,
     by_response,
     model_inputs,
     padded_layout,
@@ -43,7 +43,7 @@ from wrpo.collator import (
 from wrpo.losses import wrpo_loss
 from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
 from wrpo.prefix.packing import PackedLayout
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 
 BETA = 0.01
 FIELDS = ("log_probs", "entropy")  # the per-token values that WRPOTrainer reads
@@ -142,7 +142,10 @@ class Bench:
         return [
             {
                 "prompt_ids": tokens(prompt),
-                **{f"{name}_ids": tokens(n) for name, n in zip(RESPONSES, responses, strict=True)},
+                **{
+                    f"{name}_ids": tokens(n)
+                    for name, n in zip(TRIPLE_RESPONSES, responses, strict=True)
+                },
             }
             for prompt, responses in triples
         ]
@@ -153,7 +156,7 @@ class Bench:
         else:
             # On a GPU the LM head leaves out by itself what is not scored.
             shared = PackedLayout(scored_only=self.device == "cpu")
-            layouts: dict[str, Layout] = {"packed": unshared_layout, "shared": shared}
+            layouts: dict[str, BatchLayout] = {"packed": unshared_layout, "shared": shared}
             layout = layouts.get(name, padded_layout)
             batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)
             if layout is padded_layout and self.device == "cpu" and self.lm_head == "scored":

@@ -34,7 +34,7 @@ from wrpo.recipe.sampling import Model
 
 logger = logging.getLogger(__name__)
 
-SFT = "sft"
+SFT_MODEL = "sft"
 
 
 class LogProbStage:
@@ -48,7 +48,7 @@ class LogProbStage:
         self.model = model
         self.rows = rows
         self.answers = ("anchor",) if rows == "anchors" else ANSWERS[rows]
-        self.source = TARGET if model == SFT else model
+        self.source = TARGET if model == SFT_MODEL else model
         self.entry: Model = sampling_model(recipe, self.source)
         if self.entry.adapter:
             raise RecipeError(
@@ -76,7 +76,7 @@ class LogProbStage:
 
     def path(self) -> str:
         """Weights of the model."""
-        if self.model == SFT:
+        if self.model == SFT_MODEL:
             return str(self.pipeline.finished("sft") / "model")
         return self.entry.model
 

@@ -30,7 +30,7 @@ from wrpo.recipe.prompts import Decontaminate, NearDuplicates, PromptDataset, Pr
 
 logger = logging.getLogger(__name__)
 
-Rows = dict[str, Row]
+PromptRows = dict[str, Row]
 
 LOST = ("unusable", "duplicate")
 """Reasons that count for max_dropped_share; the others were asked for."""
@@ -116,7 +116,7 @@ def _check_columns(origin: str, dataset: PromptDataset, columns: set[str]) -> No
             )
 
 
-def _filter(rows: Rows, settings: Prompts) -> list[Row]:
+def _filter(rows: PromptRows, settings: Prompts) -> list[Row]:
     """Each dataset's own filters, else those of all."""
     dropped = []
     for key in sorted(rows):
@@ -131,7 +131,7 @@ def _filter(rows: Rows, settings: Prompts) -> list[Row]:
     return dropped
 
 
-def _decontaminate(rows: Rows, settings: Decontaminate) -> list[Row]:
+def _decontaminate(rows: PromptRows, settings: Decontaminate) -> list[Row]:
     index = benchmark_index(settings)
     dropped = []
     for key in sorted(rows):
@@ -143,7 +143,7 @@ def _decontaminate(rows: Rows, settings: Decontaminate) -> list[Row]:
     return dropped
 
 
-def _thin_out(rows: Rows, settings: NearDuplicates) -> list[Row]:
+def _thin_out(rows: PromptRows, settings: NearDuplicates) -> list[Row]:
     texts = {key: user_text(row["messages"]) for key, row in rows.items()}
     found = near_duplicates(texts, threshold=settings.threshold, ngram=settings.ngram)
     dropped = []
@@ -154,7 +154,7 @@ def _thin_out(rows: Rows, settings: NearDuplicates) -> list[Row]:
     return dropped
 
 
-def _choose(rows: Rows, origin: str, count: int, seed: int) -> list[Row]:
+def _choose(rows: PromptRows, origin: str, count: int, seed: int) -> list[Row]:
     """Keeps `count` prompts of a dataset: those with the lowest hash, which is not the split's."""
     own = [key for key, row in rows.items() if row["origin"] == origin]
     own.sort(key=lambda key: (unit_hash(seed, f"chosen {key}"), key))

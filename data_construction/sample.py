@@ -72,7 +72,7 @@ def _parts(sampler: PartSampler, work: StageWork, shard: Shard, bar: AnswerBar) 
     yield from Replicas(sampler, work, shard).parts(bar)
 
 
-def dry_run(sampler: PartSampler) -> str:
+def sampling_dry_run(sampler: PartSampler) -> str:
     """What the command would do, as text."""
     stage, sampling = sampler.stage, sampler.sampling
     state = sampler.pipeline.state(stage)
@@ -133,7 +133,7 @@ def main() -> None:
         texts = [
             GivenAnswers(recipe, source, limit=args.limit).dry_run()
             if source in given
-            else dry_run(PartSampler(recipe, source, limit=args.limit))
+            else sampling_dry_run(PartSampler(recipe, source, limit=args.limit))
             for source in sources
         ]
         sys.stdout.write("\n\n".join(texts) + "\n")

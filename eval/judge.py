@@ -23,7 +23,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 
 if TYPE_CHECKING:
-    from eval.judging.batch import Batch
+    from eval.judging.batch import JudgeBatch
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what it takes, and stop")
     args, recipe = parse_stage(parser)
     if args.dry_run:
-        sys.stdout.write(dry_run(recipe, args.benchmark, args.model) + "\n")
+        sys.stdout.write(judging_dry_run(recipe, args.benchmark, args.model) + "\n")
     else:
         judge_answers(recipe, args.benchmark, args.model)
 
 
-def dry_run(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> str:
+def judging_dry_run(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> str:
     """Judgements, tokens and dollars of each benchmark and model, as text."""
     pipeline = Pipeline(recipe)
     benchmarks, names = chosen(recipe, benchmark, model)
@@ -91,7 +91,7 @@ def _judge_all(pipeline: Pipeline, benchmark: str, names: list[str], cache: Judg
         logger.info("%s: %s", stage, _headline(pipeline, stage))
 
 
-def _judge_one(work: StageWork, batch: Batch, judge: Judge) -> None:
+def _judge_one(work: StageWork, batch: JudgeBatch, judge: Judge) -> None:
     from eval.harness.results import write_results
     from eval.judging.batch import SAMPLES
 
@@ -102,13 +102,13 @@ def _judge_one(work: StageWork, batch: Batch, judge: Judge) -> None:
     logger.info("%s: asked %s", work.name, judge.used)
 
 
-def _batch(pipeline: Pipeline, benchmark: str, name: str) -> Batch:
+def _batch(pipeline: Pipeline, benchmark: str, name: str) -> JudgeBatch:
     try:
-        from eval.judging.batch import Batch
+        from eval.judging.batch import JudgeBatch
     except ImportError as error:
         raise ModelError(f"{error}; install it: pip install 'wrpo[eval,server]'") from error
     answers = pipeline.finished(f"answers/{benchmark}/{name}")
-    return Batch(benchmark, pipeline.recipe.eval, name, answers)
+    return JudgeBatch(benchmark, pipeline.recipe.eval, name, answers)
 
 
 def _judge(recipe: Recipe, benchmark: str, cache: JudgementCache) -> Judge:

@@ -16,7 +16,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from eval.harness.results import Sample
+from eval.harness.results import EvaluatedSample
 from eval.reporting.board import Board, boards
 from eval.reporting.compare import Comparison, compare, win_matrix
 from eval.reporting.curves import panels
@@ -130,8 +130,8 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
         *verdict.verdict(comparisons, evidence.missing()),
         *scores.across(recipe, found, by_task),
         *tables,
-        *papers.papers(recipe, numbers["papers"]),
-        *training.training(evidence),
+        *papers.papers_section(recipe, numbers["papers"]),
+        *training.training_section(evidence),
         *data.data(numbers["data"]),
         Heading("Answers side by side"),
         *examples,
@@ -160,7 +160,7 @@ def _against_each_other(
 def _examples(
     recipe: Recipe,
     board: Board,
-    samples: dict[str, list[Sample]],
+    samples: dict[str, list[EvaluatedSample]],
     facts: dict[str, Any],
     count: int,
 ) -> list[Block]:

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
-from wrpo.doctor.checks import Patient, finding_text
+from wrpo.doctor.checks import CheckContext, finding_text
 from wrpo.doctor.doctor import examine
 from wrpo.doctor.services import hub_answers
 from wrpo.errors import RecipeError
@@ -25,7 +25,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.run import run_pipeline
 from wrpo.pipeline.status import run_status, status_json, status_text, watch
 from wrpo.plan.estimate import Estimator
-from wrpo.plan.throughput import find_table, read_measured, read_table
+from wrpo.plan.throughput import find_table, read_measured, read_throughput
 from wrpo.plan.view import as_json, plan_json, plan_text
 from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text, reference_text
@@ -56,7 +56,7 @@ def _estimator(pipeline: Pipeline, args: argparse.Namespace) -> Estimator | None
     path = args.throughput or find_table(args.recipe)
     if path is None:
         return None
-    table = read_table(path)
+    table = read_throughput(path)
     kind = args.gpu or table.gpu
     if kind not in table.gpus:
         raise RecipeError(f"--gpu: {path} has no {kind}; it has: {', '.join(table.gpus)}")
@@ -80,7 +80,7 @@ def doctor(recipe: Recipe, args: argparse.Namespace) -> None:
     if not hub:
         os.environ["HF_HUB_OFFLINE"] = "1"
     levels = Counter[str]()
-    for finding in examine(Patient(recipe, offline=args.offline, hub=hub)):
+    for finding in examine(CheckContext(recipe, offline=args.offline, hub=hub)):
         levels[finding.level] += 1
         sys.stdout.write(finding_text(finding) + "\n")
         sys.stdout.flush()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wrpo.losses import sum_by_response
-from wrpo.rows.columns import RESPONSES, SCORE_COLUMNS, has_reference, reference_column
+from wrpo.rows.columns import SCORE_COLUMNS, TRIPLE_RESPONSES, has_reference, reference_column
 
 IGNORED_LABEL = -100
 
@@ -40,7 +40,7 @@ _TRAINER_KEYS = frozenset(
 )
 
 
-class Layout(Protocol):
+class BatchLayout(Protocol):
     """Arranges prompts and responses in rows; returns the layout part of the contract above."""
 
     def __call__(
@@ -115,11 +115,11 @@ class DataCollatorForWRPO:
     """
 
     pad_token_id: int
-    responses: Sequence[str] = RESPONSES
+    responses: Sequence[str] = TRIPLE_RESPONSES
     scored: Sequence[str] | None = None
     needs_scores: bool = False
     pad_to_multiple_of: int | None = None
-    layout: Layout = padded_layout
+    layout: BatchLayout = padded_layout
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         prompts = torch.tensor([len(row["prompt_ids"]) for row in examples])

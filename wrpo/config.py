@@ -10,21 +10,21 @@ from trl import DPOConfig
 from wrpo.errors import RecipeError
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.objectives.options import LIKELIHOOD_TARGETS, LOSSES, SCHEDULES
-from wrpo.rows.truncation import MODES, Limits
+from wrpo.rows.truncation import MODES, TokenLimits
 from wrpo.settings import kinds_in
 
-OBJECTIVES = {
+TRAINER_OBJECTIVES = {
     name: kind
     for name, kind in kinds_in("wrpo.objectives", ObjectiveSettings, tag="objective").items()
     if kind.config == "WRPOConfig"
 }
 _DEFAULTS: dict[str, Any] = {
     option: value
-    for kind in OBJECTIVES.values()
+    for kind in TRAINER_OBJECTIVES.values()
     for option, value in kind().trainer_options().items()
 }
 """The options of all objectives with the defaults of their settings."""
-LAYOUTS = ("auto", "prefix", "padded")
+TRIPLE_LAYOUTS = ("auto", "prefix", "padded")
 
 # Options of the parent class that this trainer does not honour: name, the only value let through,
 # and what to do instead.
@@ -111,7 +111,7 @@ class WRPOConfig(DPOConfig):
         default="wrpo",
         metadata={
             "help": "Preference objective; dpo ignores source_chosen.",
-            "choices": list(OBJECTIVES),
+            "choices": list(TRAINER_OBJECTIVES),
         },
     )
     margin: float = _option("margin", "What the scaled difference of rewards must exceed.")
@@ -147,7 +147,7 @@ class WRPOConfig(DPOConfig):
     )
     triple_layout: str = field(
         default="auto",
-        metadata={"help": "How tokens of a batch are arranged.", "choices": list(LAYOUTS)},
+        metadata={"help": "How tokens of a batch are arranged.", "choices": list(TRIPLE_LAYOUTS)},
     )
     packed_row_tokens: int | None = field(
         default=None, metadata={"help": "Most tokens of a row in the prefix layout."}
@@ -169,7 +169,7 @@ class WRPOConfig(DPOConfig):
         Raises:
             RecipeError: a value is outside its range.
         """
-        kind = OBJECTIVES[self.objective]
+        kind = TRAINER_OBJECTIVES[self.objective]
         values = {option: getattr(self, option) for option in kind.options}
         given = {"objective": self.objective, **values, **self._loss_type(kind)}
         try:
@@ -189,9 +189,9 @@ class WRPOConfig(DPOConfig):
         return self.loss_type if isinstance(self.loss_type, str) else self.loss_type[0]
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> TokenLimits:
         """What rows are cut to."""
-        return Limits(
+        return TokenLimits(
             self.max_length, self.max_prompt_length, self.max_answer_length, self.truncation
         )
 
@@ -209,9 +209,9 @@ class WRPOConfig(DPOConfig):
                 )
 
     def _check_values(self) -> None:
-        _check_choice("objective", self.objective, list(OBJECTIVES))
+        _check_choice("objective", self.objective, list(TRAINER_OBJECTIVES))
         _check_choice("truncation", self.truncation, MODES)
-        _check_choice("triple_layout", self.triple_layout, LAYOUTS)
+        _check_choice("triple_layout", self.triple_layout, TRIPLE_LAYOUTS)
         if not isinstance(self.loss_type, str) and len(self.loss_type) != 1:
             raise RecipeError(f"loss_type is {self.loss_type}; choose one of {', '.join(LOSSES)}")
         self._refuse_options_of_other_objectives()
@@ -219,7 +219,7 @@ class WRPOConfig(DPOConfig):
         self._check_lengths()
 
     def _refuse_options_of_other_objectives(self) -> None:
-        own = {*OBJECTIVES[self.objective]().trainer_options(), "likelihood_on"}
+        own = {*TRAINER_OBJECTIVES[self.objective]().trainer_options(), "likelihood_on"}
         for option, usual in _DEFAULTS.items():
             value = self.loss if option == "loss_type" else getattr(self, option)
             if option not in own and value != usual:

@@ -26,10 +26,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
-Kind = TypeVar("Kind", bound=Section)
+AnyKind = TypeVar("AnyKind", bound=Section)
 
 
-def kinds_in(package: str, base: type[Kind], *, tag: str = "type") -> dict[str, type[Kind]]:
+def kinds_in(package: str, base: type[AnyKind], *, tag: str = "type") -> dict[str, type[AnyKind]]:
     """The settings of every kind in a package, by the names that its field `tag` allows.
 
     Every module directly in the package is imported, so that none of them may import anything heavy
@@ -40,7 +40,7 @@ def kinds_in(package: str, base: type[Kind], *, tag: str = "type") -> dict[str, 
         base: what the settings of all kinds derive from; classes without `tag` are none.
         tag: the field, a `Literal`, that names the kind in a recipe.
     """
-    found: dict[str, type[Kind]] = {}
+    found: dict[str, type[AnyKind]] = {}
     for module in iter_modules(import_module(package).__path__):
         for value in vars(import_module(f"{package}.{module.name}")).values():
             if isinstance(value, type) and issubclass(value, base) and tag in value.model_fields:
@@ -59,7 +59,7 @@ def lacks(key: str, name: str, kinds: Mapping[str, type[BaseModel]], *, tag: str
 
 
 def any_of(
-    kinds: Mapping[str, type[Kind]], *, tag: str = "type", default: str | None = None
+    kinds: Mapping[str, type[AnyKind]], *, tag: str = "type", default: str | None = None
 ) -> Any:
     """The type of a recipe field that takes the settings of any of these kinds.
 
@@ -77,7 +77,7 @@ def any_of(
     return Annotated[Union[tagged], Discriminator(named)]  # noqa: UP007
 
 
-def by_name(kinds: Mapping[str, type[Kind]]) -> Any:
+def by_name(kinds: Mapping[str, type[AnyKind]]) -> Any:
     """The type of a recipe field that maps names of kinds to their settings; others are refused."""
     named: Any = TypedDict("named", dict(kinds), total=False)  # type: ignore[misc]
     return with_config(ConfigDict(extra="forbid"))(named)

@@ -75,7 +75,6 @@ def _train_preference(
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
     arguments |= settings.trainer_options()
-    arguments["balance_micro_batches"] = settings.engine.balance_micro_batches
     arguments |= recipe.truncation.model_dump(exclude={"mode"})
     arguments["truncation"] = recipe.truncation.mode
     arguments["fold_system"] = recipe.target.fold_system

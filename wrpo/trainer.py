@@ -19,7 +19,7 @@ from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
 from wrpo.losses import implicit_rewards, likelihood_term
 from wrpo.objectives.base import END, Progress
-from wrpo.prefix.choose import Wishes, settle_layout
+from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import causal_model, fused_pass
 from wrpo.prefix.moe_aux_loss import balancing_loss
 from wrpo.prefix.packing import PackedLayout
@@ -177,7 +177,7 @@ class WRPOTrainer(ReportingTrainer):
             return
         self.data_collator.layout = settle_layout(
             [model for model in (self.model, self.ref_model) if model is not None],
-            Wishes(
+            LayoutOptions(
                 layout=self.args.triple_layout,
                 row_tokens=self.args.packed_row_tokens,
                 max_length=self.args.max_length,

@@ -8,13 +8,13 @@ from typing import Any
 from wrpo.pipeline.tables import Drop
 from wrpo.recipe.prompts import PromptDataset
 
-Messages = list[dict[str, str]]
+MessageList = list[dict[str, str]]
 
 _ROLES = ("system", "user", "assistant")
 _SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", **{role: role for role in _ROLES}}
 
 
-def prompt_messages(value: Any) -> Messages:
+def prompt_messages(value: Any) -> MessageList:
     """Text, one message, or a list of messages; the last turn must be the user's.
 
     Raises:
@@ -26,7 +26,7 @@ def prompt_messages(value: Any) -> Messages:
     return messages
 
 
-def dataset_prompt(record: Mapping[str, Any], dataset: PromptDataset) -> Messages:
+def dataset_prompt(record: Mapping[str, Any], dataset: PromptDataset) -> MessageList:
     """The prompt of one row of a dataset, with the text of its `input` column after it.
 
     Raises:
@@ -44,7 +44,7 @@ def dataset_prompt(record: Mapping[str, Any], dataset: PromptDataset) -> Message
     return prompt_messages(messages)
 
 
-def to_messages(value: Any, *, text_role: str = "user") -> Messages:
+def to_messages(value: Any, *, text_role: str = "user") -> MessageList:
     """Text (said by `text_role`), one message, or a list of messages, as a list of messages.
 
     Raises:
@@ -61,7 +61,7 @@ def to_messages(value: Any, *, text_role: str = "user") -> Messages:
     return [_message(turn) for turn in value]
 
 
-def conversation(value: Any) -> tuple[Messages, str]:
+def conversation(value: Any) -> tuple[MessageList, str]:
     """(messages before the answer, answer); no messages where the value is the answer only.
 
     Raises:

@@ -21,7 +21,7 @@ from typing import Any
 
 from data_construction.datasets.distinct import DistinctRows
 from data_construction.datasets.messages import (
-    Messages,
+    MessageList,
     conversation,
     encodable,
     prompt_messages,
@@ -66,7 +66,7 @@ def import_table(settings: ImportedTable, table: str) -> tuple[list[Row], list[R
     ], dropped
 
 
-def preference_row(record: Mapping[str, Any], names: tuple[str, ...]) -> Row:
+def published_preference_row(record: Mapping[str, Any], names: tuple[str, ...]) -> Row:
     """A row of triples (three names) or pairs (two) out of a published row.
 
     Raises:
@@ -125,7 +125,7 @@ def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[s
     if table == "sft":
         row = sft_row(record)
         return answer_id(row["prompt"], row["completion"][0]["content"]), row
-    row = preference_row(record, ANSWERS[table])
+    row = published_preference_row(record, ANSWERS[table])
     return row["triple_id"], row
 
 
@@ -138,7 +138,7 @@ def _told_by_columns(record: dict[str, Any], table: str) -> dict[str, Any]:
 
 def _prompt_and_answers(
     record: Mapping[str, Any], names: tuple[str, ...]
-) -> tuple[Messages, dict[str, str]]:
+) -> tuple[MessageList, dict[str, str]]:
     """The prompt before every answer, which must be the same, and the answers by name."""
     prompts, answers = [], {}
     for name, value in _answer_values(record, names).items():
@@ -167,11 +167,11 @@ def _several(value: Any) -> bool:
     return isinstance(value, list) and len(value) != 1
 
 
-def _prompt(record: Mapping[str, Any]) -> Messages:
+def _prompt(record: Mapping[str, Any]) -> MessageList:
     return prompt_messages(record[_present(record, _PROMPTS, "prompt")])
 
 
-def _with_system(record: Mapping[str, Any], prompt: Messages) -> Messages:
+def _with_system(record: Mapping[str, Any], prompt: MessageList) -> MessageList:
     """The prompt after the text of the column `system` (LLaMA-Factory), unless it has one."""
     system = record.get("system")
     if not isinstance(system, str) or not system or prompt[0]["role"] == "system":

@@ -38,7 +38,7 @@ class Told(NamedTuple):
     tokens: int
 
 
-class Work(NamedTuple):
+class WorkerTask(NamedTuple):
     """What a replica needs to know.
 
     `inputs` are finished folders that the parent has checked. `devices` are the ids for
@@ -54,7 +54,7 @@ class Work(NamedTuple):
     log: Path
 
 
-def run_replica(work: Work, parent: Connection) -> None:
+def run_replica(work: WorkerTask, parent: Connection) -> None:
     """The whole life of a replica process; ends the process."""
     os.setsid()  # so that the parent can end this process with all that the engine starts
     _write_to(work.log)

@@ -19,8 +19,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from data_construction.executors.process_worker import Claim, Told, Work, run_replica
-from data_construction.sampling.part_sampler import PartSampler, Progress
+from data_construction.executors.process_worker import Claim, Told, WorkerTask, run_replica
+from data_construction.sampling.part_sampler import PartSampler, ReportProgress
 from wrpo.engines import EngineSettings
 from wrpo.errors import ModelError, RecipeError, WRPOError
 from wrpo.pipeline.parts import Shard, StageWork
@@ -73,7 +73,7 @@ class Replicas:
         self._deaths: Counter[int] = Counter()
         self._living: list[_Replica] = []
 
-    def parts(self, progress: Progress) -> Iterator[int]:
+    def parts(self, progress: ReportProgress) -> Iterator[int]:
         """Starts the replicas and yields each part once it is written; ends them in any case.
 
         Raises:
@@ -96,7 +96,7 @@ class Replicas:
         name = f"replica-{self._shard.lock_name}-{number + 1}.log"
         log = self._writer.path / name
         sampler = self._sampler
-        work = Work(
+        work = WorkerTask(
             sampler.recipe,
             sampler.source,
             sampler.limit,
@@ -116,7 +116,7 @@ class Replicas:
         by_connection: dict[Any, _Replica] = {r.connection: r for r in self._living}
         return [by_connection[c] for c in wait(list(by_connection), _LOOK_AROUND_SECONDS)]
 
-    def _hear(self, replica: _Replica, progress: Progress) -> Iterator[int]:
+    def _hear(self, replica: _Replica, progress: ReportProgress) -> Iterator[int]:
         """All that a replica has sent; a broken connection is the death that follows."""
         with suppress(EOFError, OSError):
             while replica.connection.poll():

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_construction.datasets.messages import Messages, to_messages
+from data_construction.datasets.messages import MessageList, to_messages
 from data_construction.datasets.records import numbered_records
 from data_construction.filters.ngrams import ngram_hashes, words
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.prompts import Benchmark, Decontaminate
+from wrpo.recipe.prompts import BenchmarkTexts, Decontaminate
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def whole_text(messages: Sequence[dict[str, str]]) -> str:
     return "\n".join(turn["content"] for turn in messages)
 
 
-def _questions(name: str, benchmark: Benchmark) -> list[str]:
+def _questions(name: str, benchmark: BenchmarkTexts) -> list[str]:
     where = f"prompts.decontaminate.benchmarks.{name}"
     try:
         records = numbered_records(benchmark)
@@ -81,7 +81,7 @@ def _questions(name: str, benchmark: Benchmark) -> list[str]:
     return questions
 
 
-def _question(record: object, benchmark: Benchmark, where: str) -> Messages:
+def _question(record: object, benchmark: BenchmarkTexts, where: str) -> MessageList:
     try:
         if isinstance(record, Drop):
             raise record

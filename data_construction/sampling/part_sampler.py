@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 0.5
 
-Progress = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 """Called now and then with the answers and the tokens since the last call."""
 
 
@@ -175,7 +175,7 @@ class PartSampler:
         )
 
     def parts(
-        self, todo: Iterable[int], writer: PartWriter, progress: Progress | None = None
+        self, todo: Iterable[int], writer: PartWriter, progress: ReportProgress | None = None
     ) -> Iterator[int]:
         """Samples parts and yields the number of each once it is written.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Place = tuple[int, str]
+RowPlace = tuple[int, str]
 """An answer of a chunk: number of the row, name of the answer."""
 
 
@@ -72,7 +72,7 @@ class AnswerScorer:
 
     # ---- methods --------------------------------------------------------------------------------
 
-    def _places(self, examples: Sequence[Row]) -> list[Place]:
+    def _places(self, examples: Sequence[Row]) -> list[RowPlace]:
         """All answers, but those that truncation leaves no token."""
         return [
             (place, name)
@@ -82,8 +82,8 @@ class AnswerScorer:
         ]
 
     def _by_training_pass(
-        self, examples: Sequence[Row], answers: Iterable[Place]
-    ) -> dict[Place, Known]:
+        self, examples: Sequence[Row], answers: Iterable[RowPlace]
+    ) -> dict[RowPlace, Known]:
         """The training step's own pass over the given answers, rows with the same ones together."""
         names_of: dict[int, tuple[str, ...]] = {}
         for place, name in answers:
@@ -91,7 +91,7 @@ class AnswerScorer:
         wanted: dict[tuple[str, ...], list[int]] = {}
         for place, names in names_of.items():
             wanted.setdefault(names, []).append(place)
-        known: dict[Place, Known] = {}
+        known: dict[RowPlace, Known] = {}
         for names, places in wanted.items():
             scores = self._training_pass()([examples[place] for place in places], names)
             for place, by_name in zip(places, scores, strict=True):
@@ -99,7 +99,7 @@ class AnswerScorer:
                     known[place, name] = Known(logp, entropy, "trainer")
         return known
 
-    def _by_sampling(self, rows: Sequence[Row], examples: Sequence[Row]) -> dict[Place, Known]:
+    def _by_sampling(self, rows: Sequence[Row], examples: Sequence[Row]) -> dict[RowPlace, Known]:
         """Log-probs from sampling, of answers whose tokens are those that were sampled."""
         known = {}
         for place, (row, example) in enumerate(zip(rows, examples, strict=True)):
@@ -112,7 +112,7 @@ class AnswerScorer:
                     known[place, name] = Known(found["logprob"], None, "sampled")
         return known
 
-    def _by_vllm(self, examples: Sequence[Row]) -> dict[Place, Known]:
+    def _by_vllm(self, examples: Sequence[Row]) -> dict[RowPlace, Known]:
         places = self._places(examples)
         sums = self._engine(
             [
@@ -157,7 +157,7 @@ class AnswerScorer:
         found = self._by_vllm(examples[: max(place for place, _ in answers) + 1])
         self._check({place: found[place] for place in answers}, expected)
 
-    def _first_answers(self, chunks: Sequence[list[Row]]) -> tuple[list[Row], list[Place]]:
+    def _first_answers(self, chunks: Sequence[list[Row]]) -> tuple[list[Row], list[RowPlace]]:
         """The first chunk that has answers at all, and the first of these; else nothing."""
         for rows in chunks:
             examples = [self._prepare(row) for row in rows]
@@ -165,7 +165,7 @@ class AnswerScorer:
                 return examples, answers[: self.stage.settings.check_answers]
         return [], []
 
-    def _check(self, found: dict[Place, Known], expected: dict[Place, Known]) -> None:
+    def _check(self, found: dict[RowPlace, Known], expected: dict[RowPlace, Known]) -> None:
         gaps = [abs(known.logp - expected[place].logp) for place, known in found.items()]
         gaps = [math.inf if math.isnan(gap) else gap for gap in gaps]  # max may overlook a NaN
         tolerance, method = self.stage.settings.tolerance, self.stage.settings.method

@@ -31,14 +31,14 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
     from tqdm import tqdm
 
     from wrpo.chat.template import template_hash
-    from wrpo.rows.columns import RESPONSES
+    from wrpo.rows.columns import TRIPLE_RESPONSES
     from wrpo.rows.prepare import prepare_row
     from wrpo.rows.token_ids import RowSettings
     from wrpo.rows.truncation import count_cuts
 
     tokenizer = _tokenizer(recipe, table)
     limits = recipe.truncation.limits
-    answers = tuple(name for name in RESPONSES if name in rows[0])
+    answers = tuple(name for name in TRIPLE_RESPONSES if name in rows[0])
     settings = RowSettings(answers, limits, fold_system=recipe.target.fold_system)
     read = []
     for row in tqdm(rows, unit="row", desc=f"build/{table}: truncation"):

@@ -11,7 +11,7 @@ from eval.harness.suite_check import tasks_by_folder
 from eval.tasks.code.programs import SANDBOX_VARIABLE
 from wrpo.recipe.evaluation import Eval
 
-SEED = 1234
+EVALUATION_SEED = 1234
 PLAIN = ("lm-eval", "run")
 OURS = ("python", "-m", "eval.lm_eval_cli", "run")
 
@@ -98,7 +98,7 @@ def _command(
     if folder is not None:
         command += ["--include_path", str(folder)]
     command += ["--apply_chat_template", "--batch_size", str(settings.engine.batch_size)]
-    command += ["--seed", str(SEED)]
+    command += ["--seed", str(EVALUATION_SEED)]
     if plain and settings.runs_on_vllm:
         # lm-eval's `hf` and our classes leave control tokens out of answers; its `vllm` does not.
         command += ["--gen_kwargs", "skip_special_tokens=True"]

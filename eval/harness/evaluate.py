@@ -18,7 +18,7 @@ import lm_eval
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 
-from eval.harness.command_line import SEED
+from eval.harness.command_line import EVALUATION_SEED
 from eval.harness.load import load_model, release
 from eval.harness.models import EvalModel
 from eval.harness.results import plain, sample_row
@@ -121,10 +121,10 @@ def _run(
             apply_chat_template=True,
             log_samples=True,
             bootstrap_iters=BOOTSTRAP_ITERATIONS,
-            random_seed=SEED,
-            numpy_random_seed=SEED,
-            torch_random_seed=SEED,
-            fewshot_random_seed=SEED,
+            random_seed=EVALUATION_SEED,
+            numpy_random_seed=EVALUATION_SEED,
+            torch_random_seed=EVALUATION_SEED,
+            fewshot_random_seed=EVALUATION_SEED,
         )
     return raw
 
@@ -270,5 +270,5 @@ def _model_facts(model: EvalModel, settings: Eval, lm: ChatModel) -> dict[str, A
         "fold_system": model.fold_system,
         "chat_template": lm.prompts.tokenizer.get_chat_template(),
         "chat_template_hash": template_hash(lm.prompts.tokenizer),
-        "seed": SEED,
+        "seed": EVALUATION_SEED,
     }

@@ -39,7 +39,7 @@ SampleId = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Sample:
+class EvaluatedSample:
     """One document of one task, answered by one model.
 
     Attributes:
@@ -85,7 +85,7 @@ def sample_row(task: str, sample: dict[str, Any], *, question: str) -> Row:
     }
 
 
-def read_samples(folder: Path) -> list[Sample]:
+def read_samples(folder: Path) -> list[EvaluatedSample]:
     """The samples of a finished evaluation, the filters of a document joined.
 
     Raises:
@@ -95,7 +95,7 @@ def read_samples(folder: Path) -> list[Sample]:
     filters: dict[str, dict[str, None]] = {}
     for row in rows:
         filters.setdefault(row["task"], {})[row["filter"]] = None
-    samples: dict[SampleId, Sample] = {}
+    samples: dict[SampleId, EvaluatedSample] = {}
     for row in rows:
         several = len(filters[row["task"]]) > 1
         suffix = f" ({row['filter']})" if several else ""
@@ -147,8 +147,8 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _sample(row: Row) -> Sample:
-    return Sample(
+def _sample(row: Row) -> EvaluatedSample:
+    return EvaluatedSample(
         task=row["task"],
         doc_id=row["doc_id"],
         doc=json.loads(row["doc"]),

@@ -41,7 +41,7 @@ def check_suites(suites: list[Suite], loaded: dict[str, TaskDict]) -> None:
                     *(suite.suite, name, entry.version, installed),
                 )
             for task, found in loaded[entry.task]["tasks"].items():
-                for problem in differences(entry, found):
+                for problem in suite_differences(entry, found):
                     problems.append(f"suite {suite.suite}: {name}: {task} {problem}")
             _count_documents(suite, name, entry, loaded[entry.task])
     if problems:
@@ -52,7 +52,7 @@ def check_suites(suites: list[Suite], loaded: dict[str, TaskDict]) -> None:
         )
 
 
-def differences(entry: LMEvalBenchmark, task: ConfigurableTask) -> list[str]:
+def suite_differences(entry: LMEvalBenchmark, task: ConfigurableTask) -> list[str]:
     """What the task has and the entry does not say; one line each."""
     found = []
     shots = task.config.num_fewshot or 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from eval.harness.results import SAMPLES
 from wrpo.benchmarks.shared.questions import Question
-from wrpo.benchmarks.shared.records import Metric, Record, Summary
+from wrpo.benchmarks.shared.records import JudgedRecord, Metric, Summary
 from wrpo.errors import DataError
 from wrpo.ids import digest
 from wrpo.judging import Judge, JudgeRequest
@@ -22,10 +22,10 @@ from wrpo.pipeline.tables import Row, read_rows
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.suite import judged_decoding
 
-__all__ = ["SAMPLES", "Batch"]
+__all__ = ["SAMPLES", "JudgeBatch"]
 
 
-class Batch:
+class JudgeBatch:
     """The judging of one model.
 
     Args:
@@ -117,7 +117,7 @@ class Batch:
         limit = self._decoding["max_tokens"]
         return sum(tokens >= limit for row in self._rows for tokens in row["tokens"])
 
-    def _sample(self, record: Record) -> Row:
+    def _sample(self, record: JudgedRecord) -> Row:
         question = record.question
         doc = {
             "question_id": question.id,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.harness.results import Sample, SampleId
+from eval.harness.results import EvaluatedSample, SampleId
 from eval.reporting.evidence import Evidence
 from wrpo.errors import DataError
 from wrpo.recipe.suite import suites_of
@@ -143,10 +143,10 @@ def with_best_source(board: Board, sources: list[str]) -> Board:
 
 def refuse_other_documents(
     task: str,
-    by_model: dict[str, dict[SampleId, Sample]],
+    by_model: dict[str, dict[SampleId, EvaluatedSample]],
     ids: list[SampleId],
     *,
-    same: Callable[[Sample, Sample], bool],
+    same: Callable[[EvaluatedSample, EvaluatedSample], bool],
     folders: str,
 ) -> None:
     """A document number means the same document for every model, or nothing can be compared.
@@ -167,7 +167,7 @@ def refuse_other_documents(
 
 def _metrics(
     evidence: Evidence,
-    by_model: dict[str, dict[SampleId, Sample]],
+    by_model: dict[str, dict[SampleId, EvaluatedSample]],
     ids: list[SampleId],
 ) -> list[str]:
     """Metrics that every model has on every shared prompt; the recipe's choice, if it made one."""
@@ -206,7 +206,7 @@ def _headline(metrics: list[str], wanted: list[str], stated: list[str]) -> list[
 
 
 def _lengths(
-    evidence: Evidence, by_model: dict[str, dict[SampleId, Sample]], ids: list[SampleId]
+    evidence: Evidence, by_model: dict[str, dict[SampleId, EvaluatedSample]], ids: list[SampleId]
 ) -> dict[str, float]:
     tasks = next(iter(evidence.results.values()))["tasks"]
     generated = [item for item in ids if tasks[item[0]]["generation_kwargs"]]
@@ -218,7 +218,7 @@ def _lengths(
     }
 
 
-def _groups(field: str | None, samples: list[Sample]) -> list[str]:
+def _groups(field: str | None, samples: list[EvaluatedSample]) -> list[str]:
     """The field of the document; else the task within a group of tasks."""
     if field is not None and all(field in sample.doc for sample in samples):
         return [str(sample.doc[field]) for sample in samples]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 400.0
+CHART_WIDTH = 400.0
 COLOURS = 8
 FONT_SIZE = 12.0
 _POINTS_PER_INCH = 72.0
@@ -191,9 +191,9 @@ class _Drawing:
     ) -> Any:
         """Axes inside these margins, in units of the picture."""
         box = (
-            left / WIDTH,
+            left / CHART_WIDTH,
             bottom / self.height,
-            (WIDTH - left - right) / WIDTH,
+            (CHART_WIDTH - left - right) / CHART_WIDTH,
             (self.height - top - bottom) / self.height,
         )
         return self.figure.add_axes(box, projection=projection)
@@ -207,7 +207,7 @@ def _picture(title: str, *, height: float) -> Iterator[_Drawing]:
 
     style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": title}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
+        figure = Figure(figsize=(CHART_WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
         figure.patch.set_visible(False)
         drawing = _Drawing(figure, height=height)
         yield drawing

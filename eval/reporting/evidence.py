@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.harness.results import Sample, read_results, read_samples
+from eval.harness.results import EvaluatedSample, read_results, read_samples
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.folder import read_manifest
+from wrpo.pipeline.metrics_file import LOG_HISTORY
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.suite import evaluated_tasks
 
-LOG_HISTORY = "log_history.json"
 RECIPE = "recipe.yaml"
 
 
@@ -37,7 +37,7 @@ class Evidence:
     folders: dict[str, Path]
     states: dict[str, str]
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    samples: dict[str, list[EvaluatedSample]] = field(default_factory=dict)
     histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property

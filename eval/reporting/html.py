@@ -22,6 +22,7 @@ from eval.reporting.charts import Chart
 from eval.reporting.page import (
     BETTER,
     WORSE,
+    AnswerOutcome,
     Beside,
     Block,
     Card,
@@ -31,10 +32,9 @@ from eval.reporting.page import (
     Figures,
     Heading,
     Items,
-    Measured,
-    Outcome,
+    MeasuredText,
+    PageTable,
     Paragraph,
-    Table,
     Verbatim,
     markdown,
 )
@@ -83,7 +83,7 @@ def _block(block: Block) -> str:
         case Items():
             items = "".join(f"<li>{_inline(text)}</li>\n" for text in block.texts)
             return f"<ul>\n{items}</ul>"
-        case Table():
+        case PageTable():
             return _table(block)
         case Figures():
             return '<div class="charts">\n' + "\n".join(map(_figure, block.charts)) + "\n</div>"
@@ -152,7 +152,7 @@ def _card(cards: Cards, card: Card, *, is_first: bool) -> str:
     )
 
 
-def _table(table: Table) -> str:
+def _table(table: PageTable) -> str:
     head = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in table.header)
     rows = []
     for place, row in enumerate(table.rows):
@@ -171,10 +171,10 @@ def _cell(cell: str) -> str:
         return (
             f"<td><pre>{escape(cell)}</pre></td>" if cell.strip() else "<td><em>(empty)</em></td>"
         )
-    if isinstance(cell, Outcome):
+    if isinstance(cell, AnswerOutcome):
         kind = "good" if cell.startswith(BETTER[0]) else "bad" if cell[0] == WORSE[0] else "none"
         return f'<td><span class="chip {kind}">{escape(cell)}</span></td>'
-    if isinstance(cell, Measured):
+    if isinstance(cell, MeasuredText):
         tint = "" if cell.share is None else f' class="tinted" style="--share:{cell.share:.2f}"'
         value, bracket, interval = cell.partition(" [")
         small = f" <small>[{escape(interval)}</small>" if bracket else ""

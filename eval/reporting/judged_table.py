@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.harness.results import Sample, read_results, read_samples
+from eval.harness.results import EvaluatedSample, read_results, read_samples
 from eval.reporting.board import Board, refuse_other_documents
 from eval.reporting.evidence import Evidence
 from eval.reporting.papers import JudgedNumbers
@@ -36,7 +36,7 @@ class JudgedTable:
     benchmark: str
     judge: dict[str, Any]
     results: dict[str, dict[str, Any]]
-    samples: dict[str, list[Sample]]
+    samples: dict[str, list[EvaluatedSample]]
 
     @property
     def judge_name(self) -> str:

@@ -19,14 +19,14 @@ class Verbatim(str):
     """A table cell that a model or a user wrote: shown as it is."""
 
 
-class Outcome(str):
+class AnswerOutcome(str):
     """A table cell that begins with one of the marks below; HTML gives it a colour."""
 
 
 BETTER, WORSE, NOT_SHOWN = "▲ better", "▼ worse", "● no difference shown"
 
 
-class Measured(str):
+class MeasuredText(str):
     """A cell `value [low, high]`; HTML sets the interval small, and tints the cell by `share`.
 
     Attributes:
@@ -36,9 +36,9 @@ class Measured(str):
     share: float | None = None
 
 
-def measured(text: str, *, share: float | None = None) -> Measured:
+def measured(text: str, *, share: float | None = None) -> MeasuredText:
     """A cell with an interval; the share is cut to 0..1, and NaN is no tint."""
-    cell = Measured(text)
+    cell = MeasuredText(text)
     if share is not None and math.isfinite(share):
         cell.share = min(1.0, max(0.0, share))
     return cell
@@ -68,7 +68,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table; the first column names the row. `strong` are the rows to stress."""
 
     header: Sequence[str]
@@ -135,7 +135,7 @@ class Cards:
     outcomes: dict[str, str] = field(default_factory=dict)
 
 
-Block = Heading | Paragraph | Items | Table | Figures | Beside | Code | Details | Cards
+Block = Heading | Paragraph | Items | PageTable | Figures | Beside | Code | Details | Cards
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
@@ -159,7 +159,7 @@ def _block(block: Block) -> str:
             return block.text
         case Items():
             return "\n".join(f"- {text}" for text in block.texts)
-        case Table():
+        case PageTable():
             return _table(block)
         case Figures():
             return ""
@@ -187,7 +187,7 @@ def _cards(cards: Cards) -> str:
     return "\n\n".join(texts)
 
 
-def _table(table: Table) -> str:
+def _table(table: PageTable) -> str:
     lines = [_line([_cell(cell) for cell in table.header]), _line(["---"] * len(table.header))]
     for place, row in enumerate(table.rows):
         cells = [_cell(cell) for cell in row]

@@ -27,7 +27,7 @@ _WORDS = {"exact": "Comparable.", "close": "Close.", "no": "Not comparable."}
 _OFF = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
 _OFF |= dict.fromkeys(ONLY_VLLM, 0.0)
 
-Scores = dict[str, dict[str, dict[str, Estimate]]]
+PaperScores = dict[str, dict[str, dict[str, Estimate]]]
 """Task, metric, model."""
 
 
@@ -84,7 +84,7 @@ class JudgedNumbers:
     decoding: dict[str, Any]
 
 
-def papers(recipe: Recipe, scores: Scores, judged: dict[str, JudgedNumbers]) -> list[Paper]:
+def papers(recipe: Recipe, scores: PaperScores, judged: dict[str, JudgedNumbers]) -> list[Paper]:
     """The papers whose target model is the recipe's, with our numbers for the same benchmarks."""
     published: dict[str, Any] = yaml.safe_load(NUMBERS.read_text(encoding="utf-8"))
     return [
@@ -95,7 +95,7 @@ def papers(recipe: Recipe, scores: Scores, judged: dict[str, JudgedNumbers]) -> 
 
 
 def _paper(
-    facts: dict[str, Any], scores: Scores, judged: dict[str, JudgedNumbers], settings: Eval
+    facts: dict[str, Any], scores: PaperScores, judged: dict[str, JudgedNumbers], settings: Eval
 ) -> Paper:
     rows = []
     for place, (benchmark, metric, name) in enumerate(facts["rows"]):
@@ -123,7 +123,7 @@ def _judged_row(
     return benchmark, numbers.metrics[metric], numbers.judge, differs
 
 
-def _lm_eval_row(benchmark: str, scores: Scores, limit: int | None) -> _Own | None:
+def _lm_eval_row(benchmark: str, scores: PaperScores, limit: int | None) -> _Own | None:
     """The first entry of our suites for this benchmark whose task the run has."""
     for suite in shipped_suites():
         for name, entry in load_suite(suite).lm_eval().items():

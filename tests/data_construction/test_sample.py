@@ -72,7 +72,7 @@ def test_each_source_answers_its_domains_as_often_as_they_ask(
     write_recipe, tiny_models_folder
 ) -> None:
     from data_construction.prompts import make_prompts
-    from data_construction.sample import dry_run
+    from data_construction.sample import sampling_dry_run
 
     entry = {"model": str(tiny_models_folder / "one")}
     sample = {
@@ -95,8 +95,8 @@ def test_each_source_answers_its_domains_as_often_as_they_ask(
     assert (one.answers(), two.answers()) == (6 * 5, 6 * 5 + 6 * 2)
     assert sum(two.answers(part) for part in range(len(two.prompts))) == two.answers()
     assert two.max_tokens == 9
-    assert "12 prompts = 42, at most 9 tokens" in dry_run(two)
-    assert "k1: responses=5, max_tokens=9" in dry_run(two)
+    assert "12 prompts = 42, at most 9 tokens" in sampling_dry_run(two)
+    assert "k1: responses=5, max_tokens=9" in sampling_dry_run(two)
 
 
 def test_dry_run_answers_without_torch_and_without_writing(write_recipe, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SCORES, SFT_ROWS, TRIPLES, Drop
 from wrpo.recipe import Recipe, save_recipe
-from wrpo.rows.truncation import CutCounts, Limits
+from wrpo.rows.truncation import CutCounts, TokenLimits
 
 TASK = "quiz"
 SKILLS = ("add", "spell")
@@ -113,7 +113,7 @@ def _write_data(pipeline: Pipeline) -> None:
         for i in range(4)
     ]
     truncation = {
-        "limits": asdict(Limits(max_length=64, max_prompt_length=48)),
+        "limits": asdict(TokenLimits(max_length=64, max_prompt_length=48)),
         "template": "0123456789abcdef",
         **asdict(CutCounts(4, 2, {"prompt": 0, "source_chosen": 2, "rejected": 0}, dropped=1)),
     }

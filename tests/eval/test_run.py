@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval.harness.models import chosen_names, engine_arguments, resolve_models
-from eval.harness.results import Sample, read_results, read_samples
+from eval.harness.results import EvaluatedSample, read_results, read_samples
 from eval.run import evaluate_models
 from tests.eval.conftest import TASK, make_recipe, write_tasks
 from wrpo.chat.render import render_prompt
@@ -40,7 +40,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Rec
     return recipe
 
 
-def responses(samples: Sequence[Sample]) -> list[str]:
+def responses(samples: Sequence[EvaluatedSample]) -> list[str]:
     return [sample.response for sample in samples if sample.task == TASK]
 
 

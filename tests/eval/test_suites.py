@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from eval.harness.results import read_results
-from eval.harness.suite_check import differences, tasks_by_folder
+from eval.harness.suite_check import suite_differences, tasks_by_folder
 from eval.run import evaluate_models
 from eval.suites.table import suite_lines, suites_lines
 from tests.eval.conftest import TASK, make_recipe
@@ -119,11 +119,11 @@ def test_every_statement_of_a_suite_is_what_lm_eval_does(
         pytest.skip("bwrap is missing or not permitted")
     file = SHIPPED / FILES[entry.task] if entry.task in FILES else None
     task = local_task(tmp_path, entry.task, ROWS[entry.task], file=file)
-    assert differences(entry, task) == []
+    assert suite_differences(entry, task) == []
     other = entry.model_copy(
         update={"shots": 7, "metric": "luck", "decoding": {**entry.decoding, "max_gen_toks": 9}}
     )
-    found = "\n".join(differences(other, task))
+    found = "\n".join(suite_differences(other, task))
     assert "the suite says 7" in found and '"luck"' in found and "the suite says 9" in found
 
 

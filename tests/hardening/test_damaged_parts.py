@@ -28,7 +28,7 @@ from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.status import run_status
 from wrpo.pipeline.tables import Row, parts, read_rows
-from wrpo.plan.throughput import read_table
+from wrpo.plan.throughput import read_throughput
 from wrpo.plan.volumes import Volumes
 from wrpo.recipe import Recipe, load_recipe
 
@@ -62,7 +62,7 @@ def score_again(recipe: Recipe) -> None:
 
 
 def plan(recipe: Recipe) -> None:
-    volumes = Volumes(Pipeline(recipe), read_table(THROUGHPUT).lengths)
+    volumes = Volumes(Pipeline(recipe), read_throughput(THROUGHPUT).lengths)
     assert volumes.groups and volumes.prompt.tokens > 0
     volumes.answer("one")
 

@@ -22,11 +22,11 @@ from pydantic import Field
 
 from wrpo.benchmarks.base import BenchmarkSettings, Calls, one_per_order
 from wrpo.benchmarks.shared.files import HubFile, read_records
-from wrpo.benchmarks.shared.prompts import PUBLISHED, PromptParts, Templates
+from wrpo.benchmarks.shared.prompts import PUBLISHED, JudgePromptParts, Templates
 from wrpo.benchmarks.shared.questions import Question
 from wrpo.benchmarks.shared.records import (
+    JudgedRecord,
     Metric,
-    Record,
     Summary,
     mean_metric,
     parse_facts,
@@ -125,7 +125,7 @@ class AlpacaEvalSettings(BenchmarkSettings):
         folder = Path(spec.submodule_search_locations[0]) / "evaluators_configs"
         return folder / "alpaca_eval_clf_gpt4_turbo" / "alpaca_eval_clf.txt"
 
-    def read_prompt(self, path: Path) -> PromptParts:
+    def read_prompt(self, path: Path) -> JudgePromptParts:
         """The turns of a ChatML text."""
         turns = [(role, text.strip()) for role, text in _CHATML.findall(path.read_text("utf-8"))]
         if not turns:
@@ -190,7 +190,7 @@ class AlpacaEval:
 
     def read(
         self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
-    ) -> Record:
+    ) -> JudgedRecord:
         """The preferences for the model in [0, 1]; the value is their mean in percent."""
         games = []
         for model_first, verdict in zip(self._orders(question), verdicts, strict=True):
@@ -201,9 +201,9 @@ class AlpacaEval:
         if read:
             mean = sum(read) / len(read)
             values = {"winrate": 100 * mean, "discrete_winrate": 100 * _discrete(mean)}
-        return Record(question, answers, tuple(verdicts), tuple(games), values)
+        return JudgedRecord(question, answers, tuple(verdicts), tuple(games), values)
 
-    def summarise(self, records: list[Record]) -> Summary:
+    def summarise(self, records: list[JudgedRecord]) -> Summary:
         """Win rate, discrete win rate and length-controlled win rate.
 
         The interval of the last is that of its own standard error, which knows the spread of
@@ -241,7 +241,7 @@ class AlpacaEval:
         return Summary(metrics, self._facts(records, controlled.weights), records)
 
     def _facts(
-        self, records: list[Record], weights: tuple[float, float, float]
+        self, records: list[JudgedRecord], weights: tuple[float, float, float]
     ) -> dict[str, object]:
         pairs = []
         for record in records:

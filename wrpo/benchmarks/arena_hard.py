@@ -20,7 +20,7 @@ from pydantic import Field
 
 from wrpo.benchmarks.base import BenchmarkSettings, Calls, one_per_order
 from wrpo.benchmarks.shared.files import HubFile, read_records
-from wrpo.benchmarks.shared.prompts import PromptParts, Templates
+from wrpo.benchmarks.shared.prompts import JudgePromptParts, Templates
 from wrpo.benchmarks.shared.questions import (
     Question,
     question_id,
@@ -28,8 +28,8 @@ from wrpo.benchmarks.shared.questions import (
     with_references,
 )
 from wrpo.benchmarks.shared.records import (
+    JudgedRecord,
     Metric,
-    Record,
     Summary,
     mean_metric,
     parse_facts,
@@ -123,7 +123,7 @@ class ArenaHardSettings(BenchmarkSettings):
         ]
         return with_references(questions[: self.limit], self.locate("references"))
 
-    def read_prompt(self, path: Path) -> PromptParts:
+    def read_prompt(self, path: Path) -> JudgePromptParts:
         """The system prompt and the first template of judge_config.yaml."""
         config = yaml.safe_load(path.read_text("utf-8"))
         user = config["prompt_template"]
@@ -169,7 +169,7 @@ class ArenaHard:
 
     def read(
         self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
-    ) -> Record:
+    ) -> JudgedRecord:
         """Games from -1 (clearly lost) to 2 (clearly won); the value is the weighted percentage."""
         games: list[float | None] = []
         for model_first, verdict in zip(self._orders, verdicts, strict=True):
@@ -181,9 +181,9 @@ class ArenaHard:
             weights = [_weight(game) for game in played]
             won = sum(_score(game) * _weight(game) for game in played)
             values = {"question_winrate": 100 * won / sum(weights)}
-        return Record(question, answers, tuple(verdicts), tuple(games), values)
+        return JudgedRecord(question, answers, tuple(verdicts), tuple(games), values)
 
-    def summarise(self, records: list[Record]) -> Summary:
+    def summarise(self, records: list[JudgedRecord]) -> Summary:
         """Bradley-Terry win rate, the same at equal style, and the mean over questions.
 
         Raises:
@@ -232,7 +232,7 @@ def score_of_second(verdict: Verdict) -> float | None:
     return _LABELS.get(labels.pop()) if len(labels) == 1 else None
 
 
-def _battles(records: Sequence[Record]) -> tuple[Battles, np.ndarray]:
+def _battles(records: Sequence[JudgedRecord]) -> tuple[Battles, np.ndarray]:
     import numpy as np
 
     from wrpo.statistics.bradley_terry import Battles

@@ -14,9 +14,15 @@ from pydantic import Field
 from yaml import YAMLError
 
 from wrpo.benchmarks.shared.files import HubFile, fetch
-from wrpo.benchmarks.shared.prompts import OWN, PUBLISHED, PromptParts, Templates, named_templates
+from wrpo.benchmarks.shared.prompts import (
+    OWN,
+    PUBLISHED,
+    JudgePromptParts,
+    Templates,
+    named_templates,
+)
 from wrpo.benchmarks.shared.questions import Question
-from wrpo.benchmarks.shared.records import Record, Summary
+from wrpo.benchmarks.shared.records import JudgedRecord, Summary
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.judging.request import JudgeRequest, Verdict
 from wrpo.settings import Section
@@ -30,10 +36,10 @@ class JudgingProtocol(Protocol):
 
     def read(
         self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
-    ) -> Record:
+    ) -> JudgedRecord:
         """The verdicts on one question, in the order of its requests."""
 
-    def summarise(self, records: list[Record]) -> Summary:
+    def summarise(self, records: list[JudgedRecord]) -> Summary:
         """The metrics over all questions."""
 
 
@@ -119,7 +125,7 @@ class BenchmarkSettings(Section):
         """
         raise NotImplementedError
 
-    def read_prompt(self, path: Path) -> PromptParts:
+    def read_prompt(self, path: Path) -> JudgePromptParts:
         """The parts of the judge prompt in a published file.
 
         Raises:

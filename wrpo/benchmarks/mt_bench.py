@@ -17,14 +17,14 @@ from pydantic import Field
 
 from wrpo.benchmarks.base import BenchmarkSettings, Calls
 from wrpo.benchmarks.shared.files import HubFile, read_records
-from wrpo.benchmarks.shared.prompts import PromptParts, Templates
+from wrpo.benchmarks.shared.prompts import JudgePromptParts, Templates
 from wrpo.benchmarks.shared.questions import (
     Question,
     question_id,
     question_turns,
     with_references,
 )
-from wrpo.benchmarks.shared.records import Metric, Record, Summary, mean_metric, parse_facts
+from wrpo.benchmarks.shared.records import JudgedRecord, Metric, Summary, mean_metric, parse_facts
 from wrpo.errors import DataError
 from wrpo.judging.request import JudgeRequest, Verdict
 
@@ -192,7 +192,7 @@ class MTBenchSettings(BenchmarkSettings):
         asked = questions[: self.limit]
         return with_references(asked, self.locate("references"), only=_REFERENCED)
 
-    def read_prompt(self, path: Path) -> PromptParts:
+    def read_prompt(self, path: Path) -> JudgePromptParts:
         """The four prompts of FastChat's judge_prompts.jsonl for grading single answers."""
         prompts = {record["name"]: record for record in read_records(path)}
         return {
@@ -238,7 +238,7 @@ class MTBench:
 
     def read(
         self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
-    ) -> Record:
+    ) -> JudgedRecord:
         """The rating of each turn."""
         games = tuple(rating(verdict) for verdict in verdicts)
         values = {
@@ -246,9 +246,9 @@ class MTBench:
         }
         if values:
             values["score"] = sum(values.values()) / len(values)
-        return Record(question, answers, tuple(verdicts), games, values)
+        return JudgedRecord(question, answers, tuple(verdicts), games, values)
 
-    def summarise(self, records: list[Record]) -> Summary:
+    def summarise(self, records: list[JudgedRecord]) -> Summary:
         """The mean of all ratings, of each turn, and of each category.
 
         Raises:

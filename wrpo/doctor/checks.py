@@ -23,7 +23,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Patient:
+class CheckContext:
     """What is examined.
 
     Attributes:
@@ -36,10 +36,10 @@ class Patient:
     hub: bool = False
 
 
-Check = Callable[[Patient], Iterable[Finding]]
+Check = Callable[[CheckContext], Iterable[Finding]]
 
 
-def run_checks(checks: Iterable[Check], patient: Patient) -> Iterator[Finding]:
+def run_checks(checks: Iterable[Check], patient: CheckContext) -> Iterator[Finding]:
     """The findings of all checks; one that fails is a problem of its own and hides no other."""
     for check in checks:
         subject = check.__name__.strip("_").replace("_", " ")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wrpo.doctor.checks import Finding, Patient, run_checks
+from wrpo.doctor.checks import CheckContext, Finding, run_checks
 from wrpo.doctor.environment import disk, gpus, packages
 from wrpo.doctor.models import hub_token, templates
 from wrpo.doctor.services import datasets, files, rewards, sandbox, servers
-from wrpo.doctor.training import training
+from wrpo.doctor.training import training_checks
 
 CHECKS = (
     packages,
@@ -19,12 +19,12 @@ CHECKS = (
     files,
     servers,
     templates,
-    training,
+    training_checks,
     sandbox,
     rewards,
 )
 
 
-def examine(patient: Patient) -> Iterator[Finding]:
+def examine(patient: CheckContext) -> Iterator[Finding]:
     """Findings as the checks make them."""
     yield from run_checks(CHECKS, patient)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from wrpo.doctor.checks import Finding, Patient
+from wrpo.doctor.checks import CheckContext, Finding
 from wrpo.files import is_folder
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.plan.model_shape import shape_of
@@ -26,7 +26,7 @@ _CHECKPOINTS = 2
 _SPARE_GIB = 5
 
 
-def packages(patient: Patient) -> Iterator[Finding]:
+def packages(patient: CheckContext) -> Iterator[Finding]:
     """Installed versions against those that the toolkit declares."""
     wanted = wanted_extras(patient.recipe)
     wrong = 0
@@ -49,7 +49,7 @@ def packages(patient: Patient) -> Iterator[Finding]:
         yield Finding("ok", "packages", "all versions are in the supported ranges")
 
 
-def gpus(patient: Patient) -> Iterator[Finding]:
+def gpus(patient: CheckContext) -> Iterator[Finding]:
     """What nvidia-smi and torch see, against the largest replica of the recipe."""
     import torch
 
@@ -77,7 +77,7 @@ def gpus(patient: Patient) -> Iterator[Finding]:
         yield Finding("warning", "GPUs", message, "sample it on a larger machine")
 
 
-def disk(patient: Patient) -> Iterator[Finding]:
+def disk(patient: CheckContext) -> Iterator[Finding]:
     """Free space against models, checkpoints and downloads of the recipe."""
     recipe = patient.recipe
     entry = recipe.target

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wrpo.doctor.checks import Finding, Patient
+from wrpo.doctor.checks import CheckContext, Finding
 from wrpo.errors import ModelError, TemplateError
 from wrpo.files import is_folder
 from wrpo.recipe import Recipe
@@ -31,7 +31,7 @@ class _Chatting(NamedTuple):
     trust_remote_code: bool
 
 
-def hub_token(patient: Patient) -> Iterator[Finding]:
+def hub_token(patient: CheckContext) -> Iterator[Finding]:
     """Whether there is a token, and online whether it opens the gated models; never the token."""
     from huggingface_hub import get_token
 
@@ -63,7 +63,7 @@ def _access(model: str, has_token: bool) -> Iterator[Finding]:
         yield Finding("warning", model, f"the hub does not answer for it: {reason}")
 
 
-def templates(patient: Patient) -> Iterator[Finding]:
+def templates(patient: CheckContext) -> Iterator[Finding]:
     """Renders a prompt with and without a system turn, and an answer, for every model."""
     for entry in _models(patient.recipe):
         subject = f"template of {entry.place}"

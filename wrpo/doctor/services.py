@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from wrpo.doctor.checks import Finding, Patient
+from wrpo.doctor.checks import CheckContext, Finding
 from wrpo.errors import SandboxError
 from wrpo.plan.model_shape import shape_of
 from wrpo.plan.throughput import devices
@@ -25,7 +25,7 @@ _LARGE_ON_A_CPU = 1e9
 """Parameters above which a reward is not tried without a GPU."""
 
 
-def datasets(patient: Patient) -> Iterator[Finding]:
+def datasets(patient: CheckContext) -> Iterator[Finding]:
     """Local files are there; datasets of the hub are known to it."""
     prompts = patient.recipe.prompts
     named = {f"prompts.datasets.{name}": entry.path for name, entry in prompts.datasets.items()}
@@ -40,7 +40,7 @@ def datasets(patient: Patient) -> Iterator[Finding]:
             yield _hub_dataset(place, path)
 
 
-def files(patient: Patient) -> Iterator[Finding]:
+def files(patient: CheckContext) -> Iterator[Finding]:
     """Files of the user's own that a later stage reads."""
     recipe = patient.recipe
     named = {
@@ -78,7 +78,7 @@ def _hub_dataset(place: str, path: str) -> Finding:
     return Finding("ok", place, f"the hub has {path}")
 
 
-def servers(patient: Patient) -> Iterator[Finding]:
+def servers(patient: CheckContext) -> Iterator[Finding]:
     """Sources behind an API and judges: the key's variable is set, and each endpoint answers."""
     recipe = patient.recipe
     named = [(f"sources.{name}", resolved_engine(recipe, name).server) for name in recipe.sources]
@@ -122,7 +122,7 @@ def _endpoint(place: str, url: str, key: str | None) -> Finding:
         return Finding("problem", place, f"{url} does not answer: {reason}", "start the server")
 
 
-def sandbox(patient: Patient) -> Iterator[Finding]:
+def sandbox(patient: CheckContext) -> Iterator[Finding]:
     """Tries the walls, where the recipe runs programs."""
     recipe = patient.recipe
     walls = {
@@ -147,7 +147,7 @@ def sandbox(patient: Patient) -> Iterator[Finding]:
     yield Finding("ok", "sandbox", "bubblewrap's walls hold")
 
 
-def rewards(patient: Patient) -> Iterator[Finding]:
+def rewards(patient: CheckContext) -> Iterator[Finding]:
     """Scores of each reward model at batch 1 and batch B, in a process of their own."""
     tried = []
     for name, reward in patient.recipe.rewards.items():
@@ -173,7 +173,7 @@ def _why_not_tried(network: RewardNetwork) -> str | None:
     return None
 
 
-def _parity(patient: Patient, names: list[str]) -> Iterator[Finding]:
+def _parity(patient: CheckContext, names: list[str]) -> Iterator[Finding]:
     command = [
         sys.executable,
         "-m",

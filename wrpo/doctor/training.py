@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from wrpo.doctor.checks import Finding, Patient
+from wrpo.doctor.checks import CheckContext, Finding
 from wrpo.doctor.environment import trained_sections
 from wrpo.errors import RecipeError
 from wrpo.plan.memory import processes_of
@@ -14,7 +14,7 @@ from wrpo.plan.throughput import devices
 from wrpo.training.settings import Training
 
 
-def training(patient: Patient) -> Iterator[Finding]:
+def training_checks(patient: CheckContext) -> Iterator[Finding]:
     """Every stage that trains."""
     for place, settings in trained_sections(patient.recipe).items():
         found = [*_processes(place, settings), *_attention(place, settings)]

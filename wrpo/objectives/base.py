@@ -29,12 +29,12 @@ from wrpo.training.settings import PreferenceEngine, Training
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wrpo.objectives.reference import LogProbs
+    from wrpo.objectives.reference import LogProbTable
     from wrpo.pipeline.tables import Row
 
     Losses = tuple[Tensor, dict[str, Tensor]]
 
-Table = tuple[str, str]
+LogProbPlace = tuple[str, str]
 """A table of log-probs: the model ("sft" or a source) and the rows (triples, pairs, anchors)."""
 
 _ORDER = ("source_chosen", "chosen", "rejected", "anchor")
@@ -110,11 +110,13 @@ class ObjectiveSettings(Training):
         """Whether a second model is in memory while training."""
         return False
 
-    def logprob_tables(self, sources: Sequence[str]) -> list[Table]:
+    def logprob_tables(self, sources: Sequence[str]) -> list[LogProbPlace]:
         """The tables of log-probs that training reads, those of the initial policy first."""
         return []
 
-    def with_reference(self, rows: list[Row], tables: Mapping[Table, LogProbs]) -> list[Row]:
+    def with_reference(
+        self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
+    ) -> list[Row]:
         """Rows with the columns of the reference, from the tables of `logprob_tables`."""
         return rows
 
@@ -128,7 +130,8 @@ class ObjectiveSettings(Training):
             option: reduce(getattr, field.split("."), self)
             for option, field in self.options.items()
         }
-        return {"objective": self.objective, **named}
+        balance = self.engine.balance_micro_batches
+        return {"objective": self.objective, "balance_micro_batches": balance, **named}
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
@@ -201,10 +204,12 @@ class PreferenceSettings(ObjectiveSettings):
     def summary(self) -> str:
         return f"{super().summary()}, beta {self.beta:g}"
 
-    def logprob_tables(self, sources: Sequence[str]) -> list[Table]:
+    def logprob_tables(self, sources: Sequence[str]) -> list[LogProbPlace]:
         return [] if self.reference in ("model", "none") else [("sft", self.data)]
 
-    def with_reference(self, rows: list[Row], tables: Mapping[Table, LogProbs]) -> list[Row]:
+    def with_reference(
+        self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
+    ) -> list[Row]:
         from wrpo.objectives.reference import with_reference
         from wrpo.pipeline.tables import ANSWERS
 
@@ -278,11 +283,13 @@ class PairLossSettings(PreferenceSettings):
     def trainer_options(self) -> dict[str, Any]:
         return {**super().trainer_options(), "reference_free": self.reference == "none"}
 
-    def logprob_tables(self, sources: Sequence[str]) -> list[Table]:
+    def logprob_tables(self, sources: Sequence[str]) -> list[LogProbPlace]:
         fused = [(source, self.data) for source in sources] if self.reference == "fused" else []
         return [*super().logprob_tables(sources), *fused]
 
-    def with_reference(self, rows: list[Row], tables: Mapping[Table, LogProbs]) -> list[Row]:
+    def with_reference(
+        self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
+    ) -> list[Row]:
         from wrpo.objectives.reference import with_fused_reference
         from wrpo.pipeline.tables import ANSWERS
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from wrpo.objectives.base import Objective, PreferenceSettings, Progress, Table
+from wrpo.objectives.base import LogProbPlace, Objective, PreferenceSettings, Progress
 from wrpo.settings import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wrpo.objectives.base import Losses
-    from wrpo.objectives.reference import LogProbs
+    from wrpo.objectives.reference import LogProbTable
     from wrpo.pipeline.tables import Row
 
 
@@ -56,11 +56,13 @@ class CGPOSettings(PreferenceSettings):
     )
     cgpo: Consensus = Field(default_factory=Consensus, description="Its own weights.")
 
-    def logprob_tables(self, sources: Sequence[str]) -> list[Table]:
+    def logprob_tables(self, sources: Sequence[str]) -> list[LogProbPlace]:
         initial = [("sft", self.data), ("sft", "anchors")]
         return [*initial, *((source, self.data) for source in sources)]
 
-    def with_reference(self, rows: list[Row], tables: Mapping[Table, LogProbs]) -> list[Row]:
+    def with_reference(
+        self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
+    ) -> list[Row]:
         from wrpo.objectives.reference import with_anchors, with_consensus, with_reference
         from wrpo.pipeline.tables import ANSWERS
 

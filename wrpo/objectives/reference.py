@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wrpo.objectives.base import Fusion
     from wrpo.objectives.cgpo import Consensus
 
-LogProbs = Mapping[str, Row]
+LogProbTable = Mapping[str, Row]
 """Rows of `wrpo.pipeline.tables.LOGPROBS` by answer_id."""
 AnswerIds = dict[str, str]
 """answer_id by name of the answer, of one row."""
@@ -47,7 +47,9 @@ def with_anchors(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def with_reference(rows: Sequence[Row], table: LogProbs, *, answers: Sequence[str]) -> list[Row]:
+def with_reference(
+    rows: Sequence[Row], table: LogProbTable, *, answers: Sequence[str]
+) -> list[Row]:
     """Rows with the log-probabilities of one model, the initial policy.
 
     Raises:
@@ -58,8 +60,8 @@ def with_reference(rows: Sequence[Row], table: LogProbs, *, answers: Sequence[st
 
 def with_fused_reference(
     rows: Sequence[Row],
-    initial: LogProbs,
-    sources: Mapping[str, LogProbs],
+    initial: LogProbTable,
+    sources: Mapping[str, LogProbTable],
     *,
     answers: Sequence[str],
     fusion: Fusion,
@@ -95,8 +97,8 @@ def with_fused_reference(
 
 def with_consensus(
     rows: Sequence[Row],
-    initial: LogProbs,
-    sources: Mapping[str, LogProbs],
+    initial: LogProbTable,
+    sources: Mapping[str, LogProbTable],
     *,
     answers: Sequence[str],
     settings: Consensus,
@@ -124,7 +126,7 @@ def with_consensus(
 
 
 def _consensus(
-    key: str, sources: Mapping[str, LogProbs], spreads: list[Spread] | None, settings: Consensus
+    key: str, sources: Mapping[str, LogProbTable], spreads: list[Spread] | None, settings: Consensus
 ) -> float:
     found = [table[key] for table in sources.values()]
     means = [row["mean_logp"] for row in found]
@@ -139,7 +141,7 @@ def _consensus(
     return sum(weight * mean for weight, mean in zip(weights, means, strict=True))
 
 
-def _spreads(ids: Sequence[AnswerIds], sources: Mapping[str, LogProbs]) -> list[Spread]:
+def _spreads(ids: Sequence[AnswerIds], sources: Mapping[str, LogProbTable]) -> list[Spread]:
     distinct = {key for keys in ids for key in keys.values()}
     spreads = []
     for model, table in sources.items():
@@ -153,7 +155,7 @@ def _spreads(ids: Sequence[AnswerIds], sources: Mapping[str, LogProbs]) -> list[
     return spreads
 
 
-def _with_initial(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbs) -> list[Row]:
+def _with_initial(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbTable) -> list[Row]:
     _require(rows, ids, table, model="sft")
     joined = []
     for row, keys in zip(rows, ids, strict=True):
@@ -165,7 +167,9 @@ def _with_initial(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbs
     return joined
 
 
-def _require(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbs, *, model: str) -> None:
+def _require(
+    rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbTable, *, model: str
+) -> None:
     missing = [
         (row["triple_id"], name)
         for row, keys in zip(rows, ids, strict=True)

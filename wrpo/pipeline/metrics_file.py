@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+LOG_HISTORY = "log_history.json"
 METRICS = "metrics.jsonl"
 
-Record = dict[str, Any]
+MetricsRecord = dict[str, Any]
 
 
-def append_metrics(path: Path, *, step: int, max_steps: int, logs: Record) -> None:
+def append_metrics(path: Path, *, step: int, max_steps: int, logs: MetricsRecord) -> None:
     """Adds one line; a line that a killed process left unfinished is closed first."""
     record = {"step": step, "max_steps": max_steps, "time": round(time.time(), 3), **logs}
     with path.open("a+b") as file:
@@ -27,7 +28,7 @@ def append_metrics(path: Path, *, step: int, max_steps: int, logs: Record) -> No
         file.write(json.dumps(record, default=float).encode() + b"\n")
 
 
-def read_metrics(path: Path) -> list[Record]:
+def read_metrics(path: Path) -> list[MetricsRecord]:
     """One record per step and kind of log, in order of steps; [] where nothing was logged.
 
     Kinds are losses of training, evaluations, and the summary at the end. Lines that are not whole
@@ -37,7 +38,7 @@ def read_metrics(path: Path) -> list[Record]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    kept: list[Record] = []
+    kept: list[MetricsRecord] = []
     for line in lines:
         record = _record(line)
         if record is None:
@@ -48,12 +49,12 @@ def read_metrics(path: Path) -> list[Record]:
     return kept
 
 
-def training_records(path: Path) -> list[Record]:
+def training_records(path: Path) -> list[MetricsRecord]:
     """Those with the loss of training steps."""
     return [record for record in read_metrics(path) if "loss" in record]
 
 
-def _record(line: str) -> Record | None:
+def _record(line: str) -> MetricsRecord | None:
     try:
         record = json.loads(line)
     except ValueError:
@@ -62,14 +63,14 @@ def _record(line: str) -> Record | None:
     return record if whole else None
 
 
-def _replaces(new: Record, old: Record) -> bool:
+def _replaces(new: MetricsRecord, old: MetricsRecord) -> bool:
     """Whether the run went back behind `old` before it logged `new`."""
     if new["step"] != old["step"]:
         return bool(new["step"] < old["step"])
     return "loss" in new or _kind(new) == _kind(old)
 
 
-def _kind(record: Record) -> str:
+def _kind(record: MetricsRecord) -> str:
     if "loss" in record:
         return "loss"
     return "summary" if "train_runtime" in record else "evaluation"

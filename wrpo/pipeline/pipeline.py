@@ -22,7 +22,7 @@ from wrpo.ids import digest
 from wrpo.pipeline.data_stages import build_stage, prompts_stage, sample_stage, score_stage
 from wrpo.pipeline.evaluation_stages import evaluation_stages
 from wrpo.pipeline.folder import key_differences, read_manifest
-from wrpo.pipeline.stage import Kind, Stage
+from wrpo.pipeline.stage import Stage, StageKind
 from wrpo.pipeline.training_stages import (
     logprobs_stage,
     scored_rows,
@@ -65,7 +65,7 @@ class Pipeline:
         """
         return self._making | {stage.name: stage for stage in evaluation_stages(self.recipe)}
 
-    def of_kind(self, *kinds: Kind) -> list[Stage]:
+    def of_kind(self, *kinds: StageKind) -> list[Stage]:
         """The stages of some kinds."""
         return [stage for stage in self.stages.values() if stage.kind in kinds]
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from wrpo.errors import RecipeError, StageError
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.stage import Kind, Stage
+from wrpo.pipeline.stage import Stage, StageKind
 from wrpo.recipe import Recipe, save_recipe
 
 logger = logging.getLogger(__name__)
 
 LOGS = "logs"
 TAIL_LINES = 15
-_TOGETHER: tuple[Kind, ...] = ("score", "eval", "answers", "judge")
+_TOGETHER: tuple[StageKind, ...] = ("score", "eval", "answers", "judge")
 """Kinds of stages that share a start-up where all their arguments but the last are equal."""
 
 

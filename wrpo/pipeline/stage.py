@@ -12,7 +12,7 @@ from typing import Any, Literal
 from wrpo.files import is_file, is_folder
 from wrpo.ids import digest
 
-Kind = Literal[
+StageKind = Literal[
     "prompts",
     "sample",
     "score",
@@ -26,7 +26,7 @@ Kind = Literal[
     "report",
 ]
 
-MODULES: dict[Kind, str] = {
+MODULES: dict[StageKind, str] = {
     "prompts": "data_construction.prompts",
     "sample": "data_construction.sample",
     "score": "data_construction.score",
@@ -56,7 +56,7 @@ class Stage:
             datasets are named by their content.
     """
 
-    kind: Kind
+    kind: StageKind
     args: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     settings: Callable[[], Settings] = dict

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wrpo.pipeline.folder import read_manifest
-from wrpo.pipeline.metrics_file import METRICS, Record, training_records
+from wrpo.pipeline.metrics_file import METRICS, MetricsRecord, training_records
 from wrpo.pipeline.pipeline import Pipeline, State
 from wrpo.pipeline.tables import parts
 
@@ -83,7 +83,9 @@ def stage_status(pipeline: Pipeline, name: str) -> StageStatus:
     return StageStatus(name, state)
 
 
-def _finished(name: str, state: State, manifest: dict[str, Any], logs: list[Record]) -> StageStatus:
+def _finished(
+    name: str, state: State, manifest: dict[str, Any], logs: list[MetricsRecord]
+) -> StageStatus:
     steps, count = manifest.get("steps"), manifest.get("parts")
     return StageStatus(
         name,
@@ -98,7 +100,7 @@ def _finished(name: str, state: State, manifest: dict[str, Any], logs: list[Reco
     )
 
 
-def _training(name: str, state: State, logs: list[Record]) -> StageStatus:
+def _training(name: str, state: State, logs: list[MetricsRecord]) -> StageStatus:
     last = logs[-1]
     recent = _since_pause([(record["time"], record["step"]) for record in logs])
     return StageStatus(
@@ -151,7 +153,7 @@ def _speed(points: list[tuple[float, int]], done: int, total: int | None) -> dic
     return {"quiet_s": quiet, "rate": rate, "left_s": left}
 
 
-def _shown(record: Record) -> dict[str, float]:
+def _shown(record: MetricsRecord) -> dict[str, float]:
     return {shown: record[name] for name, shown in SHOWN.items() if name in record}
 
 

@@ -10,9 +10,9 @@ from wrpo.pipeline.status import StageStatus, stage_status
 from wrpo.plan.evaluation_cost import benchmark_work, judged_answers_work, verdicts_work
 from wrpo.plan.inputs import Facts
 from wrpo.plan.sampling_cost import sampling_work
-from wrpo.plan.throughput import Measured, Table
+from wrpo.plan.throughput import Measured, ThroughputTable
 from wrpo.plan.training_cost import logprobs_work, scoring_work, training_work
-from wrpo.plan.work import Estimate, UnknownPrice, Work
+from wrpo.plan.work import StageEstimate, UnknownPrice, Work
 from wrpo.recipe.prompts import dataset_answers
 
 
@@ -20,22 +20,22 @@ class Estimator:
     """Prices the stages of one recipe for one kind of GPU."""
 
     def __init__(
-        self, pipeline: Pipeline, table: Table, measured: Sequence[Measured], *, kind: str
+        self, pipeline: Pipeline, table: ThroughputTable, measured: Sequence[Measured], *, kind: str
     ) -> None:
         self.pipeline = pipeline
         self.kind = kind
         self._facts = Facts(pipeline, table, measured, kind)
 
-    def stage(self, name: str, status: StageStatus | None = None) -> Estimate:
+    def stage(self, name: str, status: StageStatus | None = None) -> StageEstimate:
         """One stage; `status`: where it is known already."""
         left = share_left(status or stage_status(self.pipeline, name))
         try:
             work = self._work(name)
         except UnknownPrice as unknown:
-            return Estimate(name, unknown=str(unknown), left=left)
+            return StageEstimate(name, unknown=str(unknown), left=left)
         if work is None:
-            return Estimate(name, left=left)
-        estimate = Estimate(
+            return StageEstimate(name, left=left)
+        estimate = StageEstimate(
             name,
             tokens=work.tokens,
             gpus=work.gpus,

@@ -13,7 +13,7 @@ from wrpo.files import is_file
 from wrpo.plan.formulas import short
 from wrpo.plan.inputs import Facts
 from wrpo.plan.sampling_cost import RAISE_TENSOR_PARALLEL, generate
-from wrpo.plan.work import Rows, UnknownPrice, Work
+from wrpo.plan.work import RowCount, UnknownPrice, Work
 from wrpo.recipe import TARGET
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.resolved import vllm_engine
@@ -49,7 +49,7 @@ def benchmark_work(facts: Facts, model: str) -> Work:
         answer = min(expected.answer_tokens, most or expected.answer_tokens)
         examples = (entry.shots if entry else 0) * (expected.prompt_tokens + answer)
         count = min(count, settings.limit or count)
-        groups.append((task, Rows(count, expected.prompt_tokens + examples), answer))
+        groups.append((task, RowCount(count, expected.prompt_tokens + examples), answer))
         longest = max(longest, most)
     if not groups:
         raise UnknownPrice(NO_QUESTIONS.format(", ".join(unknown)))
@@ -65,7 +65,7 @@ def judged_answers_work(facts: Facts, benchmark: str, model: str) -> Work:
     most = int(judged_decoding(facts.recipe.eval, benchmark)["max_tokens"])
     count = judged_questions(facts, benchmark) * judged.turns
     answer = min(expected.answer_tokens, most)
-    rows = Rows(count, expected.prompt_tokens)
+    rows = RowCount(count, expected.prompt_tokens)
     return _answering(facts, model, [(benchmark, rows, answer)], longest=most)
 
 
@@ -87,7 +87,7 @@ def verdicts_work(facts: Facts, benchmark: str) -> Work:
 
 
 def _answering(
-    facts: Facts, model: str, groups: list[tuple[str, Rows, float]], *, longest: int
+    facts: Facts, model: str, groups: list[tuple[str, RowCount, float]], *, longest: int
 ) -> Work:
     """Reads the prompts of all groups and writes an answer of that many tokens to each."""
     recipe = facts.recipe
@@ -107,7 +107,7 @@ def _answering(
         work,
         source,
         capacity,
-        read=Rows(count, read / count),
+        read=RowCount(count, read / count),
         answer=written / count,
         written=written,
         prompts_from="expected length",

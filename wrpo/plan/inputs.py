@@ -11,7 +11,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.stage import model_identity
 from wrpo.plan.formulas import decode_bound
 from wrpo.plan.model_shape import Shape, shape_of, unknown_size
-from wrpo.plan.throughput import GPU, Measured, Table, decode_speed
+from wrpo.plan.throughput import GPU, Measured, ThroughputTable, decode_speed
 from wrpo.plan.volumes import Asked, Volumes
 from wrpo.plan.work import NO_PROMPTS, NO_ROWS, UnknownPrice, Work
 from wrpo.recipe import TARGET, Model, Recipe
@@ -23,7 +23,7 @@ class Facts:
     """Of one recipe on one kind of GPU; what is not known is raised as `UnknownPrice`."""
 
     pipeline: Pipeline
-    table: Table
+    table: ThroughputTable
     measured: Sequence[Measured]
     kind: str
 

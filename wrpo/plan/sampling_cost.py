@@ -6,7 +6,7 @@ from wrpo.engines.base import Capacity
 from wrpo.plan.formulas import short
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import sampling_memory
-from wrpo.plan.work import Rows, UnknownPrice, Work
+from wrpo.plan.work import RowCount, UnknownPrice, Work
 from wrpo.recipe.resolved import resolved_engine, resolved_sampling, sampling_model
 
 RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
@@ -28,7 +28,7 @@ def sampling_work(facts: Facts, source: str) -> Work:
         f"({answer.basis}) = {short(written)} answer tokens"
     )
     sampling = resolved_sampling(recipe, source)
-    read = Rows(asked.prompts if capacity.shares_prompts else asked.answers, prompt.tokens)
+    read = RowCount(asked.prompts if capacity.shares_prompts else asked.answers, prompt.tokens)
     generate(
         facts,
         work,
@@ -49,7 +49,7 @@ def generate(
     source: str,
     capacity: Capacity,
     *,
-    read: Rows,
+    read: RowCount,
     answer: float,
     written: float,
     prompts_from: str,

@@ -56,7 +56,7 @@ class Hosted(Section):
     output: float = Field(ge=0.0)
 
 
-class Table(Section):
+class ThroughputTable(Section):
     """The file recipes/throughput.yaml."""
 
     gpu: str
@@ -103,7 +103,7 @@ class _MeasuredFile(Section):
     measured: list[Measured] = Field(default_factory=list)
 
 
-Kind = TypeVar("Kind", Table, _MeasuredFile)
+DeviceKind = TypeVar("DeviceKind", ThroughputTable, _MeasuredFile)
 
 
 def find_table(recipe: Path) -> Path | None:
@@ -112,13 +112,13 @@ def find_table(recipe: Path) -> Path | None:
     return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
 
 
-def read_table(path: Path) -> Table:
+def read_throughput(path: Path) -> ThroughputTable:
     """Reads and checks the table.
 
     Raises:
         RecipeError: it is not there or says something wrong; names file, line and field.
     """
-    table = _read(path, Table)
+    table = _read(path, ThroughputTable)
     if table.gpu not in table.gpus:
         raise RecipeError(f"{path}: gpu: no kind {table.gpu}; known: {', '.join(table.gpus)}")
     return table
@@ -184,7 +184,7 @@ def _sum(known: Measured | None, row: Measured) -> Measured:
     return row.model_copy(update={**sums, "updated": now})
 
 
-def _read(path: Path, kind: type[Kind]) -> Kind:
+def _read(path: Path, kind: type[DeviceKind]) -> DeviceKind:
     located = read_yaml(path)
     try:
         return kind.model_validate(located.value)

@@ -9,7 +9,7 @@ from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
 from wrpo.plan.model_shape import shape_of, unknown_size
 from wrpo.plan.volumes import Asked, Length
-from wrpo.plan.work import EPOCHS, Rows, UnknownPrice, Work
+from wrpo.plan.work import EPOCHS, RowCount, UnknownPrice, Work
 from wrpo.recipe import TARGET, preference
 from wrpo.recipe.resolved import sampling_model
 from wrpo.rewards.base import JudgeCalls, RewardNetwork
@@ -43,7 +43,7 @@ def _reading(
         )
     each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
     answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
-    rows = Rows(asked.prompts, prompt.tokens, answers)
+    rows = RowCount(asked.prompts, prompt.tokens, answers)
     work.read(
         shape, rows, what=f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
     )
@@ -77,7 +77,7 @@ def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
     prompt, answers = facts.lengths(rows_name, named)
     work = Work(facts.gpu)
     what = f"{len(answers)} answers behind each prompt ({basis})"
-    work.read(shape, Rows(count, prompt, answers), what=what)
+    work.read(shape, RowCount(count, prompt, answers), what=what)
     tokens = facts.recipe.logprobs.engine.batch_tokens
     work.memory = scoring_memory(shape, bytes_per_weight=4, tokens=tokens)
     return work
@@ -94,7 +94,7 @@ def training_work(facts: Facts, name: str) -> Work:
     steps, told = _steps(facts, settings, table)
     shape = facts.shape(recipe.target)
     prompt, answers = facts.lengths(table, named)
-    rows = Rows(steps * settings.global_batch_size, prompt, answers)
+    rows = RowCount(steps * settings.global_batch_size, prompt, answers)
     processes = processes_of(settings)
     work = Work(facts.gpu, gpus=processes.gpus)
     work.train(shape, settings, rows, told=told)

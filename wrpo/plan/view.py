@@ -14,9 +14,9 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.status import StageStatus
 from wrpo.pipeline.tree import tree_lines
 from wrpo.plan.formulas import short
-from wrpo.plan.work import Estimate
+from wrpo.plan.work import StageEstimate
 
-WIDTH = 100
+TEXT_WIDTH = 100
 _HEAD = ("stage", "state", "tokens", "GPU h", "dollars", "hours", "GPUxGiB")
 _NOTHING = "-"
 _READY = ">"
@@ -25,7 +25,7 @@ _READY = ">"
 def plan_text(
     pipeline: Pipeline,
     statuses: Sequence[StageStatus],
-    estimates: Sequence[Estimate],
+    estimates: Sequence[StageEstimate],
     *,
     kind: str | None,
     explain: bool = False,
@@ -78,7 +78,7 @@ def _heading(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
 def _table(
     pipeline: Pipeline,
     statuses: Mapping[str, StageStatus],
-    prices: Mapping[str, Estimate],
+    prices: Mapping[str, StageEstimate],
     *,
     ready: Sequence[str],
     kind: str | None,
@@ -104,7 +104,7 @@ def _table(
     return [*shown, *([rule, *text[len(rows) :]] if sums else [])]
 
 
-def _price_cells(estimate: Estimate, decimals: int) -> tuple[str, ...]:
+def _price_cells(estimate: StageEstimate, decimals: int) -> tuple[str, ...]:
     tokens = _NOTHING if estimate.tokens is None else short(estimate.tokens)
     if estimate.unknown:
         return (tokens, "?", "?", "?", _NOTHING)
@@ -117,7 +117,7 @@ def _price_cells(estimate: Estimate, decimals: int) -> tuple[str, ...]:
     return (tokens, gpu_hours, dollars, hours, memory)
 
 
-def _sum_rows(estimates: Sequence[Estimate], decimals: int) -> list[Sequence[str]]:
+def _sum_rows(estimates: Sequence[StageEstimate], decimals: int) -> list[Sequence[str]]:
     priced = [estimate for estimate in estimates if not estimate.unknown]
     plus = " (of what has a price)" if len(priced) < len(estimates) else ""
     rows: list[Sequence[str]] = []
@@ -155,7 +155,7 @@ def _indented(lines: Sequence[str], depth: int) -> list[str]:
     for line in lines:
         wrapped += textwrap.wrap(
             line,
-            WIDTH,
+            TEXT_WIDTH,
             initial_indent=" " * depth,
             subsequent_indent=" " * (depth + 4),
             break_long_words=False,
@@ -167,7 +167,7 @@ def _indented(lines: Sequence[str], depth: int) -> list[str]:
 # ---- what is to be said of the prices ------------------------------------------------------------
 
 
-def _notes(estimates: Sequence[Estimate], *, kind: str, explain: bool) -> list[str]:
+def _notes(estimates: Sequence[StageEstimate], *, kind: str, explain: bool) -> list[str]:
     measured = [each.stage for each in estimates if each.basis == "measured"]
     notes = [
         f"Priced for {kind}. Speeds are estimates"
@@ -221,7 +221,7 @@ class Amounts:
     hours: float = 0.0
 
 
-def decimals_of(estimates: Sequence[Estimate]) -> int:
+def decimals_of(estimates: Sequence[StageEstimate]) -> int:
     """Two; more where the dearest stage would else lose its first three digits."""
     largest = max([*(each.gpu_hours or 0.0 for each in estimates), 0.0])
     dearest = max([largest, *(each.dollars or 0.0 for each in estimates)])
@@ -230,7 +230,7 @@ def decimals_of(estimates: Sequence[Estimate]) -> int:
     return min(MOST_DECIMALS, max(2, 2 - math.floor(math.log10(dearest))))
 
 
-def amounts_of(estimate: Estimate, decimals: int) -> Amounts:
+def amounts_of(estimate: StageEstimate, decimals: int) -> Amounts:
     """Of a stage that has a price: the sums of its rounded terms."""
     gpu_hours = sum(round(term.gpu_hours or 0.0, decimals) for term in estimate.terms)
     vendors = sum(round(term.dollars or 0.0, decimals) for term in estimate.terms)
@@ -238,7 +238,7 @@ def amounts_of(estimate: Estimate, decimals: int) -> Amounts:
     return Amounts(gpu_hours, dollars, round(gpu_hours / max(estimate.gpus, 1), decimals))
 
 
-def left_of(estimate: Estimate, decimals: int) -> Amounts:
+def left_of(estimate: StageEstimate, decimals: int) -> Amounts:
     """What is left of a stage."""
     whole = amounts_of(estimate, decimals)
     return Amounts(
@@ -257,7 +257,7 @@ def total(amounts: Sequence[Amounts]) -> Amounts:
     )
 
 
-def explanation(estimate: Estimate, *, kind: str, decimals: int) -> list[str]:
+def explanation(estimate: StageEstimate, *, kind: str, decimals: int) -> list[str]:
     """One line per term, then the sum, the memory, and what is left."""
     if estimate.unknown:
         return [f"no price: {estimate.unknown}"]
@@ -283,7 +283,7 @@ def explanation(estimate: Estimate, *, kind: str, decimals: int) -> list[str]:
     return lines
 
 
-def _sum(estimate: Estimate, *, kind: str, decimals: int) -> list[str]:
+def _sum(estimate: StageEstimate, *, kind: str, decimals: int) -> list[str]:
     amounts = amounts_of(estimate, decimals)
     computed = [term.gpu_hours for term in estimate.terms if term.gpu_hours is not None]
     paid = [term.dollars for term in estimate.terms if term.dollars is not None]
@@ -306,7 +306,7 @@ def _sum(estimate: Estimate, *, kind: str, decimals: int) -> list[str]:
 def plan_json(
     pipeline: Pipeline,
     statuses: Sequence[StageStatus],
-    estimates: Sequence[Estimate],
+    estimates: Sequence[StageEstimate],
     *,
     kind: str | None,
 ) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def as_json(plan: dict[str, Any]) -> str:
     return json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
 
 
-def _total(estimates: Sequence[Estimate]) -> dict[str, Any]:
+def _total(estimates: Sequence[StageEstimate]) -> dict[str, Any]:
     return {
         "gpu_hours": sum(each.gpu_hours or 0.0 for each in estimates),
         "dollars": sum(each.dollars or 0.0 for each in estimates),
@@ -343,7 +343,7 @@ def _total(estimates: Sequence[Estimate]) -> dict[str, Any]:
     }
 
 
-def _price(estimate: Estimate) -> dict[str, Any]:
+def _price(estimate: StageEstimate) -> dict[str, Any]:
     price = {key: value for key, value in asdict(estimate).items() if key != "stage"}
     amounts = {
         "gpu_hours": estimate.gpu_hours,

@@ -16,7 +16,7 @@ EPOCHS = 3
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowCount:
     """Rows of one prompt and the answers that share it; mean lengths in tokens."""
 
     count: float
@@ -65,7 +65,7 @@ class Work:
         text = f"{short(tokens)} answer tokens / {speed:,.0f} tokens/s and GPU ({told})"
         self.terms.append(Term(text, gpu_hours=tokens / speed / 3600))
 
-    def read(self, shape: Shape, rows: Rows, *, what: str) -> None:
+    def read(self, shape: Shape, rows: RowCount, *, what: str) -> None:
         """One forward pass over the rows."""
         self.tokens += rows.tokens
         self.tell(
@@ -73,7 +73,7 @@ class Work:
         )
         self._compute(shape, rows, 1, self.gpu.prefill_utilization, "forward")
 
-    def train(self, shape: Shape, settings: Training, rows: Rows, *, told: str) -> None:
+    def train(self, shape: Shape, settings: Training, rows: RowCount, *, told: str) -> None:
         """Forward and backward passes over the rows."""
         again = checkpointing(settings)
         passes = training_passes(checkpointing=again, adapters=settings.lora is not None)
@@ -96,7 +96,7 @@ class Work:
         self.terms.append(Term(text, dollars=dollars))
 
     def _compute(
-        self, shape: Shape, rows: Rows, passes: int, utilization: float, named: str
+        self, shape: Shape, rows: RowCount, passes: int, utilization: float, named: str
     ) -> None:
         each = forward_flops(shape, tokens=rows.tokens, pairs=rows.pairs)
         matrices = forward_flops(shape, tokens=rows.tokens, pairs=0)
@@ -133,7 +133,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StageEstimate:
     """The whole stage, and the share of it that is left; None is not known.
 
     Attributes:

@@ -14,8 +14,8 @@ from transformers.modeling_flash_attention_utils import flash_attn_supports_top_
 from transformers.modeling_utils import is_deepspeed_zero3_enabled, is_fsdp_enabled
 
 from wrpo.collator import (
+    BatchLayout,
     DataCollatorForWRPO,
-    Layout,
     by_response,
     padded_layout,
 )
@@ -23,7 +23,7 @@ from wrpo.errors import RecipeError
 from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.prefix.packing import PackedLayout
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 
 logger = get_logger(__name__)
 
@@ -38,7 +38,7 @@ _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 @dataclass(frozen=True)
-class Wishes:
+class LayoutOptions:
     """What the caller asks of a layout, and what its forward passes will be like.
 
     layout: "auto", "prefix" or "padded".
@@ -53,7 +53,9 @@ class Wishes:
     dropout: bool = False
 
 
-def settle_layout(models: Sequence[Any], wishes: Wishes, *, accelerator: Accelerator) -> Layout:
+def settle_layout(
+    models: Sequence[Any], wishes: LayoutOptions, *, accelerator: Accelerator
+) -> BatchLayout:
     """The layout to collate with; gives the models the attention that it needs.
 
     models: the policy, then the reference if there is one.
@@ -65,7 +67,7 @@ def settle_layout(models: Sequence[Any], wishes: Wishes, *, accelerator: Acceler
         return padded_layout
     bare = [accelerator.unwrap_model(model) for model in models]
     layout = PackedLayout(wishes.row_tokens, scored_only=accelerator.device.type != "cuda")
-    reason = obstacle(bare[0], wishes) or _try(bare, layout, accelerator=accelerator)
+    reason = reason_not_supported(bare[0], wishes) or _try(bare, layout, accelerator=accelerator)
     if reason is None:
         return layout
     if wishes.layout == "prefix":
@@ -76,7 +78,7 @@ def settle_layout(models: Sequence[Any], wishes: Wishes, *, accelerator: Acceler
     return padded_layout
 
 
-def obstacle(model: Any, wishes: Wishes) -> str | None:
+def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
     """Why a model cannot share prompts, as far as can be told without running it."""
     config = model.config
     text = config.get_text_config()
@@ -110,7 +112,7 @@ def _attention_for(implementation: str) -> str | None:
     return FLASH if "flash" in implementation else None
 
 
-def _try(models: Sequence[Any], layout: Layout, *, accelerator: Accelerator) -> str | None:
+def _try(models: Sequence[Any], layout: BatchLayout, *, accelerator: Accelerator) -> str | None:
     """Switch the models over and compare both layouts; switches back if they differ."""
     policy = models[0]
     text = policy.config.get_text_config()
@@ -136,7 +138,7 @@ def _try(models: Sequence[Any], layout: Layout, *, accelerator: Accelerator) -> 
 
 
 @torch.no_grad()
-def _difference(model: Any, layout: Layout, *, half: bool) -> str | None:
+def _difference(model: Any, layout: BatchLayout, *, half: bool) -> str | None:
     """What speaks against `layout` after a trial on two triples; None if it agrees with padding."""
     weight = next(model.parameters())
     quantized = getattr(model, "is_quantized", False)
@@ -156,7 +158,7 @@ def _difference(model: Any, layout: Layout, *, half: bool) -> str | None:
     return f"its log-probabilities differ from the padded layout by {distance.max().item():.2g}"
 
 
-def _log_probs(model: Any, layout: Layout, device: torch.device) -> Tensor:
+def _log_probs(model: Any, layout: BatchLayout, device: torch.device) -> Tensor:
     vocabulary = model.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
 
@@ -164,7 +166,7 @@ def _log_probs(model: Any, layout: Layout, device: torch.device) -> Tensor:
         return torch.randint(vocabulary, (count,), generator=generator).tolist()
 
     rows = [
-        {"prompt_ids": tokens(p), **{f"{name}_ids": tokens(p % 5 + 3) for name in RESPONSES}}
+        {"prompt_ids": tokens(p), **{f"{name}_ids": tokens(p % 5 + 3) for name in TRIPLE_RESPONSES}}
         for p in (13, 6)
     ]
     batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)

@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 
 from wrpo.collator import DataCollatorForWRPO, Example, by_response, padded_layout
-from wrpo.prefix.choose import Wishes, settle_layout
+from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import fused_pass
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.training.token_balanced_sampler import batches_by_length
 from wrpo.training.trl_seam import add_fused_lm_head
 
@@ -52,14 +52,14 @@ class LogProbPass:
         add_fused_lm_head(model, outputs=("log_probs", "entropy"))
         self._model = model.eval().to(self._accelerator.device)
         self._batch_tokens = batch_tokens
-        wishes = Wishes(layout=layout, max_length=max_length)
+        wishes = LayoutOptions(layout=layout, max_length=max_length)
         self._collator = DataCollatorForWRPO(
             pad_token_id=pad_token_id,
             layout=settle_layout([model], wishes, accelerator=self._accelerator),
         )
 
     def __call__(
-        self, examples: Sequence[Example], responses: Sequence[str] = RESPONSES
+        self, examples: Sequence[Example], responses: Sequence[str] = TRIPLE_RESPONSES
     ) -> list[dict[str, ResponseScore]]:
         """Scores of the `responses` of each row, by name; the order of rows is kept.
 

@@ -45,7 +45,7 @@ class NearDuplicates(Section):
     )
 
 
-class Benchmark(Dataset):
+class BenchmarkTexts(Dataset):
     """Evaluation questions that no prompt may repeat."""
 
     split: str = Field("test", description="Split of a hub dataset.")
@@ -55,7 +55,7 @@ class Benchmark(Dataset):
 class Decontaminate(Section):
     """Drops prompts that share a word n-gram with a benchmark."""
 
-    benchmarks: dict[str, Benchmark] = Field(min_length=1, description="By name.")
+    benchmarks: dict[str, BenchmarkTexts] = Field(min_length=1, description="By name.")
     ngram: int = Field(
         13,
         ge=1,

@@ -28,7 +28,7 @@ OWN_TASKS = EVAL / "tasks"
 """Files of the package `eval`: they are data here, nothing of it is imported."""
 
 
-class Benchmark(Section):
+class SuiteBenchmark(Section):
     """What every entry of a suite says, whoever runs it."""
 
     version: str = Field(description="Version of the harness that the entry was written for.")
@@ -43,7 +43,7 @@ class Benchmark(Section):
     part_of: str | None = Field(None, description="The papers' benchmark that this is a part of.")
 
 
-class LMEvalBenchmark(Benchmark):
+class LMEvalBenchmark(SuiteBenchmark):
     """A task or group of lm-eval, from its own files, eval/tasks or eval.include_path."""
 
     harness: Literal["lm-eval"]
@@ -54,7 +54,7 @@ class LMEvalBenchmark(Benchmark):
     filter: str = Field("none", description="The filter of `metric` that counts.")
 
 
-class JudgeBenchmark(Benchmark):
+class JudgeBenchmark(SuiteBenchmark):
     """A benchmark that a model judges."""
 
     harness: Literal["judge"]
@@ -63,7 +63,7 @@ class JudgeBenchmark(Benchmark):
     baseline: str | None = Field(None, description="Whose answers the judge compares with.")
 
 
-class ExternalBenchmark(Benchmark):
+class ExternalBenchmark(SuiteBenchmark):
     """A benchmark that this toolkit does not run."""
 
     harness: Literal["external"]

@@ -10,7 +10,7 @@ from pydantic import (
 )
 
 from wrpo.objectives.base import ObjectiveSettings
-from wrpo.rows.truncation import Limits
+from wrpo.rows.truncation import TokenLimits
 from wrpo.settings import Section, any_of, kinds_in
 from wrpo.training.settings import Training
 
@@ -46,9 +46,9 @@ class Truncation(Section):
     )
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> TokenLimits:
         """The same, as the functions that cut take it."""
-        return Limits(**self.model_dump())
+        return TokenLimits(**self.model_dump())
 
     @model_validator(mode="after")
     def _leaves_tokens(self) -> Truncation:

@@ -138,7 +138,7 @@ class JudgeReward(RewardSettings):
         judge = recipe.judges[self.judge]
         return JudgeScores(self, judge, self._question(judge, pipeline), cache_path(recipe.runs))
 
-    def _question(self, judge: JudgeModel, pipeline: Pipeline) -> Question:
+    def _question(self, judge: JudgeModel, pipeline: Pipeline) -> JudgeQuestion:
         if self.opponent is None:
             return grade.Grade(
                 self.template,
@@ -148,7 +148,7 @@ class JudgeReward(RewardSettings):
                 judge=f"judges.{self.judge}: {judge.model}",
             )
         answers = RowLookup(pipeline.finished(f"sample/{self.opponent}"), RESPONSES)
-        return comparison.Comparison(
+        return comparison.JudgeComparison(
             self.template, self.reply_pattern, opponent=self.opponent, answers=answers
         )
 
@@ -196,7 +196,7 @@ class JudgeReward(RewardSettings):
         return {"prompt": self.prompt} if self.prompt is not None else {}
 
 
-class Question(Protocol):
+class JudgeQuestion(Protocol):
     """What the judge is asked about an answer, and how its replies are read."""
 
     def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Drop:
@@ -222,7 +222,7 @@ class JudgeScores:
     """
 
     def __init__(
-        self, settings: JudgeReward, judge: JudgeModel, question: Question, cache: Path
+        self, settings: JudgeReward, judge: JudgeModel, question: JudgeQuestion, cache: Path
     ) -> None:
         from wrpo.engines.servers.client import api_key
 

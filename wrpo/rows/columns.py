@@ -8,7 +8,7 @@ from wrpo.errors import DataError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-RESPONSES = ("source_chosen", "chosen", "rejected")
+TRIPLE_RESPONSES = ("source_chosen", "chosen", "rejected")
 SCORE_COLUMNS = ("source_chosen_score", "chosen_score")
 
 
@@ -22,7 +22,7 @@ def reference_length_column(response: str) -> str:
     return f"ref_{response}_length"
 
 
-def has_reference(columns: Iterable[str], responses: Sequence[str] = RESPONSES) -> bool:
+def has_reference(columns: Iterable[str], responses: Sequence[str] = TRIPLE_RESPONSES) -> bool:
     """Whether `columns` hold reference log-probabilities for the scored `responses`.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError
 from wrpo.rows.columns import SCORE_COLUMNS, reference_column, reference_length_column
-from wrpo.rows.token_ids import Row, RowSettings, read_row, where
+from wrpo.rows.token_ids import AnyRow, RowSettings, read_row, where
 from wrpo.rows.truncation import CutCounts, count_cuts, cut
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def prepare_row(
-    row: Row, *, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
+    row: AnyRow, *, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
 ) -> dict[str, Any]:
     """Token-id columns of one row, in any form that `wrpo.rows.token_ids` reads.
 
@@ -86,7 +86,7 @@ def prepare_dataset(
     return dataset, counts
 
 
-def _check_reference(row: Row, whole: Mapping[str, int], kept: Mapping[str, int]) -> None:
+def _check_reference(row: AnyRow, whole: Mapping[str, int], kept: Mapping[str, int]) -> None:
     """Refuse reference log-probabilities that belong to other tokens than the kept ones."""
     answers = [name for name in kept if name != "prompt"]
     if not all(kept[name] for name in answers):
@@ -111,12 +111,12 @@ def _check_reference(row: Row, whole: Mapping[str, int], kept: Mapping[str, int]
             )
 
 
-def _check_numbers(row: Row, columns: Iterable[str], needed_by: str) -> None:
+def _check_numbers(row: AnyRow, columns: Iterable[str], needed_by: str) -> None:
     for column in columns:
         value = row.get(column)
         if value is None or not math.isfinite(value):
             raise DataError(f"{where(row)}: {column} is {value}; {needed_by} needs a number in it")
 
 
-def _has_answers(row: Row) -> bool:
+def _has_answers(row: AnyRow) -> bool:
     return bool(row["rejected_ids"])

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
-from wrpo.rows.truncation import Limits, TokenIds
+from wrpo.rows.truncation import TokenIds, TokenLimits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _UNREAD_COLUMNS = ("image", "images", "tools", "chat_template_kwargs")
 
-Row = Mapping[str, Any]
+AnyRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class RowSettings:
     its cache of reference log-probabilities by this fingerprint.
     """
 
-    responses: tuple[str, ...] = RESPONSES
-    limits: Limits = field(default_factory=Limits)
+    responses: tuple[str, ...] = TRIPLE_RESPONSES
+    limits: TokenLimits = field(default_factory=TokenLimits)
     fold_system: bool = False
     needs_scores: bool = False
     cache_key: str = ""
 
 
 def read_row(
-    row: Row, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
+    row: AnyRow, tokenizer: "PreTrainedTokenizerBase", settings: RowSettings
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     """Token ids of the prompt and of each response, nothing cut yet.
 
@@ -72,11 +72,11 @@ def _read_responses(settings: RowSettings, *, source: bool) -> tuple[str, ...]:
     """
     if not source or settings.limits.mode != "original":
         return settings.responses
-    return tuple(dict.fromkeys((*RESPONSES, *settings.responses)))
+    return tuple(dict.fromkeys((*TRIPLE_RESPONSES, *settings.responses)))
 
 
 def _conversation_ids(
-    row: Row, tokenizer: "PreTrainedTokenizerBase", names: Sequence[str], *, fold_system: bool
+    row: AnyRow, tokenizer: "PreTrainedTokenizerBase", names: Sequence[str], *, fold_system: bool
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     from wrpo.chat.render import render_answers
 
@@ -95,7 +95,7 @@ def _is_answer(message: Any) -> bool:
     return isinstance(message.get("content"), str)
 
 
-def _answer_text(row: Row, name: str, messages: Any) -> str:
+def _answer_text(row: AnyRow, name: str, messages: Any) -> str:
     if messages is None:
         raise DataError(
             f"{where(row)}: no {name}; a triple needs source_chosen, chosen and rejected, or "
@@ -110,7 +110,7 @@ def _answer_text(row: Row, name: str, messages: Any) -> str:
 
 
 def _plain_text_ids(
-    row: Row, tokenizer: "PreTrainedTokenizerBase", responses: Sequence[str]
+    row: AnyRow, tokenizer: "PreTrainedTokenizerBase", responses: Sequence[str]
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     _require(row, responses)
     end = tokenizer.eos_token
@@ -138,7 +138,7 @@ def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
-def _require(row: Row, columns: Iterable[str]) -> None:
+def _require(row: AnyRow, columns: Iterable[str]) -> None:
     missing = [column for column in columns if column not in row or row[column] is None]
     if missing:
         raise DataError(
@@ -146,7 +146,7 @@ def _require(row: Row, columns: Iterable[str]) -> None:
         )
 
 
-def where(row: Row) -> str:
+def where(row: AnyRow) -> str:
     """The row, for an error message."""
     for column in ("triple_id", "prompt_id"):
         if row.get(column) is not None:

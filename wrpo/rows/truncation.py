@@ -23,7 +23,7 @@ TokenIds = list[int]
 
 
 @dataclass(frozen=True)
-class Limits:
+class TokenLimits:
     """Most tokens of prompt and answer together, of the prompt, of an answer; None is no limit."""
 
     max_length: int | None = None
@@ -78,7 +78,7 @@ class CutCounts:
     cut: dict[str, int]
     dropped: int
 
-    def describe(self, name: str, limits: Limits) -> list[str]:
+    def describe(self, name: str, limits: TokenLimits) -> list[str]:
         """One sentence for what was dropped and one for what was cut; nothing when nothing was."""
         lines = []
         if self.dropped:
@@ -96,7 +96,7 @@ class CutCounts:
 
 
 def cut(
-    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: Limits, *, bos: int | None
+    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: TokenLimits, *, bos: int | None
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     """Prompt and answers within the limits; empty answers where the prompt fills `max_length`.
 
@@ -127,7 +127,7 @@ def count_cuts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> CutCo
 
 
 def _cut_original(
-    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: Limits
+    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: TokenLimits
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     whole, most = limits.max_length, limits.max_prompt_length
     assert whole is not None and most is not None, limits.problem()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from wrpo.statistics.intervals import Floats
 
 BASE = 10.0
 ROUNDS = 100

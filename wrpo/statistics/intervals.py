@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
-SEED = 0
+RESAMPLING_SEED = 0
 FEWEST_VARIED = 10
 _CHUNK_CELLS = 4_000_000
 _HALVINGS = 60
@@ -108,7 +108,7 @@ def _tango_score(b: Floats, c: Floats, n: int, difference: Floats) -> Floats:
 
 
 def studentised_bootstrap(
-    columns: Floats, *, level: float, resamples: int = RESAMPLES, seed: int = SEED
+    columns: Floats, *, level: float, resamples: int = RESAMPLES, seed: int = RESAMPLING_SEED
 ) -> Intervals:
     """Bootstrap-t intervals of the mean of each column (Efron and Tibshirani 1993, section 12.5).
 

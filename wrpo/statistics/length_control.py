@@ -21,11 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wrpo.errors import DataError
-
-Floats = NDArray[np.float64]
+from wrpo.statistics.intervals import Floats
 
 _GAMED_WEIGHT = 0.2 / 2
 _FOLDS = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import ModelError, RecipeError
-from wrpo.pipeline.metrics_file import METRICS
+from wrpo.pipeline.metrics_file import LOG_HISTORY, METRICS
 from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.processes import Terminated
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
-LOG_HISTORY = "log_history.json"
 
 
 def accumulation_steps(settings: Training, *, processes: int) -> int:

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.harness.results import Sample, SampleId
+from eval.harness.results import EvaluatedSample, SampleId
 from eval.reporting.board import Board
 from eval.reporting.compare import FUSED, display_name
-from eval.reporting.page import Block, Card, Cards, Heading, Paragraph, Table, Verbatim
+from eval.reporting.page import Block, Card, Cards, Heading, PageTable, Paragraph, Verbatim
 from wrpo.ids import digest
 from wrpo.recipe import Recipe
 
@@ -54,7 +54,7 @@ def _card(recipe: Recipe, board: Board, prompt: dict[str, Any]) -> Card:
         question=prompt["question"],
         group=prompt["group"] or "",
         outcome=outcome(scores, board.direction(board.primary)),
-        blocks=[Table(["model", "answer", *board.headline], rows)],
+        blocks=[PageTable(["model", "answer", *board.headline], rows)],
     )
 
 
@@ -63,7 +63,7 @@ LONGEST = 1500
 
 
 def side_by_side(
-    answered: Mapping[str, list[Sample]], board: Board, *, count: int = PROMPTS_SHOWN
+    answered: Mapping[str, list[EvaluatedSample]], board: Board, *, count: int = PROMPTS_SHOWN
 ) -> list[dict[str, Any]]:
     """Prompts with the answer and scores of each model.
 

@@ -6,7 +6,7 @@ import math
 
 from eval.reporting.board import ORACLE
 from eval.reporting.compare import FUSED, display_name
-from eval.reporting.page import Measured, measured, number
+from eval.reporting.page import MeasuredText, measured, number
 from wrpo.recipe import Recipe
 from wrpo.statistics.estimates import Estimate
 
@@ -23,7 +23,7 @@ def interval(
     signed: bool = False,
     share: float | None = None,
     tail: str = "",
-) -> Measured:
+) -> MeasuredText:
     """`value [low, high]` and the tail, the value alone where there is no interval."""
     value = number(estimate.value, digits=digits, signed=signed)
     if math.isnan(estimate.low) or estimate.low == estimate.high:  # all prompts alike

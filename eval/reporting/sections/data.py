@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from eval.reporting.charts import Range, bar_chart, line_chart, range_chart
-from eval.reporting.page import Beside, Block, Figures, Heading, Paragraph, Table, number
+from eval.reporting.page import Beside, Block, Figures, Heading, PageTable, Paragraph, number
 from eval.reporting.sections.common import interval
-from wrpo.rows.truncation import Limits
+from wrpo.rows.truncation import TokenLimits
 from wrpo.statistics.estimates import LEVEL
 
 LENGTH_NOTE = (
@@ -45,7 +45,7 @@ def _winners(stage: str, winners: dict[str, dict[str, float]]) -> list[Block]:
         Heading(title, 3),
         Beside(
             [
-                Table(["source", "rows", "share", "mean score"], rows),
+                PageTable(["source", "rows", "share", "mean score"], rows),
                 Figures(
                     [bar_chart(shares, title=f"{stage}: share of preferred answers", unit="%")]
                 ),
@@ -64,7 +64,7 @@ def _lengths(lengths: dict[str, dict[str, float]]) -> list[Block]:
     if not rows:
         return []
     header = ["source", "answers", "mean", "5%", "median", "95%", "cut at max_tokens"]
-    return [Heading("Lengths of sampled answers (tokens)", 3), Table(header, rows)]
+    return [Heading("Lengths of sampled answers (tokens)", 3), PageTable(header, rows)]
 
 
 def _length_bias(facts: dict[str, Any]) -> list[Block]:
@@ -76,7 +76,7 @@ def _length_bias(facts: dict[str, Any]) -> list[Block]:
             [name, interval(e, signed=True), str(e.n)] for name, e in facts["correlation"].items()
         ]
         header = ["answers of", "correlation of length and score", "prompts"]
-        blocks += [Table(header, rows), Paragraph(LENGTH_NOTE, "note")]
+        blocks += [PageTable(header, rows), Paragraph(LENGTH_NOTE, "note")]
     if facts["rows"]:
         rows = [
             [
@@ -88,7 +88,7 @@ def _length_bias(facts: dict[str, Any]) -> list[Block]:
             for stage, f in facts["rows"].items()
         ]
         header = ["table", "share of rows with the longer answer chosen", "chosen", "rejected"]
-        blocks.append(Table(header, rows))
+        blocks.append(PageTable(header, rows))
     curves = {name: points for name, points in facts["curves"].items() if len(points) > 1}
     if curves:
         title = "Mean score by length, tenths of each source's answers"
@@ -101,11 +101,11 @@ def _truncation(stage: str, counts: dict[str, Any]) -> list[Block]:
     lost["not trained on: the prompt fills max_length"] = counts["dropped"]
     share = max(1, counts["rows"])
     rows = [[what, str(n), f"{n / share:.1%}"] for what, n in lost.items()]
-    limits = Limits(**counts["limits"]).describe()
+    limits = TokenLimits(**counts["limits"]).describe()
     return [
         Heading(f"Truncation of {stage}", 3),
         Paragraph(f"Counted for {limits}. An answer that loses tokens loses its end of turn."),
-        Table(["what", "rows", "share"], rows),
+        PageTable(["what", "rows", "share"], rows),
     ]
 
 
@@ -120,7 +120,7 @@ def _dropped(stages: dict[str, dict[str, Any]]) -> list[Block]:
         for name, f in stages.items()
     ]
     header = ["stage", "rows", "dropped", "reasons"]
-    return [Heading("Rows kept and dropped", 3), Table(header, rows)]
+    return [Heading("Rows kept and dropped", 3), PageTable(header, rows)]
 
 
 def _distributions(title: str, by_name: dict[str, dict[str, float]]) -> list[Block]:
@@ -140,4 +140,4 @@ def _distributions(title: str, by_name: dict[str, dict[str, float]]) -> list[Blo
         title=f"{title}: median, middle 50% and 90%",
     )
     header = ["answers of", "answers", "mean", "5%", "25%", "median", "75%", "95%"]
-    return [Heading(title, 3), Beside([Table(header, rows), Figures([chart])])]
+    return [Heading(title, 3), Beside([PageTable(header, rows), Figures([chart])])]

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from eval.reporting.judged_table import JudgedTable
-from eval.reporting.page import Block, Code, Details, Heading, Paragraph, Table, number
+from eval.reporting.page import Block, Code, Details, Heading, PageTable, Paragraph, number
 from eval.reporting.sections.common import fused_row, interval, label
 from wrpo.recipe import Recipe
 
-NOTE = (
+_NOTE = (
     "Numbers of one judge, with one judge prompt, against one baseline; another judge's numbers "
     "would stand in another table. Intervals are those of the benchmark's protocol. Not readable: "
     "verdicts that count for nothing; a model with many of them is not comparable with one that "
@@ -49,8 +49,8 @@ def judged(recipe: Recipe, table: JudgedTable) -> list[Block]:
     return [
         Heading(f"Judged: {table.benchmark}"),
         Paragraph(_judge(table, first)),
-        Table(header, rows, strong=fused_row(models)),
-        Paragraph(NOTE, "note"),
+        PageTable(header, rows, strong=fused_row(models)),
+        Paragraph(_NOTE, "note"),
         _costs(recipe, table),
         Details("The judge, its prompt and the protocol", [Code(_identity(first), "json")]),
     ]
@@ -113,7 +113,7 @@ def _costs(recipe: Recipe, table: JudgedTable) -> Details:
         )
     header = ["model", "judgements", "of them cached", "input tokens", "output tokens", "price"]
     price = _price([results["cost"] for results in table.results.values()])
-    return Details(f"What the judge cost: {price}", [Table(header, rows)])
+    return Details(f"What the judge cost: {price}", [PageTable(header, rows)])
 
 
 def _identity(results: dict[str, Any]) -> str:

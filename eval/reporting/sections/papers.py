@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from eval.reporting.compare import FUSED, display_name
-from eval.reporting.page import Block, Details, Heading, Paragraph, Table, number
+from eval.reporting.page import Block, Details, Heading, PageTable, Paragraph, number
 from eval.reporting.papers import Paper, PaperRow
 from eval.reporting.sections.common import interval
 from wrpo.recipe import TARGET, Recipe
 
-NOTE = (
+_NOTE = (
     "Columns of the paper hold what it published, those of this run what was measured here; "
     "“–” is not evaluated. The paper gives no intervals. Read a row only as far as its last column "
     "allows: another judge, template, decoding or data of the benchmark gives another number."
 )
 
 
-def papers(recipe: Recipe, found: list[Paper]) -> list[Block]:
+def papers_section(recipe: Recipe, found: list[Paper]) -> list[Block]:
     """One table per paper whose target is the run's; nothing where there is none."""
     if not found:
         return []
-    blocks: list[Block] = [Heading("The papers' numbers"), Paragraph(NOTE, "note")]
+    blocks: list[Block] = [Heading("The papers' numbers"), Paragraph(_NOTE, "note")]
     for paper in found:
         blocks += _paper(recipe, paper)
     return blocks
@@ -47,13 +47,13 @@ def _paper(recipe: Recipe, paper: Paper) -> list[Block]:
     blocks: list[Block] = [
         Heading(paper.title, 3),
         Paragraph(paper.settings),
-        Table(header, rows),
+        PageTable(header, rows),
     ]
     if paper.others:
         others = [
             [model, *(f"{value:g}" for value in values)] for model, values in paper.others.items()
         ]
-        table = Table(["model", *(row.benchmark for row in paper.rows)], others)
+        table = PageTable(["model", *(row.benchmark for row in paper.rows)], others)
         blocks.append(
             Details(f"Other models of the paper's table, as {name} published it", [table])
         )

@@ -7,10 +7,10 @@ from typing import Any
 from eval.reporting.charts import bar_chart
 from eval.reporting.compare import display_name
 from eval.reporting.evidence import Evidence
-from eval.reporting.page import Block, Code, Details, Figures, Heading, Paragraph, Table, number
+from eval.reporting.page import Block, Code, Details, Figures, Heading, PageTable, Paragraph, number
 from wrpo.recipe import dump_recipe
 
-NOTE = (
+_NOTE = (
     "Seconds are those of the process that finished the stage; a stage that was resumed took "
     "longer. A key is a hash of everything that decides a stage, its inputs' keys included."
 )
@@ -42,8 +42,8 @@ def provenance(
         Details(
             f"All {len(rows)} stages: state, time, key",
             [
-                Table(["stage", "state", "finished", "seconds", "key"], rows),
-                Paragraph(NOTE, "note"),
+                PageTable(["stage", "state", "finished", "seconds", "key"], rows),
+                Paragraph(_NOTE, "note"),
             ],
         ),
         Heading("Versions and models", 3),
@@ -67,16 +67,16 @@ def _times(stages: list[dict[str, Any]]) -> list[Block]:
     return [Figures([bar_chart(known, title="Seconds per kind of stage", unit=" s", colour=6)])]
 
 
-def _versions(stages: list[dict[str, Any]]) -> Table:
+def _versions(stages: list[dict[str, Any]]) -> PageTable:
     found: dict[str, set[str]] = {}
     for stage in stages:
         for package, version in stage.get("versions", {}).items():
             found.setdefault(package, set()).add(version)
     rows = [[package, ", ".join(sorted(versions))] for package, versions in sorted(found.items())]
-    return Table(["package", "version"], rows)
+    return PageTable(["package", "version"], rows)
 
 
-def _models(evidence: Evidence) -> Table:
+def _models(evidence: Evidence) -> PageTable:
     rows = [
         [
             display_name(evidence.recipe, name),
@@ -86,7 +86,7 @@ def _models(evidence: Evidence) -> Table:
         ]
         for name, results in evidence.results.items()
     ]
-    return Table(["model", "path", "engine", "hash of the chat template"], rows)
+    return PageTable(["model", "path", "engine", "hash of the chat template"], rows)
 
 
 def _commands(stages: list[dict[str, Any]]) -> str:

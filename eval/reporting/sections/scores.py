@@ -7,13 +7,13 @@ import math
 from eval.reporting.board import ORACLE, Board
 from eval.reporting.charts import Chart, Range, radar_chart, range_chart
 from eval.reporting.compare import FUSED
-from eval.reporting.page import Block, Figures, Heading, Paragraph, Table, measured, number
+from eval.reporting.page import Block, Figures, Heading, PageTable, Paragraph, measured, number
 from eval.reporting.sections.common import fused_row, interval, label, model_hue
 from wrpo.recipe import TARGET, Recipe
 from wrpo.statistics.estimates import LEVEL, SIGNIFICANCE, Estimate
 from wrpo.statistics.intervals import FEWEST_VARIED, RESAMPLES
 
-NOTE = (
+_NOTE = (
     "characters: mean length of an answer. "
     f"Brackets are {LEVEL:.0%} intervals over prompts: Wilson's for shares of 0s and 1s, a "
     f"studentised bootstrap for other scores ({RESAMPLES:,} resamples, fixed seed); Student's t, "
@@ -58,7 +58,7 @@ def across(recipe: Recipe, boards: list[Board], scores: dict[str, Scores]) -> li
         "model",
         *(f"{board.task}, {metric} (n = {len(board.ids)})" for board, metric in columns),
     ]
-    return [Heading("Models by benchmarks"), Table(header, rows, strong=fused_row(models))]
+    return [Heading("Models by benchmarks"), PageTable(header, rows, strong=fused_row(models))]
 
 
 def scores(recipe: Recipe, board: Board, estimates: Scores) -> list[Block]:
@@ -74,8 +74,8 @@ def scores(recipe: Recipe, board: Board, estimates: Scores) -> list[Block]:
     blocks: list[Block] = [
         Heading(f"Scores on {board.task}"),
         Paragraph(f"{len(board.ids)} prompts, the same for every model."),
-        Table(["model", *board.metrics, "characters"], rows, strong=fused_row(board.models)),
-        Paragraph(NOTE, "note"),
+        PageTable(["model", *board.metrics, "characters"], rows, strong=fused_row(board.models)),
+        Paragraph(_NOTE, "note"),
     ]
     if ORACLE in board.models:
         blocks.append(Paragraph(ORACLE_NOTE.format(metric=board.primary), "note"))
@@ -104,7 +104,7 @@ def by_group(recipe: Recipe, board: Board, groups: dict[str, Scores], *, what: s
             ]
             for model in board.models
         ]
-        blocks.append(Table(header, rows, strong=fused_row(board.models)))
+        blocks.append(PageTable(header, rows, strong=fused_row(board.models)))
     return blocks
 
 
@@ -122,7 +122,7 @@ def who_beats_whom(
     return [
         Heading(f"Who beats whom on {board.task}", 3),
         Paragraph(f"By {board.primary}, on {len(board.ids)} prompts."),
-        Table(header, rows, strong=fused_row(board.models)),
+        PageTable(header, rows, strong=fused_row(board.models)),
         Paragraph(WINS_NOTE, "note"),
     ]
 

@@ -13,12 +13,17 @@ from eval.reporting.page import (
     Figures,
     Heading,
     Items,
+    PageTable,
     Paragraph,
-    Table,
     number,
 )
 from eval.reporting.sections.common import fused_row, interval, model_hue
-from eval.reporting.sections.verdict import NOT_EVALUATED, differences, sentence, words
+from eval.reporting.sections.verdict import (
+    NOT_EVALUATED,
+    sentence,
+    verdict_differences,
+    verdict_words,
+)
 from eval.reporting.seeds import SeedScores, recipe_differences
 from wrpo.recipe import Recipe
 from wrpo.statistics.estimates import LEVEL, SIGNIFICANCE, Estimate, standard_deviation, t_interval
@@ -40,7 +45,7 @@ def seeds(by_task: list[SeedScores], runs: list[Evidence]) -> list[Block]:
     if not any(comparisons for _, _, comparisons in compared):
         blocks.append(Paragraph(NOT_EVALUATED, "lead"))
     compared = [found for found in compared if found[2]]
-    blocks += [Paragraph(words(found, unit="seeds"), "lead") for _, _, found in compared]
+    blocks += [Paragraph(verdict_words(found, unit="seeds"), "lead") for _, _, found in compared]
     for scores, metric, comparisons in compared:
         blocks += _differences_by_seed(scores, metric, comparisons, recipes)
     blocks.append(Paragraph(SEEDS_NOTE, "note"))
@@ -69,11 +74,11 @@ def _differences_by_seed(
         mean, sd = number(c.estimate.value, signed=True), number(standard_deviation(values))
         rows.append([c.label, *by_seed, mean, sd])
     details: list[Block] = [
-        Table([f"{scores.fused} −", *seeds, "mean", "sd"], rows),
+        PageTable([f"{scores.fused} −", *seeds, "mean", "sd"], rows),
         Items([sentence(comparison, unit="seeds") for comparison in comparisons]),
     ]
     return [
-        differences(comparisons),
+        verdict_differences(comparisons),
         Details(f"By seed, and in sentences ({scores.board.task}, {metric})", details),
     ]
 
@@ -105,7 +110,7 @@ def _score_table(scores: SeedScores, recipes: list[Recipe]) -> list[Block]:
     return [
         Heading(f"Scores on {scores.board.task}"),
         Paragraph(f"Mean over {len(recipes)} seeds with its {LEVEL:.0%} interval, then the sd."),
-        Table(["model", *scores.means], rows, strong=fused_row(models)),
+        PageTable(["model", *scores.means], rows, strong=fused_row(models)),
         Figures(charts),
     ]
 

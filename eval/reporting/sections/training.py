@@ -5,16 +5,16 @@ from __future__ import annotations
 from eval.reporting import curves
 from eval.reporting.compare import display_name
 from eval.reporting.evidence import Evidence
-from eval.reporting.page import Block, Details, Figures, Heading, Paragraph, Table
+from eval.reporting.page import Block, Details, Figures, Heading, PageTable, Paragraph
 
-NOTE = (
+_NOTE = (
     "Rewards are beta times the log-ratio to the SFT model, so all start at 0. Falling rewards of "
     "the preferred answers are common; what counts is that rejected ones fall faster (the "
     "accuracies rise). Losses of different objectives are on different scales."
 )
 
 
-def training(evidence: Evidence) -> list[Block]:
+def training_section(evidence: Evidence) -> list[Block]:
     """Curves of every trained model."""
     blocks: list[Block] = [Heading("Training")]
     if not evidence.histories:
@@ -23,7 +23,7 @@ def training(evidence: Evidence) -> list[Block]:
     arms = {names[name]: log for name, log in evidence.histories.items() if name != "sft"}
     together = curves.charts_across(arms)
     shared = {chart.title for chart in together if chart.title != "loss"}
-    blocks.append(Paragraph(NOTE, "note"))
+    blocks.append(Paragraph(_NOTE, "note"))
     if together:
         blocks.append(Figures(together))
     for name, history in evidence.histories.items():
@@ -31,7 +31,7 @@ def training(evidence: Evidence) -> list[Block]:
         rows = [[metric, f"{first:.4g}", f"{last:.4g}"] for metric, (first, last) in ends.items()]
         more: list[Block] = [
             Figures(curves.charts(history, first=False)),
-            Table(["metric", "first", "last"], rows),
+            PageTable(["metric", "first", "last"], rows),
         ]
         blocks += [
             Heading(names[name], 3),

@@ -10,20 +10,20 @@ from eval.reporting.page import (
     BETTER,
     NOT_SHOWN,
     WORSE,
+    AnswerOutcome,
     Beside,
     Block,
     Details,
     Figures,
     Heading,
     Items,
-    Outcome,
+    PageTable,
     Paragraph,
-    Table,
 )
 from eval.reporting.sections.common import interval, p_value
 from wrpo.statistics.estimates import LEVEL, SIGNIFICANCE
 
-NOTE = (
+_NOTE = (
     "Differences are the fused model minus the other on the same prompts (paired), with Tango's "
     "interval for scores of 0 and 1 and a studentised bootstrap for others. A difference is shown "
     f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all "
@@ -45,9 +45,9 @@ def verdict(comparisons: list[list[Comparison]], missing: dict[str, str]) -> lis
     """Words first, then the numbers behind them; one list per task and metric."""
     blocks: list[Block] = [Heading("Verdict")]
     for same_metric in comparisons:
-        blocks.append(Paragraph(words(same_metric, unit="prompts"), "lead"))
+        blocks.append(Paragraph(verdict_words(same_metric, unit="prompts"), "lead"))
     for same_metric in comparisons:
-        blocks.append(differences(same_metric))
+        blocks.append(verdict_differences(same_metric))
     if comparisons:
         blocks += [Paragraph(_note(comparisons), "note"), _sentences(comparisons)]
     else:
@@ -59,7 +59,7 @@ def verdict(comparisons: list[list[Comparison]], missing: dict[str, str]) -> lis
     return blocks
 
 
-def words(comparisons: list[Comparison], *, unit: str) -> str:
+def verdict_words(comparisons: list[Comparison], *, unit: str) -> str:
     """What the comparisons on one metric show, with the number of prompts or seeds."""
     first = comparisons[0]
     sizes = sorted({c.estimate.n for c in comparisons})
@@ -67,18 +67,18 @@ def words(comparisons: list[Comparison], *, unit: str) -> str:
     return f"On **{first.task}**, by **{first.metric}**, {size} {unit}: {overview(comparisons)}"
 
 
-def differences(comparisons: list[Comparison]) -> Beside:
+def verdict_differences(comparisons: list[Comparison]) -> Beside:
     """The comparisons on one metric as a table and a chart."""
     return Beside([difference_table(comparisons), Figures([difference_chart(comparisons)])])
 
 
-def difference_table(comparisons: list[Comparison]) -> Table:
+def difference_table(comparisons: list[Comparison]) -> PageTable:
     """One row per comparison on a metric."""
     first = comparisons[0]
     rows = [
         [
             c.label,
-            Outcome(_MARKS[c.outcome]),
+            AnswerOutcome(_MARKS[c.outcome]),
             interval(c.estimate, signed=True),
             p_value(c.holm_p) + (" *" if c.estimate.few else ""),
         ]
@@ -90,7 +90,7 @@ def difference_table(comparisons: list[Comparison]) -> Table:
         f"difference [{LEVEL:.0%} interval]",
         "Holm's p",
     ]
-    return Table(header, rows)
+    return PageTable(header, rows)
 
 
 def difference_chart(comparisons: list[Comparison]) -> Chart:
@@ -107,7 +107,7 @@ def difference_chart(comparisons: list[Comparison]) -> Chart:
 
 def _note(comparisons: list[list[Comparison]]) -> str:
     few = any(c.estimate.few for group in comparisons for c in group)
-    return NOTE + (FEW if few else "")
+    return _NOTE + (FEW if few else "")
 
 
 def _sentences(comparisons: list[list[Comparison]]) -> Details:
@@ -140,14 +140,14 @@ def overview(comparisons: list[Comparison]) -> str:
     """
     fused = comparisons[0].fused
     parts = []
-    for outcome, words in (
+    for outcome, verdict_words in (
         (1, f"{fused} is better than"),
         (-1, f"{fused} is worse than"),
         (0, f"no difference shown between {fused} and"),
     ):
         labels = [c.label for c in comparisons if c.outcome == outcome]
         if labels:
-            parts.append(f"{words} {_list(labels)}")
+            parts.append(f"{verdict_words} {_list(labels)}")
     return _sentence_case("; ".join(parts) + ".")
 
 
@@ -183,7 +183,7 @@ def _caution(comparison: Comparison) -> str:
     )
 
 
-def _list(words: list[str]) -> str:
-    if len(words) == 1:
-        return words[0]
-    return ", ".join(words[:-1]) + " and " + words[-1]
+def _list(verdict_words: list[str]) -> str:
+    if len(verdict_words) == 1:
+        return verdict_words[0]
+    return ", ".join(verdict_words[:-1]) + " and " + verdict_words[-1]

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from data_construction.build import build_table
-from data_construction.datasets.published import import_table, preference_row, sft_row
+from data_construction.datasets.published import import_table, published_preference_row, sft_row
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.ids import prompt_id
 from wrpo.pipeline.pipeline import Pipeline
@@ -31,7 +31,7 @@ def test_armorm_rows_give_pairs_with_index_and_score() -> None:
         "chosen": [user("Say sea."), assistant("b")],
         "rejected": [user("Say sea."), assistant("a")],
     }
-    row = preference_row(record, ANSWERS["pairs"])
+    row = published_preference_row(record, ANSWERS["pairs"])
     assert row["prompt"] == [user("Say sea.")] and row["prompt_id"] == prompt_id(row["prompt"])
     assert (row["chosen"], row["rejected"]) == ([assistant("b")], [assistant("a")])
     assert (row["chosen_index"], row["chosen_score"], row["rejected_score"]) == (1, 0.3, 0.1)
@@ -44,7 +44,7 @@ def test_wrpo_rows_give_triples(prompt: object) -> None:
         "chosen": [assistant("ws"), assistant("wt")],
         "rejected": [assistant("l")],
     }
-    row = preference_row(record, ANSWERS["triples"])
+    row = published_preference_row(record, ANSWERS["triples"])
     assert [row[name][0]["content"] for name in ANSWERS["triples"]] == ["ws", "wt", "l"]
     assert row["prompt"] == [user("hi")]
     assert (row["chosen_score"], row["chosen_index"], row["chosen_source"]) == (None, -1, "unknown")
@@ -54,7 +54,7 @@ def test_sharegpt_rows_give_sft_rows_and_pairs() -> None:
     turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
     assert sft_row({"conversations": turns})["completion"] == [assistant("hello")]
     pair = {"conversations": turns[:1], "chosen": turns[1], "rejected": "go away"}
-    row = preference_row(pair, ANSWERS["pairs"])
+    row = published_preference_row(pair, ANSWERS["pairs"])
     assert (row["prompt"], row["chosen"]) == ([user("hi")], [assistant("hello")])
 
 
@@ -80,13 +80,13 @@ def test_sft_rows_keep_system_and_earlier_turns() -> None:
 )
 def test_rows_that_are_no_pairs_say_why(record: dict[str, object], reason: str) -> None:
     with pytest.raises(Drop, match=reason):
-        preference_row(record, ANSWERS["pairs"])
+        published_preference_row(record, ANSWERS["pairs"])
 
 
 def test_a_pair_data_set_is_no_triple_data_set() -> None:
     record = {"prompt": "hi", "chosen": "a", "rejected": "b"}
     with pytest.raises(Drop, match="no source_chosen"):
-        preference_row(record, ANSWERS["triples"])
+        published_preference_row(record, ANSWERS["triples"])
 
 
 def test_columns_can_be_named_and_repeated_rows_are_dropped(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from eval.harness.results import read_results, read_samples
-from eval.judge import dry_run, judge_answers
-from eval.judging.batch import Batch
+from eval.judge import judge_answers, judging_dry_run
+from eval.judging.batch import JudgeBatch
 from eval.report import report_run
 from eval.reporting.evidence import read_run
 from eval.reporting.judged_table import judged_tables
@@ -71,7 +71,7 @@ def test_the_cost_is_shown_before_anything_is_asked(
 ) -> None:
     recipe = load_recipe(recipe_path)
     answer(recipe, "arena_hard", "target")
-    shown = dry_run(recipe, "arena_hard").splitlines()
+    shown = judging_dry_run(recipe, "arena_hard").splitlines()
     match = re.search(
         r"12 judgements, 0 of them cached; 12 to ask: (\d+) input and (\d+)", shown[0]
     )
@@ -160,7 +160,7 @@ def test_a_killed_judge_goes_on_with_what_is_missing(
     assert process.wait() == -signal.SIGKILL
     script.slow_from = 10**6
     asked = len(server.seen)
-    shown = dry_run(recipe, "mt_bench", "target")
+    shown = judging_dry_run(recipe, "mt_bench", "target")
     assert "16 judgements, 9 of them cached; 7 to ask" in shown
     caplog.set_level("INFO")
     judge_answers(recipe, "mt_bench", "target")
@@ -203,7 +203,7 @@ def test_answers_to_other_questions_are_refused(recipe_path: Path) -> None:
     with pytest.raises(StageError, match=r"questions: 'arena\.jsonl#"):
         judge_answers(recipe, "arena_hard", "target")
     with pytest.raises(DataError, match="answers to other questions"):
-        Batch("arena_hard", recipe.eval, "target", folder)
+        JudgeBatch("arena_hard", recipe.eval, "target", folder)
 
 
 def test_mistakes_end_in_messages(recipe_path: Path) -> None:

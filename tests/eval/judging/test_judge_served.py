@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eval.harness.results import read_results
-from eval.judge import dry_run, judge_answers
+from eval.judge import judge_answers, judging_dry_run
 from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
     write_alpaca_eval,
@@ -52,7 +52,9 @@ def test_a_tiny_model_judges_three_benchmarks_and_survives_a_kill(tmp_path: Path
         _kill_while_judging(path, cache_path(recipe.runs))
         kept = judgements(cache_path(recipe.runs))
         assert 0 < kept < 80
-        assert f"80 judgements, {kept} of them cached" in dry_run(recipe, "arena_hard", "target")
+        assert f"80 judgements, {kept} of them cached" in judging_dry_run(
+            recipe, "arena_hard", "target"
+        )
         judge_answers(recipe, model="target")
         assert judgements(cache_path(recipe.runs)) == 80 + 24 + 16
     _check_arena_hard(recipe, kept)

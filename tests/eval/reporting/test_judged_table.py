@@ -13,10 +13,10 @@ from eval.reporting.evidence import Evidence, read_run
 from eval.reporting.judged_table import for_papers, judged_tables
 from eval.reporting.page import markdown
 from tests.eval.synthetic_run import make_run
+from wrpo.benchmarks.mt_bench import MTBenchSettings
 from wrpo.errors import DataError
 from wrpo.judging import JudgeModel
 from wrpo.pipeline.folder import StageFolder
-from wrpo.recipe.evaluation import Judged
 
 BENCHMARK = "mt_bench"
 JUDGE = {"name": "big", "model": "judge-70b", "version": "2026-01"}
@@ -98,7 +98,9 @@ def judged_run(folder: Path, **options: Any) -> Evidence:
     judges = {
         "judge": JudgeModel(model="judge-70b", engine={"endpoints": ["http://127.0.0.1:9/v1"]})
     }
-    settings = recipe.eval.model_copy(update={"judged": {BENCHMARK: Judged(judge="judge")}})
+    settings = recipe.eval.model_copy(
+        update={"judged": {BENCHMARK: MTBenchSettings(judge="judge")}}
+    )
     return read_run(recipe.model_copy(update={"judges": judges, "eval": settings}))
 
 

@@ -8,6 +8,7 @@ from eval.reporting.charts import Chart
 from eval.reporting.html import html
 from eval.reporting.page import (
     BETTER,
+    AnswerOutcome,
     Beside,
     Card,
     Cards,
@@ -16,9 +17,8 @@ from eval.reporting.page import (
     Figures,
     Heading,
     Items,
-    Outcome,
+    PageTable,
     Paragraph,
-    Table,
     Verbatim,
     markdown,
     measured,
@@ -35,7 +35,7 @@ def test_numbers_have_fixed_digits_and_a_dash_for_none() -> None:
 
 
 def test_markdown_tables_keep_one_line_per_row_whatever_a_model_wrote() -> None:
-    text = markdown([Table(["model", "answer"], [["wrpo", Verbatim(HOSTILE)]])])
+    text = markdown([PageTable(["model", "answer"], [["wrpo", Verbatim(HOSTILE)]])])
     lines = text.strip().splitlines()
     assert len(lines) == 3
     assert len(re.findall(r"(?<!\\)\|", lines[2])) == 3
@@ -43,13 +43,13 @@ def test_markdown_tables_keep_one_line_per_row_whatever_a_model_wrote() -> None:
 
 
 def test_html_escapes_what_a_model_wrote() -> None:
-    page = html("t", [Table(["model", "answer"], [["wrpo", Verbatim(HOSTILE)]]), Code(HOSTILE)])
+    page = html("t", [PageTable(["model", "answer"], [["wrpo", Verbatim(HOSTILE)]]), Code(HOSTILE)])
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;") == 2
 
 
 def test_empty_answers_are_said_to_be_empty() -> None:
-    table = Table(["model", "answer"], [["wrpo", Verbatim(" ")]])
+    table = PageTable(["model", "answer"], [["wrpo", Verbatim(" ")]])
     assert "(empty)" in markdown([table])
     assert "(empty)" in html("t", [table])
 
@@ -79,7 +79,7 @@ def test_every_block_appears_in_both_forms() -> None:
         Items(["one", "two"]),
         Details("more", [Paragraph("inside")]),
         Figures([Chart("a chart", "<svg ></svg>", [("line", 0, 1)], "goes up")]),
-        Beside([Table(["a"], [["x"], ["y"]], strong=frozenset({1}))]),
+        Beside([PageTable(["a"], [["x"], ["y"]], strong=frozenset({1}))]),
         Cards([Card("why?", "skill", "beaten", [Paragraph("because")])], {"beaten": "lost"}),
     ]
     page, text = html("t", blocks), markdown(blocks)
@@ -95,7 +95,9 @@ def test_every_block_appears_in_both_forms() -> None:
 
 
 def test_cells_of_outcomes_and_intervals_are_plain_in_markdown_and_styled_in_html() -> None:
-    table = Table(["m", "is", "x"], [["a", Outcome(BETTER), measured("0.5 [0.4, 0.6]", share=2.0)]])
+    table = PageTable(
+        ["m", "is", "x"], [["a", AnswerOutcome(BETTER), measured("0.5 [0.4, 0.6]", share=2.0)]]
+    )
     assert "| a | ▲ better | 0.5 [0.4, 0.6] |" in markdown([table])
     page = html("t", [table])
     assert '<span class="chip good">▲ better</span>' in page

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.reporting.page import Table, markdown
+from eval.reporting.page import PageTable, markdown
 from eval.reporting.papers import NUMBERS, JudgedNumbers, papers
-from eval.reporting.sections.papers import papers as section
+from eval.reporting.sections.papers import papers_section as section
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.suite import load_suite
 from wrpo.statistics.estimates import Estimate
@@ -61,7 +61,7 @@ def test_only_the_paper_of_the_runs_target_is_shown(fusechat: Recipe) -> None:
 def test_our_numbers_stand_in_columns_of_their_own_in_percent(fusechat: Recipe) -> None:
     scores = {"gsm8k_boxed": {"math_verify (flexible)": {"wrpo": estimate(0.861)}}}
     blocks = section(fusechat, papers(fusechat, scores, {}))
-    (table,) = [block for block in blocks if isinstance(block, Table)]
+    (table,) = [block for block in blocks if isinstance(block, PageTable)]
     row = next(row for row in table.rows if row[0] == "GSM8K")
     assert table.header[1:3] == ["this run: fused model (DPO)", "paper: Target before"]
     assert row[1:5] == ["86.1 [84.1, 88.1]", "85.9", "87.0", "88.0"]

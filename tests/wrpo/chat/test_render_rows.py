@@ -23,10 +23,10 @@ from tests.wrpo.chat.test_render import (
 from wrpo.chat.render import render_answer, render_prompt
 from wrpo.chat.template import Chat
 from wrpo.errors import DataError, TemplateError
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.prepare import prepare_row
 from wrpo.rows.token_ids import RowSettings
-from wrpo.rows.truncation import Limits
+from wrpo.rows.truncation import TokenLimits
 from wrpo.train_sft import tokenised
 
 
@@ -87,27 +87,27 @@ def test_sft_rows_train_on_the_answer_up_to_its_end_of_turn_and_on_nothing_else(
 
 
 @st.composite
-def limits(draw: st.DrawFn) -> Limits:
+def limits(draw: st.DrawFn) -> TokenLimits:
     """Limits that can work, from less than a turn to more than a chat."""
     size = st.one_of(st.none(), st.integers(2, 120))
-    found = Limits(
+    found = TokenLimits(
         max_length=draw(size),
         max_prompt_length=draw(size),
         max_answer_length=draw(size),
         mode=draw(st.sampled_from(["separate", "separate", "original"])),
     )
-    return found if found.problem() is None else Limits(max_length=draw(st.integers(2, 120)))
+    return found if found.problem() is None else TokenLimits(max_length=draw(st.integers(2, 120)))
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen25", "gemma2", "mistral", "phi3"])
 @few
 @given(texts=chats(), answers=st.lists(contents(), min_size=3, max_size=3), limits=limits())
 def test_preference_rows_lose_the_start_of_a_prompt_and_the_tails_of_answers_and_count_it(
-    name: str, texts: list[str], answers: list[str], limits: Limits
+    name: str, texts: list[str], answers: list[str], limits: TokenLimits
 ) -> None:
     tokenizer = tokenizer_of(name)
     said = [[{"role": "assistant", "content": text}] for text in answers]
-    row = {"prompt": chat_of(texts), **dict(zip(RESPONSES, said, strict=True))}
+    row = {"prompt": chat_of(texts), **dict(zip(TRIPLE_RESPONSES, said, strict=True))}
     made = prepare_row(row, tokenizer=tokenizer, settings=RowSettings(limits=limits))
     whole = render_prompt(tokenizer, chat_of(texts))
     prompt, cut = made["prompt_ids"], made["cut_tokens"]
@@ -115,10 +115,12 @@ def test_preference_rows_lose_the_start_of_a_prompt_and_the_tails_of_answers_and
     keeps_bos = limits.mode == "separate" and whole[0] == tokenizer.bos_token_id
     head = whole[:1] if keeps_bos else []
     assert prompt == (head + whole[len(whole) - len(prompt) + len(head) :] if cut[0] else whole)
-    for place, (response, text) in enumerate(zip(RESPONSES, answers, strict=True), start=1):
+    for place, (response, text) in enumerate(zip(TRIPLE_RESPONSES, answers, strict=True), start=1):
         ids = made[f"{response}_ids"]
         _, full = render_answer(tokenizer, chat_of(texts), text)
         assert ids == full[: len(full) - cut[place]]
         assert bool(ids) == (limits.max_length is None or len(prompt) < limits.max_length)
         assert limits.max_length is None or not ids or len(prompt + ids) <= limits.max_length
-    assert made["length"] == len(prompt) + sum(len(made[f"{name}_ids"]) for name in RESPONSES)
+    assert made["length"] == len(prompt) + sum(
+        len(made[f"{name}_ids"]) for name in TRIPLE_RESPONSES
+    )

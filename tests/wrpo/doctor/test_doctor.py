@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.tiny_models import CHAT_TEMPLATE, save_tiny
 from wrpo.doctor import environment, models, services, training
-from wrpo.doctor.checks import Finding, Patient, run_checks
+from wrpo.doctor.checks import CheckContext, Finding, run_checks
 from wrpo.doctor.environment import wanted_extras
 from wrpo.errors import ModelError
 from wrpo.recipe import load_recipe
@@ -21,8 +21,8 @@ from wrpo.recipe import load_recipe
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
 
 
-def patient(path: Path, *overrides: str, offline: bool = True) -> Patient:
-    return Patient(load_recipe(path, list(overrides)), offline=offline)
+def patient(path: Path, *overrides: str, offline: bool = True) -> CheckContext:
+    return CheckContext(load_recipe(path, list(overrides)), offline=offline)
 
 
 def levels(findings: Iterator[Finding]) -> dict[str, str]:
@@ -55,15 +55,15 @@ def test_a_problem_is_exit_code_2_and_hides_nothing(write_recipe, run_module) ->
 
 
 def test_a_check_that_fails_hides_no_other(write_recipe) -> None:
-    def broken(patient: Patient) -> Iterator[Finding]:
+    def broken(patient: CheckContext) -> Iterator[Finding]:
         yield Finding("ok", "first", "half")
         raise ZeroDivisionError("oops")
 
-    def refusing(patient: Patient) -> Iterator[Finding]:
+    def refusing(patient: CheckContext) -> Iterator[Finding]:
         raise ModelError("cannot load it")
         yield
 
-    def fine(patient: Patient) -> Iterator[Finding]:
+    def fine(patient: CheckContext) -> Iterator[Finding]:
         yield Finding("ok", "last", "well")
 
     found = list(run_checks([broken, refusing, fine], patient(write_recipe())))
@@ -164,7 +164,7 @@ def test_a_server_that_is_not_there(write_recipe) -> None:
 
 def test_a_batch_that_does_not_divide(write_recipe) -> None:
     over = ["wrpo.global_batch_size=6", "wrpo.engine.per_device_batch_size=4"]
-    found = {f.subject: f for f in training.training(patient(write_recipe(), *over))}
+    found = {f.subject: f for f in training.training_checks(patient(write_recipe(), *over))}
     assert found["training wrpo"].level == "problem"
     assert "6 is not a multiple" in found["training wrpo"].message
     assert found["training sft"].level == "ok"

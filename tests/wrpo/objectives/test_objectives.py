@@ -19,7 +19,7 @@ from wrpo.objectives.base import END, PairLoss, Progress
 from wrpo.objectives.cgpo import CGPO
 from wrpo.objectives.dpo import DPO
 from wrpo.objectives.wrpo import WRPO
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 
 
 def with_anchors():
@@ -74,9 +74,9 @@ def test_wrpo_with_the_length_normalised_loss_equals_its_formula(make_trainer):
         beta=5.0,
     )
     model = policy()
-    logps, lengths = plain_logps(model, trainer, RESPONSES)
+    logps, lengths = plain_logps(model, trainer, TRIPLE_RESPONSES)
     with torch.no_grad():
-        reference, _ = plain_logps(policy(seed=1), trainer, RESPONSES)
+        reference, _ = plain_logps(policy(seed=1), trainer, TRIPLE_RESPONSES)
     source, target, rejected = ((logps - reference) / lengths).unbind(dim=1)
     scaled = 5.0 * (0.3 * source + 0.7 * target - rejected)
     assert_gradient(trainer, -torch.nn.functional.logsigmoid(scaled).mean(), model)
@@ -90,7 +90,7 @@ def test_cgpo_equals_its_formula_with_another_prompts_answer_as_anchor(make_trai
         beta=0.5,
         undesirable_warmup_steps=0,
     )
-    model, names = policy(), (*RESPONSES, "anchor")
+    model, names = policy(), (*TRIPLE_RESPONSES, "anchor")
     logps, lengths = plain_logps(model, trainer, names)
     with torch.no_grad():
         reference, _ = plain_logps(policy(seed=1), trainer, names)
@@ -147,7 +147,7 @@ def test_every_objective_trains_and_takes_the_likelihood_term(make_trainer, opti
 
 
 def test_supplied_reference_columns_decide_the_reward(make_trainer):
-    names = (*RESPONSES, "anchor")
+    names = (*TRIPLE_RESPONSES, "anchor")
     columns = {f"ref_{name}_logps": -3.0 for name in names}
     rows = Dataset.from_list([{**row, **columns} for row in with_anchors()])
     trainer = make_trainer(train_dataset=rows, objective="cgpo", beta=1.0)

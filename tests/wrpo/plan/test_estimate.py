@@ -14,9 +14,9 @@ from wrpo.pipeline.status import run_status
 from wrpo.pipeline.tables import PROMPTS, RESPONSES
 from wrpo.plan.estimate import Estimator
 from wrpo.plan.inputs import measured_name
-from wrpo.plan.throughput import Hosted, Measured, Table
+from wrpo.plan.throughput import Hosted, Measured, ThroughputTable
 from wrpo.plan.view import plan_json, plan_text
-from wrpo.plan.work import NO_PROMPTS, Estimate
+from wrpo.plan.work import NO_PROMPTS, StageEstimate
 from wrpo.recipe import load_recipe
 
 GPU = {
@@ -29,7 +29,7 @@ GPU = {
     "training_utilization": 0.25,
     "decode_tokens_per_s": {8: 1000},
 }
-TABLE = Table.model_validate(
+TABLE = ThroughputTable.model_validate(
     {
         "gpu": "fast",
         "gpus": {"fast": GPU, "cpu": {**GPU, "price_per_hour": 0.0}},
@@ -50,7 +50,9 @@ def pipeline_of(folder: Path, *overrides: str, extra: str = "") -> Pipeline:
     return Pipeline(tiny_recipe(folder, *overrides, extra=extra))
 
 
-def prices(pipeline: Pipeline, *, measured: Any = (), kind: str = "fast") -> dict[str, Estimate]:
+def prices(
+    pipeline: Pipeline, *, measured: Any = (), kind: str = "fast"
+) -> dict[str, StageEstimate]:
     estimator = Estimator(pipeline, TABLE, measured, kind=kind)
     return {name: estimator.stage(name) for name in pipeline.stages}
 
@@ -164,9 +166,9 @@ def test_no_speed_is_above_the_bandwidth(tmp_path: Path) -> None:
     table = TABLE.model_copy(
         update={
             "gpus": {
-                "fast": Table.model_validate({**TABLE.model_dump(), "gpus": {"fast": slow}}).gpus[
-                    "fast"
-                ]
+                "fast": ThroughputTable.model_validate(
+                    {**TABLE.model_dump(), "gpus": {"fast": slow}}
+                ).gpus["fast"]
             }
         }
     )

@@ -11,11 +11,11 @@ from wrpo.plan.model_shape import shape_of
 from wrpo.plan.throughput import (
     FILE,
     Measured,
-    Table,
+    ThroughputTable,
     decode_speed,
     find_table,
     read_measured,
-    read_table,
+    read_throughput,
     record,
 )
 
@@ -23,8 +23,8 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
-    return read_table(RECIPES / FILE)
+def table() -> ThroughputTable:
+    return read_throughput(RECIPES / FILE)
 
 
 def row(**changes: object) -> Measured:
@@ -33,14 +33,16 @@ def row(**changes: object) -> Measured:
     return Measured.model_validate(fields | changes)
 
 
-def test_every_shipped_number_is_marked_as_an_estimate(table: Table) -> None:
+def test_every_shipped_number_is_marked_as_an_estimate(table: ThroughputTable) -> None:
     assert {gpu.source for gpu in table.gpus.values()} == {"estimate"}
     assert table.lengths.source == "estimate"
     assert table.hosted == {}
 
 
 @pytest.mark.parametrize("kind", ["h100", "h200", "a100", "l40s", "rtx 4090", "cpu"])
-def test_no_shipped_speed_is_above_what_the_hardware_allows(table: Table, kind: str) -> None:
+def test_no_shipped_speed_is_above_what_the_hardware_allows(
+    table: ThroughputTable, kind: str
+) -> None:
     """256 sequences of 500 tokens: memory traffic, and two operations per parameter and token."""
     gpu = table.gpus[kind]
     for billions, speed in gpu.decode_tokens_per_s.items():
@@ -53,12 +55,12 @@ def test_no_shipped_speed_is_above_what_the_hardware_allows(table: Table, kind: 
 
 
 @pytest.mark.parametrize("kind", ["h100", "h200", "a100", "l40s", "rtx 4090", "cpu"])
-def test_larger_models_are_slower(table: Table, kind: str) -> None:
+def test_larger_models_are_slower(table: ThroughputTable, kind: str) -> None:
     speeds = [decode_speed(table.gpus[kind], size) for size in (0.1, 1, 2, 8, 20, 70, 400)]
     assert speeds == sorted(speeds, reverse=True)
 
 
-def test_speeds_between_and_outside_the_sizes(table: Table) -> None:
+def test_speeds_between_and_outside_the_sizes(table: ThroughputTable) -> None:
     gpu = table.gpus["h100"].model_copy(update={"decode_tokens_per_s": {1.0: 1000.0, 4.0: 250.0}})
     assert decode_speed(gpu, 1) == pytest.approx(1000)
     assert decode_speed(gpu, 4) == pytest.approx(250)
@@ -78,7 +80,9 @@ def test_speeds_between_and_outside_the_sizes(table: Table) -> None:
         ("NVIDIA GeForce RTX 3060", None),
     ],
 )
-def test_devices_are_told_by_their_words(table: Table, device: str, kind: str | None) -> None:
+def test_devices_are_told_by_their_words(
+    table: ThroughputTable, device: str, kind: str | None
+) -> None:
     assert table.kind_of(device) == kind
 
 
@@ -133,4 +137,4 @@ def test_a_wrong_table_says_where(tmp_path: Path, old: str, new: str, message: s
     path = tmp_path / FILE
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(RecipeError, match=message):
-        read_table(path)
+        read_throughput(path)

@@ -11,9 +11,17 @@ from tests.wrpo.plan.test_estimate import KNOWN, begin_sampling, pipeline_of, pr
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.status import run_status
 from wrpo.plan.estimate import Estimator
-from wrpo.plan.throughput import read_table
-from wrpo.plan.view import WIDTH, amounts_of, decimals_of, explanation, left_of, plan_text, total
-from wrpo.plan.work import Estimate, Term
+from wrpo.plan.throughput import read_throughput
+from wrpo.plan.view import (
+    TEXT_WIDTH,
+    amounts_of,
+    decimals_of,
+    explanation,
+    left_of,
+    plan_text,
+    total,
+)
+from wrpo.plan.work import StageEstimate, Term
 from wrpo.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -27,7 +35,7 @@ hours = st.floats(0, 1e4, allow_subnormal=False)
 terms = st.builds(Term, st.just("work"), gpu_hours=st.none() | hours, dollars=st.none() | hours)
 estimates = st.lists(
     st.builds(
-        Estimate,
+        StageEstimate,
         st.just("stage"),
         terms=st.lists(terms, max_size=4).map(tuple),
         gpus=st.integers(0, 8),
@@ -43,7 +51,7 @@ def numbers(text: str) -> list[float]:
 
 
 @given(estimates)
-def test_terms_add_up_to_stages_and_stages_to_the_run(found: list[Estimate]) -> None:
+def test_terms_add_up_to_stages_and_stages_to_the_run(found: list[StageEstimate]) -> None:
     decimals = decimals_of(found)
     for estimate in found:
         amounts = amounts_of(estimate, decimals)
@@ -86,11 +94,11 @@ def test_shipped_recipes_fit_the_terminal_and_their_columns_add_up(
 ) -> None:
     monkeypatch.chdir(RECIPES.parent)
     pipeline = Pipeline(load_recipe(path, overrides))
-    table = read_table(RECIPES / "throughput.yaml")
+    table = read_throughput(RECIPES / "throughput.yaml")
     estimator = Estimator(pipeline, table, (), kind="h100")
     found = [estimator.stage(name) for name in pipeline.stages]
     lines = plan_text(pipeline, run_status(pipeline), found, kind="h100")
-    assert max(len(line) for line in lines if "python -m" not in line) <= WIDTH
+    assert max(len(line) for line in lines if "python -m" not in line) <= TEXT_WIDTH
     rows = table_of(lines)
     assert len(rows) == len(pipeline.stages)
     for place, sum_ in enumerate(numbers(next(x for x in lines if x.startswith("  whole run")))):

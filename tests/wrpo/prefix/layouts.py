@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from tests.support.tiny_models import tiny_model
-from wrpo.collator import DataCollatorForWRPO, Layout, by_response
+from wrpo.collator import BatchLayout, DataCollatorForWRPO, by_response
 from wrpo.prefix.attention import SDPA, attach_scored_only
 from wrpo.prefix.fused_head import fused_pass
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 
 # Prompt and response lengths; most are longer than the window of 24 tokens of the tiny models.
 LENGTHS = [(30, (20, 35, 8)), (1, (5, 40, 3)), (50, (10, 12, 44))]
@@ -42,7 +42,7 @@ def token_rows(lengths: Any = LENGTHS, *, seed: int = 0) -> list[dict[str, list[
     return [
         {
             "prompt_ids": tokens(prompt),
-            **{f"{name}_ids": tokens(n) for name, n in zip(RESPONSES, answers, strict=True)},
+            **{f"{name}_ids": tokens(n) for name, n in zip(TRIPLE_RESPONSES, answers, strict=True)},
         }
         for prompt, answers in lengths
     ]
@@ -77,10 +77,10 @@ def share_prompts(model: Any, implementation: str = SDPA) -> None:
 
 def score(
     model: Any,
-    layout: Layout,
+    layout: BatchLayout,
     *,
     rows: Any = None,
-    responses: tuple[str, ...] = RESPONSES,
+    responses: tuple[str, ...] = TRIPLE_RESPONSES,
     **replaced: Tensor | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probabilities (n, 3) and the gradients of a weighted sum of them."""

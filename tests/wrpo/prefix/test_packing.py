@@ -10,7 +10,7 @@ from tests.wrpo.prefix.layouts import LENGTHS, token_rows
 from wrpo.collator import DataCollatorForWRPO, by_response
 from wrpo.errors import DataError
 from wrpo.prefix.packing import PackedLayout
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 
 EXACT = sum(p - 1 + sum(n + 1 for n in answers) for p, answers in LENGTHS)
 
@@ -46,7 +46,7 @@ def test_every_response_follows_its_prompt_in_tokens_and_positions():
     runs = list(zip(ids.split(lengths), positions.split(lengths), strict=True))
     for i, row in enumerate(rows):
         prompt, shared = row["prompt_ids"], len(row["prompt_ids"]) - 1
-        for place, name in enumerate(RESPONSES):
+        for place, name in enumerate(TRIPLE_RESPONSES):
             tokens, at = runs[3 * i + place]
             whole = [*prompt, *row[f"{name}_ids"]]
             start = shared if place else 0

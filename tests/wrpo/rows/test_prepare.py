@@ -8,7 +8,7 @@ from wrpo.errors import DataError
 from wrpo.rows.columns import has_reference
 from wrpo.rows.prepare import prepare_dataset, prepare_row
 from wrpo.rows.token_ids import RowSettings
-from wrpo.rows.truncation import Limits
+from wrpo.rows.truncation import TokenLimits
 
 RESPONSES = ("source_chosen", "chosen", "rejected")
 IDS = ("prompt_ids", *(f"{name}_ids" for name in RESPONSES))
@@ -87,7 +87,7 @@ def test_plain_text_needs_text_and_an_end_of_sequence_token(tokenizer):
 
 
 def test_each_answer_loses_only_its_own_tail(tokenizer):
-    result = prepared(TOKENISED, tokenizer, RowSettings(limits=Limits(max_length=9)))
+    result = prepared(TOKENISED, tokenizer, RowSettings(limits=TokenLimits(max_length=9)))
     lengths = [len(result[column]) for column in IDS]
     assert lengths == [4, 5, 3, 5]
     assert result["cut_tokens"] == [0, 4, 0, 0]
@@ -96,7 +96,7 @@ def test_each_answer_loses_only_its_own_tail(tokenizer):
 
 def test_long_prompt_keeps_bos_and_its_end(tokenizer):
     row = {**TOKENISED, "prompt_ids": [tokenizer.bos_token_id, 50, 51, 52, 53]}
-    result = prepared(row, tokenizer, RowSettings(limits=Limits(max_prompt_length=3)))
+    result = prepared(row, tokenizer, RowSettings(limits=TokenLimits(max_prompt_length=3)))
     assert result["prompt_ids"] == [tokenizer.bos_token_id, 52, 53]
     assert result["cut_tokens"] == [2, 0, 0, 0]
 
@@ -110,7 +110,7 @@ def test_original_cut_is_the_same_for_dpo_as_for_wrpo_on_a_triple(tokenizer, lay
         row["source_chosen_ids"] = [3] * 200
     if layout == "published":
         row["chosen"] = [*row.pop("source_chosen"), *row["chosen"]]
-    original = Limits(max_length=100, max_prompt_length=98, mode="original")
+    original = TokenLimits(max_length=100, max_prompt_length=98, mode="original")
     triple = prepared(row, tokenizer, RowSettings(limits=original))
     pair = prepared(row, tokenizer, RowSettings(PAIRS.responses, limits=original))
     assert len(pair["rejected_ids"]) == 2
@@ -123,7 +123,7 @@ def test_original_cut_is_the_same_for_dpo_as_for_wrpo_on_a_triple(tokenizer, lay
 def test_a_cut_answer_has_no_end_of_turn_and_a_whole_one_has(tokenizer):
     row = make_triples(1)[0]
     row["source_chosen"] = [{"role": "assistant", "content": "long " * 50}]
-    result = prepared(row, tokenizer, RowSettings(limits=Limits(max_answer_length=40)))
+    result = prepared(row, tokenizer, RowSettings(limits=TokenLimits(max_answer_length=40)))
     end = prepared(row, tokenizer)["source_chosen_ids"][-1]
     assert len(result["source_chosen_ids"]) == 40
     assert end not in result["source_chosen_ids"]
@@ -132,7 +132,7 @@ def test_a_cut_answer_has_no_end_of_turn_and_a_whole_one_has(tokenizer):
 
 def test_counts_say_what_was_cut_and_dropped(tokenizer):
     rows = [TOKENISED, {**TOKENISED, "prompt_ids": [1] * 12}, {**TOKENISED, "prompt_ids": [1]}]
-    settings = RowSettings(limits=Limits(max_length=10))
+    settings = RowSettings(limits=TokenLimits(max_length=10))
     dataset, counts = prepare_dataset(
         Dataset.from_list(rows), tokenizer=tokenizer, settings=settings, name="train"
     )
@@ -156,7 +156,7 @@ def test_data_set_of_too_long_prompts_is_refused(tokenizer):
         prepare_dataset(
             Dataset.from_list([TOKENISED]),
             tokenizer=tokenizer,
-            settings=RowSettings(limits=Limits(max_length=4)),
+            settings=RowSettings(limits=TokenLimits(max_length=4)),
             name="train",
         )
 
@@ -167,7 +167,7 @@ def test_streamed_rows_are_prepared_and_too_long_prompts_left_out(tokenizer):
     dataset, counts = prepare_dataset(
         stream,
         tokenizer=tokenizer,
-        settings=RowSettings(limits=Limits(max_length=10)),
+        settings=RowSettings(limits=TokenLimits(max_length=10)),
         name="train",
     )
     assert counts is None
@@ -175,7 +175,7 @@ def test_streamed_rows_are_prepared_and_too_long_prompts_left_out(tokenizer):
 
 
 def test_preparing_twice_changes_nothing(tokenizer):
-    settings = RowSettings(limits=Limits(max_length=9))
+    settings = RowSettings(limits=TokenLimits(max_length=9))
     once = prepared(TOKENISED, tokenizer, settings)
     twice = prepared(once, tokenizer, settings)
     assert {c: twice[c] for c in IDS} == {c: once[c] for c in IDS}
@@ -221,7 +221,7 @@ def test_missing_scores_are_refused_where_they_are_needed(tokenizer, score):
 
 def test_reference_of_a_cut_answer_is_refused_unless_its_length_agrees(tokenizer):
     row = {**TOKENISED, "ref_source_chosen_logps": -3.0}
-    settings = RowSettings(limits=Limits(max_length=9))
+    settings = RowSettings(limits=TokenLimits(max_length=9))
     prepared(row, tokenizer)
     with pytest.raises(DataError, match="ref_source_chosen_length"):
         prepared(row, tokenizer, settings)

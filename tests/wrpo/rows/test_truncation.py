@@ -2,11 +2,11 @@
 
 import pytest
 
-from wrpo.rows.truncation import Limits, count_cuts, cut
+from wrpo.rows.truncation import TokenLimits, count_cuts, cut
 
 BOS = 1
-PUBLIC = Limits(max_length=2048, max_prompt_length=1800, mode="original")
-SEPARATE = Limits(max_length=2048, max_prompt_length=1800)
+PUBLIC = TokenLimits(max_length=2048, max_prompt_length=1800, mode="original")
+SEPARATE = TokenLimits(max_length=2048, max_prompt_length=1800)
 LONG_SOURCE = {"source_chosen": [2] * 2000, "chosen": [3] * 300, "rejected": [4] * 400}
 
 
@@ -31,9 +31,9 @@ def test_original_leaves_a_row_alone_that_just_fits():
 
 def test_original_loses_bos_where_separate_keeps_it():
     prompt, answers = [BOS, *range(10, 20)], {"chosen": [3] * 5, "rejected": [4] * 2}
-    original = Limits(max_length=12, max_prompt_length=6, mode="original")
+    original = TokenLimits(max_length=12, max_prompt_length=6, mode="original")
     assert cut(prompt, answers, original, bos=BOS) == (list(range(14, 20)), answers)
-    separate = Limits(max_length=12, max_prompt_length=6)
+    separate = TokenLimits(max_length=12, max_prompt_length=6)
     assert cut(prompt, answers, separate, bos=BOS) == ([BOS, *range(15, 20)], answers)
 
 
@@ -44,11 +44,11 @@ def test_original_cuts_prompt_and_answers_where_both_are_long():
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        (Limits(), (6, 9, 3)),
-        (Limits(max_answer_length=4), (6, 4, 3)),
-        (Limits(max_length=8, max_answer_length=4), (6, 2, 2)),
-        (Limits(max_length=8, max_prompt_length=5, max_answer_length=4), (5, 3, 3)),
-        (Limits(max_length=6), (6, 0, 0)),
+        (TokenLimits(), (6, 9, 3)),
+        (TokenLimits(max_answer_length=4), (6, 4, 3)),
+        (TokenLimits(max_length=8, max_answer_length=4), (6, 2, 2)),
+        (TokenLimits(max_length=8, max_prompt_length=5, max_answer_length=4), (5, 3, 3)),
+        (TokenLimits(max_length=6), (6, 0, 0)),
     ],
 )
 def test_separate_cuts_an_answer_to_the_smaller_limit(limits, expected):
@@ -57,7 +57,7 @@ def test_separate_cuts_an_answer_to_the_smaller_limit(limits, expected):
 
 def test_an_answer_that_is_cut_keeps_its_start_and_loses_its_end_of_turn():
     answers = {"chosen": [3, 4, 5, 99], "rejected": [6, 99]}
-    _, kept = cut([9], answers, Limits(max_answer_length=3), bos=BOS)
+    _, kept = cut([9], answers, TokenLimits(max_answer_length=3), bos=BOS)
     assert kept == {"chosen": [3, 4, 5], "rejected": [6, 99]}
 
 
@@ -71,7 +71,7 @@ def test_counts_are_by_name_and_leave_dropped_rows_out():
     counts = count_cuts(rows, ("prompt", "chosen", "rejected"))
     assert (counts.rows, counts.rows_cut, counts.dropped) == (4, 2, 1)
     assert counts.cut == {"prompt": 1, "chosen": 2, "rejected": 1}
-    dropped, cut_ = counts.describe("build/pairs", Limits(max_length=9))
+    dropped, cut_ = counts.describe("build/pairs", TokenLimits(max_length=9))
     assert dropped.startswith("build/pairs: 1 of 4 rows are not trained on")
     assert "build/pairs: 2 of 4 rows are cut to max_length=9" in cut_
     assert "prompt 1, chosen 2, rejected 1" in cut_
@@ -80,18 +80,18 @@ def test_counts_are_by_name_and_leave_dropped_rows_out():
 @pytest.mark.parametrize(
     ("limits", "problem"),
     [
-        (Limits(max_length=1), "max_length is 1"),
-        (Limits(max_answer_length=0), "max_answer_length is 0"),
-        (Limits(max_length=9, max_prompt_length=9), "leaves no token for an answer"),
-        (Limits(max_length=9, mode="original"), "max_prompt_length is not set"),
-        (Limits(max_prompt_length=9, mode="original"), "max_length is not set"),
-        (Limits(9, 5, 2, "original"), "leave it out"),
+        (TokenLimits(max_length=1), "max_length is 1"),
+        (TokenLimits(max_answer_length=0), "max_answer_length is 0"),
+        (TokenLimits(max_length=9, max_prompt_length=9), "leaves no token for an answer"),
+        (TokenLimits(max_length=9, mode="original"), "max_prompt_length is not set"),
+        (TokenLimits(max_prompt_length=9, mode="original"), "max_length is not set"),
+        (TokenLimits(9, 5, 2, "original"), "leave it out"),
     ],
 )
 def test_limits_that_cannot_work_say_why(limits, problem):
     assert problem in limits.problem()
 
 
-@pytest.mark.parametrize("limits", [Limits(), PUBLIC, SEPARATE, Limits(9, 5, 8)])
+@pytest.mark.parametrize("limits", [TokenLimits(), PUBLIC, SEPARATE, TokenLimits(9, 5, 8)])
 def test_limits_that_leave_tokens_have_no_problem(limits):
     assert limits.problem() is None

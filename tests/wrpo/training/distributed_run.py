@@ -24,7 +24,7 @@ from wrpo.config import WRPOConfig
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.parts import StageWork
 from wrpo.recipe.sampling import Model
-from wrpo.rows.columns import RESPONSES, reference_column
+from wrpo.rows.columns import TRIPLE_RESPONSES, reference_column
 from wrpo.trainer import WRPOTrainer
 from wrpo.training.common import CHECKPOINTS, load_policy, train_and_save
 from wrpo.training.launch import leave_process_group
@@ -95,7 +95,7 @@ class Run:
         trainer = self._trainer(self._stages / name)
         rows = [trainer.train_dataset[i] for i in range(2)]
         batch = trainer._prepare_inputs({**trainer.data_collator(rows), "number": torch.ones(1)})
-        columns = [[row[reference_column(name)] for name in RESPONSES] for row in rows]
+        columns = [[row[reference_column(name)] for name in TRIPLE_RESPONSES] for row in rows]
         facts = {
             "number": str(batch["number"].dtype),
             "reference_is_exact": torch.equal(reference_logps(batch), torch.tensor(columns)),
@@ -138,7 +138,7 @@ class Run:
         rows = make_triples(count)
         if self._reference == "columns":
             for i, row in enumerate(rows):
-                for name in RESPONSES:
+                for name in TRIPLE_RESPONSES:
                     answer = row[name][0]["content"]
                     row[reference_column(name)] = -6.1 * len(answer) - 8.0123 - 0.01 * i
         return Dataset.from_list(rows)

@@ -4,14 +4,15 @@ from datasets import Dataset
 
 from tests.wrpo.conftest import make_triples
 from tests.wrpo.training.small_training import logged, policy, whole_batch
-from wrpo.objectives.base import END, WRPO, PairLoss
-from wrpo.rows.columns import RESPONSES
+from wrpo.objectives.base import END, PairLoss
+from wrpo.objectives.wrpo import WRPO
+from wrpo.rows.columns import TRIPLE_RESPONSES
 
 
 def test_accuracies_compare_each_prompt_with_itself():
     rewards = torch.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 2.0], [0.0, 4.0, 3.0]])
     objective = WRPO(PairLoss(beta=2.0), alpha=0.5)
-    _, metrics = objective(dict(zip(RESPONSES, rewards.unbind(dim=1), strict=True)), END)
+    _, metrics = objective(dict(zip(TRIPLE_RESPONSES, rewards.unbind(dim=1), strict=True)), END)
     assert metrics["rewards/target_accuracies"].tolist() == [1.0, 0.0, 1.0]
     assert metrics["rewards/source_accuracies"].tolist() == [0.0, 1.0, 0.0]
     assert metrics["rewards/weighted"].tolist() == [3.0, 5.0, 4.0]

@@ -13,9 +13,9 @@ from tests.wrpo.training.small_training import logged
 from wrpo.errors import ModelError, RecipeError
 from wrpo.prefix.packing import PackedLayout
 from wrpo.recipe.sampling import Model
-from wrpo.recipe.training import Lora
 from wrpo.training.common import load_policy, lora_config
 from wrpo.training.saving import quantization_config, save_model
+from wrpo.training.settings import Lora
 
 # bitsandbytes quantises matrices of a multiple of 64 columns.
 SHAPE = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}

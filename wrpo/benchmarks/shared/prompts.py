@@ -16,7 +16,7 @@ from wrpo.ids import digest
 
 OWN, PUBLISHED = "own", "published"
 
-PromptParts = dict[str, list[tuple[str, str]]]
+JudgePromptParts = dict[str, list[tuple[str, str]]]
 """The parts of a judge prompt by name, each a list of (role, text)."""
 
 _GAP = re.compile(r"\{([A-Za-z]\w*)\}")
@@ -75,7 +75,7 @@ class Templates:
         return {"source": self.source, "templates": names, "comparable": said}
 
 
-def named_templates(name: str, source: str, parts: PromptParts) -> Templates:
+def named_templates(name: str, source: str, parts: JudgePromptParts) -> Templates:
     """The prompts of the benchmark of that name, each called by its words and where it is from."""
     named = {
         part: Template(f"{name}/{part}/{source}#{digest(turns, length=12)}", tuple(turns))

@@ -12,7 +12,7 @@ from wrpo.judging.request import Verdict
 
 
 @dataclass(frozen=True)
-class Record:
+class JudgedRecord:
     """One question, answered by a model and judged.
 
     Attributes:
@@ -53,10 +53,10 @@ class Summary:
 
     metrics: dict[str, Metric]
     facts: dict[str, Any]
-    records: list[Record]
+    records: list[JudgedRecord]
 
 
-def mean_metric(records: Sequence[Record], name: str) -> Metric:
+def mean_metric(records: Sequence[JudgedRecord], name: str) -> Metric:
     """The mean of one value per question, with a 95% interval over questions."""
     import numpy as np
 
@@ -94,7 +94,7 @@ def position_facts(pairs: Sequence[tuple[float | None, float | None]]) -> dict[s
     }
 
 
-def parse_facts(records: Sequence[Record]) -> dict[str, Any]:
+def parse_facts(records: Sequence[JudgedRecord]) -> dict[str, Any]:
     """Verdicts asked for, and those that count for nothing, with examples."""
     games = [
         (verdict, game)

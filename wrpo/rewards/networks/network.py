@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from transformers.modeling_layers import GenericForSequenceClassification
 
 from wrpo.prefix.attention import SDPA
-from wrpo.prefix.choose import Wishes, obstacle
+from wrpo.prefix.choose import LayoutOptions, reason_not_supported
 from wrpo.rewards.networks.batches import Batch
 
 Head = Callable[[Tensor, Batch], Tensor]
@@ -77,7 +77,7 @@ def has_score_head(classifier: Any) -> bool:
 
 def share_prompts(model: Any, max_tokens: int) -> str | None:
     """Gives the model the attention of packed batches; or says why it cannot have it."""
-    reason = obstacle(model, Wishes(max_length=max_tokens))
+    reason = reason_not_supported(model, LayoutOptions(max_length=max_tokens))
     if reason is None:
         model.config._attn_implementation = SDPA
     return reason

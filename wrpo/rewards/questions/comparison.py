@@ -39,7 +39,7 @@ VERDICT_PATTERN = r"(?i)\[\[\s*(?P<verdict>A|B|tie)\s*\]\]"
 _SHARE_OF_A = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
-class Comparison:
+class JudgeComparison:
     """The share of wins against the opponent's first answer to the same prompt; a tie is one half.
 
     Judges prefer one of two places (arXiv 2306.05685), so each pair is shown in both orders.

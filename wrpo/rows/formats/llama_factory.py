@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import Columns, Message, RowFormat
 
 _NAMES = {"user": "human", "assistant": "gpt"}
@@ -26,7 +26,9 @@ class LlamaFactory(RowFormat):
         turns = _messages(row["conversations"])
         if row.get("system"):
             turns = [{"role": "system", "content": row["system"]}, *turns]
-        ours: dict[str, Any] = {name: _messages([row[name]]) for name in RESPONSES if row.get(name)}
+        ours: dict[str, Any] = {
+            name: _messages([row[name]]) for name in TRIPLE_RESPONSES if row.get(name)
+        }
         if turns[-1]["role"] == "assistant" and not ours:
             ours["completion"] = [turns.pop()]
         return {**row, "prompt": turns, **ours}
@@ -37,7 +39,7 @@ class LlamaFactory(RowFormat):
         turns = _turns([turn for turn in row["prompt"] if turn["role"] != "system"])
         if "completion" in row:
             turns += _turns(row["completion"])
-        responses = {name: _turns(row[name])[0] for name in RESPONSES if name in row}
+        responses = {name: _turns(row[name])[0] for name in TRIPLE_RESPONSES if name in row}
         return {"conversations": turns, "system": system, **responses}
 
     def further_files(self, name: str, *, data_file: str, table: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import Columns, RowFormat
 
 
@@ -26,4 +26,7 @@ class OpenRLHF(RowFormat):
         """Prompt and responses."""
         if "completion" in row:
             return {"prompt": row["prompt"], "response": row["completion"]}
-        return {"prompt": row["prompt"], **{name: row[name] for name in RESPONSES if name in row}}
+        return {
+            "prompt": row["prompt"],
+            **{name: row[name] for name in TRIPLE_RESPONSES if name in row},
+        }

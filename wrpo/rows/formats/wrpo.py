@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import Columns, Message, RowFormat
 
 _SPEAKERS = {"assistant", "gpt"}
@@ -36,7 +36,7 @@ class WRPOTriples(RowFormat):
             "prompt": row["prompt"],
             "chosen": [*row["source_chosen"], *row["chosen"]],
             "rejected": row["rejected"],
-            **{f"{name}_score": row[f"{name}_score"] for name in RESPONSES},
+            **{f"{name}_score": row[f"{name}_score"] for name in TRIPLE_RESPONSES},
         }
 
 
