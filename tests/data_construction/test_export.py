@@ -19,6 +19,10 @@ from wrpo.rows.formats.trl import TRL
 from wrpo.rows.prepare import prepare_row
 from wrpo.rows.token_ids import RowSettings
 
+LAYOUTS = [
+    name for name, known in row_formats().items() if known.writes and "triples" in known.tables
+]
+
 
 @pytest.fixture
 def run(write_recipe: Callable[..., Path], tmp_path: Path) -> Recipe:
@@ -75,7 +79,7 @@ def test_trls_own_formatting_accepts_a_trl_export(run, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("layout", list(row_formats()))
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_imports_back_to_the_same_preferences(run, tmp_path, layout, named) -> None:
     export_table(run, "triples", tmp_path / "out", layout=layout, file_format="jsonl")
     overrides = [f"build.imported.triples.path={tmp_path / 'out' / 'train.jsonl'}"]

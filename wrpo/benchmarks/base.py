@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import yaml
 from pydantic import Field
-from yaml import YAMLError
 
 from wrpo.benchmarks.shared.files import HubFile, fetch
 from wrpo.benchmarks.shared.prompts import (
@@ -93,7 +93,7 @@ class BenchmarkSettings(Section):
         decoding_stated: how answers are drawn where no suite states it.
         hub_files: the published file behind each field that is a path.
         own_prompt: this toolkit's judge prompt, each part as role to text.
-        published_prompt: where the published judge prompt is to be had.
+        published_prompt: where the published judge prompt is to be had; empty: nowhere.
     """
 
     metric: ClassVar[str]
@@ -103,7 +103,7 @@ class BenchmarkSettings(Section):
     decoding_stated: ClassVar[Mapping[str, Any]] = {"temperature": 0.0, "max_tokens": 4096}
     hub_files: ClassVar[Mapping[str, HubFile]] = {}
     own_prompt: ClassVar[Mapping[str, Mapping[str, str]]]
-    published_prompt: ClassVar[str]
+    published_prompt: ClassVar[str] = ""
 
     benchmark: str = Field(description="The name under `eval.judged`, which says it already.")
     judge: str = Field(description="A name under `judges`.")
@@ -126,12 +126,13 @@ class BenchmarkSettings(Section):
         raise NotImplementedError
 
     def read_prompt(self, path: Path) -> JudgePromptParts:
-        """The parts of the judge prompt in a published file.
+        """The parts of a judge prompt in a file: as published, or YAML shaped like `own_prompt`.
 
         Raises:
             KeyError, TypeError, ValueError, IndexError: the file is something else.
         """
-        raise NotImplementedError
+        parts = yaml.safe_load(path.read_text("utf-8"))
+        return {part: list(dict(parts[part]).items()) for part in self.own_prompt}
 
     def protocol(self, templates: Templates) -> JudgingProtocol:
         """The protocol with these judge prompts, and the files it needs besides questions.
@@ -155,6 +156,10 @@ class BenchmarkSettings(Section):
         Raises:
             RecipeError, MissingInputError: no package has it, or it is not installed.
         """
+        if not self.published_prompt:
+            raise RecipeError(
+                f"{self.place}.prompt: no prompt is published; use own, or a file's path"
+            )
         raise RecipeError(
             f"{self.place}.prompt: the published prompt is not shipped; get "
             f"{self.published_prompt} and name its path here, or use own"
@@ -207,7 +212,7 @@ class BenchmarkSettings(Section):
             )
         try:
             parts = self.read_prompt(path)
-        except (KeyError, TypeError, ValueError, IndexError, YAMLError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, yaml.YAMLError) as error:
             raise RecipeError(
                 f"{setting}: {path} is not a published judge prompt of {self.benchmark} "
                 f"({type(error).__name__}: {error})"

@@ -12,6 +12,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import ANSWERS, Drop, read_rows
 from wrpo.recipe import load_recipe
 from wrpo.recipe.build import ImportedTable
+from wrpo.rows.formats.base import in_our_columns
 
 
 def user(text: str) -> dict[str, str]:
@@ -44,7 +45,7 @@ def test_wrpo_rows_give_triples(prompt: object) -> None:
         "chosen": [assistant("ws"), assistant("wt")],
         "rejected": [assistant("l")],
     }
-    row = published_preference_row(record, ANSWERS["triples"])
+    row = published_preference_row(in_our_columns(record), ANSWERS["triples"])
     assert [row[name][0]["content"] for name in ANSWERS["triples"]] == ["ws", "wt", "l"]
     assert row["prompt"] == [user("hi")]
     assert (row["chosen_score"], row["chosen_index"], row["chosen_source"]) == (None, -1, "unknown")

@@ -31,6 +31,8 @@ from wrpo.recipe import suite
 from wrpo.recipe.evaluation import BENCHMARKS, Eval
 from wrpo.recipe.suite import judged_decoding, load_suite
 
+NAMES = ["alpaca_eval_2", "arena_hard", "mt_bench"]
+
 
 def judged(name: str, **fields: object) -> BenchmarkSettings:
     return BENCHMARKS[name].model_validate({"judge": "big", **fields})
@@ -133,6 +135,11 @@ def test_unusable_prompts_say_what_to_do(tmp_path: Path) -> None:
         judged("arena_hard", prompt="published").load_templates()
     with pytest.raises(MissingInputError, match="no file nowhere"):
         judged("mt_bench", prompt="nowhere").load_templates()
+    own = tmp_path / "own.yaml"
+    own.write_text("pair: {user: 'Better? {answer_1} {answer_2}'}")
+    assert BenchmarkSettings.read_prompt(judged("arena_hard"), own) == {
+        "pair": [("user", "Better? {answer_1} {answer_2}")]
+    }
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("a: 1")
     for name in ("alpaca_eval_2", "arena_hard", "mt_bench"):
@@ -324,7 +331,7 @@ def test_the_winner_of_each_order_shows_position_bias() -> None:
 
 def test_the_suite_of_wrpo_states_what_the_benchmarks_do() -> None:
     entries = load_suite("wrpo").judged()
-    assert list(entries) == list(BENCHMARKS)
+    assert list(entries) == NAMES
     for name, entry in entries.items():
         assert entry.metric == BENCHMARKS[name].metric
 
@@ -341,8 +348,8 @@ def test_a_benchmark_of_no_suite_says_itself_how_answers_are_drawn(
 
 
 def test_each_benchmark_has_fields_of_its_own(tmp_path: Path) -> None:
-    taken = {name: {"judge": "j"} for name in BENCHMARKS}
-    assert list(Eval.model_validate({"judged": taken}).judged) == list(BENCHMARKS)
+    taken = {name: {"judge": "j"} for name in NAMES}
+    assert list(Eval.model_validate({"judged": taken}).judged) == NAMES
     for name, field in (("mt_bench", "logprobs"), ("alpaca_eval_2", "references")):
         with pytest.raises(ValidationError, match=rf"judged\.{name}\.{field}\n  Extra inputs"):
             Eval.model_validate({"judged": {name: {"judge": "j", field: False}}})
