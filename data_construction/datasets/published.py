@@ -30,7 +30,7 @@ from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import answer_id, digest, prompt_id
 from wrpo.pipeline.tables import ANSWERS, Drop, Row
 from wrpo.recipe.build import ImportedTable
-from wrpo.rows.columns import RESPONSES
+from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
 
 UNKNOWN_SOURCE = "unknown"
@@ -191,7 +191,9 @@ def _present(record: Mapping[str, Any], names: tuple[str, ...], what: str) -> st
 
 def _source(record: Mapping[str, Any], name: str) -> str:
     # The response `source_chosen` is not the name of the source of `chosen`.
-    columns = [column for pattern in _SOURCES if (column := pattern.format(name)) not in RESPONSES]
+    columns = [
+        column for pattern in _SOURCES if (column := pattern.format(name)) not in TRIPLE_RESPONSES
+    ]
     found = next((record[column] for column in columns if record.get(column)), None)
     return encodable(str(found)) if found else UNKNOWN_SOURCE
 
