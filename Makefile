@@ -101,8 +101,7 @@ run: setup ## every missing stage of RECIPE (JOBS=2: two at once)
 peek: setup ## show rows of any table (FOLDER=runs/demo/build/triples)
 	$(PY) -m data_construction.peek $(FOLDER) $(ARGS)
 
-reference: setup ## write recipes/schema.json, docs/recipe.md and docs/files.md anew from the code
-	$(PY) -m wrpo schema > recipes/schema.json
+reference: setup ## write docs/recipe.md and docs/files.md anew from the code
 	$(PY) -m wrpo reference > docs/recipe.md
 	$(PY) tools/file_map.py > docs/files.md
 

@@ -1,6 +1,7 @@
 """The recipe's schema as JSON Schema: for editors, and as the source of docs/recipe.md.
 
-`python -m wrpo schema` prints it; `make reference` writes recipes/schema.json and docs/recipe.md.
+`python -m wrpo schema` prints it. `make setup` writes recipes/schema.json, which the first line of
+each recipe names for editors and git does not track; `make reference` writes docs/recipe.md.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from wrpo.recipe.common_fields import common_fields
 from wrpo.recipe.foreign_keys import STATED_ELSEWHERE, config_fields, key_problem
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.training import OBJECTIVES
@@ -61,16 +63,7 @@ def editor_schema() -> dict[str, Any]:
 
 def editor_schema_text() -> str:
     """The file recipes/schema.json."""
-    return json.dumps(editor_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-def without_train_keys(schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy without what depends on the installed TRL and transformers."""
-    plain: dict[str, Any] = json.loads(json.dumps(schema))
-    plain.pop(TRL_VERSIONS)
-    for name in ("SFT", "Preference"):
-        del plain["$defs"][name]["properties"]["train"]
-    return plain
+    return json.dumps(editor_schema(), separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def _any_objective(definitions: dict[str, Any]) -> dict[str, Any]:
@@ -154,6 +147,17 @@ field under `engine:` changes a result. A section that several fields lead to ha
 own keys stand under `sft.train` and `wrpo.train`. An arm (`arms.NAME`) has the fields of `wrpo`.
 """
 
+COMMON = """\
+## Common fields
+
+What the shipped recipes of all three families set: `demo.yaml`, `llama3-8b-wrpo*.yaml` and
+`fusechat3/`. NAME is a name of your own. A new recipe seldom needs more.
+"""
+
+ALL = "## All fields\n"
+
+_TABLE = ("| field | type | default | range | |", "|---|---|---|---|---|")
+
 _LIMITS = {
     "minimum": ">= {}",
     "exclusiveMinimum": "> {}",
@@ -172,7 +176,19 @@ def reference_text() -> str:
     """The whole page as markdown."""
     schema = recipe_schema()
     writer = _Writer(schema.pop("$defs"))
-    return "\n".join([HEAD, *writer.section("", schema)])
+    return "\n".join([HEAD, *_common_section(), ALL, *writer.section("", schema)])
+
+
+def _common_section() -> Iterator[str]:
+    schema = editor_schema()
+    fields = common_fields(schema)
+    writer = _Writer(schema["$defs"])
+    yield COMMON
+    yield from _TABLE
+    for path, field in fields.items():
+        # What TRL says of its keys depends on the installed version.
+        yield writer.row(path, {"type": "TRL's own"} if ".train." in path else field)
+    yield ""
 
 
 class _Writer:
@@ -187,15 +203,14 @@ class _Writer:
         tags = ("type", "backend", "objective")
         kinds = {key: node["properties"].get(key, {}).get("const") for key in tags}
         tag = "".join(f", {key}: {kind}" for key, kind in kinds.items() if kind)
-        yield f"## {_code(path) + tag if path else 'Top level'}\n"
+        yield f"### {_code(path) + tag if path else 'Top level'}\n"
         if node.get("description"):
             yield f"{node['description']}\n"
-        yield "| field | type | default | range | |"
-        yield "|---|---|---|---|---|"
+        yield from _TABLE
         below: list[tuple[str, str]] = []
         for name, field in node["properties"].items():
             place = f"{path}.{name}" if path else name
-            yield self._row(name, field, required=name in required)
+            yield self.row(name, field, required=name in required)
             below += [(f"{place}{step}", section) for step, section in self._sections(field)]
         yield ""
         for place, name in below:
@@ -203,7 +218,8 @@ class _Writer:
                 self.written[name] = place
                 yield from self.section(place, self.definitions[name])
 
-    def _row(self, name: str, field: Node, *, required: bool) -> str:
+    def row(self, name: str, field: Node, *, required: bool = False) -> str:
+        """A line of a table."""
         default = "required" if required else self._default(field)
         limits = ", ".join(dict.fromkeys(self._limits(field)))
         cells = [_code(name), self._type(field), default, limits, self._text(field)]
