@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from wrpo.recipe.common_fields import common_fields
+from wrpo.recipe.common_fields import Node, common_fields
 from wrpo.recipe.foreign_keys import STATED_ELSEWHERE, config_fields, key_problem
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.training import OBJECTIVES
@@ -154,7 +154,7 @@ What the shipped recipes of all three families set: `demo.yaml`, `llama3-8b-wrpo
 `fusechat3/`. NAME is a name of your own. A new recipe seldom needs more.
 """
 
-ALL = "## All fields\n"
+EVERYTHING = "## All fields\n"
 
 _TABLE = ("| field | type | default | range | |", "|---|---|---|---|---|")
 
@@ -169,14 +169,12 @@ _LIMITS = {
     "pattern": "matches `{}`",
 }
 
-Node = dict[str, Any]
-
 
 def reference_text() -> str:
     """The whole page as markdown."""
     schema = recipe_schema()
     writer = _Writer(schema.pop("$defs"))
-    return "\n".join([HEAD, *_common_section(), ALL, *writer.section("", schema)])
+    return "\n".join([HEAD, *_common_section(), EVERYTHING, *writer.section("", schema)])
 
 
 def _common_section() -> Iterator[str]:
