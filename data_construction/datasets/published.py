@@ -1,6 +1,6 @@
 """Rows of published data sets as rows of the tables `sft`, `triples` and `pairs`.
 
-A row of a format that `wrpo.rows.formats` knows is read by it. Of any other, what is told from
+A row of a format that `wrpo.rows.formats` knows is read by it. Of any other, what is inferred from
 names and values:
 
 * `princeton-nlp/*-ultrafeedback-armorm`: `chosen` and `rejected` are whole conversations;
@@ -122,7 +122,7 @@ def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[s
     renamed: dict[str, Any] = {ours: record.get(theirs) for ours, theirs in named}
     record = {**record, **renamed}
     if settings.format is None:
-        record = _told_by_columns(record, table)
+        record = _inferred_from_columns(record, table)
     if table == "sft":
         row = sft_row(record)
         return answer_id(row["prompt"], row["completion"][0]["content"]), row
@@ -130,7 +130,7 @@ def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[s
     return row["triple_id"], row
 
 
-def _told_by_columns(record: dict[str, Any], table: str) -> dict[str, Any]:
+def _inferred_from_columns(record: dict[str, Any], table: str) -> dict[str, Any]:
     try:
         return dict(in_our_columns(record, table=table))
     except DataError as error:

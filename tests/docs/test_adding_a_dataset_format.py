@@ -1,4 +1,4 @@
-"""docs/adding-a-dataset-format.md: one new file reads rows that are named, or told by columns."""
+"""docs/adding-a-dataset-format.md: one new file reads rows, named or recognised."""
 
 from __future__ import annotations
 

@@ -40,6 +40,10 @@ def test_it_writes_the_schema_for_editors_when_the_code_is_newer(tmp_path: Path)
     assert setup() == "as it was"
     os.utime(code, (schema.stat().st_mtime + 9,) * 2)
     assert setup() == "-m wrpo schema\n"
+    os.utime(code, (schema.stat().st_mtime + 9,) * 2)
+    python.write_text("#!/usr/bin/env bash\nexit 1\n")
+    assert setup() == "-m wrpo schema\n"
+    assert list(schema.parent.iterdir()) == [schema]
 
 
 @pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="not a checkout")

@@ -69,7 +69,7 @@ class Score(Section):
 
 
 class ImportedTable(Dataset):
-    """A published or exported training table; columns are told by their names and values."""
+    """A published or exported training table; columns are inferred from names and values."""
 
     columns: dict[ColumnName, str] = Field(
         default_factory=dict, description="Where a name is not told: ours to that of the data."

@@ -29,8 +29,8 @@ class Dataset(Section):
     revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
     format: RowFormatName | None = Field(
         None,
-        description="How its rows are laid out; unset: as the columns tell, in tables that are "
-        "imported.",
+        description="How its rows are laid out; unset: inferred from the columns, in imported "
+        "tables.",
     )
 
 

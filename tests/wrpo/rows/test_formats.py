@@ -1,4 +1,4 @@
-"""Formats of rows: each reads what it writes, and is told by columns that only it has."""
+"""Formats of rows: each reads what it writes, and is known by columns that only it has."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_format_reads_what_it_writes(name: str, table: str) -> None:
     assert responses(in_our_columns(written, name=name)) == responses(ROWS[table])
 
 
-def test_rows_are_told_by_what_only_one_format_has() -> None:
+def test_rows_are_known_by_what_only_one_format_has() -> None:
     published = row_formats()["wrpo"].write(TRIPLE)
     assert responses(in_our_columns(published)) == responses(TRIPLE)
     assert in_our_columns(published, table="pairs") is published
