@@ -31,7 +31,7 @@ def test_one_file_is_a_judged_benchmark(write_recipe: Callable[..., Path], tmp_p
     assert "judge/letters/wrpo" in [stage["stage"] for stage in plan["stages"]]
     wrong = "eval.judged.letters.difficulty=x.csv"
     refused = code.refuses("wrpo", "plan", "--recipe", path, wrong)
-    assert "eval.judged.letters.difficulty: unknown key" in refused
+    assert "eval.judged.letters.difficulty: benchmark letters has no difficulty; alpaca" in refused
     assert "eval.judged.letters" in code.run("wrpo", "reference")
 
 

@@ -240,7 +240,7 @@ def _source_file(name: str, recipe_path: Path, place: str) -> Path:
 
 
 MAX_PROBLEMS = 10
-_TAGS = ("type", "backend", "objective")
+_TAGS = ("type", "backend", "objective", "benchmark")
 
 
 def refusal(problem: ErrorDetails) -> str:
@@ -319,7 +319,7 @@ class _Walk(NamedTuple):
     Attributes:
         shown: the path without tags.
         kinds: the sections that may stand there.
-        among: where the path ends at a section of a tagged union: its tag, and all sections.
+        among: where the path ends at a section of several kinds: its tag, and those of all kinds.
     """
 
     shown: list[str]
@@ -342,7 +342,10 @@ def _walk(path: tuple[str, ...]) -> _Walk:
             continue
         shown.append(step)
         below = [section for kind in kinds for section in _below(kind, step)]
-        kinds, among = below or kinds, None
+        by_name = [
+            each for kind in kinds if is_typeddict(kind) for each in _fields_of(kind).values()
+        ]
+        kinds, among = below or kinds, (step, by_name) if below and by_name else None
     return _Walk(shown, kinds, among)
 
 

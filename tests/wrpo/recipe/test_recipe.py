@@ -677,6 +677,8 @@ def test_a_judged_benchmark_has_its_own_fields_and_others_are_refused(
     extra = "judges: {j: {model: m, endpoints: ['http://h:1/v1']}}\neval:\n  judged:\n    "
     wrong = refusal(tmp_path, f"{extra}mt_bench: {{judge: j, logprob: false}}\n")
     assert "eval.judged.mt_bench.logprob: unknown key; known: benchmark, decoding, judge" in wrong
+    wrong = refusal(tmp_path, f"{extra}mt_bench: {{judge: j, logprobs: false}}\n")
+    assert "logprobs: benchmark mt_bench has no logprobs; alpaca_eval_2 has" in wrong
     wrong = refusal(tmp_path, f"{extra}mtbench: {{judge: j}}\n")
     assert 'eval.judged.mtbench: unknown key; did you mean "mt_bench"?' in wrong
     assert "recipe.yaml:" in wrong
