@@ -16,6 +16,7 @@ from eval.reporting.sections.answers import draw_evenly, shorten
 from tests.eval.conftest import make_recipe
 from tests.eval.synthetic_run import ACCURACY, TASK, make_run, write_evaluation
 from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.objectives.dpo import DPOSettings
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 
@@ -43,8 +44,8 @@ def test_the_introduction_says_what_was_trained_and_by_whom(recipe: Recipe) -> N
         "Sources first, second teach the target. Seed 1. Objective wrpo on triples, beta 0.01, "
         "alpha linear to 0.1."
     )
-    fields = {"objective": "dpo", "loss": "sigmoid_norm", "data": "pairs", "beta": 10.0}
-    dpo = recipe.model_copy(update={"wrpo": recipe.wrpo.model_copy(update=fields)})
+    settings = DPOSettings(loss="sigmoid_norm", data="pairs", beta=10.0)
+    dpo = recipe.model_copy(update={"wrpo": settings})
     assert _introduction(dpo).endswith("Objective dpo with loss sigmoid_norm on pairs, beta 10.")
 
 
