@@ -14,6 +14,7 @@ import pytest
 
 from data_construction.sampling.part_sampler import PartSampler
 from tests.conftest import REPOSITORY
+from tests.support.commands import Command
 from wrpo.ids import response_seed
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
@@ -254,18 +255,10 @@ def test_kill_9_again_and_again_then_resume_equals_an_uninterrupted_run(
 def _kill_six_times(command: list[str], folder: Path) -> int:
     """Kills the command at a random moment after it wrote something new; counts such kills."""
     chance = random.Random(0)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     hits = 0
     for _ in range(6):
         before = len(list(folder.glob("part-*")))
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = Command(*command)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             if len(list(folder.glob("part-*"))) > before:

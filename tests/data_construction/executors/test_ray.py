@@ -12,7 +12,7 @@ import pytest
 
 from data_construction.executors import run_on_ray
 from data_construction.executors.transport import ThroughShared
-from tests.data_construction.executors.toy_job import STAGE, scored, toy_job
+from tests.data_construction.executors.toy_job import STAGE, output, scored, toy_job
 from tests.support.recipe_files import tiny_recipe
 from wrpo.errors import DataError, RecipeError, StageError
 from wrpo.pipeline.tables import SCORES, read_rows
@@ -32,9 +32,8 @@ def run(two_nodes: str, toy_once: Path, tmp_path: Path) -> Callable[..., list[fl
     def run_toy(words: list[str], limit=lambda stage, part: None, **executor) -> list[float]:
         job = toy_job(recipe, tmp_path, words, limit)
         run_on_ray(job, RayExecutor(type="ray", address=two_nodes, **executor))
-        folder = job.folders[STAGE]
-        assert folder.finish_parts(len(words))
-        return [row["score"] for row in read_rows(folder.path)]
+        assert output(tmp_path).finish_parts(len(words))
+        return [row["score"] for row in read_rows(tmp_path / "out")]
 
     return run_toy
 
@@ -66,7 +65,7 @@ def test_parts_that_a_killed_driver_left_in_the_shared_folder_are_brought_home(
         for unit in job.units:
             outputs[STAGE].write_part(unit[0].part, [scored(unit[0].part, "")], SCORES)
             worker.deliver(unit[0])
-    assert not job.folders[STAGE].done_parts()
+    assert not output(tmp_path).done_parts()
     # Nothing is left to make, so that no cluster is needed.
     run_on_ray(job, RayExecutor(type="ray", address="127.0.0.1:1", shared=url))
     assert [row["score"] for row in read_rows(tmp_path / "out")] == seen == [0, 1]
@@ -90,7 +89,7 @@ import sys
 from pathlib import Path
 from data_construction.executors import run_on_ray
 from tests.data_construction.executors.toy_job import toy_job
-from tests.recipe_files import tiny_recipe
+from tests.support.recipe_files import tiny_recipe
 from wrpo.cli import run_main
 from wrpo.recipe.executor import RayExecutor
 

@@ -73,6 +73,11 @@ def scored(part: int, word: str) -> Row:
     }
 
 
+def output(folder: Path) -> StageFolder:
+    """The folder that a toy job writes."""
+    return StageFolder(folder / "out", {"stage": "out"})
+
+
 def toy_job(
     recipe: Recipe, folder: Path, words: list[str], limit: Callable[[str, int], None]
 ) -> PartsJob:
@@ -82,9 +87,9 @@ def toy_job(
         for part, word in enumerate(words):
             source.write_part(part, [scored(part, word)], SCORES)
         source.finish_parts(len(words))
-    output = StageFolder(folder / "out", {"stage": "out"})
-    output.open(parts=len(words))
-    work = StageWork(STAGE, output, parts=len(words))
+    made = output(folder)
+    made.open(parts=len(words))
+    work = StageWork(STAGE, made, parts=len(words))
     work.begin()
     work.written = partial(limit, STAGE)
     return PartsJob(
