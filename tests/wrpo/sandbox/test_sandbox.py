@@ -130,7 +130,8 @@ def test_no_hostile_program_escapes_stalls_or_stays(tmp_path: Path, monkeypatch)
         said = outcome.stdout + outcome.stderr
         assert not [mark for mark in (SECRET, CANARY, DOOR) if mark in said], name
         assert outcome.seconds < limits.wall_s + MARGIN_S, name
-        assert len(said) <= (limits.output_kib << 10) + 65536, name
+        # One more read of each of the two streams may be under way.
+        assert len(said) <= (limits.output_kib << 10) + 2 * 65536, name
     assert [path.name for path in folder.iterdir()] == ["canary"]
     assert canary.read_text() == CANARY
     assert not [path for path in absent if path.exists()]
