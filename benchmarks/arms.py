@@ -120,8 +120,8 @@ class Bench:
         chunks = batches_of(triples, size)
         rows = [self._rows(chunk, seed) for seed, chunk in enumerate(chunks)]
         count = {"packed": packed_tokens, "shared": shared_tokens, "trl": pair_tokens}
-        answers = [responses[1:] if name == "trl" else responses for _, responses in triples]
-        scored = sum(map(sum, answers))
+        read = [responses[1:] if name == "trl" else responses for _, responses in triples]
+        scored = sum(map(sum, read))
         packed = name in ("packed", "shared")
         return Arm(
             name,
@@ -129,7 +129,7 @@ class Bench:
             self._pair_loss if name == "trl" else self._triple_loss,
             [self._batch(name, chunk) for chunk in rows],
             expected=sum(map(count.get(name, padded_tokens), chunks)),
-            real=scored + sum(n * len(a) for (n, _), a in zip(triples, answers, strict=True)),
+            real=scored + sum(n * len(a) for (n, _), a in zip(triples, read, strict=True)),
             scored=scored,
         )
 

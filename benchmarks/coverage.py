@@ -159,7 +159,7 @@ def _shares(share: float) -> Draw:
 
 
 def _pair(n: int, first: float, second: float, correlation: float) -> Situation:
-    """Two models with these accuracies, whose right answers have this correlation."""
+    """Two models with these accuracies, whose right responses have this correlation."""
     spread = np.sqrt(first * (1 - first) * second * (1 - second))
     both = min(first * second + correlation * spread, first, second)
 

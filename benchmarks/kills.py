@@ -3,11 +3,11 @@
 Usage: python -m benchmarks.kills [--kills 50] [--seed 0] [--backend transformers] [--replicas 1]
        [--executor ray]
 
-A run of tiny models with greedy answers is made undisturbed. Then the same stages are run again and
-again under another name, and killed with SIGKILL (with all their processes) after a random share of
-the time that they took undisturbed. When a pass is through, the parts and the dropped rows of all
-stages must equal the undisturbed ones byte for byte; the pass is deleted and the next one begins,
-until there were enough kills. A kill counts when the command was still running.
+A run of tiny models with greedy responses is made undisturbed. Then the same stages are run again
+and again under another name, and killed with SIGKILL (with all their processes) after a random
+share of the time that they took undisturbed. When a pass is through, the parts and the dropped rows
+of all stages must equal the undisturbed ones byte for byte; the pass is deleted and the next one
+begins, until there were enough kills. A kill counts when the command was still running.
 
 With `--executor ray` the disturbed passes of sample and score run on a Ray cluster of two nodes,
 and a coin decides whether the command is killed or one of its workers, which it must survive.

@@ -4,7 +4,7 @@ Usage: python -m benchmarks.lengths
 
 Three kinds of data set: `uf` like UltraFeedback, `long` prompts, `short` prompts. A prompt has a
 log-normal length; so have its three responses, whose logarithms share half of their variance: a
-prompt that wants a long answer wants it from every model. The command prints a census of 6400
+prompt that wants a long response wants it from every model. The command prints a census of 6400
 triples per kind: how much of a padded batch is padding, how much of the data repeats a prompt, and
 what sharing prompts and dropping padding is worth in tokens.
 """

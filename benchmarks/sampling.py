@@ -2,8 +2,8 @@
 
 Usage: python -m benchmarks.sampling [--responses 20000] [--memory 5000 25000 100000]
 
-A tiny random Llama answers with 16 tokens, greedily, on the CPU. One process loads one engine; the
-two arms take turns with it, block by block, over the same prompts:
+A tiny random Llama answers with 16 tokens, greedily, on the CPU. One process loads one engine;
+the two arms take turns with it, block by block, over the same prompts:
 
 sample: what the stage does: prompts are read from parquet, rendered to token ids, sampled by parts,
         and the parts are written.
@@ -13,8 +13,8 @@ Both arms must give the same tokens. The prefix cache is emptied before each blo
 one call per block, and like the stage it drains the engine at the end of each block. Start-up,
 which is the same for both, is told apart.
 
-The second part answers growing numbers of prompts with one token each, every number in a process of
-its own, and tells the peak of its resident memory.
+The second part answers growing numbers of prompts with one token each, every number in a process
+of its own, and tells the peak of its resident memory.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def bare_inputs(sampler: PartSampler, parts: range) -> list[list[int]]:
 
 
 def bare(llm: Any, inputs: list[list[int]], tokens: int, stop: list[int]) -> list[list[int]]:
-    """The bare loop: the token ids of the answers."""
+    """The bare loop: the token ids of the responses."""
     from vllm import SamplingParams
 
     parameters = SamplingParams(temperature=0.0, max_tokens=tokens, stop_token_ids=stop)
@@ -135,9 +135,11 @@ def compare(responses: int, tokens: int, blocks: int) -> None:
                 for row in read_parquet(writer.path / part_name(part))
             ]
             assert written == found, "the arms gave different tokens"
-        answers = sampler.prompts.total * ANSWERS
+        responses = sampler.prompts.total * ANSWERS
         for arm in wall:
-            logger.info("%-6s %d answers, %.1f s, %.1f CPU s", arm, answers, wall[arm], cpu[arm])
+            logger.info(
+                "%-6s %d responses, %.1f s, %.1f CPU s", arm, responses, wall[arm], cpu[arm]
+            )
         logger.info(
             "sample over bare: wall %.3f, CPU %.3f",
             wall["sample"] / wall["bare"],
@@ -175,7 +177,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--responses", type=int, default=20000, help="0 leaves this part out")
-    parser.add_argument("--tokens", type=int, default=16, help="length of an answer")
+    parser.add_argument("--tokens", type=int, default=16, help="length of a response")
     parser.add_argument("--blocks", type=int, default=4, help="turns of each arm")
     parser.add_argument("--memory", type=int, nargs="*", default=[5000, 25000, 100000])
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)

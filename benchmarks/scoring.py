@@ -1,17 +1,17 @@
-"""CPU time of scoring: all answers to a prompt together, over the public loop.
+"""CPU time of scoring: all responses to a prompt together, over the public loop.
 
 Usage: python -m benchmarks.scoring [--kinds demo uf long short] [--prompts 2] [--demo-prompts 200]
 
-Each prompt has five answers from each of four sources. The public loop has the semantics of SimPO's
-reward_model_annotate.py: for each answer, chat template and tokeniser, one forward pass, `.item()`.
-The other way is the score stage's own, from text to numbers. Both use one classifier with random
-weights, in float32, in turn, in one process and on one thread; times are CPU seconds.
+Each prompt has five responses from each of four sources. The public loop has the semantics of
+SimPO's reward_model_annotate.py: for each response, chat template and tokeniser, one forward pass,
+`.item()`. The other way is the score stage's own, from text to numbers. Both use one classifier
+with random weights, in float32, in turn, in one process and on one thread; times are CPU seconds.
 
-demo   prompts, answers, tokeniser and shape of the demo's reward model: short rows, tiny model
+demo   prompts, responses, tokeniser and shape of the demo's reward model: short rows, tiny model
 others lengths as in three kinds of data (`benchmarks.lengths`); hidden size 384, 6 layers
 
-Sharing prompts and equal answers leaves fewer tokens to compute. Where arithmetic dominates, as it
-does for real reward models, the ratio of tokens bounds the ratio of times.
+Sharing prompts and equal responses leaves fewer tokens to compute. Where arithmetic dominates, as
+it does for real reward models, the ratio of tokens bounds the ratio of times.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def larger_model(folder: Path, tokenizer: Path) -> Path:
 
 
 def demo_prompts(count: int) -> list[list[Candidate]]:
-    """Prompts of the demo's world, each with the answers that its models are trained to give."""
+    """Prompts of the demo's world, each with the responses that its models are trained to give."""
     lexicon, rng = Lexicon.from_seed(0), random.Random(0)
     tasks = draw_distinct_tasks("fusion", per_skill=-(-count // len(SKILLS)), seed=0)[:count]
     return [
@@ -102,8 +102,8 @@ def demo_prompts(count: int) -> list[list[Candidate]]:
 
 
 def all_distinct(group: list[Candidate]) -> list[Candidate]:
-    """The answers of a prompt, each with its number at the end."""
-    return [replace(one, answer=f"{one.answer} {n}") for n, one in enumerate(group)]
+    """The responses of a prompt, each with its number at the end."""
+    return [replace(one, response=f"{one.response} {n}") for n, one in enumerate(group)]
 
 
 def drawn_prompts(kind: str, count: int, tokenizer: Path) -> list[list[Candidate]]:
@@ -135,7 +135,7 @@ def public_loop(folder: Path) -> Scorer:
     def score(candidates: list[Candidate]) -> list[float]:
         scores = []
         for one in candidates:
-            turns = [*one.messages, {"role": "assistant", "content": one.answer}]
+            turns = [*one.messages, {"role": "assistant", "content": one.response}]
             ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=False)
             with torch.no_grad():
                 scores.append(model(ids).logits[0, 0].cpu().float().item())
@@ -158,7 +158,7 @@ def score_stage(folder: Path) -> Scorer:
 
 
 def token_counts(folder: Path, prompts: list[list[Candidate]]) -> tuple[int, int]:
-    """Tokens of all conversations, and of prompts and distinct answers once each."""
+    """Tokens of all conversations, and of prompts and distinct responses once each."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def length(messages: list[dict[str, str]], *, open_turn: bool) -> int:
@@ -172,12 +172,12 @@ def token_counts(folder: Path, prompts: list[list[Candidate]]) -> tuple[int, int
         prompt = length(group[0].messages, open_turn=True)
         shared += prompt
         whole = {
-            one.answer: length(
-                [*one.messages, {"role": "assistant", "content": one.answer}], open_turn=False
+            one.response: length(
+                [*one.messages, {"role": "assistant", "content": one.response}], open_turn=False
             )
             for one in group
         }
-        alone += sum(whole[one.answer] for one in group)
+        alone += sum(whole[one.response] for one in group)
         shared += sum(whole.values()) - prompt * len(whole)
     return alone, shared
 
@@ -210,18 +210,18 @@ def compare(kind: str, folder: Path, prompts: list[list[Candidate]]) -> str:
     return (
         f"{kind:6} CPU time {public.seconds:7.2f} s / {stage.seconds:6.2f} s = {ratio:5.2f}   "
         f"tokens {alone} / {shared} = {alone / shared:.2f}   "
-        f"same best answer on {same} of {len(prompts)} prompts, scores within {worst:.1e}"
+        f"same best response on {same} of {len(prompts)} prompts, scores within {worst:.1e}"
     )
 
 
 def main() -> None:
     # Imports of the training stack have set handlers of their own.
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    parser = argparse.ArgumentParser(description="all answers together, over the public loop")
+    parser = argparse.ArgumentParser(description="all responses together, over the public loop")
     names = ["demo", *KINDS]
     parser.add_argument("--kinds", nargs="+", choices=names, default=names, help="kinds of data")
     parser.add_argument("--prompts", type=int, default=2, help="prompts per kind but demo")
-    parser.add_argument("--distinct", action="store_true", help="demo: no two answers are equal")
+    parser.add_argument("--distinct", action="store_true", help="demo: no two responses are equal")
     parser.add_argument("--demo-prompts", type=int, default=1000, help="prompts of kind demo")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Turns scored answers into training tables: the SFT set, WRPO triples, same-source pairs.
+"""Turns scored responses into training tables: the SFT set, WRPO triples, same-source pairs.
 
 Reads:   RUN/prompts, RUN/sample/*, RUN/score/*; or what `build.imported` names
 Writes:  RUN/build/sft, RUN/build/triples, RUN/build/pairs
@@ -15,7 +15,7 @@ import logging
 
 from data_construction.datasets.published import import_table
 from data_construction.selection.rules import TableRules
-from data_construction.selection.select import Answer
+from data_construction.selection.select import Response
 from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
@@ -75,8 +75,8 @@ def _rows(
     split = "sft" if table == "sft" else "preference"
     wanted = {row["prompt_id"]: row for row in prompts if row["split"] == split}
     verifiers = {key: _verifier(recipe, row["domain"]) for key, row in wanted.items()}
-    sources = _answers(pipeline, answering_sources(recipe), verifiers)
-    targets = _answers(pipeline, [TARGET], verifiers) if table == "triples" else {}
+    sources = _responses(pipeline, answering_sources(recipe), verifiers)
+    targets = _responses(pipeline, [TARGET], verifiers) if table == "triples" else {}
     rules = TableRules(recipe.build, wanted, sources, targets)
     make = {"sft": rules.sft_row, "triples": rules.triple_row, "pairs": rules.pair_row}[table]
     rows, dropped = [], []
@@ -94,20 +94,20 @@ def _verifier(recipe: Recipe, domain: str) -> str | None:
     return rules.verifier if rules else None
 
 
-def _answers(
+def _responses(
     pipeline: Pipeline, sources: list[str], verifiers: dict[str, str | None]
-) -> dict[str, list[Answer]]:
-    """Scored answers by prompt, joined by (prompt_id, source, index).
+) -> dict[str, list[Response]]:
+    """Scored responses by prompt, joined by (prompt_id, source, index).
 
     Args:
-        verifiers: of every prompt that is wanted, the reward that tells right answers, or None.
+        verifiers: of every prompt that is wanted, the reward that tells right responses, or None.
     """
-    found: dict[str, list[Answer]] = {}
+    found: dict[str, list[Response]] = {}
     for source in sources:
         scores = {
             (row["prompt_id"], row["index"]): (
                 row["score"],
-                _correct(row["heads"], verifiers[row["prompt_id"]]),
+                _correct(row["rewards"], verifiers[row["prompt_id"]]),
             )
             for rows in iter_parts(pipeline.finished(f"score/{source}"), SCORES)
             for row in rows
@@ -117,14 +117,14 @@ def _answers(
             for row in rows:
                 scored = scores.get((row["prompt_id"], row["index"]))
                 if scored is not None:
-                    answer = Answer(source, row["index"], row["text"], *scored)
-                    found.setdefault(row["prompt_id"], []).append(answer)
+                    response = Response(source, row["index"], row["text"], *scored)
+                    found.setdefault(row["prompt_id"], []).append(response)
     return found
 
 
-def _correct(heads: list[Row], verifier: str | None) -> bool | None:
+def _correct(rewards: list[Row], verifier: str | None) -> bool | None:
     """Whether the verifier gave 1; None where it gave nothing."""
-    return next((head["value"] >= 1 for head in heads if head["name"] == verifier), None)
+    return next((reward["value"] >= 1 for reward in rewards if reward["name"] == verifier), None)
 
 
 def _ready_tables(recipe: Recipe) -> None:

@@ -1,8 +1,8 @@
-"""Log-probs of the training answers under one model of the run: the SFT model, or a source.
+"""Log-probs of the training responses under one model of the run: the SFT model, or a source.
 
 Reads:   RUN/build/triples or pairs; RUN/sft/model for `--model sft`; RUN/sample/... for the method
          `sampled`
-Writes:  RUN/logprobs/MODEL/ROWS (per answer, named by its content: log-prob sum and mean in nats,
+Writes:  RUN/logprobs/MODEL/ROWS (per response, named by its content: log-prob sum and mean in nats,
          tokens under that model's own tokenizer, mean entropy)
 Run:     python -m data_construction.logprobs --model sft --recipe recipes/demo.yaml
          without --model: every table that the recipe's arms read
@@ -10,7 +10,7 @@ Resume:  the same command again; finished parts stay
 
 The SFT model's are the reference of WRPO and DPO, which therefore hold no reference model while
 training; the sources' are what InfiFPO and CGPO fuse. Other methods than the training step's own
-pass are compared with it on a few answers before they are used.
+pass are compared with it on a few responses before they are used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import logging
 import sys
 from functools import cached_property
 
-from data_construction.scoring.answer_logprobs import AnswerScorer
+from data_construction.scoring.response_logprobs import ResponseScorer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.objectives.reference import with_anchors
@@ -47,7 +47,7 @@ class LogProbStage:
         self.name = f"logprobs/{model}/{rows}"
         self.model = model
         self.rows = rows
-        self.answers = ("anchor",) if rows == "anchors" else ANSWERS[rows]
+        self.responses = ("anchor",) if rows == "anchors" else ANSWERS[rows]
         self.source = TARGET if model == SFT_MODEL else model
         self.entry: Model = sampling_model(recipe, self.source)
         if self.entry.adapter:
@@ -70,7 +70,7 @@ class LogProbStage:
         chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
         with open_stage(self.pipeline, self.name, parts=len(chunks)) as work:
             if work.todo:
-                score = AnswerScorer(self, [chunks[part] for part in work.todo])
+                score = ResponseScorer(self, [chunks[part] for part in work.todo])
                 for part in tqdm(work.todo, unit="part", desc=self.name):
                     work.write_part(part, score(chunks[part]), LOGPROBS)
 
@@ -81,7 +81,7 @@ class LogProbStage:
         return self.entry.model
 
     def sampled(self) -> dict[tuple[str, int], Row]:
-        """The answers that this very model gave, with the log-probs of sampling.
+        """The responses that this very model gave, with the log-probs of sampling.
 
         Raises:
             RecipeError: sampling kept no log-probs.
@@ -92,7 +92,7 @@ class LogProbStage:
         wanted = {
             (row["prompt_id"], row[f"{name}_index"])
             for row in self._table
-            for name in self.answers
+            for name in self.responses
             if row.get(f"{name}_source") == self.source
         }
         found = {

@@ -1,7 +1,7 @@
 """Collects the prompts of a run, drops what cannot or shall not be used, and splits them.
 
 Reads:   the datasets named under `prompts:`, and benchmarks to keep clear of
-Writes:  RUN/prompts (prompt_id, messages, domain, split, origin, answer)
+Writes:  RUN/prompts (prompt_id, messages, domain, split, origin, response)
 Run:     python -m data_construction.prompts --recipe recipes/demo.yaml
 Resume:  starts again; the stage takes seconds (minutes per 100,000 prompts where languages or near
          duplicates are looked for)
@@ -85,7 +85,7 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
 def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
     """Usable prompts by id.
 
-    Where answers come with the prompts, a repeated row is one more answer and no drop.
+    Where responses come with the prompts, a repeated row is one more response and no drop.
 
     Raises:
         MissingInputError: a dataset is not there.
@@ -98,7 +98,7 @@ def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
                 dataset,
                 partial(_prompt_row, dataset=dataset, origin=origin),
                 limit=dataset.limit,
-                drop_repeated=dataset.answers is None,
+                drop_repeated=dataset.responses is None,
             )
         except MissingInputError as error:
             raise MissingInputError(f"prompts: {error}") from None
@@ -107,8 +107,11 @@ def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
 
 
 def _check_columns(origin: str, dataset: PromptDataset, columns: set[str]) -> None:
-    """A row may lack a gold answer or a domain; where all do, the name is not the column's."""
-    for field, column in (("answer", dataset.answer), ("domain", dataset.domain)):
+    """A row may lack a reference answer or a domain; where all do, the name is not the column's."""
+    for field, column in (
+        ("reference_answer", dataset.reference_answer),
+        ("domain", dataset.domain),
+    ):
         if column is not None and columns and column not in columns:
             raise DataError(
                 f"prompts.datasets.{origin}.{field}: no row of {dataset.path} has a column "
@@ -166,14 +169,14 @@ def _choose(rows: PromptRows, origin: str, count: int, seed: int) -> list[Row]:
 def _prompt_row(record: dict[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:
     messages = dataset_prompt(record, dataset)
     key = prompt_id(messages)
-    answer = record.get(dataset.answer) if dataset.answer else None
+    answer = record.get(dataset.reference_answer) if dataset.reference_answer else None
     domain = record.get(dataset.domain) if dataset.domain else None
     return key, {
         "prompt_id": key,
         "messages": messages,
         "domain": encodable(str(domain)) if domain is not None else dataset.domain_name or origin,
         "origin": origin,
-        "answer": None if answer is None else encodable(str(answer)),
+        "reference_answer": None if answer is None else encodable(str(answer)),
     }
 
 

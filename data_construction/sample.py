@@ -1,8 +1,8 @@
-"""Draws answers from one source model, or from the SFT target (`--source target`).
+"""Draws responses from one source model, or from the SFT target (`--source target`).
 
 Reads:   RUN/prompts; for `--source target` also RUN/sft/model
-Writes:  RUN/sample/SOURCE (one row per answer: text, token ids, finish reason, seed), and how fast
-         it was to RUNS/throughput.yaml, which `python -m wrpo plan` reads
+Writes:  RUN/sample/SOURCE (one row per response: text, token ids, finish reason, seed), and how
+         fast it was to RUNS/throughput.yaml, which `python -m wrpo plan` reads
 Run:     python -m data_construction.sample --source qwen72b --recipe recipes/llama3-8b-wrpo.yaml
          --source all samples every source of the recipe, one after the other
          --shard 2/4 does a quarter of the parts; shards may run at once on several machines
@@ -19,10 +19,10 @@ from collections.abc import Generator
 from contextlib import closing
 
 from data_construction.executors.sampling import sample_on_ray
-from data_construction.sampling.dataset_answers import GivenAnswers
+from data_construction.sampling.dataset_responses import GivenResponses
 from data_construction.sampling.part_sampler import (
-    AnswerBar,
     PartSampler,
+    ResponseBar,
     drop_limit,
 )
 from wrpo.cli import parse_stage, run_main, stage_parser
@@ -31,7 +31,7 @@ from wrpo.pipeline.parts import Shard, StageWork, open_stage
 from wrpo.processes import end_children, leave, run_command
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.executor import RayExecutor
-from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import answering_sources
 
 
@@ -39,7 +39,7 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
     """Samples the missing parts of this shard and completes the stage when all are there.
 
     Raises:
-        DataError: more answers are dropped than the recipe allows.
+        DataError: more responses are dropped than the recipe allows.
     """
     sampler.model_path  # noqa: B018  a missing input is told before anything is written
     with open_stage(
@@ -55,14 +55,14 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
             sample_on_ray(sampler, executor, work)
         elif work.todo:
             with (
-                AnswerBar(sampler, work.todo) as bar,
+                ResponseBar(sampler, work.todo) as bar,
                 closing(_parts(sampler, work, shard, bar)) as made,
             ):
                 for part in made:
                     work.written(part)
 
 
-def _parts(sampler: PartSampler, work: StageWork, shard: Shard, bar: AnswerBar) -> Generator[int]:
+def _parts(sampler: PartSampler, work: StageWork, shard: Shard, bar: ResponseBar) -> Generator[int]:
     """In this process, or in replicas where the recipe asks for them."""
     if (sampler.engine_settings.replicas or 1) == 1:
         yield from sampler.parts(work.todo, work.writer, bar)
@@ -92,7 +92,7 @@ def sampling_dry_run(sampler: PartSampler) -> str:
     if sampler.pipeline.state("prompts") == "done":
         each = f" x {sampling['responses']}" if not sampler.by_domain else ""
         lines.append(
-            f"answers    {sampler.prompts.total} prompts{each} = {sampler.answers()}, at most "
+            f"responses    {sampler.prompts.total} prompts{each} = {sampler.responses()}, at most "
             f"{sampler.max_tokens} tokens each"
         )
     return "\n".join(lines)
@@ -127,11 +127,11 @@ def main() -> None:
     if args.source == "all" and not args.dry_run:
         _sample_all(args, recipe)
         return
-    given = dataset_answers(recipe.prompts)
+    given = dataset_responses(recipe.prompts)
     if args.dry_run:
         sources = answering_sources(recipe) if args.source == "all" else [args.source]
         texts = [
-            GivenAnswers(recipe, source, limit=args.limit).dry_run()
+            GivenResponses(recipe, source, limit=args.limit).dry_run()
             if source in given
             else sampling_dry_run(PartSampler(recipe, source, limit=args.limit))
             for source in sources
@@ -139,7 +139,7 @@ def main() -> None:
         sys.stdout.write("\n\n".join(texts) + "\n")
         return
     if args.source in given:
-        GivenAnswers(recipe, args.source, limit=args.limit).run(args.shard)
+        GivenResponses(recipe, args.source, limit=args.limit).run(args.shard)
         return
     sampler = PartSampler(recipe, args.source, limit=args.limit)
     sample(sampler, args.shard)

@@ -1,10 +1,10 @@
-"""Scores the answers of a source, or of all sources together, with every reward of the recipe.
+"""Scores the responses of a source, or of all sources together, with every reward of the recipe.
 
 Reads:   RUN/prompts, RUN/sample/SOURCE
 Writes:  RUN/score/SOURCE (score = weighted sum of the rewards; each reward as a head)
 Run:     python -m data_construction.score --source qwen72b --recipe recipes/llama3-8b-wrpo.yaml
          --source all scores every source that the recipe names: the rewards are loaded once, and
-         the answers of all sources to a prompt share its computation
+         the responses of all sources to a prompt share its computation
          --shard 2/4 does a quarter of the parts; shards may run at once on several machines
 Resume:  the same command again; finished parts stay
 """
@@ -36,7 +36,7 @@ def score_sources(
         RecipeError: no source of that name.
         MissingInputError: a source is not sampled yet.
         StageError: another process works on one of them.
-        DataError: one source loses more than `score.max_dropped_share` of its answers.
+        DataError: one source loses more than `score.max_dropped_share` of its responses.
     """
     from tqdm import tqdm
 
@@ -66,12 +66,12 @@ def score_sources(
 def _open(
     pipeline: Pipeline, source: str, files: Sequence[Path], shard: Shard
 ) -> AbstractContextManager[StageWork]:
-    """The stage of one source, with one part per file of answers."""
+    """The stage of one source, with one part per file of responses."""
 
-    def answers() -> int:
+    def responses() -> int:
         return sum(read_table(file, columns=[]).num_rows for file in files)
 
-    limit = DropLimit(pipeline.recipe.score.max_dropped_share, total=answers)
+    limit = DropLimit(pipeline.recipe.score.max_dropped_share, total=responses)
     return open_stage(pipeline, f"score/{source}", parts=len(files), shard=shard, limit=limit)
 
 

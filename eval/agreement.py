@@ -1,7 +1,7 @@
 """Compares two evaluations of one model: two backends, or `lm-eval` and this toolkit.
 
 Reads   two folders, each eval/MODEL of a run, or what lm-eval wrote to --output_path with samples.
-Writes  nothing; prints every metric of both, how many answers differ, and the first that does.
+Writes  nothing; prints every metric of both, how many responses differ, and the first that does.
 Run     python -m eval.agreement FOLDER FOLDER
 Resume  nothing is kept.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from eval.harness.results import RESULTS, read_results, read_samples
-from eval.reporting.sections.answers import shorten
+from eval.reporting.sections.responses import shorten
 from wrpo.cli import run_main
 from wrpo.errors import DataError, MissingInputError
 
 _SHOWN = 200
 
-AnswerId = tuple[str, int]
+ResponseId = tuple[str, int]
 
 
 @dataclass
@@ -31,13 +31,13 @@ class Evaluation:
 
     Attributes:
         metrics: "task metric,filter" to value.
-        answers: the model's text by task and number of the document.
+        responses: the model's text by task and number of the document.
         scores: metric to value of each document.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
-    answers: dict[AnswerId, str] = field(default_factory=dict)
-    scores: dict[AnswerId, dict[str, float]] = field(default_factory=dict)
+    responses: dict[ResponseId, str] = field(default_factory=dict)
+    scores: dict[ResponseId, dict[str, float]] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -85,23 +85,23 @@ def agreement(first: Evaluation, second: Evaluation) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return [*lines, "", *_answer_lines(first, second)]
+    return [*lines, "", *_response_lines(first, second)]
 
 
-def _answer_lines(first: Evaluation, second: Evaluation) -> list[str]:
-    shared = sorted(first.answers.keys() & second.answers.keys())
-    texts = [item for item in shared if first.answers[item] != second.answers[item]]
+def _response_lines(first: Evaluation, second: Evaluation) -> list[str]:
+    shared = sorted(first.responses.keys() & second.responses.keys())
+    texts = [item for item in shared if first.responses[item] != second.responses[item]]
     scores = [item for item in shared if first.scores[item] != second.scores[item]]
-    alone = len(first.answers.keys() ^ second.answers.keys())
+    alone = len(first.responses.keys() ^ second.responses.keys())
     lines = [
-        f"{len(shared)} documents in both, {alone} in one only; {len(texts)} answers and "
+        f"{len(shared)} documents in both, {alone} in one only; {len(texts)} responses and "
         f"{len(scores)} scores differ"
     ]
     if texts:
         task, number = texts[0]
         lines.append(f"first difference: {task}, document {number}")
         for found in (first, second):
-            lines.append(f"  {shorten(found.answers[texts[0]], _SHOWN)!r}")
+            lines.append(f"  {shorten(found.responses[texts[0]], _SHOWN)!r}")
     return lines
 
 
@@ -112,7 +112,7 @@ def _ours(folder: Path) -> Evaluation:
             if isinstance(metric["value"], float):
                 found.metrics[f"{task} {name}"] = metric["value"]
     for sample in read_samples(folder):
-        found.answers[sample.id] = sample.response
+        found.responses[sample.id] = sample.response
         found.scores[sample.id] = sample.values
     return found
 
@@ -140,7 +140,7 @@ def _add_samples(found: Evaluation, task: str, rows: list[dict[str, Any]]) -> No
         item = (task, int(row["doc_id"]))
         response = row["resps"][0][0]
         text = response if isinstance(response, str) else json.dumps(_numbers(row["resps"]))
-        found.answers.setdefault(item, text)
+        found.responses.setdefault(item, text)
         suffix = f" ({row['filter']})" if several else ""
         scores = found.scores.setdefault(item, {})
         for name in row["metrics"]:

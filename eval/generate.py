@@ -1,7 +1,7 @@
-"""Generates the answers of a run's models to the benchmarks that a judge scores.
+"""Generates the responses of a run's models to the benchmarks that a judge scores.
 
 Reads   the target and the sources of the recipe; runs/RUN/{sft,wrpo,ARM}/model; the question file.
-Writes  runs/RUN/answers/BENCHMARK/MODEL: every answer as a row of parquet parts, manifest.json.
+Writes  runs/RUN/responses/BENCHMARK/MODEL: every response as a row of parquet parts, manifest.json.
 Run     python -m eval.generate --benchmark alpaca_eval_2 --model all --recipe RECIPE
         --benchmark all --model all does everything that is missing
 Resume  finished parts stay; the rest is generated.
@@ -35,10 +35,10 @@ def main() -> None:
     parser = stage_parser(__doc__)
     add_flags(parser)
     args, recipe = parse_stage(parser)
-    generate_answers(recipe, args.benchmark, args.model)
+    generate_responses(recipe, args.benchmark, args.model)
 
 
-def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> None:
+def generate_responses(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> None:
     """Generates what is missing.
 
     Raises:
@@ -54,8 +54,8 @@ def generate_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> 
     for chosen_benchmark in benchmarks:
         waiting = []
         for name in names:
-            if pipeline.is_done(f"answers/{chosen_benchmark}/{name}"):
-                logger.info("answers/%s/%s is complete", chosen_benchmark, name)
+            if pipeline.is_done(f"responses/{chosen_benchmark}/{name}"):
+                logger.info("responses/%s/%s is complete", chosen_benchmark, name)
             else:
                 waiting.append(name)
         models = resolve_models(pipeline, waiting)
@@ -80,18 +80,18 @@ def _check_decoding(recipe: Recipe, benchmark: str) -> None:
 def _generate(
     pipeline: Pipeline, benchmark: str, model: EvalModel, questions: list[Question]
 ) -> None:
-    stage = f"answers/{benchmark}/{model.name}"
+    stage = f"responses/{benchmark}/{model.name}"
     size = QUESTIONS_PER_PART
     chunks = [questions[at : at + size] for at in range(0, len(questions), size)]
     with open_stage(pipeline, stage, parts=len(chunks)) as work:
         if work.todo:
             try:
-                from eval.judging.answering import answer_parts
+                from eval.judging.answering import response_parts
             except ImportError as error:
                 raise ModelError(
                     f"lm-eval does not import ({error}); install it: pip install 'wrpo[eval]'"
                 ) from error
-            answer_parts(pipeline.recipe, benchmark, model, work, chunks)
+            response_parts(pipeline.recipe, benchmark, model, work, chunks)
 
 
 if __name__ == "__main__":

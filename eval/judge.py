@@ -1,6 +1,6 @@
-"""Judges the answers of a run's models to the benchmarks that a judge scores.
+"""Judges the responses of a run's models to the benchmarks that a judge scores.
 
-Reads   runs/RUN/answers/BENCHMARK/MODEL; question and reference files; runs/judgements.sqlite.
+Reads   runs/RUN/responses/BENCHMARK/MODEL; question and reference files; runs/judgements.sqlite.
 Writes  runs/RUN/judge/BENCHMARK/MODEL: results.json, a row per question, manifest.json; every
         judgement, as it comes, to runs/judgements.sqlite.
 Run     python -m eval.judge --benchmark arena_hard --model all --recipe RECIPE
@@ -37,7 +37,7 @@ def main() -> None:
     if args.dry_run:
         sys.stdout.write(judging_dry_run(recipe, args.benchmark, args.model) + "\n")
     else:
-        judge_answers(recipe, args.benchmark, args.model)
+        judge_responses(recipe, args.benchmark, args.model)
 
 
 def judging_dry_run(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> str:
@@ -53,12 +53,12 @@ def judging_dry_run(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> s
     return "\n".join(lines)
 
 
-def judge_answers(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> None:
+def judge_responses(recipe: Recipe, benchmark: str = ALL, model: str = ALL) -> None:
     """Judges what is not judged yet; the judge, the questions and the prompts are those of all.
 
     Raises:
         RecipeError: unknown benchmark or model, or a setting of the judge is wrong.
-        MissingInputError: answers or a file are not there; names the command.
+        MissingInputError: responses or a file are not there; names the command.
         ModelError: the judge cannot be asked; what it said so far is kept.
         DataError: a file is wrong, or no verdict can be read.
         StageError: a folder was made with other settings.
@@ -107,8 +107,8 @@ def _batch(pipeline: Pipeline, benchmark: str, name: str) -> JudgeBatch:
         from eval.judging.batch import JudgeBatch
     except ImportError as error:
         raise ModelError(f"{error}; install it: pip install 'wrpo[eval,server]'") from error
-    answers = pipeline.finished(f"answers/{benchmark}/{name}")
-    return JudgeBatch(benchmark, pipeline.recipe.eval, name, answers)
+    responses = pipeline.finished(f"responses/{benchmark}/{name}")
+    return JudgeBatch(benchmark, pipeline.recipe.eval, name, responses)
 
 
 def _judge(recipe: Recipe, benchmark: str, cache: JudgementCache) -> Judge:

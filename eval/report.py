@@ -1,4 +1,4 @@
-"""Writes the report of a run: verdict in words, scores, curves, data, answers, provenance.
+"""Writes the report of a run: verdict in words, scores, curves, data, responses, provenance.
 
 Reads   runs/RUN: every finished stage; one evaluation, by lm-eval or a judge, is what it needs.
 Writes  runs/RUN/report: report.html (one file, no network), report.md, report.json (all numbers).
@@ -27,16 +27,16 @@ from eval.reporting.judged_table import for_papers, judged_tables
 from eval.reporting.page import Block, Heading, Paragraph
 from eval.reporting.papers import papers as papers_of
 from eval.reporting.sections import (
-    answers,
     data,
     judged,
     papers,
     provenance,
+    responses,
     scores,
     training,
     verdict,
 )
-from eval.reporting.sections.answers import PROMPTS_SHOWN, side_by_side
+from eval.reporting.sections.responses import PROMPTS_SHOWN, side_by_side
 from eval.reporting.sections.seeds import seeds
 from eval.reporting.seeds import SeedScores, judged_alike, recipe_differences, seed_scores
 from wrpo.cli import run_main, stage_parser
@@ -133,7 +133,7 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
         *papers.papers_section(recipe, numbers["papers"]),
         *training.training_section(evidence),
         *data.data(numbers["data"]),
-        Heading("Answers side by side"),
+        Heading("Responses side by side"),
         *examples,
         *provenance.provenance(evidence, numbers["stages"], judges_cost=judged.cost(judged_by)),
     ]
@@ -164,8 +164,8 @@ def _examples(
     facts: dict[str, Any],
     count: int,
 ) -> list[Block]:
-    facts["answers"] = side_by_side(samples, board, count=count)
-    return answers.answers(recipe, board, facts["answers"])
+    facts["responses"] = side_by_side(samples, board, count=count)
+    return responses.responses(recipe, board, facts["responses"])
 
 
 def stage_facts(evidence: Evidence) -> list[dict[str, Any]]:

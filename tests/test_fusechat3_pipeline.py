@@ -1,7 +1,7 @@
-"""A run of FuseChat-3.0's shape, from prompts to DPO: four domains, two sampled sources, answers
+"""A run of FuseChat-3.0's shape, from prompts to DPO: four domains, two sampled sources, responses
 that come with a dataset, both verifiers, pairs, the length-normalised loss.
 
-Models have random weights, so the right and wrong answers to sums and programming tasks come with
+Models have random weights, so the right and wrong responses to sums and programming tasks come with
 the prompts."""
 
 import json
@@ -28,7 +28,7 @@ from pathlib import Path
 from wrpo.engines.local.vllm_env import prepare_environment
 prepare_environment(eager=True)
 from data_construction.build import build_table
-from data_construction.sampling.dataset_answers import GivenAnswers
+from data_construction.sampling.dataset_responses import GivenAnswers
 from data_construction.logprobs import LogProbStage
 from data_construction.sampling.part_sampler import PartSampler
 from data_construction.prompts import make_prompts
@@ -86,8 +86,18 @@ def datasets(folder: Path, *, code: bool) -> dict[str, object]:
     given = {"source": "teacher", "column": "solution"}
     own: dict[str, dict[str, object]] = {
         "talk": {"domain_name": "instruction", "sft_share": 0.4},
-        "sums": {"domain_name": "maths", "answer": "gold", "answers": given, "sft_share": 0.5},
-        "tasks": {"domain_name": "code", "answer": "gold", "answers": given, "sft_share": 0.5},
+        "sums": {
+            "domain_name": "maths",
+            "reference_answer": "gold",
+            "responses": given,
+            "sft_share": 0.5,
+        },
+        "tasks": {
+            "domain_name": "code",
+            "reference_answer": "gold",
+            "responses": given,
+            "sft_share": 0.5,
+        },
         "zh": {"domain_name": "chinese", "sft_share": 1.0},
     }
     for name in ("sums", "tasks"):
@@ -182,7 +192,7 @@ def test_four_domains_lead_to_a_model_by_their_own_rules(fusechat) -> None:
     pipeline = Pipeline(recipe)
     assert {pipeline.state(name) for name in pipeline.stages} == {"done"}
     prompts = {row["prompt_id"]: row for row in read_rows(pipeline.folder("prompts"))}
-    check_answers(recipe, prompts)
+    check_responses(recipe, prompts)
     check_sft_rows(pipeline, prompts, code=code)
     check_pairs(pipeline, prompts, code=code)
     history = json.loads((pipeline.folder("wrpo") / "log_history.json").read_text())
@@ -193,21 +203,21 @@ def rows_of(pipeline: Pipeline, stage: str) -> list[Row]:
     return read_rows(pipeline.finished(stage))
 
 
-def check_answers(recipe: Recipe, prompts: dict[str, Row]) -> None:
+def check_responses(recipe: Recipe, prompts: dict[str, Row]) -> None:
     """Each source answers its domains, as often as they ask for."""
     pipeline = Pipeline(recipe)
     asked = {"instruction": 3, "code": 2, "chinese": 1}
     for name, source in recipe.sources.items():
-        answers = Counter(row["prompt_id"] for row in rows_of(pipeline, f"sample/{name}"))
-        assert {prompts[key]["domain"] for key in answers} == set(source.domains or ())
-        assert all(count == asked[prompts[key]["domain"]] for key, count in answers.items())
+        responses = Counter(row["prompt_id"] for row in rows_of(pipeline, f"sample/{name}"))
+        assert {prompts[key]["domain"] for key in responses} == set(source.domains or ())
+        assert all(count == asked[prompts[key]["domain"]] for key, count in responses.items())
     given = rows_of(pipeline, "sample/teacher")
     assert {prompts[row["prompt_id"]]["domain"] for row in given} <= {"maths", "code"}
     assert set(Counter(row["prompt_id"] for row in given).values()) == {2}
 
 
 def check_sft_rows(pipeline: Pipeline, prompts: dict[str, Row], *, code: bool) -> None:
-    """Right answers where they can be told; every domain has rows."""
+    """Right responses where they can be told; every domain has rows."""
     rows = rows_of(pipeline, "build/sft")
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -221,11 +231,11 @@ def check_sft_rows(pipeline: Pipeline, prompts: dict[str, Row], *, code: bool) -
         assert row["source"] == "teacher" and " + " in row["completion"][0]["content"]
     dropped = read_parquet(pipeline.folder("build/sft") / "dropped.parquet")
     reasons = {(prompts[row["prompt_id"]]["domain"], row["reason"]) for row in dropped}
-    assert reasons <= {("maths", "no_correct_answer"), ("instruction", "no_pair_in_window")}
+    assert reasons <= {("maths", "no_correct_response"), ("instruction", "no_pair_in_window")}
 
 
 def check_pairs(pipeline: Pipeline, prompts: dict[str, Row], *, code: bool) -> None:
-    """Two answers of one source; a right and a wrong one where that can be told."""
+    """Two responses of one source; a right and a wrong one where that can be told."""
     domains = Counter()
     for row in rows_of(pipeline, "build/pairs"):
         prompt = prompts[row["prompt_id"]]
@@ -244,5 +254,5 @@ def check_pairs(pipeline: Pipeline, prompts: dict[str, Row], *, code: bool) -> N
     assert domains["code"] == sum(row["split"] == "preference" for row in tasks)
 
 
-def is_right(answer: list[dict[str, str]], prompt: Row) -> bool:
-    return f"\\boxed{{{prompt['answer']}}}" in answer[0]["content"]
+def is_right(response: list[dict[str, str]], prompt: Row) -> bool:
+    return f"\\boxed{{{prompt['reference_answer']}}}" in response[0]["content"]

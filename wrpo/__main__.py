@@ -19,7 +19,7 @@ from pathlib import Path
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
 from wrpo.doctor.checks import CheckContext, finding_text
 from wrpo.doctor.doctor import examine
-from wrpo.doctor.services import hub_answers
+from wrpo.doctor.services import hub_responses
 from wrpo.errors import RecipeError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.run import run_pipeline
@@ -76,7 +76,7 @@ def status(recipe: Recipe, *, watched_s: float | None, as_json: bool) -> None:
 
 def doctor(recipe: Recipe, args: argparse.Namespace) -> None:
     """Prints findings as they come; exit code 2 where there is a problem."""
-    hub = not args.offline and not os.environ.get("HF_HUB_OFFLINE") and hub_answers()
+    hub = not args.offline and not os.environ.get("HF_HUB_OFFLINE") and hub_responses()
     if not hub:
         os.environ["HF_HUB_OFFLINE"] = "1"
     levels = Counter[str]()

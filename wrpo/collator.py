@@ -65,16 +65,16 @@ def padded_layout(
     sequences = [(row["prompt_ids"], row[f"{name}_ids"]) for name in responses for row in examples]
     unscored = prompts * len(responses)
     slots = [len(responses) * i + k for k in range(len(responses)) for i in range(prompts)]
-    width = max(len(prompt) + len(answer) for prompt, answer in sequences)
+    width = max(len(prompt) + len(response) for prompt, response in sequences)
     if pad_to_multiple_of:
         width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
     shape = (len(sequences), width)
     input_ids = torch.full(shape, pad_token_id)
     attention_mask = torch.zeros(shape, dtype=torch.long)
     response_index = torch.full(shape, unscored)
-    for row, (prompt, answer) in enumerate(sequences):
-        start, end = len(prompt), len(prompt) + len(answer)
-        input_ids[row, :end] = torch.tensor([*prompt, *answer])
+    for row, (prompt, response) in enumerate(sequences):
+        start, end = len(prompt), len(prompt) + len(response)
+        input_ids[row, :end] = torch.tensor([*prompt, *response])
         attention_mask[row, :end] = 1
         response_index[row, start:end] = slots[row]
     labels = input_ids.masked_fill(response_index == unscored, IGNORED_LABEL)

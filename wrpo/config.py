@@ -36,7 +36,7 @@ _UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
     ("discopop_tau", 0.05, "use TRL's DPOTrainer for DiscoPOP"),
     ("use_weighting", False, "use TRL's DPOTrainer for WPO weighting"),
     ("padding_free", False, "leave it out: TRL pads all the same"),
-    ("truncation_mode", "keep_start", "leave it out: the tail of a too long answer is cut"),
+    ("truncation_mode", "keep_start", "leave it out: the tail of a too long response is cut"),
     ("use_liger_kernel", False, "set model_init_kwargs: {use_kernels: true}"),
     ("sync_ref_model", False, "leave it out: the reference stays the starting point"),
     ("pad_token", None, "set tokenizer.pad_token and pass the tokenizer as processing_class"),
@@ -56,7 +56,7 @@ class WRPOConfig(DPOConfig):
     objective: "wrpo" uses all three responses. "dpo" uses (chosen, rejected); source_chosen is not
         even forwarded unless the likelihood term reads it. "cgpo"
         attracts source_chosen and chosen and repels rejected, each by itself, and reads a fourth
-        response: `anchor`, an answer to another prompt. `wrpo.objectives` has them all.
+        response: `anchor`, a response to another prompt. `wrpo.objectives` has them all.
     loss_type: loss of the difference between preferred and rejected, in TRL's names: "sigmoid",
         "sigmoid_norm" (length-normalised), "hinge" or "ipo"; one of them. Not for cgpo.
     margin: what the scaled difference must exceed (gamma of SimPO, which is loss_type
@@ -75,14 +75,14 @@ class WRPOConfig(DPOConfig):
     likelihood_on: response the likelihood term reads. "better" is the higher scored of
         source_chosen and chosen in each row (columns source_chosen_score and chosen_score; chosen
         on ties); "both" is the mean of the two terms, whatever alpha is.
-    max_length: most tokens of prompt and answer together (TRL's field). A longer answer loses its
-        tail, and with it its end-of-turn token; a prompt that leaves no room drops the row.
+    max_length: most tokens of prompt and response together (TRL's field). A longer response loses
+        its tail, and with it its end-of-turn token; a prompt that leaves no room drops the row.
     max_prompt_length: most tokens of the prompt; a longer one loses tokens at its start, after the
         BOS token. None keeps prompts whole.
-    max_answer_length: most tokens of an answer. None leaves it what the prompt leaves of
+    max_response_length: most tokens of a response. None leaves it what the prompt leaves of
         `max_length`.
-    truncation: "separate" cuts each answer by itself, "original" as the authors' public code does:
-        one long answer cuts all three to `max_length - max_prompt_length` (see
+    truncation: "separate" cuts each response by itself, "original" as the authors' public code
+        does: one long response cuts all three to `max_length - max_prompt_length` (see
         `wrpo.rows.truncation`).
     fold_system: write a system message into the first user turn, for templates without system role.
     triple_layout: "padded" forwards one padded row per response. "prefix" forwards each prompt once
@@ -135,8 +135,8 @@ class WRPOConfig(DPOConfig):
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Most tokens of the prompt; None keeps prompts whole."}
     )
-    max_answer_length: int | None = field(
-        default=None, metadata={"help": "Most tokens of an answer; None: what max_length leaves."}
+    max_response_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of a response; None: what max_length leaves."}
     )
     truncation: str = field(
         default="separate",
@@ -192,7 +192,7 @@ class WRPOConfig(DPOConfig):
     def limits(self) -> TokenLimits:
         """What rows are cut to."""
         return TokenLimits(
-            self.max_length, self.max_prompt_length, self.max_answer_length, self.truncation
+            self.max_length, self.max_prompt_length, self.max_response_length, self.truncation
         )
 
     @property

@@ -27,7 +27,7 @@ def prompt_id(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def response_seed(run_seed: int, prompt: str, source: str, index: int) -> int:
-    """Seed of one sampled answer, in [0, 2**31)."""
+    """Seed of one sampled response, in [0, 2**31)."""
     return int(digest([run_seed, prompt, source, index]), 16) % 2**31
 
 
@@ -36,11 +36,11 @@ def unit_hash(seed: int, prompt: str) -> float:
     return int(digest([seed, prompt], length=13), 16) / 16**13
 
 
-def triple_id(prompt: str, answers: Sequence[tuple[str, int]]) -> str:
-    """Identity of a training row: its prompt and the (source, index) of each of its answers."""
-    return digest([prompt, [list(answer) for answer in answers]])
+def triple_id(prompt: str, responses: Sequence[tuple[str, int]]) -> str:
+    """Identity of a training row: its prompt and the (source, index) of each of its responses."""
+    return digest([prompt, [list(response) for response in responses]])
 
 
-def answer_id(prompt: Sequence[Mapping[str, str]], answer: str) -> str:
-    """Identity of an answer by content: the messages before it and its text, as they are."""
-    return digest([[[turn["role"], turn["content"]] for turn in prompt], answer])
+def response_id(prompt: Sequence[Mapping[str, str]], response: str) -> str:
+    """Identity of a response by content: the messages before it and its text, as they are."""
+    return digest([[[turn["role"], turn["content"]] for turn in prompt], response])

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of the target on the best source answers, with TRL's SFTTrainer.
+"""Supervised fine-tuning of the target on the best source responses, with TRL's SFTTrainer.
 
 Reads:   RUN/build/sft
 Writes:  RUN/sft/model, RUN/sft/log_history.json, RUN/sft/checkpoints; while it runs
@@ -58,7 +58,7 @@ def run_sft(
     samples: list[tuple[list[Row], str]],
     work: StageWork,
 ) -> None:
-    """Trains `model` on (messages, answer) samples; loss on the answers only."""
+    """Trains `model` on (messages, response) samples; loss on the responses only."""
     from trl import SFTConfig, SFTTrainer
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
@@ -87,30 +87,32 @@ def tokenised(
     fold_system: bool,
     max_length: int | None,
 ) -> Dataset:
-    """Token ids and answer masks; an answer over `max_length` loses its tail, and is counted.
+    """Token ids and response masks; a response over `max_length` loses its tail, and is counted.
 
     Raises:
         DataError: a prompt alone fills `max_length`.
     """
     from datasets import Dataset
 
-    from wrpo.chat.render import render_answer
+    from wrpo.chat.render import render_response
 
     rows: list[dict[str, Any]] = []
     cut = 0
-    for messages, answer in samples:
-        prompt_ids, answer_ids = render_answer(tokenizer, messages, answer, fold_system=fold_system)
+    for messages, response in samples:
+        prompt_ids, response_ids = render_response(
+            tokenizer, messages, response, fold_system=fold_system
+        )
         if max_length is not None and len(prompt_ids) >= max_length:
             raise DataError(
-                f"a prompt has {len(prompt_ids)} tokens, which leaves no room for an answer within "
-                f"max_length={max_length}; raise it or lower sample.max_prompt_tokens"
+                f"a prompt has {len(prompt_ids)} tokens, which leaves no room for a response "
+                f"within max_length={max_length}; raise it or lower sample.max_prompt_tokens"
             )
-        ids = (prompt_ids + answer_ids)[:max_length]
-        cut += len(ids) < len(prompt_ids) + len(answer_ids)
+        ids = (prompt_ids + response_ids)[:max_length]
+        cut += len(ids) < len(prompt_ids) + len(response_ids)
         mask = [0] * len(prompt_ids) + [1] * (len(ids) - len(prompt_ids))
         rows.append({"input_ids": ids, "completion_mask": mask})
     if cut:
-        logger.warning("%d of %d answers are cut at max_length=%d", cut, len(rows), max_length)
+        logger.warning("%d of %d responses are cut at max_length=%d", cut, len(rows), max_length)
     return Dataset.from_list(rows)
 
 

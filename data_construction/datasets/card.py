@@ -15,15 +15,15 @@ from wrpo.pipeline.data_stages import data_identity
 from wrpo.pipeline.stage import model_identity
 from wrpo.pipeline.tables import ANSWERS, Row
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.prompts import dataset_responses
 
 TO_FILL = "(fill in)"
 
 _WHAT = {
-    "sft": "Prompts with the best answer over all sources, for supervised fine-tuning.",
+    "sft": "Prompts with the best response over all sources, for supervised fine-tuning.",
     "triples": "Preference triples of implicit model fusion (WRPO, arXiv 2412.03187): "
-    "`source_chosen` (y_ws) is the best answer of all sources, `chosen` (y_wt) and `rejected` "
-    "(y_l) are the best and the worst answer of the target.",
+    "`source_chosen` (y_ws) is the best response of all sources, `chosen` (y_wt) and `rejected` "
+    "(y_l) are the best and the worst response of the target.",
     "pairs": "Preference pairs of one source each (FuseChat-3.0): `chosen` scores higher than "
     "`rejected`.",
 }
@@ -51,7 +51,7 @@ def card(
         f"# {recipe.run}: {table}\n\n{_WHAT[table]}\n\nLayout: `{layout}`.",
         f"## Rows\n\n{_counts(rows, manifest)}",
         f"## How it was made\n\n{_origin(recipe, table, manifest)}",
-        f"## Who answered\n\n{_answers(recipe, table, rows)}",
+        f"## Who answered\n\n{_responses(recipe, table, rows)}",
         f"## Licence\n\n{_licence(recipe, licence)}",
     ]
     return "\n\n".join(sections) + "\n"
@@ -88,9 +88,9 @@ def _origin(recipe: Recipe, table: str, manifest: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _answers(recipe: Recipe, table: str, rows: list[Row]) -> str:
+def _responses(recipe: Recipe, table: str, rows: list[Row]) -> str:
     names = ANSWERS.get(table, ("completion",))
-    lines = ["| answer | source | model | rows | mean score |", "|---|---|---|---|---|"]
+    lines = ["| response | source | model | rows | mean score |", "|---|---|---|---|---|"]
     for name in names:
         prefix = "" if name == "completion" else f"{name}_"
         found = Counter(row[f"{prefix}source"] for row in rows)
@@ -103,9 +103,9 @@ def _answers(recipe: Recipe, table: str, rows: list[Row]) -> str:
 
 
 def _model(recipe: Recipe, source: str) -> str:
-    datasets = dataset_answers(recipe.prompts).get(source)
+    datasets = dataset_responses(recipe.prompts).get(source)
     if datasets:
-        return f"its answers come with {', '.join(f'`{name}`' for name in datasets)}"
+        return f"its responses come with {', '.join(f'`{name}`' for name in datasets)}"
     model = recipe.target if source == TARGET else recipe.sources.get(source)
     if model is None:
         return "-"
@@ -117,5 +117,5 @@ def _licence(recipe: Recipe, licence: str | None) -> str:
     models = [Path(model.model).name for model in (*recipe.sources.values(), recipe.target)]
     lines = [f"Licence of this data set: {licence or TO_FILL}", "", "Terms that may bind its use:"]
     lines += [f"- prompts `{name}`: {TO_FILL}" for name in recipe.prompts.datasets]
-    lines += [f"- answers of `{model}`: {TO_FILL}" for model in dict.fromkeys(models)]
+    lines += [f"- responses of `{model}`: {TO_FILL}" for model in dict.fromkeys(models)]
     return "\n".join(lines)

@@ -62,7 +62,7 @@ def to_messages(value: Any, *, text_role: str = "user") -> MessageList:
 
 
 def conversation(value: Any) -> tuple[MessageList, str]:
-    """(messages before the answer, answer); no messages where the value is the answer only.
+    """(messages before the response, response); no messages where the value is the response only.
 
     Raises:
         Drop: the last turn is not the assistant's, or it is empty.
@@ -75,7 +75,7 @@ def conversation(value: Any) -> tuple[MessageList, str]:
             "unusable", f"the last turn is the {messages[-1]['role']}'s, not the assistant's"
         )
     if not messages[-1]["content"].strip():
-        raise Drop("unusable", "an answer is empty")
+        raise Drop("unusable", "a response is empty")
     before = messages[:-1]
     return (prompt_messages(before) if before else []), messages[-1]["content"]
 
@@ -101,7 +101,7 @@ def encodable(text: str) -> str:
 
 
 def _kind(role: str) -> str:
-    return "prompt" if role == "user" else "answer"
+    return "prompt" if role == "user" else "response"
 
 
 def _message(turn: Any) -> dict[str, str]:

@@ -4,9 +4,9 @@ A row of a format that `wrpo.rows.formats` knows is read by it. Of any other, wh
 names and values:
 
 * `princeton-nlp/*-ultrafeedback-armorm`: `chosen` and `rejected` are whole conversations;
-  `all_generated_responses` and `all_rm_scores` give index and score of each answer.
+  `all_generated_responses` and `all_rm_scores` give index and score of each response.
 * `FuseAI/FuseChat-3.0-SFT-Data` and `-DPO-Data` (their columns are not documented): a conversation
-  in `messages` or `conversations`, with role/content or from/value; answers in `chosen` and
+  in `messages` or `conversations`, with role/content or from/value; responses in `chosen` and
   `rejected`.
 * What `data_construction.export` writes.
 
@@ -27,7 +27,7 @@ from data_construction.datasets.messages import (
     prompt_messages,
 )
 from wrpo.errors import DataError, MissingInputError
-from wrpo.ids import answer_id, digest, prompt_id
+from wrpo.ids import digest, prompt_id, response_id
 from wrpo.pipeline.tables import ANSWERS, Drop, Row
 from wrpo.recipe.build import ImportedTable
 from wrpo.rows.columns import TRIPLE_RESPONSES
@@ -60,7 +60,7 @@ def import_table(settings: ImportedTable, table: str) -> tuple[list[Row], list[R
         first = dropped[0]["detail"] if dropped else f"{settings.path} holds no rows"
         raise DataError(
             f"build.imported.{table}: no usable row. {first}. Name the columns in "
-            f"build.imported.{table}.columns, e.g. {{chosen: preferred_answer}}"
+            f"build.imported.{table}.columns, e.g. {{chosen: preferred_response}}"
         )
     return [
         rows[key] for key in sorted(rows, key=lambda key: (rows[key]["prompt_id"], key))
@@ -71,18 +71,18 @@ def published_preference_row(record: Mapping[str, Any], names: tuple[str, ...]) 
     """A row of triples (three names) or pairs (two) out of a published row.
 
     Raises:
-        Drop: an answer is missing, or chosen and rejected are the same text.
+        Drop: a response is missing, or chosen and rejected are the same text.
     """
-    prompt, answers = _prompt_and_answers(record, names)
+    prompt, responses = _prompt_and_responses(record, names)
     prompt = _with_system(record, prompt)
-    if answers["chosen"] == answers["rejected"]:
+    if responses["chosen"] == responses["rejected"]:
         raise Drop("unusable", "chosen and rejected are the same text")
     key = prompt_id(prompt)
-    answer_ids = [answer_id(prompt, answers[name]) for name in names]
-    row: Row = {"triple_id": digest([key, answer_ids]), "prompt_id": key, "prompt": prompt}
+    response_ids = [response_id(prompt, responses[name]) for name in names]
+    row: Row = {"triple_id": digest([key, response_ids]), "prompt_id": key, "prompt": prompt}
     for name in names:
-        index, score = _provenance(record, name, answers[name])
-        row[name] = [{"role": "assistant", "content": answers[name]}]
+        index, score = _provenance(record, name, responses[name])
+        row[name] = [{"role": "assistant", "content": responses[name]}]
         row[f"{name}_source"] = _source(record, name)
         row[f"{name}_index"] = index
         row[f"{name}_score"] = score
@@ -93,23 +93,23 @@ def sft_row(record: Mapping[str, Any]) -> Row:
     """A row of the SFT table out of a published row: prompt and completion, or a conversation.
 
     Raises:
-        Drop: there is no answer.
+        Drop: there is no response.
     """
     column = next((name for name in _COMPLETIONS if record.get(name) is not None), None)
     if column:
-        prompt, answer = conversation(record[column])
+        prompt, response = conversation(record[column])
         prompt = prompt or _prompt(record)
     else:
         column = _present(record, _CONVERSATIONS, "completion, and no conversation")
-        prompt, answer = conversation(record[column])
+        prompt, response = conversation(record[column])
         if not prompt:
-            raise Drop("unusable", f"{column} holds no user turn before the answer")
+            raise Drop("unusable", f"{column} holds no user turn before the response")
     prompt = _with_system(record, prompt)
     source = record.get("source", record.get("model"))
     return {
         "prompt_id": prompt_id(prompt),
         "prompt": prompt,
-        "completion": [{"role": "assistant", "content": answer}],
+        "completion": [{"role": "assistant", "content": response}],
         "source": encodable(str(source)) if source else UNKNOWN_SOURCE,
         "index": _integer(record.get("index")),
         "score": _number(record.get("score")),
@@ -117,7 +117,7 @@ def sft_row(record: Mapping[str, Any]) -> Row:
 
 
 def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[str, Row]:
-    """(id, row): an SFT row is known by its answer, another by its triple_id."""
+    """(id, row): an SFT row is known by its response, another by its triple_id."""
     named = settings.columns.items()
     renamed: dict[str, Any] = {ours: record.get(theirs) for ours, theirs in named}
     record = {**record, **renamed}
@@ -125,7 +125,7 @@ def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[s
         record = _inferred_from_columns(record, table)
     if table == "sft":
         row = sft_row(record)
-        return answer_id(row["prompt"], row["completion"][0]["content"]), row
+        return response_id(row["prompt"], row["completion"][0]["content"]), row
     row = published_preference_row(record, ANSWERS[table])
     return row["triple_id"], row
 
@@ -137,21 +137,21 @@ def _inferred_from_columns(record: dict[str, Any], table: str) -> dict[str, Any]
         raise Drop("unusable", str(error)) from None
 
 
-def _prompt_and_answers(
+def _prompt_and_responses(
     record: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[MessageList, dict[str, str]]:
-    """The prompt before every answer, which must be the same, and the answers by name."""
-    prompts, answers = [], {}
-    for name, value in _answer_values(record, names).items():
-        before, answers[name] = conversation(value)
+    """The prompt before every response, which must be the same, and the responses by name."""
+    prompts, responses = [], {}
+    for name, value in _response_values(record, names).items():
+        before, responses[name] = conversation(value)
         if before:
             prompts.append(before)
     if any(prompt != prompts[0] for prompt in prompts):
-        raise Drop("unusable", "chosen and rejected answer different prompts")
-    return (prompts[0] if prompts else _prompt(record)), answers
+        raise Drop("unusable", "chosen and rejected response different prompts")
+    return (prompts[0] if prompts else _prompt(record)), responses
 
 
-def _answer_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _response_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     values = {name: record.get(name) for name in names}
     if "source_chosen" in names and not values["source_chosen"] and _several(values["chosen"]):
         raise Drop(
@@ -198,14 +198,14 @@ def _source(record: Mapping[str, Any], name: str) -> str:
     return encodable(str(found)) if found else UNKNOWN_SOURCE
 
 
-def _provenance(record: Mapping[str, Any], name: str, answer: str) -> tuple[int, float | None]:
-    """Index and score: from columns of their own, else from the list of all scored answers."""
+def _provenance(record: Mapping[str, Any], name: str, response: str) -> tuple[int, float | None]:
+    """Index and score: from columns of their own, else from the list of all scored responses."""
     columns = (pattern.format(name) for pattern in _SCORES)
     score = next((record[column] for column in columns if record.get(column) is not None), None)
     index = _integer(record.get(f"{name}_index"))
     texts, scores = record.get("all_generated_responses"), record.get("all_rm_scores")
-    if isinstance(texts, list) and isinstance(scores, list) and answer in texts[: len(scores)]:
-        index = texts.index(answer)
+    if isinstance(texts, list) and isinstance(scores, list) and response in texts[: len(scores)]:
+        index = texts.index(response)
         score = scores[index] if score is None else score
     return index, _number(score)
 
@@ -218,6 +218,6 @@ def _number(value: Any) -> float | None:
 
 
 def _integer(value: Any) -> int:
-    """A place among answers; what cannot be one is unknown."""
+    """A place among responses; what cannot be one is unknown."""
     is_place = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
     return value if is_place else UNKNOWN_INDEX

@@ -34,7 +34,7 @@ class Claim(NamedTuple):
 class Told(NamedTuple):
     """Progress since the last message of this kind."""
 
-    answers: int
+    responses: int
     tokens: int
 
 

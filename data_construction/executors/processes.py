@@ -41,7 +41,7 @@ class _Replica:
     log: Path
     claimed: set[int] = field(default_factory=set)
     waits: bool = False
-    unwritten: int = 0  # answers it has told of and not yet written
+    unwritten: int = 0  # responses it has told of and not yet written
 
 
 class Replicas:
@@ -124,17 +124,17 @@ class Replicas:
                 if isinstance(message, WRPOError):
                     raise message
                 if isinstance(message, Told):
-                    replica.unwritten += message.answers
+                    replica.unwritten += message.responses
                     progress(*message)
                 elif isinstance(message, Claim):
-                    self._answer(replica, message)
+                    self._response(replica, message)
                 else:
-                    replica.unwritten -= self._sampler.answers(message)
+                    replica.unwritten -= self._sampler.responses(message)
                     replica.claimed.discard(message)
                     self._left.discard(message)
                     yield message
 
-    def _answer(self, replica: _Replica, claim: Claim) -> None:
+    def _response(self, replica: _Replica, claim: Claim) -> None:
         if self._unclaimed:
             part = self._unclaimed.popleft()
             replica.claimed.add(part)
@@ -176,7 +176,7 @@ class Replicas:
             if self._unclaimed:
                 other.waits = False
                 with suppress(OSError):
-                    self._answer(other, Claim(wait=True))
+                    self._response(other, Claim(wait=True))
 
     def _end(self) -> None:
         """Lets replicas that have nothing left to do leave, and kills what stays."""
@@ -192,7 +192,7 @@ class Replicas:
                 replica.log.unlink(missing_ok=True)
 
     def _dismiss(self, replica: _Replica) -> None:
-        """Answers a claim that is on its way, and waits for the process to leave."""
+        """Responses a claim that is on its way, and waits for the process to leave."""
         with suppress(EOFError, OSError):
             while replica.connection.poll(_LEAVE_SECONDS):
                 if isinstance(replica.connection.recv(), Claim):

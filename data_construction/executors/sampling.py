@@ -17,7 +17,7 @@ def sample_on_ray(sampler: PartSampler, executor: RayExecutor, work: StageWork) 
     """Samples what is to do of the source; the sampler here loads nothing.
 
     Raises:
-        WRPOError: see `run_on_ray`; and where too many answers are dropped.
+        WRPOError: see `run_on_ray`; and where too many responses are dropped.
     """
     from data_construction.executors import run_on_ray
 

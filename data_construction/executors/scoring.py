@@ -26,7 +26,7 @@ def score_on_ray(
         works: the open score stages, by source.
 
     Raises:
-        WRPOError: see `run_on_ray`; and where too many answers are dropped.
+        WRPOError: see `run_on_ray`; and where too many responses are dropped.
     """
     from data_construction.executors import run_on_ray
 

@@ -26,21 +26,21 @@ class MeasuredSpeed:
     def start(self) -> None:
         """Begins to count; call it when the engine is loaded."""
         self._started = time.monotonic()
-        self._prompts = self._prompt_tokens = self._answers = self._answer_tokens = 0
+        self._prompts = self._prompt_tokens = self._responses = self._response_tokens = 0
 
     def prompt(self, tokens: int) -> None:
         """A prompt went to the engine."""
         self._prompts += 1
         self._prompt_tokens += tokens
 
-    def answer(self, tokens: int) -> None:
-        """An answer came back."""
-        self._answers += 1
-        self._answer_tokens += tokens
+    def response(self, tokens: int) -> None:
+        """A response came back."""
+        self._responses += 1
+        self._response_tokens += tokens
 
     def keep(self) -> None:
         """Adds what was counted to RUNS/throughput.yaml; a failure is but a warning."""
-        if self._engine.server is not None or not self._answer_tokens:
+        if self._engine.server is not None or not self._response_tokens:
             return
         try:
             record(self._recipe.runs, self._row())
@@ -54,7 +54,7 @@ class MeasuredSpeed:
             gpus=self._engine.capacity.gpus,
             prompts=self._prompts,
             prompt_tokens=self._prompt_tokens,
-            answers=self._answers,
-            answer_tokens=self._answer_tokens,
+            responses=self._responses,
+            response_tokens=self._response_tokens,
             seconds=max(time.monotonic() - self._started, 1e-3),
         )

@@ -1,4 +1,4 @@
-"""Samples parts of one source: feeds the engine, collects answers, writes full parts.
+"""Samples parts of one source: feeds the engine, collects responses, writes full parts.
 
 A `PartSampler` needs nothing but the recipe and the name of the source, so that any process on any
 machine can make one; who does which part is decided outside.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _PROGRESS_SECONDS = 0.5
 
 ReportProgress = Callable[[int, int], None]
-"""Called now and then with the answers and the tokens since the last call."""
+"""Called now and then with the responses and the tokens since the last call."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class _OpenPart:
     prompts: list[Row]
     missing: int = 0
     seeds: dict[tuple[int, int], int] = field(default_factory=dict)
-    answers: dict[tuple[int, int], Row] = field(default_factory=dict)
+    responses: dict[tuple[int, int], Row] = field(default_factory=dict)
     dropped: list[Row] = field(default_factory=list)
 
 
@@ -110,21 +110,21 @@ class PartSampler:
         names = self.pipeline[self.stage].inputs
         return {name: self.pipeline.finished(name) for name in names}
 
-    def responses(self, domain: str) -> int:
-        """Answers to each prompt of a domain."""
+    def responses_per_prompt(self, domain: str) -> int:
+        """Responses to each prompt of a domain."""
         return int(self.by_domain.get(domain, self.sampling)["responses"])
 
-    def answers(self, part: int | None = None) -> int:
-        """Answers of one part, or of all."""
+    def responses(self, part: int | None = None) -> int:
+        """Responses of one part, or of all."""
         if not self.by_domain:
             prompts = self.prompts.total if part is None else self.prompts.size(part)
             return prompts * int(self.sampling["responses"])
         domains = self.prompts.domains(part)
-        return sum(count * self.responses(domain) for domain, count in domains.items())
+        return sum(count * self.responses_per_prompt(domain) for domain, count in domains.items())
 
     @property
     def max_tokens(self) -> int:
-        """The longest answer of any domain."""
+        """The longest response of any domain."""
         every = [self.sampling, *self.by_domain.values()]
         return max(int(fields["max_tokens"]) for fields in every)
 
@@ -186,7 +186,7 @@ class PartSampler:
         Args:
             todo: part numbers, at leisure.
             writer: where they go.
-            progress: hears of answers and tokens about twice a second, and of all those of a part
+            progress: hears of responses and tokens about twice a second, and of all those of a part
                 before it is yielded.
         """
         self._open.clear()
@@ -195,8 +195,8 @@ class PartSampler:
         engine = self.engine  # loaded before the clock starts
         self._speed.start()
         told = time.monotonic()
-        for answer in self._answers(engine, todo):
-            written = answer if isinstance(answer, int) else self._take(answer)
+        for response in self._responses(engine, todo):
+            written = response if isinstance(response, int) else self._take(response)
             now = time.monotonic()
             if progress and (written is not None or now - told > _PROGRESS_SECONDS):
                 progress(*self._fresh)
@@ -210,21 +210,21 @@ class PartSampler:
         if "engine" in self.__dict__:
             self.engine.close()
 
-    def _answers(
+    def _responses(
         self, engine: GenerationEngine, todo: Iterable[int]
     ) -> Iterator[Completion | Unanswered | int]:
         """What the engine answers, and the numbers of parts that are written without it."""
         empty: list[int] = []
-        for answer in engine.generate(self._requests(todo, empty)):
+        for response in engine.generate(self._requests(todo, empty)):
             yield from _emptied(empty)
-            yield answer
+            yield response
         yield from _emptied(empty)
 
     def _requests(self, todo: Iterable[int], empty: list[int]) -> Iterator[Request]:
         for part in todo:
             opened = self._open[part] = _OpenPart(self.prompts.read(part))
             rendered = [self._render(opened, row) for row in opened.prompts]
-            wanted = [self.responses(row["domain"]) for row in opened.prompts]
+            wanted = [self.responses_per_prompt(row["domain"]) for row in opened.prompts]
             pairs = zip(rendered, wanted, strict=True)
             opened.missing = sum(count for prompt, count in pairs if prompt is not None)
             self._count(sum(wanted) - opened.missing, 0)
@@ -266,23 +266,23 @@ class PartSampler:
     def _seed(self, prompt: Row, index: int) -> int:
         return response_seed(self.recipe.seed, prompt["prompt_id"], self.source, index)
 
-    def _take(self, answer: Completion | Unanswered) -> int | None:
-        part, position, index = answer.row
+    def _take(self, response: Completion | Unanswered) -> int | None:
+        part, position, index = response.row
         opened = self._open[part]
         prompt = opened.prompts[position]
-        if isinstance(answer, Completion):
-            self._count(1, answer.token_count or 0)
-            self._speed.answer(answer.token_count or 0)
+        if isinstance(response, Completion):
+            self._count(1, response.token_count or 0)
+            self._speed.response(response.token_count or 0)
             seed = opened.seeds[position, index]
-            opened.answers[position, index] = self._row(prompt, index, seed, answer)
+            opened.responses[position, index] = self._row(prompt, index, seed, response)
         else:
             self._count(1, 0)
-            opened.dropped.append(self._dropped(prompt, answer.why, index=index))
+            opened.dropped.append(self._dropped(prompt, response.why, index=index))
         opened.missing -= 1
         return None if opened.missing else self._write(part)
 
-    def _count(self, answers: int, tokens: int) -> None:
-        self._fresh = (self._fresh[0] + answers, self._fresh[1] + tokens)
+    def _count(self, responses: int, tokens: int) -> None:
+        self._fresh = (self._fresh[0] + responses, self._fresh[1] + tokens)
 
     def _row(self, prompt: Row, index: int, seed: int, completion: Completion) -> Row:
         return {
@@ -299,7 +299,7 @@ class PartSampler:
 
     def _write(self, part: int) -> int:
         done = self._open.pop(part)
-        rows = [done.answers[place] for place in sorted(done.answers)]
+        rows = [done.responses[place] for place in sorted(done.responses)]
         self._writer.write_part(part, rows, RESPONSES, dropped=done.dropped)
         return part
 
@@ -309,18 +309,18 @@ def _emptied(found: list[int]) -> list[int]:
     return taken
 
 
-class AnswerBar:
-    """Answers done of those to do, with tokens per second; called with (answers, tokens)."""
+class ResponseBar:
+    """Responses done of those to do, with tokens per second; called with (responses, tokens)."""
 
     def __init__(self, sampler: PartSampler, todo: Sequence[int]) -> None:
-        self._total = sum(sampler.answers(part) for part in todo)
+        self._total = sum(sampler.responses(part) for part in todo)
         self._stage = sampler.stage
         self._tokens = 0
 
-    def __enter__(self) -> AnswerBar:
+    def __enter__(self) -> ResponseBar:
         from tqdm import tqdm
 
-        self._bar: tqdm[Any] = tqdm(total=self._total, unit="answer", desc=self._stage)
+        self._bar: tqdm[Any] = tqdm(total=self._total, unit="response", desc=self._stage)
         self._started = time.monotonic()
         return self
 
@@ -332,16 +332,16 @@ class AnswerBar:
     ) -> None:
         self._bar.close()
 
-    def __call__(self, answers: int, tokens: int) -> None:
+    def __call__(self, responses: int, tokens: int) -> None:
         self._tokens += tokens
         speed = self._tokens / max(time.monotonic() - self._started, 1e-9)
         self._bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
-        self._bar.update(answers)
+        self._bar.update(responses)
 
 
 def drop_limit(sampler: PartSampler) -> DropLimit:
-    """The limit of a sampling stage, whose rows are answers: a dropped prompt (index -1) costs all
-    of its own."""
+    """The limit of a sampling stage, whose rows are responses: a dropped prompt (index -1) costs
+    all of its own."""
 
     @cache
     def prompts() -> PromptLookup:
@@ -350,6 +350,6 @@ def drop_limit(sampler: PartSampler) -> DropLimit:
     def cost(dropped: Row) -> int:
         if dropped["index"] >= 0:
             return 1
-        return sampler.responses(prompts()[dropped["prompt_id"]]["domain"])
+        return sampler.responses_per_prompt(prompts()[dropped["prompt_id"]]["domain"])
 
-    return DropLimit(sampler.recipe.sample.max_dropped_share, total=sampler.answers, cost=cost)
+    return DropLimit(sampler.recipe.sample.max_dropped_share, total=sampler.responses, cost=cost)

@@ -25,7 +25,7 @@ _SEED = 7
 
 
 def random_candidates() -> list[Candidate]:
-    """Four answers to each of four prompts, of 3 to 60 words."""
+    """Four responses to each of four prompts, of 3 to 60 words."""
     chance = random.Random(_SEED)
     found = []
     for _ in range(PROMPTS):
@@ -53,7 +53,7 @@ def check_reward(name: str, settings: RewardSettings) -> dict[str, Any]:
         return {"reward": name, "ok": False, "message": "a score is not a finite number"}
     same = all(_best(together, prompt) == _best(alone, prompt) for prompt in range(PROMPTS))
     told = f"{len(candidates)} conversations, batch 1 against batch B: {max(differences):.2g} apart"
-    choice = "the same best answers" if same else "other best answers; set dtype: float32"
+    choice = "the same best responses" if same else "other best responses; set dtype: float32"
     return {"reward": name, "ok": same, "message": f"{told}, {choice}"}
 
 

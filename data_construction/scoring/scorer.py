@@ -1,4 +1,4 @@
-"""The working core of the score stage: answers in, scores out; it writes nothing."""
+"""The working core of the score stage: responses in, scores out; it writes nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from wrpo.recipe import Recipe
 from wrpo.rewards import Candidate, RewardModel
 
 Heads = dict[str, float | Drop]
-"""What each reward says of one answer, by the name of the reward."""
+"""What each reward says of one response, by the name of the reward."""
 
 
 class ScoredPart(NamedTuple):
-    """What becomes of one part: rows of the tables SCORES and DROPPED, one per answer."""
+    """What becomes of one part: rows of the tables SCORES and DROPPED, one per response."""
 
     part: Part
     rows: list[Row]
@@ -34,7 +34,7 @@ class ScoredPart(NamedTuple):
 
 
 class Scorer:
-    """The rewards of a recipe, loaded when the first answers come.
+    """The rewards of a recipe, loaded when the first responses come.
 
     It is made from the recipe alone, so that any process can make one and be given work.
 
@@ -49,31 +49,31 @@ class Scorer:
         self._prompts: PromptLookup | None = None
 
     def __call__(self, work: Iterable[Sequence[Part]]) -> Iterator[ScoredPart]:
-        """Scores groups of parts, lazily; the answers of a group to one prompt share it."""
+        """Scores groups of parts, lazily; the responses of a group to one prompt share it."""
         for group in work:
-            answers = [read_parquet(part.path, RESPONSES) for part in group]
-            scored = iter(self.score([answer for rows in answers for answer in rows]))
-            for part, rows in zip(group, answers, strict=True):
+            responses = [read_parquet(part.path, RESPONSES) for part in group]
+            scored = iter(self.score([response for rows in responses for response in rows]))
+            for part, rows in zip(group, responses, strict=True):
                 made = [next(scored) for _ in rows]
                 kept = [row for row in made if "score" in row]
                 yield ScoredPart(part, kept, [row for row in made if "score" not in row])
 
-    def score(self, answers: Sequence[Row]) -> list[Row]:
-        """A row of SCORES, or of DROPPED, for each answer, in order."""
+    def score(self, responses: Sequence[Row]) -> list[Row]:
+        """A row of SCORES, or of DROPPED, for each response, in order."""
         rows: dict[int, Row] = {}
         domains: dict[int, str] = {}
         candidates: dict[int, Candidate] = {}
-        for place, answer in enumerate(answers):
-            prompt = self.prompts[answer["prompt_id"]]
-            drop = self._unscorable(prompt, answer)
+        for place, response in enumerate(responses):
+            prompt = self.prompts[response["prompt_id"]]
+            drop = self._unscorable(prompt, response)
             if drop:
-                rows[place] = _dropped(answer, drop)
+                rows[place] = _dropped(response, drop)
             else:
                 domains[place] = prompt["domain"]
-                candidates[place] = _candidate(prompt, answer)
+                candidates[place] = _candidate(prompt, response)
         for place, heads in self._heads(domains, candidates).items():
-            rows[place] = self._row(answers[place], heads)
-        return [rows[place] for place in range(len(answers))]
+            rows[place] = self._row(responses[place], heads)
+        return [rows[place] for place in range(len(responses))]
 
     @property
     def rewards(self) -> dict[str, RewardModel]:
@@ -92,9 +92,9 @@ class Scorer:
             self._prompts = PromptLookup(self._pipeline.finished("prompts"))
         return self._prompts
 
-    def _unscorable(self, prompt: Row, answer: Row) -> Drop | None:
-        if not answer["text"].strip():
-            return Drop("empty_answer")
+    def _unscorable(self, prompt: Row, response: Row) -> Drop | None:
+        if not response["text"].strip():
+            return Drop("empty_response")
         domain = prompt["domain"]
         if not any(reward.covers(domain) for reward in self.recipe.rewards.values()):
             return Drop("no_reward", f"domain {domain}")
@@ -111,33 +111,35 @@ class Scorer:
                 heads[place][name] = value
         return heads
 
-    def _row(self, answer: Row, heads: Heads) -> Row:
+    def _row(self, response: Row, heads: Heads) -> Row:
         values: dict[str, float] = {}
         for name, value in heads.items():
             if not isinstance(value, float):
-                return _dropped(answer, Drop(value.reason, f"{name}: {value.detail}"))
+                return _dropped(response, Drop(value.reason, f"{name}: {value.detail}"))
             if not math.isfinite(value):
-                return _dropped(answer, Drop("score_not_finite", f"{name} gave {value}"))
+                return _dropped(response, Drop("score_not_finite", f"{name} gave {value}"))
             values[name] = value
         return {
-            "prompt_id": answer["prompt_id"],
-            "source": answer["source"],
-            "index": answer["index"],
+            "prompt_id": response["prompt_id"],
+            "source": response["source"],
+            "index": response["index"],
             "score": sum(self.recipe.rewards[name].weight * v for name, v in values.items()),
-            "heads": [{"name": name, "value": value} for name, value in values.items()],
+            "rewards": [{"name": name, "value": value} for name, value in values.items()],
         }
 
 
-def _candidate(prompt: Row, answer: Row) -> Candidate:
-    return Candidate(prompt["messages"], answer["text"], prompt["answer"], prompt["prompt_id"])
+def _candidate(prompt: Row, response: Row) -> Candidate:
+    return Candidate(
+        prompt["messages"], response["text"], prompt["reference_answer"], prompt["prompt_id"]
+    )
 
 
-def _dropped(answer: Row, drop: Drop) -> Row:
-    return drop.row(answer["prompt_id"], source=answer["source"], index=answer["index"])
+def _dropped(response: Row, drop: Drop) -> Row:
+    return drop.row(response["prompt_id"], source=response["source"], index=response["index"])
 
 
 class Part(NamedTuple):
-    """One part of the answers of a source."""
+    """One part of the responses of a source."""
 
     source: str
     number: int
@@ -147,7 +149,7 @@ class Part(NamedTuple):
 def joint_parts(parts: Iterable[Part]) -> Iterator[tuple[Part, ...]]:
     """Every part once, together with those whose prompts overlap with its own.
 
-    Answers lie in the order of their prompts' ids. Sources with equal `chunk_prompts` are cut at
+    Responses lie in the order of their prompts' ids. Sources with equal `chunk_prompts` are cut at
     the same prompts, but for those that one of them drops: then a group has one part of each.
     Otherwise the longest of those that come first brings all that begin within it.
     """

@@ -1,4 +1,5 @@
-"""The rules of a recipe over the answers of all prompts: what row each table makes of a prompt."""
+"""The rules of a recipe over the responses of all prompts: what row each table makes of a
+prompt."""
 
 from __future__ import annotations
 
@@ -6,38 +7,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_construction.selection.select import (
-    Answer,
     Pair,
+    Response,
     Triple,
     Window,
     best_and_worst,
     quantile_window,
     right_and_wrong,
     same_source_pair,
-    sft_answer,
+    sft_response,
     triple,
     verified_pair,
-    verified_sft_answer,
+    verified_sft_response,
 )
 from wrpo.ids import triple_id
 from wrpo.pipeline.tables import Drop, Row
 from wrpo.recipe.build import Build, DomainRules
 
-Answers = Mapping[str, list[Answer]]
+Responses = Mapping[str, list[Response]]
 
 _NO_RULES = DomainRules()
 
 
 class TableRules:
-    """Chooses among the scored answers of each prompt.
+    """Chooses among the scored responses of each prompt.
 
     Args:
         prompts: rows of the split that the table is made of, by id.
-        sources, targets: scored answers by prompt.
+        sources, targets: scored responses by prompt.
     """
 
     def __init__(
-        self, build: Build, prompts: Mapping[str, Row], sources: Answers, targets: Answers
+        self, build: Build, prompts: Mapping[str, Row], sources: Responses, targets: Responses
     ) -> None:
         self._build = build
         self._sources = sources
@@ -45,13 +46,13 @@ class TableRules:
         self._windows = self._find_windows(prompts)
 
     def sft_row(self, prompt: Row) -> Row | Drop:
-        """The best answer; where a verifier knows right answers, the best of them."""
+        """The best response; where a verifier knows right responses, the best of them."""
         rules, own = self._of(prompt)
         if rules.sft_needs_pair:
             pair = self._pair(prompt)
             if isinstance(pair, Drop):
                 return pair
-        chosen = verified_sft_answer(own) if rules.verifier else sft_answer(own)
+        chosen = verified_sft_response(own) if rules.verifier else sft_response(own)
         return chosen if isinstance(chosen, Drop) else _sft_row(prompt, chosen)
 
     def triple_row(self, prompt: Row) -> Row | Drop:
@@ -61,7 +62,7 @@ class TableRules:
         return made if isinstance(made, Drop) else preference_row(prompt, made)
 
     def pair_row(self, prompt: Row) -> Row | Drop:
-        """Two answers of one source."""
+        """Two responses of one source."""
         made = self._pair(prompt)
         return made if isinstance(made, Drop) else preference_row(prompt, made)
 
@@ -70,8 +71,8 @@ class TableRules:
         choose = verified_pair if rules.verifier else same_source_pair
         return choose(own, self._windows[prompt["domain"]] if rules.window else Window())
 
-    def _of(self, prompt: Row) -> tuple[DomainRules, list[Answer]]:
-        """The rules of the prompt's domain, and the answers of all sources to it."""
+    def _of(self, prompt: Row) -> tuple[DomainRules, list[Response]]:
+        """The rules of the prompt's domain, and the responses of all sources to it."""
         rules = self._build.domains.get(prompt["domain"], _NO_RULES)
         return rules, self._sources.get(prompt["prompt_id"], [])
 
@@ -88,7 +89,7 @@ class TableRules:
         return {domain: quantile_window(own, *pairs.quantiles) for domain, own in gaps.items()}
 
 
-def _sft_row(prompt: Row, chosen: Answer) -> Row:
+def _sft_row(prompt: Row, chosen: Response) -> Row:
     return {
         "prompt_id": prompt["prompt_id"],
         "prompt": prompt["messages"],
@@ -100,21 +101,21 @@ def _sft_row(prompt: Row, chosen: Answer) -> Row:
 
 
 def preference_row(prompt: Row, made: Triple | Pair) -> Row:
-    """A trainer-ready row with the provenance and score of each answer."""
-    answers: dict[str, Answer] = {"chosen": made.chosen, "rejected": made.rejected}
+    """A trainer-ready row with the provenance and score of each response."""
+    responses: dict[str, Response] = {"chosen": made.chosen, "rejected": made.rejected}
     if isinstance(made, Triple):
-        answers = {"source_chosen": made.source_chosen, **answers}
-    key = triple_id(prompt["prompt_id"], [(a.source, a.index) for a in answers.values()])
+        responses = {"source_chosen": made.source_chosen, **responses}
+    key = triple_id(prompt["prompt_id"], [(a.source, a.index) for a in responses.values()])
     row: dict[str, Any] = {
         "triple_id": key,
         "prompt_id": prompt["prompt_id"],
         "prompt": prompt["messages"],
     }
-    for name, answer in answers.items():
-        row[name] = _assistant(answer.text)
-        row[f"{name}_source"] = answer.source
-        row[f"{name}_index"] = answer.index
-        row[f"{name}_score"] = answer.score
+    for name, response in responses.items():
+        row[name] = _assistant(response.text)
+        row[f"{name}_source"] = response.source
+        row[f"{name}_index"] = response.index
+        row[f"{name}_score"] = response.score
     return row
 
 

@@ -1,6 +1,6 @@
-"""Which answers become training rows: pure functions over the scored answers of one prompt.
+"""Which responses become training rows: pure functions over the scored responses of one prompt.
 
-* An answer without text, or whose score is no finite number, is no candidate.
+* A response without text, or whose score is no finite number, is no candidate.
 * Order decides ties: candidates are compared by score, then by source name, then by index, so the
   choice depends on nothing else.
 * A preference between equal texts teaches nothing and is no row.
@@ -23,8 +23,8 @@ TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One scored answer of a prompt; `correct` is what a verifier says, None without one."""
+class Response:
+    """One scored response of a prompt; `correct` is what a verifier says, None without one."""
 
     source: str
     index: int
@@ -37,17 +37,17 @@ class Answer:
 class Triple:
     """y_ws, y_wt and y_l of one prompt."""
 
-    source_chosen: Answer
-    chosen: Answer
-    rejected: Answer
+    source_chosen: Response
+    chosen: Response
+    rejected: Response
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Preferred and rejected answer of one source."""
+    """Preferred and rejected response of one source."""
 
-    chosen: Answer
-    rejected: Answer
+    chosen: Response
+    rejected: Response
 
     @property
     def gap(self) -> float:
@@ -72,37 +72,41 @@ class Window:
         return f"{low} to {high}"
 
 
-def candidates(answers: Sequence[Answer]) -> list[Answer]:
-    """The answers that have a text and a finite score."""
-    return [answer for answer in answers if answer.text.strip() and math.isfinite(answer.score)]
+def candidates(responses: Sequence[Response]) -> list[Response]:
+    """The responses that have a text and a finite score."""
+    return [
+        response
+        for response in responses
+        if response.text.strip() and math.isfinite(response.score)
+    ]
 
 
-def by_source(answers: Sequence[Answer]) -> list[list[Answer]]:
+def by_source(responses: Sequence[Response]) -> list[list[Response]]:
     """The candidates of each source, sources by name."""
-    own: dict[str, list[Answer]] = {}
-    for answer in candidates(answers):
-        own.setdefault(answer.source, []).append(answer)
+    own: dict[str, list[Response]] = {}
+    for response in candidates(responses):
+        own.setdefault(response.source, []).append(response)
     return [own[source] for source in sorted(own)]
 
 
-def best(answers: Sequence[Answer]) -> Answer:
+def best(responses: Sequence[Response]) -> Response:
     """The highest score; ties go to the first source name, then to the lowest index."""
-    return min(answers, key=lambda answer: (-answer.score, answer.source, answer.index))
+    return min(responses, key=lambda response: (-response.score, response.source, response.index))
 
 
-def worst(answers: Sequence[Answer]) -> Answer:
+def worst(responses: Sequence[Response]) -> Response:
     """The lowest score; ties as in `best`."""
-    return min(answers, key=lambda answer: (answer.score, answer.source, answer.index))
+    return min(responses, key=lambda response: (response.score, response.source, response.index))
 
 
-def sft_answer(answers: Sequence[Answer]) -> Answer | Drop:
-    """WRPO and FuseChat-3.0: the best answer over all sources."""
-    found = candidates(answers)
-    return best(found) if found else Drop("no_source_answer")
+def sft_response(responses: Sequence[Response]) -> Response | Drop:
+    """WRPO and FuseChat-3.0: the best response over all sources."""
+    found = candidates(responses)
+    return best(found) if found else Drop("no_source_response")
 
 
 def triple(
-    source_answers: Sequence[Answer], target_answers: Sequence[Answer], *, min_gap: float
+    source_responses: Sequence[Response], target_responses: Sequence[Response], *, min_gap: float
 ) -> Triple | Drop:
     """WRPO: y_ws best over all sources, y_wt best and y_l worst of the target.
 
@@ -110,65 +114,66 @@ def triple(
         min_gap: score(y_wt) - score(y_l) must be above it; the paper states no such limit, and 0
             drops only ties.
     """
-    sources, targets = candidates(source_answers), candidates(target_answers)
+    sources, targets = candidates(source_responses), candidates(target_responses)
     if not sources:
-        return Drop("no_source_answer")
+        return Drop("no_source_response")
     if len(targets) < 2:
-        return Drop("too_few_target_answers", f"{len(targets)}, two are needed")
+        return Drop("too_few_target_responses", f"{len(targets)}, two are needed")
     pair = Pair(best(targets), worst(targets))
     if pair.gap <= min_gap + TOLERANCE:
         return Drop("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
     if pair.chosen.text == pair.rejected.text:
-        return Drop("equal_answers", "best and worst target answer have the same text")
+        return Drop("equal_responses", "best and worst target response have the same text")
     return Triple(best(sources), pair.chosen, pair.rejected)
 
 
-def best_and_worst(answers: Sequence[Answer]) -> list[Pair]:
-    """The best and the worst answer of each source, unless they are equal in score or text."""
-    pairs = [Pair(best(own), worst(own)) for own in by_source(answers)]
+def best_and_worst(responses: Sequence[Response]) -> list[Pair]:
+    """The best and the worst response of each source, unless they are equal in score or text."""
+    pairs = [Pair(best(own), worst(own)) for own in by_source(responses)]
     return [pair for pair in pairs if pair.gap > TOLERANCE and _differs(pair)]
 
 
-def same_source_pair(answers: Sequence[Answer], window: Window) -> Pair | Drop:
-    """FuseChat-3.0: best and worst answer of one source, their gap inside a window (inclusive)."""
-    return _pair_in(window, best_and_worst(answers))
+def same_source_pair(responses: Sequence[Response], window: Window) -> Pair | Drop:
+    """FuseChat-3.0: best and worst response of one source, their gap inside a window
+    (inclusive)."""
+    return _pair_in(window, best_and_worst(responses))
 
 
-def verified_sft_answer(answers: Sequence[Answer]) -> Answer | Drop:
-    """FuseChat-3.0, mathematics and code: the best of the correct answers of all sources."""
-    found = candidates(answers)
+def verified_sft_response(responses: Sequence[Response]) -> Response | Drop:
+    """FuseChat-3.0, mathematics and code: the best of the correct responses of all sources."""
+    found = candidates(responses)
     if not found:
-        return Drop("no_source_answer")
-    correct = [answer for answer in found if answer.correct]
-    return best(correct) if correct else Drop("no_correct_answer")
+        return Drop("no_source_response")
+    correct = [response for response in found if response.correct]
+    return best(correct) if correct else Drop("no_correct_response")
 
 
-def right_and_wrong(answers: Sequence[Answer]) -> list[Pair]:
-    """The best correct and the worst incorrect answer of each source that has both."""
+def right_and_wrong(responses: Sequence[Response]) -> list[Pair]:
+    """The best correct and the worst incorrect response of each source that has both."""
     pairs = []
-    for own in by_source(answers):
-        right = [answer for answer in own if answer.correct]
-        wrong = [answer for answer in own if answer.correct is False]
+    for own in by_source(responses):
+        right = [response for response in own if response.correct]
+        wrong = [response for response in own if response.correct is False]
         if right and wrong:
             pairs.append(Pair(best(right), worst(wrong)))
     return [pair for pair in pairs if _differs(pair)]
 
 
-def verified_pair(answers: Sequence[Answer], window: Window) -> Pair | Drop:
-    """FuseChat-3.0, mathematics and code: a correct and an incorrect answer of one source.
+def verified_pair(responses: Sequence[Response], window: Window) -> Pair | Drop:
+    """FuseChat-3.0, mathematics and code: a correct and an incorrect response of one source.
 
-    Without limits an incorrect answer may score higher. The paper states a window for mathematics,
-    and none for code.
+    Without limits an incorrect response may score higher. The paper states a window for
+    mathematics, and none for code.
     """
-    pairs = right_and_wrong(answers)
+    pairs = right_and_wrong(responses)
     if not pairs:
-        return Drop("not_both_right_and_wrong", "no source has a correct and a wrong answer")
+        return Drop("not_both_right_and_wrong", "no source has a correct and a wrong response")
     return _pair_in(window, pairs)
 
 
 def _pair_in(window: Window, pairs: Sequence[Pair]) -> Pair | Drop:
     """Where several sources qualify the paper does not say which one is used; here it is the one
-    whose chosen answer scores highest."""
+    whose chosen response scores highest."""
     inside = [pair for pair in pairs if window.holds(pair.gap)]
     if not inside:
         return Drop("no_pair_in_window", f"no source has a gap of {window}")

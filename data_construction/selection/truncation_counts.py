@@ -19,10 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, Any]:
-    """Rows that lose prompt or answer tokens, and rows left no answer, by the target's tokenizer.
+    """Rows that lose prompt or response tokens, and rows left no response, by the target's
+    tokenizer.
 
     Returns:
-        limits, template (hash), rows, rows_cut, cut (rows by prompt and answer name), dropped.
+        limits, template (hash), rows, rows_cut, cut (rows by prompt and response name), dropped.
 
     Raises:
         ModelError: the target's tokenizer cannot be loaded.
@@ -38,13 +39,13 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
 
     tokenizer = _tokenizer(recipe, table)
     limits = recipe.truncation.limits
-    answers = tuple(name for name in TRIPLE_RESPONSES if name in rows[0])
-    settings = RowSettings(answers, limits, fold_system=recipe.target.fold_system)
+    responses = tuple(name for name in TRIPLE_RESPONSES if name in rows[0])
+    settings = RowSettings(responses, limits, fold_system=recipe.target.fold_system)
     read = []
     for row in tqdm(rows, unit="row", desc=f"build/{table}: truncation"):
         prepared = prepare_row(row, tokenizer=tokenizer, settings=settings)
         read.append({name: prepared[name] for name in ("cut_tokens", "rejected_ids")})
-    counts = count_cuts(read, ("prompt", *answers))
+    counts = count_cuts(read, ("prompt", *responses))
     for line in counts.describe(f"build/{table}", limits):
         logger.warning("%s", line)
     return {"limits": asdict(limits), "template": template_hash(tokenizer), **asdict(counts)}

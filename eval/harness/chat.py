@@ -45,7 +45,7 @@ class ChatPrompts:
         """The prompt as text, with BOS where the ids have one.
 
         Args:
-            generation_prompt: False when the last turn is the begun answer of the assistant.
+            generation_prompt: False when the last turn is the begun response of the assistant.
 
         Raises:
             TemplateError: the template cannot render the conversation.

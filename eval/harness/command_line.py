@@ -100,7 +100,7 @@ def _command(
     command += ["--apply_chat_template", "--batch_size", str(settings.engine.batch_size)]
     command += ["--seed", str(EVALUATION_SEED)]
     if plain and settings.runs_on_vllm:
-        # lm-eval's `hf` and our classes leave control tokens out of answers; its `vllm` does not.
+        # lm-eval's `hf` and our classes leave control tokens out of responses; its `vllm` does not.
         command += ["--gen_kwargs", "skip_special_tokens=True"]
     if settings.limit is not None:
         command += ["--limit", str(settings.limit)]

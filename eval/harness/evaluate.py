@@ -77,7 +77,7 @@ def evaluate(
     Raises:
         ModelError: the model cannot be loaded.
         TemplateError: the model has no chat template, or its template refuses a prompt.
-        RecipeError: the prompt and the answer of a task do not fit into the context, a task runs
+        RecipeError: the prompt and the response of a task do not fit into the context, a task runs
             code that models write and that is not allowed, or a task is not what a suite says.
         SandboxError: a task runs programs in the sandbox, which this machine does not have.
     """

@@ -55,7 +55,7 @@ class ChatVLLM(VLLM):
     ) -> tuple[dict[str, Any], list[str], int]:
         """Sampling parameters of a request, with the ids that end a turn.
 
-        Special tokens in an answer are left out of its text, as lm-eval's transformers model does.
+        Special tokens in a response are left out of its text, as lm-eval's transformers model does.
         """
         given = {"skip_special_tokens": True, **gen_kwargs}
         parameters, until, max_tokens = VLLM.modify_gen_kwargs(given, **kwargs)

@@ -1,1 +1,1 @@
-"""Judged benchmarks in two steps: the answers of a model, then all judgements on them."""
+"""Judged benchmarks in two steps: the responses of a model, then all judgements on them."""

@@ -1,4 +1,4 @@
-"""Answers of one model to the questions of a judged benchmark, by lm-eval's model classes.
+"""Responses of one model to the questions of a judged benchmark, by lm-eval's model classes.
 
 A heavy import; only `eval.generate` imports this module, and only when there is work to do.
 """
@@ -37,26 +37,26 @@ ANSWERED = pa.schema(
         ("number", pa.int32()),
         ("category", pa.string()),
         ("questions", pa.list_(pa.string())),
-        ("answers", pa.list_(pa.string())),
+        ("responses", pa.list_(pa.string())),
         ("tokens", pa.list_(pa.int32())),
         ("temperature", pa.float64()),
     ]
 )
 """One question: what the user says and the model answers, one text per turn; tokens of the
-answers by the model's tokenizer, without the end of the turn."""
+responses by the model's tokenizer, without the end of the turn."""
 
 
-def answer_parts(
+def response_parts(
     recipe: Recipe,
     benchmark: str,
     model: EvalModel,
     work: StageWork,
     chunks: list[list[Question]],
 ) -> None:
-    """Loads the model once and writes what is to do: the answers to one chunk are one part.
+    """Loads the model once and writes what is to do: the responses to one chunk are one part.
 
     Raises:
-        RecipeError: the context is too short for the answers.
+        RecipeError: the context is too short for the responses.
         ModelError: the model cannot be loaded.
         TemplateError: the chat template refuses a question.
     """
@@ -66,14 +66,14 @@ def answer_parts(
     with _loaded(recipe, model) as lm:
         if decoding["max_tokens"] >= lm.max_length:
             raise RecipeError(
-                f"{benchmark}: answers of up to {decoding['max_tokens']} tokens and a question do "
-                f"not fit into the context of {lm.max_length} of {model.name}; set "
+                f"{benchmark}: responses of up to {decoding['max_tokens']} tokens and a question "
+                f"do not fit into the context of {lm.max_length} of {model.name}; set "
                 f"eval.judged.{benchmark}.decoding.max_tokens, or a larger eval.max_length"
             )
         for part in work.todo:
             set_seed(int(digest([recipe.seed, benchmark, part], length=8), 16) % 2**31)
             temperatures = [_temperature(judged, decoding, question) for question in chunks[part]]
-            rows = _answer(lm, chunks[part], decoding, temperatures, seed=recipe.seed)
+            rows = _response(lm, chunks[part], decoding, temperatures, seed=recipe.seed)
             work.write_part(part, rows, ANSWERED)
 
 
@@ -86,7 +86,7 @@ def _loaded(recipe: Recipe, model: EvalModel) -> Iterator[ChatModel]:
         release(lm)
 
 
-def _answer(
+def _response(
     lm: ChatModel,
     questions: list[Question],
     decoding: dict[str, Any],
@@ -94,9 +94,9 @@ def _answer(
     *,
     seed: int,
 ) -> list[Row]:
-    """The answers to all turns, one turn of all questions at a time."""
+    """The responses to all turns, one turn of all questions at a time."""
     chats: list[list[dict[str, str]]] = [[] for _ in questions]
-    answers: list[list[str]] = [[] for _ in questions]
+    responses: list[list[str]] = [[] for _ in questions]
     for turn in range(max(len(question.turns) for question in questions)):
         places = [n for n, question in enumerate(questions) if turn < len(question.turns)]
         requests = []
@@ -105,23 +105,23 @@ def _answer(
             kwargs = _generation(decoding, temperatures[place], seed, lm)
             prompt = lm.prompts.render(chats[place], generation_prompt=True)
             requests.append(
-                Instance("generate_until", {}, (prompt, kwargs), place, ("answers", place, 1))
+                Instance("generate_until", {}, (prompt, kwargs), place, ("responses", place, 1))
             )
         _warn_of_long_prompts(lm, requests, decoding["max_tokens"])
         for place, text in zip(places, lm.generate_until(requests), strict=True):
             chats[place].append({"role": "assistant", "content": text})
-            answers[place].append(text)
+            responses[place].append(text)
     return [
         {
             "question_id": question.id,
             "number": question.number,
             "category": question.category,
             "questions": list(question.turns),
-            "answers": texts,
+            "responses": texts,
             "tokens": [len(lm.prompts.encode(text)) for text in texts],
             "temperature": temperature,
         }
-        for question, texts, temperature in zip(questions, answers, temperatures, strict=True)
+        for question, texts, temperature in zip(questions, responses, temperatures, strict=True)
     ]
 
 
@@ -156,8 +156,8 @@ def _is_vllm(lm: ChatModel) -> bool:
     return type(lm).__name__ == "ChatVLLM"
 
 
-def _warn_of_long_prompts(lm: ChatModel, requests: list[Instance], answer: int) -> None:
-    room = lm.max_length - answer
+def _warn_of_long_prompts(lm: ChatModel, requests: list[Instance], response: int) -> None:
+    room = lm.max_length - response
     longer = sum(len(lm.prompts.encode(str(request.args[0]))) > room for request in requests)
     if longer:
         logger.warning(

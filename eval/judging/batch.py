@@ -32,27 +32,27 @@ class JudgeBatch:
         name: the benchmark.
         settings: the `eval:` section of the recipe.
         model: the model's name in the run.
-        answers: finished folder of its answers.
+        responses: finished folder of its responses.
 
     Raises:
         MissingInputError: a file of the benchmark is not there.
-        DataError: a file is wrong, or the answers are to other questions.
+        DataError: a file is wrong, or the responses are to other questions.
         RecipeError: the judge prompt is not usable.
     """
 
-    def __init__(self, name: str, settings: Eval, model: str, answers: Path) -> None:
+    def __init__(self, name: str, settings: Eval, model: str, responses: Path) -> None:
         self.name = name
         self._settings = settings.judged[name]
         self._decoding = judged_decoding(settings, name)
         self._model = model
-        self._rows = sorted(read_rows(answers), key=lambda row: row["number"])
-        self._questions = _matching(self._settings.load_questions(), self._rows, answers)
+        self._rows = sorted(read_rows(responses), key=lambda row: row["number"])
+        self._questions = _matching(self._settings.load_questions(), self._rows, responses)
         self._templates = self._settings.load_templates()
         self._protocol = self._settings.protocol(self._templates)
-        self._answers = [tuple(row["answers"]) for row in self._rows]
+        self._responses = [tuple(row["responses"]) for row in self._rows]
         self._requests = [
             self._protocol.requests(question, given)
-            for question, given in zip(self._questions, self._answers, strict=True)
+            for question, given in zip(self._questions, self._responses, strict=True)
         ]
 
     @property
@@ -71,7 +71,7 @@ class JudgeBatch:
         records = [
             self._protocol.read(question, given, [next(verdicts) for _ in requests])
             for question, given, requests in zip(
-                self._questions, self._answers, self._requests, strict=True
+                self._questions, self._responses, self._requests, strict=True
             )
         ]
         summary = self._protocol.summarise(records)
@@ -108,12 +108,12 @@ class JudgeBatch:
             "position": facts.pop("position", None),
             "protocol": facts,
             "cost": cost,
-            "truncated_answers": self._truncated(),
+            "truncated_responses": self._truncated(),
             "model": {"name": self._model},
         }
 
     def _truncated(self) -> int:
-        """Answers that are as long as they may be."""
+        """Responses that are as long as they may be."""
         limit = self._decoding["max_tokens"]
         return sum(tokens >= limit for row in self._rows for tokens in row["tokens"])
 
@@ -133,20 +133,20 @@ class JudgeBatch:
             "doc": json.dumps(doc, ensure_ascii=False),
             "question": "\n\n".join(question.turns),
             "prompt": question.turns[0],
-            "response": "\n\n".join(record.answers),
+            "response": "\n\n".join(record.responses),
             "filtered": json.dumps(texts, ensure_ascii=False),
             "target": "\n\n".join(question.references),
             "metrics": [{"name": name, "value": value} for name, value in record.values.items()],
         }
 
 
-def _matching(questions: list[Question], rows: list[Row], answers: Path) -> list[Question]:
-    """The questions of the answers; refuses a question file that has changed since."""
+def _matching(questions: list[Question], rows: list[Row], responses: Path) -> list[Question]:
+    """The questions of the responses; refuses a question file that has changed since."""
     asked = [(row["question_id"], tuple(row["questions"])) for row in rows]
     if asked != [(question.id, question.turns) for question in questions]:
         raise DataError(
-            f"{answers}: answers to other questions than the question file now holds; delete the "
-            "folder and generate them again, or restore the file"
+            f"{responses}: responses to other questions than the question file now holds; delete "
+            "the folder and generate them again, or restore the file"
         )
     return questions
 

@@ -29,7 +29,7 @@ class Board:
         values: shape (prompts, models, metrics).
         groups: the group of each prompt, or empty when there is nothing to break down by.
         lower_is_better: metrics where less is better.
-        lengths: mean characters of the answers of each model, for tasks that generate.
+        lengths: mean characters of the responses of each model, for tasks that generate.
     """
 
     task: str
@@ -44,7 +44,7 @@ class Board:
 
     @property
     def primary(self) -> str:
-        """The metric that ranks answers and models."""
+        """The metric that ranks responses and models."""
         return self.headline[0]
 
     def column(self, model: str, metric: str) -> Floats:
@@ -122,10 +122,10 @@ def _board(evidence: Evidence, task: str, leaves: list[str]) -> Board:
 
 
 def with_best_source(board: Board, sources: list[str]) -> Board:
-    """Adds a row: for each prompt the answer of the source that is best there.
+    """Adds a row: for each prompt the response of the source that is best there.
 
     Best means the primary metric; the first source of equals. All metrics are those of that one
-    answer. It knows the scores, so no model can be had that way: an upper line for imitation.
+    response. It knows the scores, so no model can be had that way: an upper line for imitation.
     """
     places = [board.models.index(name) for name in sources]
     metric = board.metrics.index(board.primary)

@@ -33,7 +33,7 @@ def data_facts(evidence: Evidence) -> dict[str, Any]:
         "lengths": _lengths(evidence),
         "length_bias": length_bias(evidence),
         "scores": _scores(evidence),
-        "answers": _answers(evidence),
+        "responses": _responses(evidence),
         "truncation": _truncation(evidence),
         "stages": _stages(evidence),
     }
@@ -72,7 +72,7 @@ def _winners(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _lengths(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Token counts of the sampled answers, and the share that max_tokens cut off."""
+    """Token counts of the sampled responses, and the share that max_tokens cut off."""
     found = {}
     for name in [*answering_sources(evidence.recipe), TARGET]:
         folder = evidence.folders.get(f"sample/{name}")
@@ -86,7 +86,7 @@ def _lengths(evidence: Evidence) -> dict[str, dict[str, float]]:
 
 
 def _scores(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Distribution of the scores of all answers of each source and of the target."""
+    """Distribution of the scores of all responses of each source and of the target."""
     names = [*answering_sources(evidence.recipe), TARGET]
     return {
         name: summarise(_floats(_columns(evidence.folders[f"score/{name}"], ["score"])["score"]))
@@ -95,14 +95,14 @@ def _scores(evidence: Evidence) -> dict[str, dict[str, float]]:
     }
 
 
-def _answers(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
+def _responses(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
     """Distribution of the scores of y_ws, y_wt and y_l in each training table, and of the gap."""
     found = {}
-    for stage, answers in _ANSWERS.items():
+    for stage, responses in _ANSWERS.items():
         if stage not in evidence.folders:
             continue
-        columns = _columns(evidence.folders[stage], [f"{name}_score" for name in answers])
-        scores = {name: _floats(columns[f"{name}_score"]) for name in answers}
+        columns = _columns(evidence.folders[stage], [f"{name}_score" for name in responses])
+        scores = {name: _floats(columns[f"{name}_score"]) for name in responses}
         scores["chosen - rejected"] = scores["chosen"] - scores["rejected"]
         found[stage] = {name: summarise(values) for name, values in scores.items()}
     return found

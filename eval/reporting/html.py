@@ -1,7 +1,7 @@
 """Renders a report as one HTML file that needs no network: style, script and charts are in it.
 
 A content security policy lets the browser run our script and nothing else, and load nothing at all,
-whatever a model wrote into an answer.
+whatever a model wrote into a response.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from eval.reporting.charts import Chart
 from eval.reporting.page import (
     BETTER,
     WORSE,
-    AnswerOutcome,
     Beside,
     Block,
     Card,
@@ -35,6 +34,7 @@ from eval.reporting.page import (
     MeasuredText,
     PageTable,
     Paragraph,
+    ResponseOutcome,
     Verbatim,
     markdown,
 )
@@ -113,8 +113,8 @@ def _cards(cards: Cards) -> str:
     groups = sorted({card.group for card in cards.cards if card.group})
     form = (
         '<form class="filter" role="search" hidden>\n'
-        '<input type="search" name="search" aria-label="Search prompts and answers" '
-        'placeholder="Search prompts and answers (press /)" autocomplete="off">\n'
+        '<input type="search" name="search" aria-label="Search prompts and responses" '
+        'placeholder="Search prompts and responses (press /)" autocomplete="off">\n'
         f"{_select('group', 'every group', {group: group for group in groups})}\n"
         f"{_select('outcome', 'every outcome', cards.outcomes)}\n"
         '<button type="button">Open or close all</button>\n'
@@ -171,7 +171,7 @@ def _cell(cell: str) -> str:
         return (
             f"<td><pre>{escape(cell)}</pre></td>" if cell.strip() else "<td><em>(empty)</em></td>"
         )
-    if isinstance(cell, AnswerOutcome):
+    if isinstance(cell, ResponseOutcome):
         kind = "good" if cell.startswith(BETTER[0]) else "bad" if cell[0] == WORSE[0] else "none"
         return f'<td><span class="chip {kind}">{escape(cell)}</span></td>'
     if isinstance(cell, MeasuredText):

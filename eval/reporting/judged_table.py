@@ -87,7 +87,7 @@ class JudgedTable:
             by_model,
             ids,
             same=lambda one, other: one.question == other.question,
-            folders="answers/ and judge/",
+            folders="responses/ and judge/",
         )
         values = [[[samples[i].values[metric]] for samples in by_model.values()] for i in ids]
         first = next(iter(by_model.values()))

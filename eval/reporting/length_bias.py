@@ -1,4 +1,4 @@
-"""Whether the rewards favour long answers, and whether the training rows then do."""
+"""Whether the rewards favour long responses, and whether the training rows then do."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PAIRS = {"build/triples": ("chosen", "rejected"), "build/pairs": ("chosen", "re
 
 
 def length_bias(evidence: Evidence) -> dict[str, Any]:
-    """Correlations, curves of score over length, and how often the preferred answer is longer.
+    """Correlations, curves of score over length, and how often the preferred response is longer.
 
     Returns:
         `correlation`: by source, the mean over prompts of the rank correlation between length and
-        score among its answers to one prompt, and under "all sampled sources" among the answers
-        of all of them (answers that came with data have no token counts). `curves`: by source,
-        (median length, mean score) of tenths of its answers. `rows`: by training table, `longer`,
-        the share of rows whose chosen answer has more tokens than the rejected one (equal counts
+        score among its responses to one prompt, and under "all sampled sources" among the responses
+        of all of them (responses that came with data have no token counts). `curves`: by source,
+        (median length, mean score) of tenths of its responses. `rows`: by training table, `longer`,
+        the share of rows whose chosen response has more tokens than the rejected one (equal counts
         half), and both mean lengths.
     """
     lengths = {
@@ -36,23 +36,23 @@ def length_bias(evidence: Evidence) -> dict[str, Any]:
         for name in [*evidence.recipe.sources, TARGET]
         if _has_rows(evidence, f"sample/{name}")
     }
-    answers = dict(_scored(evidence, lengths))
-    correlation = {name: _correlation([table]) for name, table in answers.items()}
-    sources = [table for name, table in answers.items() if name != TARGET]
+    responses = dict(_scored(evidence, lengths))
+    correlation = {name: _correlation([table]) for name, table in responses.items()}
+    sources = [table for name, table in responses.items() if name != TARGET]
     if len(sources) > 1:
         correlation["all sampled sources"] = _correlation(sources)
     return {
         "correlation": {name: found for name, found in correlation.items() if found is not None},
-        "curves": {name: _curve(table) for name, table in answers.items()},
+        "curves": {name: _curve(table) for name, table in responses.items()},
         "rows": _rows(evidence, list(lengths.values())),
     }
 
 
 def mean_rank_correlation(prompts: np.ndarray, lengths: Floats, scores: Floats) -> Estimate | None:
-    """Mean over prompts of Spearman's correlation among the answers to one prompt.
+    """Mean over prompts of Spearman's correlation among the responses to one prompt.
 
-    Prompts with fewer than three answers, or where all lengths or all scores are equal, say nothing
-    and are left out; None when no two prompts are left.
+    Prompts with fewer than three responses, or where all lengths or all scores are equal, say
+    nothing and are left out; None when no two prompts are left.
     """
     from scipy.stats import rankdata  # type: ignore[import-untyped]
 
@@ -71,7 +71,7 @@ def mean_rank_correlation(prompts: np.ndarray, lengths: Floats, scores: Floats) 
 
 
 def _scored(evidence: Evidence, lengths: dict[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-    """By source: prompt_id, source, index, token_count and score of every scored answer."""
+    """By source: prompt_id, source, index, token_count and score of every scored response."""
     for name, counted in lengths.items():
         if not _has_rows(evidence, f"score/{name}"):
             continue
@@ -103,10 +103,10 @@ def _rows(evidence: Evidence, lengths: list[pa.Table]) -> dict[str, dict[str, An
     if not lengths:
         return found
     samples = pa.concat_tables(lengths)
-    for stage, answers in _PAIRS.items():
+    for stage, responses in _PAIRS.items():
         if not _has_rows(evidence, stage):
             continue
-        first, second = (_row_lengths(evidence, stage, answer, samples) for answer in answers)
+        first, second = (_row_lengths(evidence, stage, response, samples) for response in responses)
         known = np.isfinite(first) & np.isfinite(second)
         if not known.any():
             continue
@@ -119,9 +119,9 @@ def _rows(evidence: Evidence, lengths: list[pa.Table]) -> dict[str, dict[str, An
     return found
 
 
-def _row_lengths(evidence: Evidence, stage: str, answer: str, samples: pa.Table) -> Floats:
-    """Tokens of one answer of every row; NaN where its sample is not in the run."""
-    columns = [f"{answer}_source", f"{answer}_index"]
+def _row_lengths(evidence: Evidence, stage: str, response: str, samples: pa.Table) -> Floats:
+    """Tokens of one response of every row; NaN where its sample is not in the run."""
+    columns = [f"{response}_source", f"{response}_index"]
     rows = _read(evidence, stage, ["prompt_id", *columns])
     rows = rows.rename_columns(_KEYS).append_column("row", pa.array(range(len(rows))))
     joined = rows.join(samples, keys=_KEYS, join_type="left outer")

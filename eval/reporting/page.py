@@ -19,7 +19,7 @@ class Verbatim(str):
     """A table cell that a model or a user wrote: shown as it is."""
 
 
-class AnswerOutcome(str):
+class ResponseOutcome(str):
     """A table cell that begins with one of the marks below; HTML gives it a colour."""
 
 
@@ -108,7 +108,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Card:
-    """One prompt with its answers.
+    """One prompt with its responses.
 
     Attributes:
         question: what the prompt asks.

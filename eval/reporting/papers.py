@@ -74,7 +74,7 @@ class JudgedNumbers:
     Attributes:
         model: the judge's, as its server names it.
         prompt: where the judge prompt is from: own, published, or the name of a file.
-        decoding: how the answers were drawn, as `judged_decoding`.
+        decoding: how the responses were drawn, as `judged_decoding`.
     """
 
     judge: str

@@ -14,7 +14,7 @@ def prompt_ids(recipe: Recipe, split: str | None = None) -> list[str]:
     return [row["prompt_id"] for row in rows if split in (None, row["split"])]
 
 
-def write_answers(recipe: Recipe, source: str, answers: Mapping[str, Sequence[str]]) -> None:
+def write_responses(recipe: Recipe, source: str, responses: Mapping[str, Sequence[str]]) -> None:
     """Makes `sample/SOURCE` hold the given texts, two prompts per part."""
     rows = [
         {
@@ -28,7 +28,7 @@ def write_answers(recipe: Recipe, source: str, answers: Mapping[str, Sequence[st
             "seed": 0,
             "logprob": None,
         }
-        for prompt, texts in answers.items()
+        for prompt, texts in responses.items()
         for index, text in enumerate(texts)
     ]
     _write(recipe, f"sample/{source}", rows, RESPONSES)
@@ -38,17 +38,17 @@ def write_scores(
     recipe: Recipe,
     source: str,
     scores: Mapping[str, Sequence[float]],
-    heads: Mapping[str, Sequence[float]] | None = None,
+    rewards: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
-    """Makes `score/SOURCE` hold the given numbers; `heads`: per reward one value per answer."""
-    named = (heads or {}).items()
+    """Makes `score/SOURCE` hold the given numbers; `rewards`: per reward one value per response."""
+    named = (rewards or {}).items()
     rows = [
         {
             "prompt_id": prompt,
             "source": source,
             "index": index,
             "score": score,
-            "heads": [{"name": name, "value": values[index]} for name, values in named],
+            "rewards": [{"name": name, "value": values[index]} for name, values in named],
         }
         for prompt, given in scores.items()
         for index, score in enumerate(given)

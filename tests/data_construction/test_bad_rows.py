@@ -13,7 +13,7 @@ from data_construction.sample import sample
 from data_construction.sampling.part_sampler import PartSampler
 from data_construction.score import score_sources
 from tests.conftest import REPOSITORY
-from tests.support.completion_server import CompletionServer, Reply, Seen, answer
+from tests.support.completion_server import CompletionServer, Reply, Seen, response
 from wrpo.errors import DataError
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
@@ -25,7 +25,7 @@ POISON = "~"
 
 GOOD = 14
 OVERRIDES = [
-    "prompts.datasets.words.answer=null",
+    "prompts.datasets.words.response=null",
     "prompts.datasets.words.domain=null",
     "sample.chunk_prompts=16",  # one part: scoring compares what it has seen with its limit
 ]
@@ -35,7 +35,7 @@ SYSTEM = [{"role": "system", "content": "Be brief."}, {"role": "user", "content"
 @pytest.fixture
 def server() -> Iterator[CompletionServer]:
     def script(number: int, _: Seen) -> Reply:
-        return answer({0: "", 1: f"hill {POISON}"}.get(number, f"sea {number}"))
+        return response({0: "", 1: f"hill {POISON}"}.get(number, f"sea {number}"))
 
     started = CompletionServer(script)
     yield started
@@ -107,7 +107,7 @@ def test_each_bad_row_is_dropped_with_its_reason_and_the_rest_goes_on(recipe_pat
     assert "System role not supported" in unasked["template"]
     assert len(read_rows(pipeline.finished("sample/one"))) == 2 * GOOD
     unscored = reasons(pipeline.finished("score/one"))
-    assert unscored == {"empty_answer": "", "score_not_finite": "style gave nan"}
+    assert unscored == {"empty_response": "", "score_not_finite": "style gave nan"}
     assert len(read_rows(pipeline.finished("score/one"))) == 2 * GOOD - 2
 
 

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_construction.build import _ready_tables, build_table
 from data_construction.prompts import make_prompts
-from tests.data_construction.sampled import prompt_ids, write_answers, write_scores
+from tests.data_construction.sampled import prompt_ids, write_responses, write_scores
 from wrpo.chat.template import template_hash
 from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import DataError, MissingInputError, ModelError
@@ -18,7 +18,7 @@ from wrpo.recipe import Recipe, load_recipe
 
 @pytest.fixture
 def built_recipe(write_recipe: Callable[..., Path]) -> Recipe:
-    """Two scored sources, a target with three scored answers, and an arm that trains on pairs."""
+    """Two scored sources, a target with three scored responses, and an arm that trains on pairs."""
     recipe = load_recipe(
         write_recipe(
             prompts=20,
@@ -28,9 +28,9 @@ def built_recipe(write_recipe: Callable[..., Path]) -> Recipe:
     )
     make_prompts(recipe)
     ids = prompt_ids(recipe)
-    write_answers(recipe, "one", {key: ["one a", "one b"] for key in ids})
+    write_responses(recipe, "one", {key: ["one a", "one b"] for key in ids})
     write_scores(recipe, "one", {key: [0.1, 0.4] for key in ids})
-    write_answers(recipe, "two", {key: ["two a", "two b"] for key in ids})
+    write_responses(recipe, "two", {key: ["two a", "two b"] for key in ids})
     write_scores(recipe, "two", {key: [0.9, 0.2] for key in ids})
     return recipe
 
@@ -47,7 +47,7 @@ def finish_target(recipe: Recipe, scores: list[float]) -> None:
     folder.finish()
     ids = prompt_ids(recipe, "preference")
     texts = [f"target {n}" for n in range(len(scores))]
-    write_answers(recipe, "target", dict.fromkeys(ids, texts))
+    write_responses(recipe, "target", dict.fromkeys(ids, texts))
     write_scores(recipe, "target", dict.fromkeys(ids, scores))
 
 
@@ -93,7 +93,7 @@ def test_in_a_verified_domain_the_correct_answer_is_chosen(built_recipe) -> None
     ids = prompt_ids(recipe)
     for path in Pipeline(recipe).folder("score/two").iterdir():
         path.unlink()
-    write_scores(recipe, "two", {key: [0.9, 0.2] for key in ids}, heads={"style": [0.0, 1.0]})
+    write_scores(recipe, "two", {key: [0.9, 0.2] for key in ids}, rewards={"style": [0.0, 1.0]})
     rows = read_rows(Pipeline(recipe).finished("prompts"))
     verified = {row["prompt_id"] for row in rows if row["domain"] == "k0"}
     for table, column in (("sft", "score"), ("pairs", "chosen_score")):
@@ -121,12 +121,12 @@ def truncated(recipe: Recipe, **limits: object) -> Recipe:
 def test_the_manifest_counts_what_truncation_cuts(
     built_recipe, tokenizer_of_target, caplog
 ) -> None:
-    recipe = truncated(built_recipe, max_prompt_length=20, max_answer_length=6)
+    recipe = truncated(built_recipe, max_prompt_length=20, max_response_length=6)
     pipeline = Pipeline(recipe)
     build_table(recipe, "pairs")
     rows = read_rows(pipeline.finished("build/pairs"))
     counts = read_manifest(pipeline.folder("build/pairs"))["truncation"]
-    assert counts["limits"]["max_answer_length"] == 6
+    assert counts["limits"]["max_response_length"] == 6
     assert counts["template"] == template_hash(tokenizer_of_target)
     assert counts["rows"] == counts["rows_cut"] == counts["cut"]["prompt"] == len(rows)
     # "one b" is five letters and an end of turn
@@ -140,9 +140,9 @@ def test_the_counts_name_the_answer_that_is_cut(built_recipe) -> None:
     for stage in ("sample/two", "score/two"):
         for path in Pipeline(built_recipe).folder(stage).iterdir():
             path.unlink()
-    write_answers(built_recipe, "two", {ids[0]: ["a much longer answer"], ids[1]: ["short"]})
+    write_responses(built_recipe, "two", {ids[0]: ["a much longer response"], ids[1]: ["short"]})
     write_scores(built_recipe, "two", {ids[0]: [0.9], ids[1]: [0.9]})
-    recipe = truncated(built_recipe, max_answer_length=15)
+    recipe = truncated(built_recipe, max_response_length=15)
     build_table(recipe, "triples")
     counts = read_manifest(Pipeline(recipe).folder("build/triples"))["truncation"]
     assert counts["cut"] == {"prompt": 0, "source_chosen": 1, "chosen": 0, "rejected": 0}
@@ -215,5 +215,5 @@ def test_dropped_prompts_are_listed(built_recipe) -> None:
     build_table(built_recipe, "triples")
     dropped = read_parquet(Pipeline(built_recipe).finished("build/triples") / "dropped.parquet")
     assert [(row["prompt_id"], row["reason"]) for row in dropped] == [
-        (ids[0], "too_few_target_answers")
+        (ids[0], "too_few_target_responses")
     ]

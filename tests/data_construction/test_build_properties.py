@@ -32,7 +32,7 @@ few = settings(
 SOURCES = ("one", "two", "target")
 INDICES = range(3)
 
-# Few scores, so that ties are common; none: the answer was not scored.
+# Few scores, so that ties are common; none: the response was not scored.
 SCORE = st.sampled_from([None, -0.5, 0.0, 0.1, 0.1, 0.25, 1.0, math.nan, math.inf])
 TEXT = st.sampled_from(["", " \n", "same", "same", "other", "third"])
 ANSWER = st.tuples(TEXT, SCORE)
@@ -61,17 +61,17 @@ def recipe(write_recipe: Callable[..., Path]) -> Recipe:
     return made
 
 
-def write(recipe: Recipe, answers: dict[str, Given], chance: random.Random) -> None:
+def write(recipe: Recipe, responses: dict[str, Given], chance: random.Random) -> None:
     """Samples and scores, their rows in any order and cut into parts anywhere."""
     pipeline = Pipeline(recipe)
     for source in SOURCES:
         sampled, scored = [], []
-        for prompt, given_answers in answers.items():
-            for index, (text, score) in enumerate(given_answers[source]):
+        for prompt, given_responses in responses.items():
+            for index, (text, score) in enumerate(given_responses[source]):
                 head = {"prompt_id": prompt, "source": source, "index": index}
                 sampled.append({**dict.fromkeys(RESPONSES.names), **head, "text": text})
                 if score is not None:
-                    scored.append({**head, "score": score, "heads": []})
+                    scored.append({**head, "score": score, "rewards": []})
         for stage, rows, schema in (
             (f"sample/{source}", sampled, RESPONSES),
             (f"score/{source}", scored, SCORES),
@@ -98,24 +98,24 @@ def built(recipe: Recipe, table: str) -> tuple[list[Row], list[Row]]:
     return read_rows(folder), read_parquet(folder / "dropped.parquet")
 
 
-def scores_of(answers: Given, *sources: str) -> list[float]:
-    """The scores of the answers that can be chosen."""
+def scores_of(responses: Given, *sources: str) -> list[float]:
+    """The scores of the responses that can be chosen."""
     return [
         score
         for source in sources
-        for text, score in answers[source]
+        for text, score in responses[source]
         if text.strip() and score is not None and math.isfinite(score)
     ]
 
 
 @pytest.mark.slow
 @few
-@given(answers=st.lists(ANSWERS, min_size=6, max_size=6), seed=st.integers(0, 10**6))
+@given(responses=st.lists(ANSWERS, min_size=6, max_size=6), seed=st.integers(0, 10**6))
 def test_each_prompt_gives_the_best_row_it_can_or_is_dropped_once(
-    recipe: Recipe, answers: list[Given], seed: int
+    recipe: Recipe, responses: list[Given], seed: int
 ) -> None:
     keys = prompt_ids(recipe)
-    by_prompt = dict(zip(keys, answers, strict=True))
+    by_prompt = dict(zip(keys, responses, strict=True))
     tables = []
     for number in range(2):
         write(recipe, by_prompt, random.Random(seed + number))

@@ -32,13 +32,13 @@ def run(write_recipe: Callable[..., Path], tmp_path: Path) -> Recipe:
         prompt = [{"role": "user", "content": f"Say “{n}”."}]
         if n == 0:
             prompt.insert(0, {"role": "system", "content": "Be kind."})
-        answers = {
+        responses = {
             "source_chosen": f"source {n}",
             "chosen": f"good\u2028{n}",
             "rejected": f"bad {n}",
         }
-        scores = {f"{name}_score": place / 2 for place, name in enumerate(answers)}
-        rows.append({"prompt": prompt, **answers, **scores, "source_chosen_source": "one"})
+        scores = {f"{name}_score": place / 2 for place, name in enumerate(responses)}
+        rows.append({"prompt": prompt, **responses, **scores, "source_chosen_source": "one"})
     (tmp_path / "triples.jsonl").write_text("\n".join(map(json.dumps, rows)))
     path = write_recipe()
     recipe = yaml.safe_load(path.read_text())

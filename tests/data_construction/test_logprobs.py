@@ -1,4 +1,4 @@
-"""Log-probs of training answers: the training pass, vLLM and sampling say the same."""
+"""Log-probs of training responses: the training pass, vLLM and sampling say the same."""
 
 import math
 import shutil
@@ -11,10 +11,10 @@ import torch
 from data_construction.logprobs import LogProbStage, _tables
 from data_construction.prompts import make_prompts
 from tests.data_construction.sampled import _write
-from wrpo.chat.render import render_answer
+from wrpo.chat.render import render_response
 from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import ModelError, RecipeError
-from wrpo.ids import answer_id
+from wrpo.ids import response_id
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import ANSWERS, RESPONSES, TRIPLES, Row, read_rows
@@ -23,19 +23,19 @@ from wrpo.recipe import Recipe, load_recipe
 NAMES = ANSWERS["triples"]
 
 
-def finish_sft(recipe: Recipe, *answers: str) -> None:
-    """The target stands for the SFT model, as it is or after a few steps on `answers`."""
+def finish_sft(recipe: Recipe, *responses: str) -> None:
+    """The target stands for the SFT model, as it is or after a few steps on `responses`."""
     pipeline = Pipeline(recipe)
     folder = StageFolder(pipeline.folder("sft"), pipeline.key("sft"))
     folder.open()
     shutil.copytree(recipe.target.model, folder.path / "model")
-    if answers:
-        teach(folder.path / "model", recipe, answers)
+    if responses:
+        teach(folder.path / "model", recipe, responses)
     folder.finish()
 
 
-def teach(model: Path, recipe: Recipe, answers: tuple[str, ...]) -> None:
-    """Trains until the model ends its answers, so that sampled tokens are the rendered ones."""
+def teach(model: Path, recipe: Recipe, responses: tuple[str, ...]) -> None:
+    """Trains until the model ends its responses, so that sampled tokens are the rendered ones."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
@@ -43,9 +43,9 @@ def teach(model: Path, recipe: Recipe, answers: tuple[str, ...]) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
     prompts = read_rows(Pipeline(recipe).finished("prompts"))
     for step in range(80):
-        row, text = prompts[step % len(prompts)], answers[step % len(answers)]
-        prompt, answer = render_answer(tokenizer, row["messages"], text)
-        ids = torch.tensor([prompt + answer])
+        row, text = prompts[step % len(prompts)], responses[step % len(responses)]
+        prompt, response = render_response(tokenizer, row["messages"], text)
+        ids = torch.tensor([prompt + response])
         labels = ids.masked_fill(torch.arange(ids.shape[1]) < len(prompt), -100)
         network(ids, labels=labels).loss.backward()
         optimizer.step()
@@ -96,7 +96,8 @@ def ready(write_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
 
 
 def plain_sums(recipe: Recipe, model: str, path: str) -> dict[str, tuple[float, int]]:
-    """Sum and length of each answer by a plain forward pass in float64, one answer at a time."""
+    """Sum and length of each response by a plain forward pass in float64, one response at a
+    time."""
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64).eval()
@@ -105,11 +106,11 @@ def plain_sums(recipe: Recipe, model: str, path: str) -> dict[str, tuple[float, 
     for row in read_rows(Pipeline(recipe).finished("build/triples")):
         for name in NAMES:
             text = row[name][0]["content"]
-            prompt, answer = render_answer(tokenizer, row["prompt"], text)
+            prompt, response = render_response(tokenizer, row["prompt"], text)
             with torch.no_grad():
-                logits = network(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-            picked = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])
-            sums[answer_id(row["prompt"], text)] = (picked.sum().item(), len(answer))
+                logits = network(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+            picked = logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])
+            sums[response_id(row["prompt"], text)] = (picked.sum().item(), len(response))
     return sums
 
 
@@ -124,9 +125,9 @@ def test_the_training_pass_equals_a_plain_forward_pass(ready, model) -> None:
     stage.run()
     rows = read_rows(stage.pipeline.folder(stage.name))
     expected = plain_sums(recipe, model, stage.path())
-    assert {row["answer_id"] for row in rows} == set(expected)
+    assert {row["response_id"] for row in rows} == set(expected)
     for row in rows:
-        logp, length = expected[row["answer_id"]]
+        logp, length = expected[row["response_id"]]
         assert close(row["logp"], logp) and row["length"] == length
         assert row["mean_logp"] == pytest.approx(row["logp"] / length)
         assert 0 < row["mean_entropy"] < 6 and row["method"] == "trainer"
@@ -136,8 +137,8 @@ def test_anchors_are_answers_to_other_prompts(ready) -> None:
     recipe = ready(arms={"cgpo": {"objective": "cgpo"}})
     stage = LogProbStage(recipe, "sft", "anchors")
     stage.run()
-    own = {answer_id(row["prompt"], row["chosen"][0]["content"]) for row in triples(recipe)}
-    anchors = {row["answer_id"] for row in read_rows(stage.pipeline.folder(stage.name))}
+    own = {response_id(row["prompt"], row["chosen"][0]["content"]) for row in triples(recipe)}
+    anchors = {row["response_id"] for row in read_rows(stage.pipeline.folder(stage.name))}
     assert len(anchors) == len(own) and not anchors & own
 
 
@@ -149,17 +150,17 @@ def write_samples(recipe: Recipe, error: float, *, keep: bool = True) -> None:
     for row in triples(recipe):
         for k, name in enumerate(NAMES):
             text = row[name][0]["content"]
-            _, answer = render_answer(tokenizer, row["prompt"], text)
-            logprob = sums[answer_id(row["prompt"], text)][0] + error
+            _, response = render_response(tokenizer, row["prompt"], text)
+            logprob = sums[response_id(row["prompt"], text)][0] + error
             rows.append(
                 {
                     "prompt_id": row["prompt_id"],
                     "source": "target",
                     "index": k,
                     "text": text,
-                    "token_ids": answer if k else answer[:-1],
+                    "token_ids": response if k else response[:-1],
                     "finish_reason": "stop",
-                    "token_count": len(answer),
+                    "token_count": len(response),
                     "seed": 0,
                     "logprob": logprob if keep else None,
                 }
@@ -178,7 +179,7 @@ def test_log_probs_of_sampling_serve_where_the_tokens_are_the_same(ready) -> Non
     assert methods == ["trainer", "sampled", "sampled"] * (len(rows) // 3)
     for row in rows:
         error = 0.25 if row["method"] == "sampled" else 0.0
-        assert close(row["logp"], expected[row["answer_id"]][0] + error)
+        assert close(row["logp"], expected[row["response_id"]][0] + error)
 
 
 @pytest.mark.parametrize(("error", "shown"), [(0.25, "0.25"), (math.nan, "inf")])
@@ -231,14 +232,14 @@ def test_real_sampling_and_vllm_agree_with_the_training_pass(
     assert (
         run_module("data_construction.sample", "--source", "target", "--recipe", path) is not None
     )
-    answers: dict[str, list[Row]] = {}
+    responses: dict[str, list[Row]] = {}
     for row in read_rows(Pipeline(recipe).finished("sample/target")):
-        answers.setdefault(row["prompt_id"], []).append(row)
+        responses.setdefault(row["prompt_id"], []).append(row)
     rows = triples(recipe)
     for row in rows:
-        for name, answer in zip(("chosen", "rejected"), answers[row["prompt_id"]], strict=True):
-            row[name] = [{"role": "assistant", "content": answer["text"]}]
-            row[f"{name}_index"] = answer["index"]
+        for name, response in zip(("chosen", "rejected"), responses[row["prompt_id"]], strict=True):
+            row[name] = [{"role": "assistant", "content": response["text"]}]
+            row[f"{name}_index"] = response["index"]
     write_triples(recipe, rows)
     tables = {}
     for method in ("trainer", "vllm", "sampled"):
@@ -247,7 +248,7 @@ def test_real_sampling_and_vllm_agree_with_the_training_pass(
         result = run_module("data_construction.logprobs", *arguments)
         assert result.returncode == 0, result.stderr[-3000:]
         folder = Pipeline(recipe).folder("logprobs/sft/triples")
-        tables[method] = {row["answer_id"]: row for row in read_rows(folder)}
+        tables[method] = {row["response_id"]: row for row in read_rows(folder)}
         shutil.rmtree(folder)
     assert {row["method"] for row in tables["vllm"].values()} == {"vllm"}
     assert "sampled" in {row["method"] for row in tables["sampled"].values()}

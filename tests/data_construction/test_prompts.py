@@ -33,7 +33,7 @@ def test_prompts_carry_messages_gold_answer_domain_and_origin(write_recipe) -> N
     rows, dropped = collect(load_recipe(write_recipe(prompts=3)))
     assert not dropped
     row = next(row for row in rows if row["messages"][0]["content"] == "Say hill 1.")
-    assert (row["answer"], row["domain"], row["origin"]) == ("hill", "k1", "words")
+    assert (row["reference_answer"], row["domain"], row["origin"]) == ("hill", "k1", "words")
 
 
 def test_split_does_not_move_when_data_is_added(write_recipe) -> None:
@@ -69,7 +69,7 @@ def test_a_quote_that_nothing_closes_takes_no_rows_with_it(write_recipe, tmp_pat
         collect(recipe_for(write_recipe, dataset(file)))
 
 
-@pytest.mark.parametrize("field", ["answer", "domain"])
+@pytest.mark.parametrize("field", ["reference_answer", "domain"])
 def test_a_column_that_no_row_has_is_a_clear_error(field: str, write_recipe, tmp_path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text('{"text": "first"}\n{"text": "second", "right": "yes"}\n')
@@ -77,7 +77,7 @@ def test_a_column_that_no_row_has_is_a_clear_error(field: str, write_recipe, tmp
         collect(recipe_for(write_recipe, dataset(file, **{field: "rihgt"})))
     rows, _ = collect(recipe_for(write_recipe, dataset(file, **{field: "right"})))
     assert sorted(str(row[field]) for row in rows) == sorted(
-        ["yes", "None" if field == "answer" else "d"]
+        ["yes", "None" if field == "reference_answer" else "d"]
     )
 
 
@@ -268,8 +268,8 @@ def test_repeated_prompts_of_a_dataset_with_answers_are_no_loss(write_recipe, tm
     file = tmp_path / "p.jsonl"
     rows = [{"text": "2 + 2?", "solution": f"4, says {n}"} for n in range(6)]
     file.write_text("\n".join(map(json.dumps, rows)))
-    answers = {"column": "solution", "source": "teacher"}
-    kept, dropped = collect(recipe_for(write_recipe, dataset(file, answers=answers)))
+    responses = {"column": "solution", "source": "teacher"}
+    kept, dropped = collect(recipe_for(write_recipe, dataset(file, responses=responses)))
     assert len(kept) == 1 and not dropped
 
 
@@ -309,6 +309,8 @@ def test_a_row_that_is_not_utf8_does_not_take_the_file_with_it(write_recipe, tmp
 
 def test_a_gold_answer_that_cannot_be_written_drops_its_row(write_recipe, tmp_path) -> None:
     (tmp_path / "p.jsonl").write_text('{"text": "a", "gold": "\\ud800"}\n{"text": "b", "gold": 2}')
-    rows, dropped = collect(recipe_for(write_recipe, dataset(tmp_path / "p.jsonl", answer="gold")))
-    assert [row["answer"] for row in rows] == ["2"]
+    rows, dropped = collect(
+        recipe_for(write_recipe, dataset(tmp_path / "p.jsonl", reference_answer="gold"))
+    )
+    assert [row["reference_answer"] for row in rows] == ["2"]
     assert "not valid Unicode" in dropped[0]["detail"]

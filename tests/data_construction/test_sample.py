@@ -93,8 +93,8 @@ def test_each_source_answers_its_domains_as_often_as_they_ask(
     one, two = PartSampler(recipe, "one"), PartSampler(recipe, "two")
     assert one.prompts.domains() == {"k1": 6} and one.prompts.total == 6
     assert {row["domain"] for row in one.prompts.read(0)} == {"k1"}
-    assert (one.answers(), two.answers()) == (6 * 5, 6 * 5 + 6 * 2)
-    assert sum(two.answers(part) for part in range(len(two.prompts))) == two.answers()
+    assert (one.responses(), two.responses()) == (6 * 5, 6 * 5 + 6 * 2)
+    assert sum(two.responses(part) for part in range(len(two.prompts))) == two.responses()
     assert two.max_tokens == 9
     assert "12 prompts = 42, at most 9 tokens" in sampling_dry_run(two)
     assert "k1: responses=5, max_tokens=9" in sampling_dry_run(two)
@@ -164,14 +164,14 @@ def test_sampled_rows_carry_text_ids_seed_and_the_log_prob_asked_for(
     assert len({row["text"] for row in rows}) > 6
 
 
-def _log_prob(path: Path, prompt: list[int], answer: list[int]) -> float:
+def _log_prob(path: Path, prompt: list[int], response: list[int]) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(path, dtype="float32").eval()
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-    picked = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(answer)[:, None])
+        logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+    picked = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(response)[:, None])
     return picked.sum().item()
 
 
@@ -207,9 +207,9 @@ def _check_measured_speed(recipe_path: Path, rows: list[dict]) -> None:
     recipe = load_recipe(recipe_path)
     [measured] = read_measured(recipe.runs)
     assert measured.place == (measured_name(recipe, "one"), device(), 1)
-    assert measured.answers == len(rows)
+    assert measured.responses == len(rows)
     assert measured.prompts == len({row["prompt_id"] for row in rows}) * 2
-    assert measured.answer_tokens == sum(row["token_count"] for row in rows)
+    assert measured.response_tokens == sum(row["token_count"] for row in rows)
     assert measured.prompt_tokens > measured.prompts
     assert measured.seconds > 0
 
@@ -241,7 +241,7 @@ def test_kill_9_again_and_again_then_resume_equals_an_uninterrupted_run(
     command = ["data_construction.sample", "--recipe", str(recipe_path), "--source", "one"]
     finish(run_module(*command, clean))
     folder = Pipeline(load_recipe(recipe_path, ["run=killed"])).folder("sample/one")
-    # Few answers at a time, so that a kill finds parts missing on a busy machine too.
+    # Few responses at a time, so that a kill finds parts missing on a busy machine too.
     slow = "sample.engine.max_num_seqs=4"
     kills_while_writing = _kill_six_times([*command, "run=killed", slow], folder)
     finish(run_module(*command, "run=killed"))

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Command
-from tests.support.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
+from tests.support.completion_server import CompletionServer, Reply, Seen, chat_response, problem
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import load_recipe
 
 
 class Script:
-    """Refuses prompts that hold a word, answers the others; slow from the n-th request on."""
+    """Refuses prompts that hold a word, responses the others; slow from the n-th request on."""
 
     def __init__(self) -> None:
         self.refuse = "nothing"
@@ -28,7 +28,7 @@ class Script:
         if self.refuse in text:
             return problem(400, "refused by policy")
         slow = self.slow_from is not None and number >= self.slow_from
-        return Reply(chat_answer(f"echo {text}").body, seconds=20.0 if slow else 0.0)
+        return Reply(chat_response(f"echo {text}").body, seconds=20.0 if slow else 0.0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from data_construction.prompts import make_prompts
 from data_construction.score import score_sources
 from data_construction.scoring.scorer import Scorer
-from tests.data_construction.sampled import prompt_ids, write_answers
+from tests.data_construction.sampled import prompt_ids, write_responses
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
@@ -31,40 +31,44 @@ def scored_recipe(write_recipe: Callable[..., Path]) -> Recipe:
     return recipe
 
 
-def gold(recipe: Recipe) -> dict[str, str]:
+def reference_answer(recipe: Recipe) -> dict[str, str]:
     rows = read_rows(Pipeline(recipe).finished("prompts"))
-    return {row["prompt_id"]: row["answer"] for row in rows}
+    return {row["prompt_id"]: row["reference_answer"] for row in rows}
 
 
 def test_score_is_the_weighted_sum_and_keeps_each_reward(scored_recipe) -> None:
-    right = gold(scored_recipe)
-    write_answers(scored_recipe, "one", {key: [right[key], f"{right[key]} !"] for key in right})
+    right = reference_answer(scored_recipe)
+    write_responses(scored_recipe, "one", {key: [right[key], f"{right[key]} !"] for key in right})
     score_sources(scored_recipe, ["one"], WHOLE)
     rows = read_rows(Pipeline(scored_recipe).finished("score/one"))
     assert len(rows) == 16
     assert {row["index"]: row["score"] for row in rows} == {0: 3.0, 1: 2.0}
-    heads = {row["index"]: {h["name"]: h["value"] for h in row["heads"]} for row in rows}
+    heads = {row["index"]: {h["name"]: h["value"] for h in row["rewards"]} for row in rows}
     assert heads == {0: {"first": 1.0, "second": 1.0}, 1: {"first": 1.0, "second": 0.0}}
 
 
 def test_empty_answers_are_dropped_with_reason(scored_recipe) -> None:
-    write_answers(scored_recipe, "one", {key: ["sea", " \n"] for key in prompt_ids(scored_recipe)})
+    write_responses(
+        scored_recipe, "one", {key: ["sea", " \n"] for key in prompt_ids(scored_recipe)}
+    )
     score_sources(scored_recipe, ["one"], WHOLE)
     folder = Pipeline(scored_recipe).finished("score/one")
     assert len(read_rows(folder)) == 8
     dropped = read_parquet(folder / "dropped.parquet")
     assert {(row["reason"], row["source"], row["index"]) for row in dropped} == {
-        ("empty_answer", "one", 1)
+        ("empty_response", "one", 1)
     }
 
 
 def test_a_score_that_is_not_finite_is_dropped(scored_recipe, monkeypatch) -> None:
-    write_answers(scored_recipe, "one", {key: ["a", "b", "c"] for key in prompt_ids(scored_recipe)})
+    write_responses(
+        scored_recipe, "one", {key: ["a", "b", "c"] for key in prompt_ids(scored_recipe)}
+    )
     scorer = Scorer(scored_recipe)
 
     class Broken:
         def score(self, candidates):
-            return [math.nan if item.answer == "b" else 1.0 for item in candidates]
+            return [math.nan if item.response == "b" else 1.0 for item in candidates]
 
     scorer.rewards["second"] = Broken()
     score_sources(scored_recipe, ["one"], WHOLE, scorer=scorer)
@@ -76,8 +80,8 @@ def test_a_score_that_is_not_finite_is_dropped(scored_recipe, monkeypatch) -> No
 
 
 def test_losing_too_many_answers_stops_the_stage(scored_recipe) -> None:
-    answers = {key: ["", "", "sea"] for key in prompt_ids(scored_recipe)}
-    write_answers(scored_recipe, "one", answers)
+    responses = {key: ["", "", "sea"] for key in prompt_ids(scored_recipe)}
+    write_responses(scored_recipe, "one", responses)
     with pytest.raises(DataError, match="max_dropped_share=50%"):
         score_sources(scored_recipe, ["one"], WHOLE)
     assert Pipeline(scored_recipe).state("score/one") == "partial"
@@ -86,15 +90,17 @@ def test_losing_too_many_answers_stops_the_stage(scored_recipe) -> None:
 def test_a_restart_holds_the_limit_against_all_answers(scored_recipe) -> None:
     keys = prompt_ids(scored_recipe)
     halves = [keys[2], keys[3], keys[6]]  # of the second and the fourth part
-    answers = {key: ["sea", "" if key in halves else "sea"] for key in keys}
-    write_answers(scored_recipe, "one", {**answers, keys[7]: ["", ""]})
+    responses = {key: ["sea", "" if key in halves else "sea"] for key in keys}
+    write_responses(scored_recipe, "one", {**responses, keys[7]: ["", ""]})
     score_sources(scored_recipe, ["one"], Shard(1, 2))
-    score_sources(scored_recipe, ["one"], Shard(2, 2))  # drops 5 of its 8 answers, of 16 in all
+    score_sources(scored_recipe, ["one"], Shard(2, 2))  # drops 5 of its 8 responses, of 16 in all
     assert len(read_rows(Pipeline(scored_recipe).finished("score/one"))) == 11
 
 
 def test_what_an_earlier_start_dropped_stops_the_next_one_too(scored_recipe) -> None:
-    write_answers(scored_recipe, "one", {key: ["", "", "sea"] for key in prompt_ids(scored_recipe)})
+    write_responses(
+        scored_recipe, "one", {key: ["", "", "sea"] for key in prompt_ids(scored_recipe)}
+    )
     for _ in range(2):
         with pytest.raises(DataError, match=r"of 24 rows dropped .*max_dropped_share=50%"):
             score_sources(scored_recipe, ["one"], WHOLE)
@@ -102,7 +108,7 @@ def test_what_an_earlier_start_dropped_stops_the_next_one_too(scored_recipe) -> 
 
 
 def test_shards_together_give_what_one_process_gives(scored_recipe) -> None:
-    write_answers(scored_recipe, "one", {key: ["sea"] for key in prompt_ids(scored_recipe)})
+    write_responses(scored_recipe, "one", {key: ["sea"] for key in prompt_ids(scored_recipe)})
     for number in (1, 2, 3):
         assert Pipeline(scored_recipe).state("score/one") != "done"
         score_sources(scored_recipe, ["one"], Shard(number, 3))
@@ -122,17 +128,17 @@ def test_a_reward_counts_for_the_prompts_of_its_domains_only(write_recipe) -> No
     }
     recipe = load_recipe(write_recipe(prompts=8, rewards=rewards))
     make_prompts(recipe)
-    right = gold(recipe)
+    right = reference_answer(recipe)
     domains = {
         row["prompt_id"]: row["domain"] for row in read_rows(Pipeline(recipe).finished("prompts"))
     }
-    write_answers(recipe, "one", {key: [right[key]] for key in right})
+    write_responses(recipe, "one", {key: [right[key]] for key in right})
     score_sources(recipe, ["one"], WHOLE)
     rows = read_rows(Pipeline(recipe).finished("score/one"))
     assert len(rows) == 8
     for row in rows:
         covered = domains[row["prompt_id"]] == "k0"
-        assert [head["name"] for head in row["heads"]] == ["gold", "other"][not covered :]
+        assert [head["name"] for head in row["rewards"]] == ["gold", "other"][not covered :]
         assert row["score"] == (7.0 if covered else 5.0)
 
 
@@ -140,7 +146,7 @@ def test_answers_that_no_reward_covers_are_dropped_with_reason(write_recipe) -> 
     rewards = {"gold": {**ANSWER, "domains": ["k0"]}}
     recipe = load_recipe(write_recipe(prompts=8, rewards=rewards, score={"max_dropped_share": 0.5}))
     make_prompts(recipe)
-    write_answers(recipe, "one", {key: ["sea"] for key in prompt_ids(recipe)})
+    write_responses(recipe, "one", {key: ["sea"] for key in prompt_ids(recipe)})
     score_sources(recipe, ["one"], WHOLE)
     folder = Pipeline(recipe).finished("score/one")
     dropped = read_parquet(folder / "dropped.parquet")
@@ -149,18 +155,18 @@ def test_answers_that_no_reward_covers_are_dropped_with_reason(write_recipe) -> 
 
 
 class Fixed:
-    """A reward that says of each answer what the table says."""
+    """A reward that says of each response what the table says."""
 
     def __init__(self, values: dict[str, object]) -> None:
         self._values = values
 
     def score(self, candidates):
-        return [self._values[item.answer] for item in candidates]
+        return [self._values[item.response] for item in candidates]
 
 
 def test_several_rewards_add_up_and_one_bad_value_drops_the_answer(scored_recipe) -> None:
-    answers = ["both", "refused", "nan", "infinite", "negative"]
-    write_answers(scored_recipe, "one", dict.fromkeys(prompt_ids(scored_recipe), answers))
+    responses = ["both", "refused", "nan", "infinite", "negative"]
+    write_responses(scored_recipe, "one", dict.fromkeys(prompt_ids(scored_recipe), responses))
     scorer = Scorer(scored_recipe)
     refused = Drop("too_long", "9 tokens, the limit is 8")
     scorer.rewards["first"] = Fixed(

@@ -19,7 +19,7 @@ dataset_kwargs:
 test_split: test
 output_type: generate_until
 doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
+doc_to_target: "{{{{response}}}}"
 process_results: !function metrics.process_results
 generation_kwargs:
   until: ["\\n"]
@@ -53,7 +53,7 @@ metric_list:
 """
 METRICS_PY = """\
 def process_results(doc, results):
-    right = float(results[0].strip() == doc["answer"])
+    right = float(results[0].strip() == doc["response"])
     return {"acc": right, "reward": 2 * right + float(len(results[0]) > 0)}
 """
 

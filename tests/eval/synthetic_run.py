@@ -93,7 +93,13 @@ def _sample(name: str, number: int, right: float, first_document: int) -> dict[s
 def _write_data(pipeline: Pipeline) -> None:
     for place, name in enumerate(("first", "second", "target")):
         rows = [
-            {"prompt_id": f"p{i}", "source": name, "index": 0, "score": place + i / 10, "heads": []}
+            {
+                "prompt_id": f"p{i}",
+                "source": name,
+                "index": 0,
+                "score": place + i / 10,
+                "rewards": [],
+            }
             for i in range(10)
         ]
         dropped = [Drop("too_long", "1900 tokens").row("p99", source=name)]

@@ -103,7 +103,7 @@ def test_the_plain_command_gives_the_numbers_of_the_api(
     ours, theirs = read_evaluation(api_folder(recipe)), read_evaluation(tmp_path)
     assert ours == theirs
     assert {"tiny_world reward,none", "pick_word acc,none"} <= ours.metrics.keys()
-    assert len(ours.answers) == 24 + 6
+    assert len(ours.responses) == 24 + 6
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def penalised(tmp_path: Path) -> Path:
     return folder
 
 
-def answers_of(name: str, model: Path, task_folder: Path) -> list[str]:
+def responses_of(name: str, model: Path, task_folder: Path) -> list[str]:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
@@ -194,9 +194,9 @@ def test_penalties_of_the_model_change_lm_evals_greedy_answers_and_not_ours(
         limit=6,
     )
     evaluate_models(recipe, "target")
-    expected = list(read_evaluation(api_folder(recipe)).answers.values())
-    assert answers_of("wrpo-hf", penalised, task_folder) == expected
-    assert answers_of("hf", penalised, task_folder) != expected
+    expected = list(read_evaluation(api_folder(recipe)).responses.values())
+    assert responses_of("wrpo-hf", penalised, task_folder) == expected
+    assert responses_of("hf", penalised, task_folder) != expected
 
 
 def test_a_folder_without_evaluation_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from eval.report import _introduction, main, report_run
 from eval.reporting.board import ORACLE, Board, boards, with_best_source
 from eval.reporting.data_facts import data_facts
 from eval.reporting.evidence import read_run
-from eval.reporting.sections.answers import draw_evenly, shorten
+from eval.reporting.sections.responses import draw_evenly, shorten
 from tests.eval.conftest import make_recipe
 from tests.eval.synthetic_run import ACCURACY, TASK, make_run, write_evaluation
 from wrpo.errors import DataError, MissingInputError, RecipeError
@@ -112,7 +112,7 @@ def test_data_facts_count_winners_and_drops(recipe: Recipe) -> None:
         "second": {"rows": 4, "share": 1.0, "mean_score": 2.0}
     }
     assert facts["scores"]["second"]["q50"] == pytest.approx(1.45)
-    assert facts["answers"]["build/triples"]["chosen - rejected"]["mean"] == pytest.approx(2.5)
+    assert facts["responses"]["build/triples"]["chosen - rejected"]["mean"] == pytest.approx(2.5)
     assert facts["stages"]["score/first"] == {
         "rows": 10,
         "dropped": 1,
@@ -129,10 +129,10 @@ def test_what_truncation_cuts_is_shown_with_its_limits(report: Path) -> None:
 
 
 def test_answers_of_all_models_stand_side_by_side(numbers: dict[str, Any]) -> None:
-    shown = numbers["tasks"][TASK]["answers"]
+    shown = numbers["tasks"][TASK]["responses"]
     assert len(shown) == 60
     assert {prompt["group"] for prompt in shown} == {"add", "spell"}
-    assert all(set(prompt["answers"]) == set(ACCURACY) for prompt in shown)
+    assert all(set(prompt["responses"]) == set(ACCURACY) for prompt in shown)
 
 
 def test_provenance_lists_recipe_stages_and_versions(report: Path, numbers: dict[str, Any]) -> None:

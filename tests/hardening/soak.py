@@ -5,8 +5,8 @@ Usage: python -m tests.hardening.soak --minutes 60 [--every 40] [--folder FOLDER
 A run goes from prompts to the report with models of random weights: real vLLM, TRL and lm-eval. Its
 processes are killed (SIGKILL to all of them, sometimes SIGTERM) after a random time, about
 `--every` seconds, and started again until the run is done. Then its tables, weights and evaluations
-are compared with those of a run that nobody disturbed. Answers of the sources are greedy, those of
-the target are drawn from seeds.
+are compared with those of a run that nobody disturbed. Responses of the sources are greedy, those
+of the target are drawn from seeds.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ def _recipe(folder: Path) -> dict[str, Any]:
         },
         "prompts": {
             "datasets": {
-                "words": {"path": str(folder / "prompts.jsonl"), "prompt": "text", "answer": "gold"}
+                "words": {
+                    "path": str(folder / "prompts.jsonl"),
+                    "prompt": "text",
+                    "reference_answer": "gold",
+                }
             }
         },
         "sample": {

@@ -19,7 +19,7 @@ from data_construction.build import build_table
 from data_construction.peek import _rows as peek_rows
 from data_construction.prompts import make_prompts
 from data_construction.score import score_sources
-from tests.data_construction.sampled import prompt_ids, write_answers
+from tests.data_construction.sampled import prompt_ids, write_responses
 from tests.hardening.malformed import damaged_bytes, flipped
 from tests.support.small_run import write_recipe
 from wrpo.errors import WRPOError
@@ -39,13 +39,13 @@ STAGES = ("prompts", "sample/one", "score/one")
 
 @pytest.fixture
 def scored(tmp_path: Path) -> Recipe:
-    """Prompts, answers of two sources, and their scores; some answers are empty, so dropped."""
+    """Prompts, responses of two sources, and their scores; some responses are empty, so dropped."""
     sections = {"rewards": {"exact": {"type": "answer"}}, "score": {"max_dropped_share": 0.5}}
     recipe = load_recipe(write_recipe(tmp_path, Path("hub"), prompts=8, **sections))
     make_prompts(recipe)
     for source in ("one", "two"):
         texts = {key: ["sea", "", "moon"] for key in prompt_ids(recipe)}
-        write_answers(recipe, source, texts)
+        write_responses(recipe, source, texts)
         score_sources(recipe, [source], Shard(1, 1))
     return recipe
 
@@ -64,7 +64,7 @@ def score_again(recipe: Recipe) -> None:
 def plan(recipe: Recipe) -> None:
     volumes = Volumes(Pipeline(recipe), read_throughput(THROUGHPUT).lengths)
     assert volumes.groups and volumes.prompt.tokens > 0
-    volumes.answer("one")
+    volumes.response("one")
 
 
 def peek(recipe: Recipe) -> None:

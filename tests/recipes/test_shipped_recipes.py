@@ -251,7 +251,7 @@ def test_fusechat3_treats_each_domain_as_published() -> None:
         "maths": 0,
         "tests": 0,
     }
-    given = recipe.prompts.datasets["openmathinstruct2"].answers
+    given = recipe.prompts.datasets["openmathinstruct2"].responses
     assert given is not None and given.source == "llama31-405b"
 
 

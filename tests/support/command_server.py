@@ -39,7 +39,7 @@ FAST_PYTHON = Path(__file__).with_name("fast_python")
 
 
 def serve(path: str) -> None:
-    """Answers requests on a Unix socket until it is killed."""
+    """Responses requests on a Unix socket until it is killed."""
     for name in PACKAGES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -55,11 +55,11 @@ def serve(path: str) -> None:
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _answer(connection)
+            _response(connection)
         connection.close()
 
 
-def _answer(connection: socket.socket) -> None:
+def _response(connection: socket.socket) -> None:
     """Starts the command in a fork of its own, tells its pid, then how it ended."""
     text, streams, _, _ = socket.recv_fds(connection, 1 << 20, STREAMS)
     pid = os.fork()

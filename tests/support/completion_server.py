@@ -32,13 +32,13 @@ class Seen:
     at: float
 
 
-def answer(text: str = "yes", **fields: Any) -> Reply:
+def response(text: str = "yes", **fields: Any) -> Reply:
     """A finished completion."""
     choice = {"text": text, "finish_reason": "stop", "token_ids": [5, 3], **fields}
     return Reply({"choices": [choice], "usage": {"completion_tokens": 2}})
 
 
-def chat_answer(text: str = "yes", **fields: Any) -> Reply:
+def chat_response(text: str = "yes", **fields: Any) -> Reply:
     """A finished chat completion."""
     choice = {"message": {"content": text}, "finish_reason": "stop", **fields}
     return Reply({"choices": [choice], "usage": {"completion_tokens": 2}})

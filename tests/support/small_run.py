@@ -51,7 +51,7 @@ def write_recipe(folder: Path, models: Path, *, prompts: int = 12, **sections: o
                 "words": {
                     "path": str(folder / "prompts.jsonl"),
                     "prompt": "text",
-                    "answer": "gold",
+                    "reference_answer": "gold",
                     "domain": "kind",
                 }
             }

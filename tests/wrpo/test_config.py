@@ -34,7 +34,7 @@ from wrpo.trainer import WRPOTrainer
         ({"beta": 0.0}, "beta"),
         ({"max_length": 1}, "max_length"),
         ({"max_length": 64, "max_prompt_length": 64}, "max_prompt_length"),
-        ({"max_answer_length": 1}, "max_answer_length"),
+        ({"max_response_length": 1}, "max_response_length"),
         ({"truncation": "keep_end"}, "truncation"),
         ({"truncation": "original", "max_length": 64}, "max_prompt_length"),
     ],

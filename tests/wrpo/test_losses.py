@@ -77,7 +77,7 @@ def test_simpo_is_the_normalised_loss_without_a_reference_and_with_a_margin():
 
 
 def _cgpo_reference(desirable, undesirable, anchors, beta, w_d, w_u):
-    """The pointwise loss over all answers of a batch, label by label, without tensors."""
+    """The pointwise loss over all responses of a batch, label by label, without tensors."""
     zero = math.fsum(anchors) / len(anchors)
 
     def side(values, sign):

@@ -26,19 +26,22 @@ def models() -> tuple[torch.nn.Module, torch.nn.Module]:
     return tiny_model(seed=1, dtype=torch.float64), tiny_model(seed=2, dtype=torch.float64)
 
 
-def log_prob(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> Tensor:
-    logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].double()
-    return torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(answer)[:, None]).sum()
+def log_prob(model: torch.nn.Module, prompt: list[int], response: list[int]) -> Tensor:
+    logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].double()
+    return torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(response)[:, None]).sum()
 
 
-def log_ratios(models: tuple[torch.nn.Module, torch.nn.Module], answers: list[list[int]]) -> Tensor:
+def log_ratios(
+    models: tuple[torch.nn.Module, torch.nn.Module], responses: list[list[int]]
+) -> Tensor:
     policy, reference = models
     with torch.no_grad():
         base = torch.stack(
-            [log_prob(reference, p, a) for p, a in zip(PROMPTS, answers, strict=True)]
+            [log_prob(reference, p, a) for p, a in zip(PROMPTS, responses, strict=True)]
         )
     return (
-        torch.stack([log_prob(policy, p, a) for p, a in zip(PROMPTS, answers, strict=True)]) - base
+        torch.stack([log_prob(policy, p, a) for p, a in zip(PROMPTS, responses, strict=True)])
+        - base
     )
 
 
@@ -46,8 +49,8 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(model.parameters())))
 
 
-def wrpo(models, alpha: float, **answers: list[list[int]]) -> Tensor:
-    chosen = {**ANSWERS, **answers}
+def wrpo(models, alpha: float, **responses: list[list[int]]) -> Tensor:
+    chosen = {**ANSWERS, **responses}
     ratios = [log_ratios(models, chosen[name]) for name in ("source", "target", "rejected")]
     return wrpo_loss(*ratios, alpha=alpha, beta=BETA).mean()
 

@@ -1,6 +1,6 @@
 """AlpacaEval 2: win rate against a baseline, weighted by the judge's log-probs.
 
-One verdict per instruction, the order of the answers drawn by a hash of the instruction, or both
+One verdict per instruction, the order of the responses drawn by a hash of the instruction, or both
 orders. The preference is the probability of the model's label among the two labels, read from the
 first token. Where a judge gives no log-probs the label that it wrote counts as 0 or 1.
 
@@ -47,32 +47,32 @@ _Z = 1.959963984540054
 _CONTROLLED = "length_controlled_winrate"
 
 _SYSTEM = (
-    "You compare two answers to one instruction and name the better one. Look at what a "
+    "You compare two responses to one instruction and name the better one. Look at what a "
     "person who gave the instruction would want: that it is followed, that what is said is "
     "right and to the point, and that the text reads well. Length is no merit by itself, "
-    "nor is the order in which the answers are shown."
+    "nor is the order in which the responses are shown."
 )
 _USER = """\
 # Instruction
 
 {instruction}
 
-# Answer m
+# Response m
 
 {output_1}
 
-# Answer M
+# Response M
 
 {output_2}
 
 # Your verdict
 
-Write the label of the better answer, m or M, as a single letter and nothing else.\
+Write the label of the better response, m or M, as a single letter and nothing else.\
 """
 
 
 class AlpacaEvalSettings(BenchmarkSettings):
-    """AlpacaEval 2 (arXiv 2404.04475): a verdict per instruction, against GPT-4's answers."""
+    """AlpacaEval 2 (arXiv 2404.04475): a verdict per instruction, against GPT-4's responses."""
 
     benchmark: Literal["alpaca_eval_2"] = "alpaca_eval_2"
     difficulty: Path | None = Field(
@@ -85,7 +85,7 @@ class AlpacaEvalSettings(BenchmarkSettings):
         description="published: the judge prompt of the installed alpaca-eval; own: this "
         "toolkit's; or the path of a published prompt file.",
     )
-    both_orders: bool = Field(False, description="Ask once with each answer first.")
+    both_orders: bool = Field(False, description="Ask once with each response first.")
     logprobs: bool = Field(
         True,
         description="Weigh verdicts by the log-probs of the two labels; false for judges that "
@@ -102,7 +102,7 @@ class AlpacaEvalSettings(BenchmarkSettings):
     own_prompt: ClassVar = {"pair": {"system": _SYSTEM, "user": _USER}}
 
     def read_questions(self, path: Path) -> list[Question]:
-        """The instructions with the baseline's answers, which the question file has."""
+        """The instructions with the baseline's responses, which the question file has."""
         return [
             Question(
                 id=str(n),
@@ -152,7 +152,7 @@ class AlpacaEval:
     """The benchmark alpaca_eval_2.
 
     Args:
-        both_orders: ask once with each answer first; the mean counts.
+        both_orders: ask once with each response first; the mean counts.
         logprobs: ask for one token with log-probs, as published; else for a verdict as text.
         gamed: for the length-controlled win rate.
     """
@@ -165,16 +165,16 @@ class AlpacaEval:
         self._logprobs = logprobs
         self._gamed = gamed
 
-    def requests(self, question: Question, answers: tuple[str, ...]) -> list[JudgeRequest]:
+    def requests(self, question: Question, responses: tuple[str, ...]) -> list[JudgeRequest]:
         """One request per order."""
-        return [self._request(question, answers[0], first) for first in self._orders(question)]
+        return [self._request(question, responses[0], first) for first in self._orders(question)]
 
-    def _request(self, question: Question, answer: str, model_first: bool) -> JudgeRequest:
+    def _request(self, question: Question, response: str, model_first: bool) -> JudgeRequest:
         baseline = question.references[0]
         messages = self._template.fill(
             instruction=question.turns[0],
-            output_1=answer if model_first else baseline,
-            output_2=baseline if model_first else answer,
+            output_1=response if model_first else baseline,
+            output_2=baseline if model_first else response,
         )
         if not self._logprobs:
             return JudgeRequest(messages, self._template.name)
@@ -189,7 +189,7 @@ class AlpacaEval:
         )
 
     def read(
-        self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
+        self, question: Question, responses: tuple[str, ...], verdicts: Sequence[Verdict]
     ) -> JudgedRecord:
         """The preferences for the model in [0, 1]; the value is their mean in percent."""
         games = []
@@ -201,7 +201,7 @@ class AlpacaEval:
         if read:
             mean = sum(read) / len(read)
             values = {"winrate": 100 * mean, "discrete_winrate": 100 * _discrete(mean)}
-        return JudgedRecord(question, answers, tuple(verdicts), tuple(games), values)
+        return JudgedRecord(question, responses, tuple(verdicts), tuple(games), values)
 
     def summarise(self, records: list[JudgedRecord]) -> Summary:
         """Win rate, discrete win rate and length-controlled win rate.
@@ -220,7 +220,7 @@ class AlpacaEval:
             raise DataError("alpaca_eval_2: none of the verdicts names one of the labels m and M")
         controlled = length_controlled(
             np.array([record.values.get("winrate", math.nan) for record in records]) / 100,
-            model_lengths=np.array([float(len(record.answers[0])) for record in records]),
+            model_lengths=np.array([float(len(record.responses[0])) for record in records]),
             baseline_lengths=np.array([float(len(r.question.references[0])) for r in records]),
             numbers=[record.question.number for record in records],
             gamed=self._gamed,
@@ -258,11 +258,11 @@ class AlpacaEval:
             "length_control_weights": dict(
                 zip(("length", "difficulty", "model"), weights, strict=True)
             ),
-            "mean_characters": fmean(len(record.answers[0]) for record in records),
+            "mean_characters": fmean(len(record.responses[0]) for record in records),
         }
 
     def _orders(self, question: Question) -> tuple[bool, ...]:
-        """Whether the model's answer is shown first, for each request."""
+        """Whether the model's response is shown first, for each request."""
         first = unit_hash(0, question.turns[0]) < 0.5
         return (first, not first) if self._both else (first,)
 

@@ -63,9 +63,9 @@ _HUB, _FOLDER = "lmarena-ai/arena-hard-auto", "data/arena-hard-v0.1"
 
 _SYSTEM = (
     "You judge two assistants, A and B, who answered the same user. First work out by "
-    "yourself what a good answer needs. Then go through both answers: what is wrong or "
+    "yourself what a good response needs. Then go through both responses: what is wrong or "
     "missing in each, whether it helps with what was asked, and whether it says more than "
-    "is needed. The order of the answers and their length must not sway you. Close with "
+    "is needed. The order of the responses and their length must not sway you. Close with "
     "exactly one of these labels, in double square brackets: [[A>>B]] if A is much better, "
     "[[A>B]] if A is a little better, [[A=B]] if they are about equal, [[B>A]] if B is a "
     "little better, [[B>>A]] if B is much better."
@@ -75,28 +75,28 @@ _USER = """\
 
 {question_1}
 
-# Answer of assistant A
+# Response of assistant A
 
 {answer_1}
 
-# End of answer A
+# End of response A
 
-# Answer of assistant B
+# Response of assistant B
 
 {answer_2}
 
-# End of answer B\
+# End of response B\
 """
 
 
 class ArenaHardSettings(BenchmarkSettings):
-    """Arena-Hard v0.1 (arXiv 2406.11939): verdicts against the answers of a baseline."""
+    """Arena-Hard v0.1 (arXiv 2406.11939): verdicts against the responses of a baseline."""
 
     benchmark: Literal["arena_hard"] = "arena_hard"
     references: Path | None = Field(
-        None, description="File with the baseline's answers; unset: from the hub."
+        None, description="File with the baseline's responses; unset: from the hub."
     )
-    both_orders: bool = Field(True, description="Ask once with each answer first.")
+    both_orders: bool = Field(True, description="Ask once with each response first.")
 
     metric = "winrate"
     per_question = "question_winrate"
@@ -111,7 +111,7 @@ class ArenaHardSettings(BenchmarkSettings):
     )
 
     def read_questions(self, path: Path) -> list[Question]:
-        """Questions of either published form, with the baseline's answers."""
+        """Questions of either published form, with the baseline's responses."""
         questions = [
             Question(
                 id=question_id(record),
@@ -150,16 +150,16 @@ class ArenaHard:
         self._template = templates["pair"]
         self._orders = (False, True) if both_orders else (False,)
 
-    def requests(self, question: Question, answers: tuple[str, ...]) -> list[JudgeRequest]:
+    def requests(self, question: Question, responses: tuple[str, ...]) -> list[JudgeRequest]:
         """The baseline first, then the model first."""
         requests = []
         for model_first in self._orders:
-            shown = (answers[0], question.references[0])
+            shown = (responses[0], question.references[0])
             first, second = shown if model_first else reversed(shown)
             messages = self._template.fill(
                 question_1=question.turns[0],
-                answer_1=first,
-                answer_2=second,
+                response_1=first,
+                response_2=second,
                 QUESTION=question.turns[0],
                 ANSWER_A=first,
                 ANSWER_B=second,
@@ -168,7 +168,7 @@ class ArenaHard:
         return requests
 
     def read(
-        self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
+        self, question: Question, responses: tuple[str, ...], verdicts: Sequence[Verdict]
     ) -> JudgedRecord:
         """Games from -1 (clearly lost) to 2 (clearly won); the value is the weighted percentage."""
         games: list[float | None] = []
@@ -181,7 +181,7 @@ class ArenaHard:
             weights = [_weight(game) for game in played]
             won = sum(_score(game) * _weight(game) for game in played)
             values = {"question_winrate": 100 * won / sum(weights)}
-        return JudgedRecord(question, answers, tuple(verdicts), tuple(games), values)
+        return JudgedRecord(question, responses, tuple(verdicts), tuple(games), values)
 
     def summarise(self, records: list[JudgedRecord]) -> Summary:
         """Bradley-Terry win rate, the same at equal style, and the mean over questions.
@@ -221,7 +221,7 @@ class ArenaHard:
             "published_interval": {"low": published[0], "high": published[1], "rounds": 100},
             "style_weights": dict(zip(STYLE_FEATURES, effects.tolist(), strict=True)),
             "style_length_unit": "characters",
-            "mean_characters": fmean(len(record.answers[0]) for record in records),
+            "mean_characters": fmean(len(record.responses[0]) for record in records),
         }
         return Summary(metrics, facts, records)
 
@@ -239,7 +239,7 @@ def _battles(records: Sequence[JudgedRecord]) -> tuple[Battles, np.ndarray]:
 
     scores, weights, numbers, styles = [], [], [], []
     for place, record in enumerate(records):
-        difference = style_difference(record.answers[0], record.question.references[0])
+        difference = style_difference(record.responses[0], record.question.references[0])
         for game in record.games:
             if game is not None:
                 scores.append(_score(game))
@@ -271,25 +271,25 @@ _LISTS = re.compile(r"^\s*(?:\d+\.|[-*+])\s", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 
 
-def style_counts(answer: str) -> tuple[int, int, int, int]:
+def style_counts(response: str) -> tuple[int, int, int, int]:
     """Characters, headers, list items and bold spans; markdown inside code does not count.
 
     The published script counts tokens of GPT-4o's tokenizer; that is not at hand offline, and the
     ratio of lengths hardly depends on the unit.
     """
-    text = _CODE_BLOCK.sub("", answer)
+    text = _CODE_BLOCK.sub("", response)
     return (
-        len(answer),
+        len(response),
         len(_HEADERS.findall(text)),
         len(_LISTS.findall(text)),
         len(_BOLD.findall(text)),
     )
 
 
-def style_difference(answer: str, baseline: str) -> NDArray[np.float64]:
+def style_difference(response: str, baseline: str) -> NDArray[np.float64]:
     """(a - b) / (a + b + 1) for each of STYLE_FEATURES."""
     import numpy as np
 
-    a = np.array(style_counts(answer), dtype=np.float64)
+    a = np.array(style_counts(response), dtype=np.float64)
     b = np.array(style_counts(baseline), dtype=np.float64)
     return (a - b) / (a + b + 1.0)

@@ -29,13 +29,13 @@ from wrpo.settings import Section
 
 
 class JudgingProtocol(Protocol):
-    """How answers are judged: what is asked, how verdicts are read, what they add up to."""
+    """How responses are judged: what is asked, how verdicts are read, what they add up to."""
 
-    def requests(self, question: Question, answers: tuple[str, ...]) -> list[JudgeRequest]:
+    def requests(self, question: Question, responses: tuple[str, ...]) -> list[JudgeRequest]:
         """What the judge is asked about one question."""
 
     def read(
-        self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
+        self, question: Question, responses: tuple[str, ...], verdicts: Sequence[Verdict]
     ) -> JudgedRecord:
         """The verdicts on one question, in the order of its requests."""
 
@@ -50,26 +50,26 @@ class Calls:
     Attributes:
         count: calls.
         what: what makes them several, e.g. "2 orders".
-        questions, answers: how many of each a call shows, on average.
+        questions, responses: how many of each a call shows, on average.
         written: tokens of a verdict where the protocol sets it; None: as the judge's verdicts are.
     """
 
     count: int
     what: str
     questions: float
-    answers: float
+    responses: float
     written: int | None = None
 
 
 def one_per_order(*, both_orders: bool, written: int | None = None) -> Calls:
-    """The calls of a benchmark that shows an answer beside the baseline's."""
+    """The calls of a benchmark that shows a response beside the baseline's."""
     count = 2 if both_orders else 1
     what = f"{count} order{'s' if both_orders else ''}"
-    return Calls(count, what, questions=1.0, answers=2.0, written=written)
+    return Calls(count, what, questions=1.0, responses=2.0, written=written)
 
 
 class Decoding(Section):
-    """How answers are drawn; unset: as the recipe's suite states it, else as suite wrpo does."""
+    """How responses are drawn; unset: as the recipe's suite states it, else as suite wrpo does."""
 
     temperature: float | None = Field(
         None, ge=0.0, description="0 is greedy; unset, a benchmark may have one per category."
@@ -79,7 +79,7 @@ class Decoding(Section):
     repetition_penalty: float | None = Field(None, gt=0.0, description="1 is off.")
     presence_penalty: float | None = Field(None, description="0 is off; only with vllm.")
     frequency_penalty: float | None = Field(None, description="0 is off; only with vllm.")
-    max_tokens: int | None = Field(None, ge=1, description="Longest answer.")
+    max_tokens: int | None = Field(None, ge=1, description="Longest response.")
 
 
 class BenchmarkSettings(Section):
@@ -88,9 +88,10 @@ class BenchmarkSettings(Section):
     Attributes:
         metric: the number that counts.
         per_question: the metric that is one independent number per question.
-        baseline: the model whose answers the judge compares with; None: answers are graded alone.
+        baseline: the model whose responses the judge compares with; None: responses are graded
+        alone.
         turns: what the user says to the model in one question.
-        decoding_stated: how answers are drawn where no suite states it.
+        decoding_stated: how responses are drawn where no suite states it.
         hub_files: the published file behind each field that is a path.
         own_prompt: this toolkit's judge prompt, each part as role to text.
         published_prompt: where the published judge prompt is to be had; empty: nowhere.
@@ -147,7 +148,8 @@ class BenchmarkSettings(Section):
         raise NotImplementedError
 
     def temperature(self, category: str) -> float:
-        """Of the answers to questions of a category, where neither suite nor recipe states one."""
+        """Of the responses to questions of a category, where neither suite nor recipe states
+        one."""
         return 0.0
 
     def installed_prompt(self) -> Path:

@@ -1,4 +1,4 @@
-"""MT-Bench: two turns, each answer graded from 1 to 10 by itself.
+"""MT-Bench: two turns, each response graded from 1 to 10 by itself.
 
 The second turn is judged with the whole conversation; mathematics, reasoning and coding with
 reference answers. Source: FastChat, llm_judge (Zheng et al., arXiv 2306.05685).
@@ -38,7 +38,7 @@ TEMPERATURES = {
     "stem": 0.1,
     "humanities": 0.1,
 }
-"""Of the answers, by category; FastChat, llm_judge/common.py."""
+"""Of the responses, by category; FastChat, llm_judge/common.py."""
 _REFERENCED = ("math", "reasoning", "coding")
 """Categories that are graded with a reference answer (FastChat)."""
 _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
@@ -52,15 +52,15 @@ _PUBLISHED_NAMES = {
 }
 
 _GRADER = (
-    "You grade an assistant's answer on a scale from 1 (useless) to 10 (could not be "
+    "You grade an assistant's response on a scale from 1 (useless) to 10 (could not be "
     "better). Weigh whether it helps, whether it is right, how deep it goes and how well it "
     "is written. Give your reasons in a few sentences, then close with the grade in double "
     "square brackets, for example: Grade: [[4]]"
 )
 _STRICT_GRADER = (
-    "You grade an assistant's answer on a scale from 1 (useless) to 10 (could not be "
+    "You grade an assistant's response on a scale from 1 (useless) to 10 (could not be "
     "better). A reference answer is given; take its result as right, find every mistake in "
-    "the assistant's answer, and grade its correctness and helpfulness. Give your reasons "
+    "the assistant's response, and grade its correctness and helpfulness. Give your reasons "
     "in a few sentences, then close with the grade in double square brackets, for example: "
     "Grade: [[4]]"
 )
@@ -69,11 +69,11 @@ _SINGLE = """\
 
 {question}
 
-# The assistant's answer
+# The assistant's response
 
-{answer}
+{response}
 
-# End of the answer\
+# End of the response\
 """
 _SINGLE_REFERENCE = """\
 # Question
@@ -84,14 +84,14 @@ _SINGLE_REFERENCE = """\
 
 {ref_answer_1}
 
-# The assistant's answer
+# The assistant's response
 
-{answer}
+{response}
 
-# End of the answer\
+# End of the response\
 """
 _MULTI = """\
-Below is a conversation of two turns. Grade the assistant's second answer only; the first turn is
+Below is a conversation of two turns. Grade the assistant's second response only; the first turn is
 there so that you understand the second.
 
 # User, first turn
@@ -114,7 +114,7 @@ there so that you understand the second.
 """
 _MULTI_REFERENCE = """\
 Below are reference answers to two questions, then a conversation of two turns. Grade the
-assistant's second answer only; the first turn is there so that you understand the second.
+assistant's second response only; the first turn is there so that you understand the second.
 
 # First question
 
@@ -155,7 +155,7 @@ assistant's second answer only; the first turn is there so that you understand t
 
 
 class MTBenchSettings(BenchmarkSettings):
-    """MT-Bench (arXiv 2306.05685): two turns, each answer graded from 1 to 10."""
+    """MT-Bench (arXiv 2306.05685): two turns, each response graded from 1 to 10."""
 
     benchmark: Literal["mt_bench"] = "mt_bench"
     references: Path | None = Field(
@@ -193,7 +193,7 @@ class MTBenchSettings(BenchmarkSettings):
         return with_references(asked, self.locate("references"), only=_REFERENCED)
 
     def read_prompt(self, path: Path) -> JudgePromptParts:
-        """The four prompts of FastChat's judge_prompts.jsonl for grading single answers."""
+        """The four prompts of FastChat's judge_prompts.jsonl for grading single responses."""
         prompts = {record["name"]: record for record in read_records(path)}
         return {
             part: [
@@ -209,7 +209,7 @@ class MTBenchSettings(BenchmarkSettings):
 
     def calls(self) -> Calls:
         """The first turn alone, then both."""
-        return Calls(2, "2 turns", questions=1.5, answers=1.5)
+        return Calls(2, "2 turns", questions=1.5, responses=1.5)
 
     def protocol(self, templates: Templates) -> MTBench:
         """With one prompt for each turn, with and without a reference answer."""
@@ -222,13 +222,13 @@ class MTBench:
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
 
-    def requests(self, question: Question, answers: tuple[str, ...]) -> list[JudgeRequest]:
+    def requests(self, question: Question, responses: tuple[str, ...]) -> list[JudgeRequest]:
         """One request per turn."""
         suffix = "_reference" if question.references else ""
-        values = {"question": question.turns[0], "answer": answers[0]}
+        values = {"question": question.turns[0], "response": responses[0]}
         for turn in (0, 1):
             values[f"question_{turn + 1}"] = question.turns[turn]
-            values[f"answer_{turn + 1}"] = answers[turn]
+            values[f"answer_{turn + 1}"] = responses[turn]
             if question.references:
                 values[f"ref_answer_{turn + 1}"] = question.references[turn]
         templates = [self._templates[f"{part}{suffix}"] for part in ("single", "multi")]
@@ -237,7 +237,7 @@ class MTBench:
         ]
 
     def read(
-        self, question: Question, answers: tuple[str, ...], verdicts: Sequence[Verdict]
+        self, question: Question, responses: tuple[str, ...], verdicts: Sequence[Verdict]
     ) -> JudgedRecord:
         """The rating of each turn."""
         games = tuple(rating(verdict) for verdict in verdicts)
@@ -246,7 +246,7 @@ class MTBench:
         }
         if values:
             values["score"] = sum(values.values()) / len(values)
-        return JudgedRecord(question, answers, tuple(verdicts), games, values)
+        return JudgedRecord(question, responses, tuple(verdicts), games, values)
 
     def summarise(self, records: list[JudgedRecord]) -> Summary:
         """The mean of all ratings, of each turn, and of each category.
@@ -276,7 +276,7 @@ class MTBench:
         facts = {
             **parse_facts(records),
             "categories": means,
-            "mean_characters": fmean(len("".join(r.answers)) for r in records),
+            "mean_characters": fmean(len("".join(r.responses)) for r in records),
         }
         return Summary(metrics, facts, records)
 

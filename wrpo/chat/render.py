@@ -2,11 +2,11 @@
 
 The rules, for any chat template:
 
-* An answer is never rendered alone. The conversation is rendered up to the generation prompt and
-  again with the answer; the answer is what the second rendering adds to the first.
+* A response is never rendered alone. The conversation is rendered up to the generation prompt and
+  again with the response; the response is what the second rendering adds to the first.
 * One BOS at the start if the template writes one or the tokenizer adds one by default, else none.
-* The answer ends in exactly one end-of-turn token: the first token that the template writes after
-  the answer (``<|eot_id|>``, ``<|im_end|>``, ``</s>``, ...), or EOS if it writes none.
+* The response ends in exactly one end-of-turn token: the first token that the template writes after
+  the response (``<|eot_id|>``, ``<|im_end|>``, ``</s>``, ...), or EOS if it writes none.
 * Text is never a control token. A message that spells ``<|im_end|>`` is encoded as those letters.
   Added tokens that are not special (``<think>``) are ordinary text and keep their own ids.
 * Templates that write today's date get a fixed one, so that ids do not depend on the day.
@@ -45,83 +45,85 @@ def render_prompt(
     return encode_chat(tokenizer, _prompt_text(tokenizer, chat))
 
 
-def render_answer(
+def render_response(
     tokenizer: PreTrainedTokenizerBase,
     messages: Messages,
-    answer: str,
+    response: str,
     *,
     fold_system: bool = False,
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a conversation and of the answer that follows it.
+    """Token ids of a conversation and of the response that follows it.
 
-    The answer is what the template adds to the prompt: it has what the template puts before an
-    answer (an empty think block, a space) and lacks what the template trims. Where the template
-    rewrites the answer, takes back a part of the generation prompt once there is an answer, or
-    opens a think block that the answer closes, it is the answer's own text and the template's end
+    The response is what the template adds to the prompt: it has what the template puts before a
+    response (an empty think block, a space) and lacks what the template trims. Where the template
+    rewrites the response, takes back a part of the generation prompt once there is a response, or
+    opens a think block that the response closes, it is the response's own text and the template's
+    end
     of turn: what the model has to generate.
 
     Args:
         messages: Turns with ``role`` and ``content``; the last one is the user's.
-        answer: What the assistant says.
+        response: What the assistant says.
         fold_system: Put the system text at the top of the first user turn.
 
     Returns:
-        ``(prompt_ids, answer_ids)``: the first equals ``render_prompt`` of the same messages, the
+        ``(prompt_ids, response_ids)``: the first equals ``render_prompt`` of the same messages, the
         second ends in the only end-of-turn token it has.
 
     Raises:
         TemplateError: No template, or the template cannot render this conversation.
     """
-    prompt_ids, (answer_ids,) = render_answers(
-        tokenizer, messages, [answer], fold_system=fold_system
+    prompt_ids, (response_ids,) = render_responses(
+        tokenizer, messages, [response], fold_system=fold_system
     )
-    return prompt_ids, answer_ids
+    return prompt_ids, response_ids
 
 
-def render_answers(
+def render_responses(
     tokenizer: PreTrainedTokenizerBase,
     messages: Messages,
-    answers: Sequence[str],
+    responses: Sequence[str],
     *,
     fold_system: bool = False,
 ) -> tuple[list[int], list[list[int]]]:
-    """The ids of ``render_answer`` for several answers to the same conversation, in their order.
+    """The ids of ``render_response`` for several responses to the same conversation, in their
+    order.
 
     Raises:
-        TemplateError: As ``render_answer``.
+        TemplateError: As ``render_response``.
     """
     chat = _guarded(tokenizer, messages, fold_system=fold_system)
     prompt_text = _prompt_text(tokenizer, chat)
     prompt_ids = encode_chat(tokenizer, prompt_text)
-    answer_ids = [
-        _answer_ids(tokenizer, chat, answer, prompt_text=prompt_text, prompt_ids=prompt_ids)
-        for answer in answers
+    response_ids = [
+        _response_ids(tokenizer, chat, response, prompt_text=prompt_text, prompt_ids=prompt_ids)
+        for response in responses
     ]
-    return prompt_ids, answer_ids
+    return prompt_ids, response_ids
 
 
-def _answer_ids(
+def _response_ids(
     tokenizer: PreTrainedTokenizerBase,
     chat: Chat,
-    answer: str,
+    response: str,
     *,
     prompt_text: str,
     prompt_ids: list[int],
 ) -> list[int]:
-    guarded = guard(tokenizer, answer, "The answer")
+    guarded = guard(tokenizer, response, "The response")
     completion, end = _completion(tokenizer, chat, guarded, prompt_text)
     full_ids = encode_chat(tokenizer, prompt_text + completion)
     if full_ids[: len(prompt_ids)] == prompt_ids:
-        answer_ids = full_ids[len(prompt_ids) :]
-    else:  # the last letters of the prompt and the first of the answer share a token
-        answer_ids = encode(tokenizer, completion, continues=True)
-    if answer_ids.count(end) != 1 or answer_ids[-1] != end:
+        response_ids = full_ids[len(prompt_ids) :]
+    else:  # the last letters of the prompt and the first of the response share a token
+        response_ids = encode(tokenizer, completion, continues=True)
+    if response_ids.count(end) != 1 or response_ids[-1] != end:
         raise TemplateError(
             f"{tokenizer.convert_ids_to_tokens(end)!r} ends a turn but this tokenizer does not "
-            "mark it as special, so an answer that spells it cannot be kept. Drop the row. "
-            f"Answer: {excerpt(answer)}"
+            "mark it as special, so a response that spells it cannot be kept. Drop the row. "
+            f"Response: {excerpt(response)}"
         )
-    return answer_ids
+    return response_ids
 
 
 def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -130,7 +132,7 @@ def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     Raises:
         TemplateError: No template, or nothing ends a turn (no token, no EOS).
     """
-    _, tail = _rendered_answer(tokenizer, [{"role": "user", "content": "question"}], "answer")
+    _, tail = _rendered_response(tokenizer, [{"role": "user", "content": "question"}], "answer")
     _, end = _up_to_end_of_turn(tokenizer, tail)
     return [end]
 
@@ -176,7 +178,7 @@ def _guarded(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, fold_sys
             )
     if messages[-1]["role"] != "user":
         raise TemplateError(
-            f"The last turn is {messages[-1]['role']!r}; an answer can only follow a 'user' turn. "
+            f"The last turn is {messages[-1]['role']!r}; a response can only follow a 'user' turn. "
             "Cut the conversation after its last user turn."
         )
     chat = fold_system_message(messages) if fold_system else messages
@@ -209,48 +211,48 @@ def _marked(text: str) -> str:
 
 
 def _completion(
-    tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str, prompt: str
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, response: str, prompt: str
 ) -> tuple[str, int]:
     """What follows the prompt, end of turn included, and the id of that end of turn."""
-    # Some templates render earlier turns differently once an answer follows (Mistral v0.3 leaves
-    # out the system text); the last exchange alone still shows how they write an answer.
+    # Some templates render earlier turns differently once a response follows (Mistral v0.3 leaves
+    # out the system text); the last exchange alone still shows how they write a response.
     for context in [chat] if len(chat) == 1 else [chat, chat[-1:]]:
         if context is not chat:
             prompt = render(tokenizer, context, generation_prompt=True)
-        head, tail = _rendered_answer(tokenizer, context, answer)
+        head, tail = _rendered_response(tokenizer, context, response)
         body = head[len(prompt) :]
         end_text, end = _up_to_end_of_turn(tokenizer, tail)
         opened = _OPEN_BLOCK.search(prompt)
-        if opened and f"</{opened[1]}>" in answer:
-            return answer.removeprefix(opened[0]).rstrip() + end_text, end
-        if head.startswith(prompt) and body.endswith(answer.strip()):
+        if opened and f"</{opened[1]}>" in response:
+            return response.removeprefix(opened[0]).rstrip() + end_text, end
+        if head.startswith(prompt) and body.endswith(response.strip()):
             _refuse_missing_header(tokenizer, context, prompt, body)
             return body + end_text, end
     if opened:
         raise TemplateError(
-            f"The generation prompt opens <{opened[1]}> and the answer does not close it, so this "
-            "model could not give it. Set chat_template to one that does not open it, or drop the "
-            f"row. Answer: {excerpt(answer)}"
+            f"The generation prompt opens <{opened[1]}> and the response does not close it, so "
+            "this model could not give it. Set chat_template to one that does not open it, or "
+            f"drop the row. Response: {excerpt(response)}"
         )
-    return answer.rstrip() + end_text, end
+    return response.rstrip() + end_text, end
 
 
-def _rendered_answer(
-    tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str
+def _rendered_response(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, response: str
 ) -> tuple[str, str]:
-    """The rendered conversation up to the last letter of the answer, and what follows that."""
-    text = render(tokenizer, [*chat, {"role": "assistant", "content": _marked(answer)}])
+    """The rendered conversation up to the last letter of the response, and what follows that."""
+    text = render(tokenizer, [*chat, {"role": "assistant", "content": _marked(response)}])
     head, mark, tail = text.rpartition(END_OF_ANSWER)
     if not mark:
         raise TemplateError(
-            "The chat template leaves out the assistant's answer. Set chat_template to one that "
-            f"renders it. Answer: {excerpt(answer)}"
+            "The chat template leaves out the assistant's response. Set chat_template to one that "
+            f"renders it. Response: {excerpt(response)}"
         )
     return head, tail
 
 
 def _up_to_end_of_turn(tokenizer: PreTrainedTokenizerBase, tail: str) -> tuple[str, int]:
-    """The text after an answer up to and with its end-of-turn token, and that token's id."""
+    """The text after a response up to and with its end-of-turn token, and that token's id."""
     added = added_tokens(tokenizer)
     if found := added.visible.search(tail):
         return tail[: found.end()], added.ids[found[0]]
@@ -268,6 +270,6 @@ def _refuse_missing_header(
     header = added_tokens(tokenizer).special.search(body)
     if header and prompt == render(tokenizer, chat):
         raise TemplateError(
-            "The chat template ignores add_generation_prompt: the answer would start with "
+            "The chat template ignores add_generation_prompt: the response would start with "
             f"{body[: header.end()]!r}. Set chat_template to one with a generation prompt."
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Unicode noncharacters: reserved for use inside a program, never part of exchanged text.
-END_OF_ANSWER = "\ufdd0"  # after the last letter of an answer, to find it in a rendered chat
+END_OF_ANSWER = "\ufdd0"  # after the last letter of a response, to find it in a rendered chat
 _LETTERS = "\ufdd1"  # between the letters of a special token that a message spells
 _ALIAS = "\ufdd2"  # around the id of a special token that the template wrote
 _RESERVED = re.compile("[\ufdd0-\ufdd2]")

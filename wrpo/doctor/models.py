@@ -15,7 +15,7 @@ from wrpo.recipe.resolved import resolved_engine
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SYSTEM = {"role": "system", "content": "Answer in one word."}
+_SYSTEM = {"role": "system", "content": "Response in one word."}
 _USER = {"role": "user", "content": "What is wet?"}
 _ANSWER = "Water."
 
@@ -64,7 +64,7 @@ def _access(model: str, has_token: bool) -> Iterator[Finding]:
 
 
 def templates(patient: CheckContext) -> Iterator[Finding]:
-    """Renders a prompt with and without a system turn, and an answer, for every model."""
+    """Renders a prompt with and without a system turn, and a response, for every model."""
     for entry in _models(patient.recipe):
         subject = f"template of {entry.place}"
         try:
@@ -81,19 +81,19 @@ def templates(patient: CheckContext) -> Iterator[Finding]:
 def _template(
     subject: str, tokenizer: PreTrainedTokenizerBase, *, fold_system: bool
 ) -> Iterator[Finding]:
-    from wrpo.chat.render import end_of_turn_ids, render_answer, render_prompt
+    from wrpo.chat.render import end_of_turn_ids, render_prompt, render_response
     from wrpo.chat.tokens import adds_bos
 
     try:
-        prompt, answer = render_answer(tokenizer, [_USER], _ANSWER, fold_system=fold_system)
+        prompt, response = render_response(tokenizer, [_USER], _ANSWER, fold_system=fold_system)
         ends = end_of_turn_ids(tokenizer)
     except TemplateError as error:
         yield Finding("problem", subject, str(error), "set chat_template to one that can")
         return
     bos, wanted = prompt.count(tokenizer.bos_token_id), int(adds_bos(tokenizer))
-    closing = sum(answer.count(end) for end in ends)
+    closing = sum(response.count(end) for end in ends)
     counts = f"BOS {bos}, end of turn {closing}"
-    if bos > 1 or bos < wanted or closing != 1 or answer[-1] not in ends:
+    if bos > 1 or bos < wanted or closing != 1 or response[-1] not in ends:
         yield Finding("problem", subject, f"{counts}; one each is right", "set chat_template")
         return
     try:

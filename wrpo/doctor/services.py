@@ -79,7 +79,7 @@ def _hub_dataset(place: str, path: str) -> Finding:
 
 
 def servers(patient: CheckContext) -> Iterator[Finding]:
-    """Sources behind an API and judges: the key's variable is set, and each endpoint answers."""
+    """Sources behind an API and judges: the key's variable is set, and each endpoint responses."""
     recipe = patient.recipe
     named = [(f"sources.{name}", resolved_engine(recipe, name).server) for name in recipe.sources]
     named += [(f"judges.{name}", judge.engine) for name, judge in recipe.judges.items()]
@@ -94,7 +94,7 @@ def servers(patient: CheckContext) -> Iterator[Finding]:
             yield _endpoint(place, endpoint, os.environ.get(variable) if variable else None)
 
 
-def hub_answers() -> bool:
+def hub_responses() -> bool:
     """Whether the model hub answers soon; asked before its client retries for minutes."""
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
@@ -112,7 +112,7 @@ def _endpoint(place: str, url: str, key: str | None) -> Finding:
         request.add_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS):
-            return Finding("ok", place, f"{url} answers")
+            return Finding("ok", place, f"{url} responses")
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return Finding("problem", place, f"{url} refuses the key ({error.code})", "set another")
@@ -134,7 +134,7 @@ def sandbox(patient: CheckContext) -> Iterator[Finding]:
         walls["eval"] = recipe.eval.sandbox
     for place, wall in walls.items():
         if wall != "bubblewrap":
-            yield Finding("warning", place, f"answers run with your rights: sandbox: {wall}")
+            yield Finding("warning", place, f"responses run with your rights: sandbox: {wall}")
     if "bubblewrap" not in walls.values():
         return
     from wrpo.sandbox import Sandbox

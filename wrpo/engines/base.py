@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from wrpo.recipe.sampling import Model
 
 Place = tuple[int, int, int]
-"""(part, position of the prompt in the part, index of the answer)."""
+"""(part, position of the prompt in the part, index of the response)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer to draw: a prompt, and the seed of this answer.
+    """One response to draw: a prompt, and the seed of this response.
 
     `prompt_ids` are the rendered `messages`; empty where the engine sends messages itself.
     `sampling` are the resolved sampling fields of the prompt's domain, where they are not the
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One drawn answer.
+    """One drawn response.
 
     `token_ids` end in the stop token, if one was drawn; None, as `token_count` may be, where a
     server does not tell. `logprob` is the sum over the tokens in nats, where it was asked for.
@@ -54,14 +54,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """An answer that the engine will not give, and why."""
+    """A response that the engine will not give, and why."""
 
     row: Place
     why: Drop
 
 
 class GenerationEngine(Protocol):
-    """Draws answers; they come in the order in which they finish."""
+    """Draws responses; they come in the order in which they finish."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Unanswered]: ...
 
@@ -77,8 +77,8 @@ class GenerationTask:
         model: path or hub id of the weights.
         entry: the recipe's entry of that model (revision, dtype, quantisation, adapter).
         sampling: resolved sampling fields; with those of a request, the only sampling parameters.
-        stop_token_ids: ids that end an answer.
-        max_model_len: prompt plus answer, in tokens.
+        stop_token_ids: ids that end a response.
+        max_model_len: prompt plus response, in tokens.
     """
 
     model: str
@@ -95,7 +95,7 @@ class Capacity(NamedTuple):
         gpus: that one copy of the model occupies.
         sequences: computed together.
         memory_share: of the GPU's memory that weights and cache may take.
-        shares_prompts: whether the answers of a prompt read it once.
+        shares_prompts: whether the responses of a prompt read it once.
     """
 
     gpus: int = 1
@@ -145,7 +145,7 @@ class EngineSettings(Section):
         """Sets what has to be set before torch is imported."""
 
     def load(self, task: GenerationTask) -> GenerationEngine:
-        """The engine, ready to draw answers.
+        """The engine, ready to draw responses.
 
         Raises:
             RecipeError: the settings do not fit this backend.

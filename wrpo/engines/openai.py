@@ -1,6 +1,6 @@
 """Servers with the OpenAI API: `vllm serve`, SGLang, or a hosted model.
 
-Each answer is a request of its own with its own seed, and every sampling field is sent, because a
+Each response is a request of its own with its own seed, and every sampling field is sent, because a
 server fills what is missing from the model's generation_config.json.
 """
 
@@ -31,8 +31,8 @@ _NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length"}
 _CUT_SHORT = (None, "abort", "error")
 _REFUSALS_THAT_PROVE = 8
-"""So many prompts refused before any answer came: it is the settings, not the prompts. Fewer may be
-the last ones of a resumed stage; the limit on dropped answers judges them."""
+"""So many prompts refused before any response came: it is the settings, not the prompts. Fewer may
+be the last ones of a resumed stage; the limit on dropped responses judges them."""
 
 
 class OpenAISettings(EngineSettings, ServerSettings):
@@ -77,7 +77,7 @@ class OpenAIEngine:
     """A client of the servers `engine.endpoints`.
 
     With `api: completions` the server gets the token ids and stop ids that offline vLLM gets. With
-    `api: chat` it gets messages and ends the answer as it is used to.
+    `api: chat` it gets messages and ends the response as it is used to.
 
     Raises:
         RecipeError: no endpoints, no key, or an adapter, or settings that the chat API lacks.
@@ -105,7 +105,7 @@ class OpenAIEngine:
         self._answered = False
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion | Unanswered]:
-        """Yields every answer as it comes.
+        """Yields every response as it comes.
 
         Raises:
             ModelError: no request can be answered, or one failed too often.
@@ -133,19 +133,19 @@ class OpenAIEngine:
                 if request is None:
                     exhausted = True
                     break
-                tasks.add(loop.create_task(self._answer(request)))
+                tasks.add(loop.create_task(self._response(request)))
             if not tasks:
                 break
             for task in self._runner.run(_first(tasks)):
-                answer = task.result()
+                response = task.result()
                 tasks.discard(task)
-                if not self._answered and isinstance(answer, Unanswered):
-                    held.append(answer)
+                if not self._answered and isinstance(response, Unanswered):
+                    held.append(response)
                     continue
                 self._answered = True
                 yield from held
                 held = []
-                yield answer
+                yield response
         if _hopeless(held):
             raise ModelError(
                 f"{self._where}: every request is refused, the first with: "
@@ -153,7 +153,7 @@ class OpenAIEngine:
             )
         yield from held
 
-    async def _answer(self, request: Request) -> Completion | Unanswered:
+    async def _response(self, request: Request) -> Completion | Unanswered:
         from wrpo.engines.servers.client import RequestRefused
 
         sampling = request.sampling or self._sampling
@@ -192,7 +192,7 @@ class OpenAIEngine:
         finish_reason = choice["finish_reason"]
         if finish_reason in _CUT_SHORT:
             raise ModelError(
-                f"{self._where}: the server broke off an answer (finish_reason {finish_reason}). "
+                f"{self._where}: the server broke off a response (finish_reason {finish_reason}). "
                 "See to the server, then run the same command again; it goes on where it was"
             )
         if finish_reason not in _FINISH_REASONS:

@@ -112,15 +112,15 @@ class TransformersEngine:
                     pad_token_id=padding,
                 ),
             )
-        answers = [self._cut(row) for row in output[:, ids.shape[1] :].tolist()]
-        logprobs = sampler.logprobs([len(answer) for answer in answers])
+        responses = [self._cut(row) for row in output[:, ids.shape[1] :].tolist()]
+        logprobs = sampler.logprobs([len(response) for response in responses])
         return [
-            self._completion(request, answer, logprob)
-            for request, answer, logprob in zip(requests, answers, logprobs, strict=True)
+            self._completion(request, response, logprob)
+            for request, response, logprob in zip(requests, responses, logprobs, strict=True)
         ]
 
     def _cut(self, ids: list[int]) -> list[int]:
-        """The answer up to and with its stop token; padding follows that."""
+        """The response up to and with its stop token; padding follows that."""
         ends = [place for place, token in enumerate(ids) if token in self._stop_token_ids]
         return ids[: ends[0] + 1] if ends else ids
 
@@ -136,7 +136,7 @@ class TransformersEngine:
         )
 
     def _text(self, prompt_ids: list[int], ids: list[int]) -> str:
-        """Text of the answer as vLLM makes it: the prompt decides about a leading space, and a
+        """Text of the response as vLLM makes it: the prompt decides about a leading space, and a
         character whose last bytes are missing is left out."""
         from tokenizers.decoders import DecodeStream
 

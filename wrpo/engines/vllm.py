@@ -1,5 +1,5 @@
 """vLLM inside this process: requests are fed while others run, so that no chunk waits for its
-longest answer."""
+longest response."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class VLLMArguments(Section):
 
 
 class VLLMSettings(EngineSettings, VLLMArguments):
-    """vLLM in this process; equal answers are only promised by temperature 0."""
+    """vLLM in this process; equal responses are only promised by temperature 0."""
 
     extras: ClassVar[frozenset[str]] = frozenset({"vllm"})
 
@@ -165,7 +165,7 @@ class VLLMEngine:
         return parameters
 
     def _made_once(self, s: dict[str, Any]) -> SamplingParams:
-        """vLLM's form of some sampling fields; checking them for every answer would take longer
+        """vLLM's form of some sampling fields; checking them for every response would take longer
         than all else the sampler does for it."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -253,42 +253,42 @@ def _max_lora_rank(adapter: str) -> int:
 
 
 def _completion(request: Request, output: RequestOutput) -> Completion:
-    answer = output.outputs[0]
+    response = output.outputs[0]
     return Completion(
         row=request.row,
-        text=answer.text,
-        token_ids=list(answer.token_ids),
-        token_count=len(answer.token_ids),
-        finish_reason=answer.finish_reason or "unknown",
-        logprob=answer.cumulative_logprob if answer.logprobs is not None else None,
+        text=response.text,
+        token_ids=list(response.token_ids),
+        token_count=len(response.token_ids),
+        finish_reason=response.finish_reason or "unknown",
+        logprob=response.cumulative_logprob if response.logprobs is not None else None,
     )
 
 
 class VLLMLogProbs:
-    """An offline vLLM engine that scores answers of one model; arguments as `load_llm`."""
+    """An offline vLLM engine that scores responses of one model; arguments as `load_llm`."""
 
     def __init__(
         self, model: str, *, entry: Model, engine: VLLMArguments, max_model_len: int
     ) -> None:
-        # One token is generated after each answer, because a request has to generate something.
+        # One token is generated after each response, because a request has to generate something.
         self._llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len + 1)
 
     def __call__(self, sequences: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-        """Summed log-prob in nats of each answer, from (prompt ids, answer ids)."""
+        """Summed log-prob in nats of each response, from (prompt ids, response ids)."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
         outputs = self._llm.generate(
-            [TokensPrompt(prompt_token_ids=prompt + answer) for prompt, answer in sequences],
+            [TokensPrompt(prompt_token_ids=prompt + response) for prompt, response in sequences],
             SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0),
             use_tqdm=False,
         )
         return [
-            _answer_sum(output.prompt_logprobs, prompt + answer, start=len(prompt))
-            for output, (prompt, answer) in zip(outputs, sequences, strict=True)
+            _response_sum(output.prompt_logprobs, prompt + response, start=len(prompt))
+            for output, (prompt, response) in zip(outputs, sequences, strict=True)
         ]
 
 
-def _answer_sum(prompt_logprobs: Any, token_ids: list[int], *, start: int) -> float:
+def _response_sum(prompt_logprobs: Any, token_ids: list[int], *, start: int) -> float:
     places = range(start, len(token_ids))
     return float(sum(prompt_logprobs[place][token_ids[place]].logprob for place in places))

@@ -1,4 +1,4 @@
-"""Judges: models that give verdicts on answers, with every judgement cached on disk."""
+"""Judges: models that give verdicts on responses, with every judgement cached on disk."""
 
 from wrpo.judging.cache import JudgementCache, cache_path
 from wrpo.judging.cost import Cost, Tokens

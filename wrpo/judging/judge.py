@@ -182,7 +182,7 @@ class Judge:
         """One of several that take the next request until none is left."""
         for key, request in rest:
             body = self._body(request)
-            verdict = await self._answer(servers, body)
+            verdict = await self._response(servers, body)
             if verdict.text is not None:
                 template, version = request.template, self.settings.version
                 self._cache.put(key, body, verdict, template=template, version=version)
@@ -191,7 +191,7 @@ class Judge:
             if len(verdicts) == _REFUSALS_THAT_PROVE and not proven:
                 self._refuse_if_all_refused(verdicts)
 
-    async def _answer(self, servers: Servers, body: Body) -> Verdict:
+    async def _response(self, servers: Servers, body: Body) -> Verdict:
         from wrpo.engines.servers.client import RequestRefused
 
         try:

@@ -1,4 +1,4 @@
-"""The judges of a recipe: models behind an OpenAI-compatible API that judge answers."""
+"""The judges of a recipe: models behind an OpenAI-compatible API that judge responses."""
 
 from __future__ import annotations
 

@@ -160,11 +160,11 @@ class ObjectiveSettings(Training):
 
 
 class Likelihood(Section):
-    """Optional negative log-likelihood of a preferred answer, added to the preference loss."""
+    """Optional negative log-likelihood of a preferred response, added to the preference loss."""
 
     weight: float = Field(0.0, ge=0.0, description="Factor of the term; 0 is off.")
     on: LikelihoodOn = Field(
-        "better", description="Which preferred answer; better: the higher scored of the two."
+        "better", description="Which preferred response; better: the higher scored of the two."
     )
 
     @property
@@ -215,7 +215,7 @@ class PreferenceSettings(ObjectiveSettings):
 
         if not tables:
             return rows
-        return with_reference(rows, tables["sft", self.data], answers=ANSWERS[self.data])
+        return with_reference(rows, tables["sft", self.data], responses=ANSWERS[self.data])
 
 
 class Fusion(Section):
@@ -299,7 +299,7 @@ class PairLossSettings(PreferenceSettings):
             rows,
             tables["sft", self.data],
             {model: table for (model, _), table in tables.items() if model != "sft"},
-            answers=ANSWERS[self.data],
+            responses=ANSWERS[self.data],
             fusion=self.fusion,
             length_normalised=self.form.length_normalised,
         )

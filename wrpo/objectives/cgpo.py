@@ -1,7 +1,7 @@
 """Consensus-guided preference optimisation: y_ws and y_wt are desirable, y_l is not (CGPO, 2026).
 
 Each response is moved by itself. The reference of y_l is the aligned consensus of the sources, and
-a fourth response, the anchor, answers another prompt.
+a fourth response, the anchor, responses another prompt.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Consensus(Section):
     """Consensus-guided preference optimisation: its own weights, and those of the sources."""
 
-    desirable_weight: float = Field(1.2, ge=0.0, description="Factor of the preferred answers.")
-    undesirable_weight: float = Field(1.0, ge=0.0, description="Factor of the rejected answer.")
+    desirable_weight: float = Field(1.2, ge=0.0, description="Factor of the preferred responses.")
+    undesirable_weight: float = Field(1.0, ge=0.0, description="Factor of the rejected response.")
     warmup_start: int = Field(0, ge=0, description="Optimizer steps before that factor grows.")
     warmup_steps: int = Field(100, ge=0, description="Optimizer steps until it is there.")
     weighting: Literal["entropy", "uniform"] = Field(
@@ -68,9 +68,9 @@ class CGPOSettings(PreferenceSettings):
 
         initial = {**tables["sft", self.data], **tables["sft", "anchors"]}
         sources = {model: table for (model, _), table in tables.items() if model != "sft"}
-        answers = ANSWERS[self.data]
-        rows = with_consensus(rows, initial, sources, answers=answers, settings=self.cgpo)
-        return with_reference(with_anchors(rows), initial, answers=["anchor"])
+        responses = ANSWERS[self.data]
+        rows = with_consensus(rows, initial, sources, responses=responses, settings=self.cgpo)
+        return with_reference(with_anchors(rows), initial, responses=["anchor"])
 
     def build(self) -> Objective:
         return CGPO(

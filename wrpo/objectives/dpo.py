@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DPOSettings(PairLossSettings):
-    """DPO of the target's own best and worst answer, or of same-source pairs."""
+    """DPO of the target's own best and worst response, or of same-source pairs."""
 
     label: ClassVar[str] = "DPO"
     phrase: ClassVar[str] = "DPO"

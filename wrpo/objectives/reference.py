@@ -1,6 +1,6 @@
 """Joins tables of log-probabilities to training rows: the ref_* columns that the trainer reads.
 
-Every kind of reference ends in the same two columns per answer, ref_NAME_logps (nats) and
+Every kind of reference ends in the same two columns per response, ref_NAME_logps (nats) and
 ref_NAME_length (tokens), so that the trainer knows one kind only. A reference that is a mean over
 tokens under several tokenizers is multiplied by the target's token count, which the loss divides by
 again.
@@ -14,7 +14,7 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, NamedTuple
 
 from wrpo.errors import DataError
-from wrpo.ids import answer_id
+from wrpo.ids import response_id
 from wrpo.objectives.options import FusionRule
 from wrpo.pipeline.tables import Row
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from wrpo.objectives.cgpo import Consensus
 
 LogProbTable = Mapping[str, Row]
-"""Rows of `wrpo.pipeline.tables.LOGPROBS` by answer_id."""
-AnswerIds = dict[str, str]
-"""answer_id by name of the answer, of one row."""
+"""Rows of `wrpo.pipeline.tables.LOGPROBS` by response_id."""
+ResponseIds = dict[str, str]
+"""response_id by name of the response, of one row."""
 
 
-def by_answer(rows: Iterable[Row]) -> dict[str, Row]:
+def by_response(rows: Iterable[Row]) -> dict[str, Row]:
     """A table of log-probabilities, ready for lookup."""
-    return {row["answer_id"]: row for row in rows}
+    return {row["response_id"]: row for row in rows}
 
 
 def with_anchors(rows: Sequence[Row]) -> list[Row]:
-    """Rows with `anchor`, an answer to another prompt: the `chosen` of the next row.
+    """Rows with `anchor`, a response to another prompt: the `chosen` of the next row.
 
     Raises:
         DataError: there is no other prompt.
@@ -48,14 +48,14 @@ def with_anchors(rows: Sequence[Row]) -> list[Row]:
 
 
 def with_reference(
-    rows: Sequence[Row], table: LogProbTable, *, answers: Sequence[str]
+    rows: Sequence[Row], table: LogProbTable, *, responses: Sequence[str]
 ) -> list[Row]:
     """Rows with the log-probabilities of one model, the initial policy.
 
     Raises:
-        DataError: an answer is not in the table.
+        DataError: a response is not in the table.
     """
-    return _with_initial(rows, _answer_ids(rows, answers), table)
+    return _with_initial(rows, _response_ids(rows, responses), table)
 
 
 def with_fused_reference(
@@ -63,7 +63,7 @@ def with_fused_reference(
     initial: LogProbTable,
     sources: Mapping[str, LogProbTable],
     *,
-    answers: Sequence[str],
+    responses: Sequence[str],
     fusion: Fusion,
     length_normalised: bool,
 ) -> list[Row]:
@@ -72,10 +72,10 @@ def with_fused_reference(
     length_normalised: fuse means over tokens instead of sums.
 
     Raises:
-        DataError: an answer is missing in a table.
+        DataError: a response is missing in a table.
     """
     kind = "mean_logp" if length_normalised else "logp"
-    ids = _answer_ids(rows, answers)
+    ids = _response_ids(rows, responses)
     for model, table in sources.items():
         _require(rows, ids, table, model=model)
     joined = []
@@ -100,18 +100,18 @@ def with_consensus(
     initial: LogProbTable,
     sources: Mapping[str, LogProbTable],
     *,
-    answers: Sequence[str],
+    responses: Sequence[str],
     settings: Consensus,
 ) -> list[Row]:
-    """Rows whose rejected answer has the aligned consensus of the sources for reference (CGPO).
+    """Rows whose rejected response has the aligned consensus of the sources for reference (CGPO).
 
-    The other answers keep the initial policy. The spread of each source's entropy is that over
+    The other responses keep the initial policy. The spread of each source's entropy is that over
     these rows; the authors' code takes it from a file of its own.
 
     Raises:
-        DataError: an answer is missing in a table, or a table has no entropies.
+        DataError: a response is missing in a table, or a table has no entropies.
     """
-    ids = _answer_ids(rows, answers)
+    ids = _response_ids(rows, responses)
     for model, table in sources.items():
         _require(rows, ids, table, model=model)
     spreads = _spreads(ids, sources) if settings.weighting == "entropy" else None
@@ -141,7 +141,7 @@ def _consensus(
     return sum(weight * mean for weight, mean in zip(weights, means, strict=True))
 
 
-def _spreads(ids: Sequence[AnswerIds], sources: Mapping[str, LogProbTable]) -> list[Spread]:
+def _spreads(ids: Sequence[ResponseIds], sources: Mapping[str, LogProbTable]) -> list[Spread]:
     distinct = {key for keys in ids for key in keys.values()}
     spreads = []
     for model, table in sources.items():
@@ -155,7 +155,9 @@ def _spreads(ids: Sequence[AnswerIds], sources: Mapping[str, LogProbTable]) -> l
     return spreads
 
 
-def _with_initial(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbTable) -> list[Row]:
+def _with_initial(
+    rows: Sequence[Row], ids: Sequence[ResponseIds], table: LogProbTable
+) -> list[Row]:
     _require(rows, ids, table, model="sft")
     joined = []
     for row, keys in zip(rows, ids, strict=True):
@@ -168,7 +170,7 @@ def _with_initial(rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbT
 
 
 def _require(
-    rows: Sequence[Row], ids: Sequence[AnswerIds], table: LogProbTable, *, model: str
+    rows: Sequence[Row], ids: Sequence[ResponseIds], table: LogProbTable, *, model: str
 ) -> None:
     missing = [
         (row["triple_id"], name)
@@ -179,15 +181,15 @@ def _require(
     if missing:
         row, name = missing[0]
         raise DataError(
-            f"{len(missing)} of {sum(map(len, ids))} answers have no log-probs under "
+            f"{len(missing)} of {sum(map(len, ids))} responses have no log-probs under "
             f"{model}, e.g. {name} of row {row}; delete the folder of these log-probs and make it "
             "again"
         )
 
 
-def _answer_ids(rows: Sequence[Row], answers: Sequence[str]) -> list[AnswerIds]:
+def _response_ids(rows: Sequence[Row], responses: Sequence[str]) -> list[ResponseIds]:
     return [
-        {name: answer_id(row["prompt"], row[name][0]["content"]) for name in answers}
+        {name: response_id(row["prompt"], row[name][0]["content"]) for name in responses}
         for row in rows
     ]
 
@@ -203,21 +205,21 @@ _SMALLEST_SPREAD = 1e-6
 def fused_reference(
     initial: float, sources: Sequence[float], *, preferred: bool, rule: FusionRule, clip: bool
 ) -> float:
-    """Log-probability of an answer under the fused reference, in the unit of the arguments.
+    """Log-probability of a response under the fused reference, in the unit of the arguments.
 
     Args:
         initial: under the initial policy.
         sources: under each source model.
-        preferred: whether the answer is a preferred one.
+        preferred: whether the response is a preferred one.
         rule: max_margin takes the source that differs most from the initial policy (eq. 12),
             average the mean over the initial policy and the sources (eq. 23), confidence a mean
             weighted by 1 / -log-probability (eqs. 24 and 25).
-        clip: keep a source from falling below the initial policy on a preferred answer, and from
+        clip: keep a source from falling below the initial policy on a preferred response, and from
             rising above it on another (eq. 11).
 
     The paper leaves open whether eq. 12 compares with the policy of the moment or the initial one,
-    and whether it picks per answer or per pair; here it is the initial one, per answer. The initial
-    policy counts as one of the sources, as the text after eq. 5 says.
+    and whether it picks per response or per pair; here it is the initial one, per response. The
+    initial policy counts as one of the sources, as the text after eq. 5 says.
 
     Source: InfiFPO (arXiv 2505.13878), numbers of its equations; its training code is not public.
     """
@@ -241,7 +243,7 @@ class Spread(NamedTuple):
 
 
 def entropy_spread(entropies: Sequence[float]) -> Spread:
-    """Calibration of one source: how its mean token entropy varies over answers.
+    """Calibration of one source: how its mean token entropy varies over responses.
 
     Source: CGPO (2026), eq. 10 as its code numbers it. There entropies are divided by the log of
     the vocabulary's size, which cancels in the z-scores that the spread is for.
@@ -256,7 +258,7 @@ def source_weights(
     temperature: float,
     floor: float,
 ) -> list[float]:
-    """Weight of each source for one answer; they add up to 1, none is below `floor`.
+    """Weight of each source for one response; they add up to 1, none is below `floor`.
 
         z_i = (H_i - mean_i) / deviation_i, within -5 and 5
         w_i = floor + (1 - N * floor) * softmax(-z / temperature)_i
@@ -275,9 +277,10 @@ def source_weights(
 
 
 def aligned_consensus(consensus: Sequence[float], initial: Sequence[float]) -> list[float]:
-    """Consensus of the sources on the answers of one prompt, shifted to the initial policy's level.
+    """Consensus of the sources on the responses of one prompt, shifted to the initial policy's
+    level.
 
-    Both arguments hold one mean log-probability per answer; the shift makes their means equal.
+    Both arguments hold one mean log-probability per response; the shift makes their means equal.
 
     Source: CGPO (2026), eq. 13 as its code numbers it.
     """

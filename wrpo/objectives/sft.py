@@ -1,4 +1,4 @@
-"""More supervised fine-tuning on the preferred answers: the control that compares nothing."""
+"""More supervised fine-tuning on the preferred responses: the control that compares nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SFTSettings(ObjectiveSettings):
-    """The same steps, spent on imitation of one answer of each triple."""
+    """The same steps, spent on imitation of one response of each triple."""
 
     label: ClassVar[str] = "SFT"
     phrase: ClassVar[str] = "more SFT"
@@ -22,7 +22,7 @@ class SFTSettings(ObjectiveSettings):
 
     objective: Literal["sft"] = "sft"
     sft_on: Literal["source_chosen", "chosen", "better"] = Field(
-        "source_chosen", description="Which answer it trains on; better: the higher scored one."
+        "source_chosen", description="Which response it trains on; better: the higher scored one."
     )
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Alpha(Section):
-    """The fusion coefficient: the weight of the source answer in the preferred reward."""
+    """The fusion coefficient: the weight of the source response in the preferred reward."""
 
     start: Share = Field(0.0, description="Value at the first update.")
     end: Share = Field(0.1, description="Value at the end of training.")

@@ -17,7 +17,7 @@ from wrpo.pipeline.stage import (
     template_identity,
 )
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import (
     answered_domains,
     resolved_sampling,
@@ -26,7 +26,7 @@ from wrpo.recipe.resolved import (
 )
 
 _OPTIONAL_OF_DATASETS = (
-    *("input", "domain_name", "answers", "filters", "max_prompts", "sft_share"),
+    *("input", "domain_name", "responses", "filters", "max_prompts", "sft_share"),
 )
 
 
@@ -55,15 +55,15 @@ def sample_stage(recipe: Recipe, source: str) -> Stage:
 
 
 def _sample_settings(recipe: Recipe, source: str) -> Settings:
-    given = dataset_answers(recipe.prompts).get(source)
+    given = dataset_responses(recipe.prompts).get(source)
     if given:  # which rows these are stands in the key of the prompts
-        return {"answers_of": sorted(given)}
+        return {"responses_of": sorted(given)}
     settings = {
         "seed": recipe.seed,
         "model": sampled_model(recipe, source),
         "sampling": resolved_sampling(recipe, source),
     }
-    # What is said of no domain stays out, so that answers sampled without it keep their key.
+    # What is said of no domain stays out, so that responses sampled without it keep their key.
     by_domain, domains = sampling_by_domain(recipe, source), answered_domains(recipe, source)
     settings |= {"sampling_by_domain": by_domain} if by_domain else {}
     settings |= {"domains": sorted(domains)} if domains is not None else {}

@@ -27,7 +27,7 @@ _EVAL_FILES = {"include_path", "suite", "sandbox"}  # see task_settings
 
 
 def evaluation_stages(recipe: Recipe) -> list[Stage]:
-    """Answers and verdicts of judged benchmarks, runs of lm-eval, and the report."""
+    """Responses and verdicts of judged benchmarks, runs of lm-eval, and the report."""
     names = model_names(recipe)
     stages = _judged(recipe, names)
     if evaluated_tasks(recipe.eval):
@@ -72,24 +72,24 @@ def _given_model(recipe: Recipe, name: str) -> Settings:
 
 
 def _judged(recipe: Recipe, names: list[str]) -> list[Stage]:
-    """The answers of the named models to the judged benchmarks, then the verdicts on them."""
+    """The responses of the named models to the judged benchmarks, then the verdicts on them."""
     benchmarks = list(recipe.eval.judged)
-    stages = [_answers(recipe, benchmark, name) for benchmark in benchmarks for name in names]
+    stages = [_responses(recipe, benchmark, name) for benchmark in benchmarks for name in names]
     for benchmark in benchmarks:
         settings = partial(_judge_settings, recipe, benchmark)
         for name in names:
             args = {"benchmark": benchmark, "model": name}
-            stages.append(Stage("judge", args, (f"answers/{benchmark}/{name}",), settings))
+            stages.append(Stage("judge", args, (f"responses/{benchmark}/{name}",), settings))
     return stages
 
 
-def _answers(recipe: Recipe, benchmark: str, name: str) -> Stage:
+def _responses(recipe: Recipe, benchmark: str, name: str) -> Stage:
     inputs = () if _is_given(recipe, name) else (name,)
-    settings = partial(_answer_settings, recipe, benchmark, name)
-    return Stage("answers", {"benchmark": benchmark, "model": name}, inputs, settings)
+    settings = partial(_response_settings, recipe, benchmark, name)
+    return Stage("responses", {"benchmark": benchmark, "model": name}, inputs, settings)
 
 
-def _answer_settings(recipe: Recipe, benchmark: str, name: str) -> Settings:
+def _response_settings(recipe: Recipe, benchmark: str, name: str) -> Settings:
     judged = recipe.eval.judged[benchmark]
     return {
         "seed": recipe.seed,
@@ -103,7 +103,7 @@ def _answer_settings(recipe: Recipe, benchmark: str, name: str) -> Settings:
 
 
 def _judge_settings(recipe: Recipe, benchmark: str) -> Settings:
-    """What decides the verdicts on given answers."""
+    """What decides the verdicts on given responses."""
     judged = recipe.eval.judged[benchmark]
     return {
         "judge": judge_identity(judged.judge, recipe.judges[judged.judge]),

@@ -190,7 +190,7 @@ def _making(recipe: Recipe) -> list[Stage]:
 
 
 def _needed(stages: list[Stage]) -> list[Stage]:
-    """Leaves out the prompts, answers and scores that no table is built from."""
+    """Leaves out the prompts, responses and scores that no table is built from."""
     inputs = {stage.name: stage.inputs for stage in stages}
     waiting = [stage.name for stage in stages if stage.kind not in ("prompts", "sample", "score")]
     needed: set[str] = set()

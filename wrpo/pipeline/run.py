@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 LOGS = "logs"
 TAIL_LINES = 15
-_TOGETHER: tuple[StageKind, ...] = ("score", "eval", "answers", "judge")
+_TOGETHER: tuple[StageKind, ...] = ("score", "eval", "responses", "judge")
 """Kinds of stages that share a start-up where all their arguments but the last are equal."""
 
 

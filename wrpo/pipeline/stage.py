@@ -21,7 +21,7 @@ StageKind = Literal[
     "logprobs",
     "train",
     "eval",
-    "answers",
+    "responses",
     "judge",
     "report",
 ]
@@ -35,7 +35,7 @@ MODULES: dict[StageKind, str] = {
     "logprobs": "data_construction.logprobs",
     "train": "wrpo.train",
     "eval": "eval.run",
-    "answers": "eval.generate",
+    "responses": "eval.generate",
     "judge": "eval.judge",
     "report": "eval.report",
 }

@@ -21,6 +21,9 @@ Row = dict[str, Any]
 
 _WAY_OUT = "delete this file and run the stage again, it makes only what is missing"
 
+_RENAMED = {"answer": "reference_answer", "heads": "rewards", "answer_id": "response_id"}
+"""Columns of tables made by older versions, and what they are called now."""
+
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 PROMPTS = pa.schema(
@@ -30,7 +33,7 @@ PROMPTS = pa.schema(
         ("domain", pa.string()),
         ("split", pa.string()),
         ("origin", pa.string()),
-        ("answer", pa.string()),
+        ("reference_answer", pa.string()),
     ]
 )
 
@@ -54,7 +57,7 @@ SCORES = pa.schema(
         ("source", pa.string()),
         ("index", pa.int32()),
         ("score", pa.float64()),
-        ("heads", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
+        ("rewards", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
     ]
 )
 
@@ -70,7 +73,7 @@ SFT_ROWS = pa.schema(
 )
 
 
-def _answer_columns(names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+def _response_columns(names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
     columns: list[tuple[str, pa.DataType]] = [(name, _MESSAGES) for name in names]
     for name in names:
         columns += [
@@ -84,10 +87,10 @@ def _answer_columns(names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
 _ROW_HEAD = [("triple_id", pa.string()), ("prompt_id", pa.string()), ("prompt", _MESSAGES)]
 
 ANSWERS = {"triples": ("source_chosen", "chosen", "rejected"), "pairs": ("chosen", "rejected")}
-"""The answers of a row of each preference table."""
+"""The responses of a row of each preference table."""
 
-TRIPLES = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["triples"]))
-PAIRS = pa.schema(_ROW_HEAD + _answer_columns(ANSWERS["pairs"]))
+TRIPLES = pa.schema(_ROW_HEAD + _response_columns(ANSWERS["triples"]))
+PAIRS = pa.schema(_ROW_HEAD + _response_columns(ANSWERS["pairs"]))
 
 BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 """Schemas of the training tables."""
@@ -95,7 +98,7 @@ BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 
 LOGPROBS = pa.schema(
     [
-        ("answer_id", pa.string()),
+        ("response_id", pa.string()),
         ("logp", pa.float64()),
         ("length", pa.int32()),
         ("mean_logp", pa.float64()),
@@ -103,7 +106,7 @@ LOGPROBS = pa.schema(
         ("method", pa.string()),
     ]
 )
-"""Log-prob of an answer under one model, in nats: sum and mean over `length` tokens of that model,
+"""Log-prob of a response under one model, in nats: sum and mean over `length` tokens of that model,
 and the mean entropy of its next-token distributions, where the method knows it."""
 
 
@@ -134,7 +137,7 @@ class Drop(Exception):
         return self.detail or self.reason
 
     def row(self, prompt_id: str, *, source: str = "", index: int = -1) -> Row:
-        """One row of `dropped.parquet`; index -1 is a prompt with all its answers.
+        """One row of `dropped.parquet`; index -1 is a prompt with all its responses.
 
         What cannot be written as UTF-8 stands in `detail` as an escape, so that the row is kept.
         """
@@ -207,6 +210,12 @@ def read_table(
     types = dict(zip(found.schema.names, found.schema.types, strict=True))
     for name in columns or ():
         if name not in types or (schema and types[name] != schema.field(name).type):
+            old = next((old for old in types if _RENAMED.get(old) == name), None)
+            if old:
+                raise DataError(
+                    f'{path}: an older version wrote it: its column "{old}" is now called '
+                    f'"{name}"; delete the folder {path.parent} and run the stage again'
+                )
             problem = f"its {name} is {types[name]}" if name in types else f"it has no {name}"
             raise DataError(f"{path}: damaged, or another table, because {problem}; {_WAY_OUT}")
     return found if columns is None else found.select(columns)
@@ -260,7 +269,7 @@ class PromptLookup(RowLookup):
         """
         rows = self.rows(prompt_id)
         if not rows:
-            raise DataError(f"answer to unknown prompt {prompt_id}; sample again")
+            raise DataError(f"response to unknown prompt {prompt_id}; sample again")
         return rows[0]
 
 

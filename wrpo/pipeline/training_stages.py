@@ -8,7 +8,7 @@ from wrpo.errors import RecipeError
 from wrpo.pipeline.data_stages import sampled_model
 from wrpo.pipeline.stage import Settings, Stage, model_identity, template_identity
 from wrpo.recipe import TARGET, Recipe, preference
-from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.prompts import dataset_responses
 from wrpo.settings import SPEED_FIELDS
 
 
@@ -70,14 +70,14 @@ def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:
     """(model, rows) of every table of log-probs that an arm reads, the initial policy's first.
 
     The model is "sft" or a source; rows are triples, pairs, or anchors: prompts of triples with
-    answers to other prompts.
+    responses to other prompts.
     """
     needed = preference(recipe, arm).logprob_tables(list(recipe.sources))
     if any(model != "sft" for model, _ in needed):
-        for source, datasets in dataset_answers(recipe.prompts).items():
+        for source, datasets in dataset_responses(recipe.prompts).items():
             raise RecipeError(
                 f"{arm} needs the log-probs of every source, and {source} has no model: its "
-                f"answers come with the dataset {', '.join(datasets)}. Take `answers` out of it, "
-                "or train with an objective and a reference that read no log-probs of sources"
+                f"responses come with the dataset {', '.join(datasets)}. Take `responses` out of "
+                "it, or train with an objective and a reference that read no log-probs of sources"
             )
     return needed

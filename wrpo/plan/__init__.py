@@ -2,7 +2,7 @@
 
 throughput.py       the table of speeds and prices, and what sampling has measured
 shapes.py           size and shape of a model, from its files or from its size alone
-volumes.py          prompts, answers and their lengths, from the run as far as it is
+volumes.py          prompts, responses and their lengths, from the run as far as it is
 questions.py        questions of benchmarks, from the suites and question files
 facts.py            all of these for one recipe and one kind of GPU
 
@@ -11,7 +11,7 @@ memory.py           memory per GPU of sampling, scoring and training
 work.py             what a stage computes, added up with the lines that explain it
 sampling_work.py    the work of sampling
 pass_work.py        the work of scoring, log-probs and training
-evaluation_work.py  the work of benchmarks, and of answers and verdicts of judged ones
+evaluation_work.py  the work of benchmarks, and of responses and verdicts of judged ones
 judge_work.py       the calls of a judge
 price.py            the price of a stage and its terms
 estimate.py         which work a stage is, and how much of it is left

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.status import StageStatus, stage_status
-from wrpo.plan.evaluation_cost import benchmark_work, judged_answers_work, verdicts_work
+from wrpo.plan.evaluation_cost import benchmark_work, judged_responses_work, verdicts_work
 from wrpo.plan.inputs import Facts
 from wrpo.plan.sampling_cost import sampling_work
 from wrpo.plan.throughput import Measured, ThroughputTable
 from wrpo.plan.training_cost import logprobs_work, scoring_work, training_work
 from wrpo.plan.work import StageEstimate, UnknownPrice, Work
-from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.prompts import dataset_responses
 
 
 class Estimator:
@@ -60,7 +60,7 @@ class Estimator:
             case "prompts" | "build" | "report":
                 return None
             case "sample":
-                given = args["source"] in dataset_answers(facts.recipe.prompts)
+                given = args["source"] in dataset_responses(facts.recipe.prompts)
                 return None if given else sampling_work(facts, args["source"])
             case "score":
                 return scoring_work(facts, args["source"])
@@ -68,8 +68,8 @@ class Estimator:
                 return logprobs_work(facts, args["model"], args["rows"])
             case "eval":
                 return benchmark_work(facts, args["model"])
-            case "answers":
-                return judged_answers_work(facts, args["benchmark"], args["model"])
+            case "responses":
+                return judged_responses_work(facts, args["benchmark"], args["model"])
             case "judge":
                 return verdicts_work(facts, args["benchmark"])
             case "sft" | "train":

@@ -1,4 +1,4 @@
-"""The work of evaluation: benchmarks of lm-eval, answers to judged benchmarks, verdicts on them.
+"""The work of evaluation: benchmarks of lm-eval, responses to judged benchmarks, verdicts on them.
 
 Lengths are expected ones, not those of the run: a benchmark's questions are not its prompts.
 """
@@ -46,10 +46,10 @@ def benchmark_work(facts: Facts, model: str) -> Work:
             if entry
             else 0
         )
-        answer = min(expected.answer_tokens, most or expected.answer_tokens)
-        examples = (entry.shots if entry else 0) * (expected.prompt_tokens + answer)
+        response = min(expected.response_tokens, most or expected.response_tokens)
+        examples = (entry.shots if entry else 0) * (expected.prompt_tokens + response)
         count = min(count, settings.limit or count)
-        groups.append((task, RowCount(count, expected.prompt_tokens + examples), answer))
+        groups.append((task, RowCount(count, expected.prompt_tokens + examples), response))
         longest = max(longest, most)
     if not groups:
         raise UnknownPrice(NO_QUESTIONS.format(", ".join(unknown)))
@@ -59,18 +59,18 @@ def benchmark_work(facts: Facts, model: str) -> Work:
     return work
 
 
-def judged_answers_work(facts: Facts, benchmark: str, model: str) -> Work:
-    """Answers of one model to a judged benchmark."""
+def judged_responses_work(facts: Facts, benchmark: str, model: str) -> Work:
+    """Responses of one model to a judged benchmark."""
     judged, expected = facts.recipe.eval.judged[benchmark], facts.table.lengths
     most = int(judged_decoding(facts.recipe.eval, benchmark)["max_tokens"])
     count = judged_questions(facts, benchmark) * judged.turns
-    answer = min(expected.answer_tokens, most)
+    response = min(expected.response_tokens, most)
     rows = RowCount(count, expected.prompt_tokens)
-    return _answering(facts, model, [(benchmark, rows, answer)], longest=most)
+    return _answering(facts, model, [(benchmark, rows, response)], longest=most)
 
 
 def verdicts_work(facts: Facts, benchmark: str) -> Work:
-    """Verdicts on the answers of one model."""
+    """Verdicts on the responses of one model."""
     judged, expected = facts.recipe.eval.judged[benchmark], facts.table.lengths
     questions, calls = judged_questions(facts, benchmark), judged.calls()
     work = Work(facts.gpu, gpus=0)
@@ -80,7 +80,7 @@ def verdicts_work(facts: Facts, benchmark: str) -> Work:
         judged.judge,
         calls=questions * calls.count,
         told=f"{questions:,} questions x {calls.what}",
-        read=expected.prompt_tokens * calls.questions + expected.answer_tokens * calls.answers,
+        read=expected.prompt_tokens * calls.questions + expected.response_tokens * calls.responses,
         written=calls.written,
     )
     return work
@@ -89,18 +89,18 @@ def verdicts_work(facts: Facts, benchmark: str) -> Work:
 def _answering(
     facts: Facts, model: str, groups: list[tuple[str, RowCount, float]], *, longest: int
 ) -> Work:
-    """Reads the prompts of all groups and writes an answer of that many tokens to each."""
+    """Reads the prompts of all groups and writes a response of that many tokens to each."""
     recipe = facts.recipe
     source = model if model in recipe.sources else TARGET
     capacity = _capacity(facts, source)
     work = Work(facts.gpu, gpus=capacity.gpus)
     count = sum(rows.count for _, rows, _ in groups)
     read = sum(rows.tokens for _, rows, _ in groups)
-    written = sum(rows.count * answer for _, rows, answer in groups)
-    for task, rows, answer in groups:
+    written = sum(rows.count * response for _, rows, response in groups)
+    for task, rows, response in groups:
         work.tell(
-            f"{task}: {rows.count:,.0f} answers x {answer:,.0f} tokens (expected length) = "
-            f"{short(rows.count * answer)} tokens"
+            f"{task}: {rows.count:,.0f} responses x {response:,.0f} tokens (expected length) = "
+            f"{short(rows.count * response)} tokens"
         )
     generate(
         facts,
@@ -108,7 +108,7 @@ def _answering(
         source,
         capacity,
         read=RowCount(count, read / count),
-        answer=written / count,
+        response=written / count,
         written=written,
         prompts_from="expected length",
         longest=round(read / count) + longest,

@@ -18,12 +18,12 @@ DIVIDED: dict[str, tuple[str, ...]] = {
 ZeRO-3 or FSDP do. Source: ZeRO (arXiv 1910.02054), figure 1."""
 
 
-def attended_pairs(prompt: float, answers: Sequence[float]) -> float:
-    """Pairs (token, token it attends to) of a prompt whose answers share it, causal attention.
+def attended_pairs(prompt: float, responses: Sequence[float]) -> float:
+    """Pairs (token, token it attends to) of a prompt whose responses share it, causal attention.
 
-    The prompt alone has prompt^2 / 2, an answer prompt x answer + answer^2 / 2.
+    The prompt alone has prompt^2 / 2, a response prompt x response + response^2 / 2.
     """
-    return prompt**2 / 2 + sum(prompt * answer + answer**2 / 2 for answer in answers)
+    return prompt**2 / 2 + sum(prompt * response + response**2 / 2 for response in responses)
 
 
 def forward_flops(shape: Shape, *, tokens: float, pairs: float) -> float:
@@ -46,7 +46,7 @@ def training_passes(*, checkpointing: bool, adapters: bool) -> int:
 
 
 def decode_bound(shape: Shape, *, sequences: int, context: float, bytes_per_s: float) -> float:
-    """Most answer tokens per second of a replica: each step reads all weights and the cache once.
+    """Most response tokens per second of a replica: each step reads all weights and the cache once.
 
     Weights and cache in 16 bits; `context` is the mean number of tokens in the cache of a sequence.
     """

@@ -43,7 +43,7 @@ class Facts:
         return Volumes(self.pipeline, self.table.lengths)
 
     def asked(self, source: str, domains: Collection[str] | None = None) -> Asked:
-        """Prompts and answers of a source; of some domains, or of all."""
+        """Prompts and responses of a source; of some domains, or of all."""
         asked = self.volumes.asked(source, domains)
         if asked is None:
             raise UnknownPrice(NO_PROMPTS)
@@ -57,13 +57,13 @@ class Facts:
         return count, basis
 
     def lengths(self, table: str, names: Sequence[str]) -> tuple[float, list[float]]:
-        """Tokens of a prompt and of each named answer of a table, as truncation leaves them."""
-        source, target = self.volumes.source_answer().tokens, self.volumes.answer(TARGET).tokens
+        """Tokens of a prompt and of each named response of a table, as truncation leaves them."""
+        source, target = self.volumes.source_response().tokens, self.volumes.response(TARGET).tokens
         by_sources = table in ("sft", "pairs")
         wanted = [source if by_sources or name == "source_chosen" else target for name in names]
         limits = self.recipe.truncation
         prompt = min(self.volumes.prompt.tokens, limits.max_prompt_length or limits.max_length)
-        return prompt, [min(answer, limits.max_length - prompt) for answer in wanted]
+        return prompt, [min(response, limits.max_length - prompt) for response in wanted]
 
     def shape(self, entry: Model) -> Shape:
         """Size and shape of a model."""
@@ -80,7 +80,7 @@ class Facts:
     def decode_speed(
         self, work: Work, source: str, shape: Shape, capacity: Capacity, *, context: float
     ) -> tuple[float, str]:
-        """Answer tokens per second and GPU, and where that is from."""
+        """Response tokens per second and GPU, and where that is from."""
         row = self._measured_row(source, work.gpus)
         if row:
             work.basis = "measured"

@@ -14,28 +14,28 @@ RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
 
 
 def sampling_work(facts: Facts, source: str) -> Work:
-    """All answers of a source, or of the target."""
+    """All responses of a source, or of the target."""
     recipe, volumes = facts.recipe, facts.volumes
     engine = resolved_engine(recipe, source)
     if engine.server is not None:
         return _served(facts, source)
     asked, capacity = facts.asked(source), engine.capacity
     work = Work(facts.gpu, gpus=capacity.gpus)
-    prompt, answer = volumes.prompt, volumes.answer(source)
-    written = asked.answers * answer.tokens
+    prompt, response = volumes.prompt, volumes.response(source)
+    written = asked.responses * response.tokens
     work.tell(
-        f"{asked.prompts:,} prompts, {asked.answers:,} answers x {answer.tokens:,.0f} tokens "
-        f"({answer.basis}) = {short(written)} answer tokens"
+        f"{asked.prompts:,} prompts, {asked.responses:,} responses x {response.tokens:,.0f} tokens "
+        f"({response.basis}) = {short(written)} response tokens"
     )
     sampling = resolved_sampling(recipe, source)
-    read = RowCount(asked.prompts if capacity.shares_prompts else asked.answers, prompt.tokens)
+    read = RowCount(asked.prompts if capacity.shares_prompts else asked.responses, prompt.tokens)
     generate(
         facts,
         work,
         source,
         capacity,
         read=read,
-        answer=answer.tokens,
+        response=response.tokens,
         written=written,
         prompts_from=prompt.basis,
         longest=sampling["max_prompt_tokens"] + sampling["max_tokens"],
@@ -50,25 +50,25 @@ def generate(
     capacity: Capacity,
     *,
     read: RowCount,
-    answer: float,
+    response: float,
     written: float,
     prompts_from: str,
     longest: int,
     advice: str = RAISE_TENSOR_PARALLEL,
 ) -> None:
-    """Adds the reading of prompts, the writing of answers, and the memory that both take.
+    """Adds the reading of prompts, the writing of responses, and the memory that both take.
 
     Args:
         read: the prompts that are computed, of their mean length.
-        answer: mean tokens of an answer.
-        written: tokens of all answers together.
+        response: mean tokens of a response.
+        written: tokens of all responses together.
         prompts_from: where the length of prompts is from.
         longest: most tokens of one sequence.
         advice: what to do where the model does not fit.
     """
     entry = sampling_model(facts.recipe, source)
     shape = facts.shape(entry)
-    context = read.prompt + answer / 2
+    context = read.prompt + response / 2
     speed, told = facts.decode_speed(work, source, shape, capacity, context=context)
     work.decode(written, speed=speed, told=told)
     if work.basis == "table":  # a measured speed has the reading in it
@@ -77,7 +77,7 @@ def generate(
         shape,
         entry,
         capacity,
-        context=read.prompt + answer,
+        context=read.prompt + response,
         longest=longest,
         available=facts.gpu.memory_gib,
         advice=advice,
@@ -92,11 +92,11 @@ def _served(facts: Facts, source: str) -> Work:
     if price is None:
         raise UnknownPrice(f"served elsewhere; no price of {served} under `hosted`")
     work = Work(facts.gpu, gpus=0, basis="hosted")
-    prompt, answer = facts.volumes.prompt.tokens, facts.volumes.answer(source).tokens
+    prompt, response = facts.volumes.prompt.tokens, facts.volumes.response(source).tokens
     work.pay(
-        f"{asked.answers:,} answers x ({prompt:,.0f} in, {answer:,.0f} out): ",
-        read=asked.answers * prompt,
-        written=asked.answers * answer,
+        f"{asked.responses:,} responses x ({prompt:,.0f} in, {response:,.0f} out): ",
+        read=asked.responses * prompt,
+        written=asked.responses * response,
         prices=(price.input, price.output),
     )
     return work

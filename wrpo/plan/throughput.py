@@ -43,7 +43,7 @@ class Lengths(Section):
 
     source: str
     prompt_tokens: float = Field(gt=0.0)
-    answer_tokens: float = Field(gt=0.0)
+    response_tokens: float = Field(gt=0.0)
     characters_per_token: float = Field(gt=0.0)
     judge_prompt_tokens: float = Field(300.0, ge=0.0)
     judge_reply_tokens: float = Field(300.0, gt=0.0)
@@ -72,6 +72,10 @@ class ThroughputTable(Section):
         return max(fitting, key=len, default=None)
 
 
+_RENAMED = {"answers": "responses", "answer_tokens": "response_tokens"}
+"""Keys of files made by older versions, and what they are called now."""
+
+
 class Measured(Section):
     """What sampling one model on one kind of machine has come to; sums over all runs.
 
@@ -83,15 +87,15 @@ class Measured(Section):
     gpus: int = Field(ge=1)
     prompts: int = Field(ge=0)
     prompt_tokens: int = Field(ge=0)
-    answers: int = Field(ge=0)
-    answer_tokens: int = Field(ge=0)
+    responses: int = Field(ge=0)
+    response_tokens: int = Field(ge=0)
     seconds: float = Field(gt=0.0)
     updated: str = ""
 
     @property
     def decode_tokens_per_s(self) -> float:
-        """Answer tokens per second and GPU, the reading of prompts included."""
-        return self.answer_tokens / self.seconds / self.gpus
+        """Response tokens per second and GPU, the reading of prompts included."""
+        return self.response_tokens / self.seconds / self.gpus
 
     @property
     def place(self) -> tuple[str, str, int]:
@@ -143,7 +147,7 @@ def record(runs: Path, row: Measured) -> None:
 
 
 def decode_speed(gpu: GPU, billions: float) -> float:
-    """Answer tokens per second and GPU of a model, from the sizes in the table.
+    """Response tokens per second and GPU of a model, from the sizes in the table.
 
     Between two sizes a straight line in logarithms; outside them, inversely proportional.
     """
@@ -178,7 +182,7 @@ def device() -> str:
 
 def _sum(known: Measured | None, row: Measured) -> Measured:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    counts = ("prompts", "prompt_tokens", "answers", "answer_tokens", "seconds")
+    counts = ("prompts", "prompt_tokens", "responses", "response_tokens", "seconds")
     sums = {name: getattr(row, name) + (getattr(known, name) if known else 0) for name in counts}
     sums["seconds"] = round(sums["seconds"], 3)
     return row.model_copy(update={**sums, "updated": now})
@@ -192,5 +196,7 @@ def _read(path: Path, kind: type[DeviceKind]) -> DeviceKind:
         lines = []
         for item in error.errors():
             steps = tuple(str(step) for step in item["loc"])
-            lines.append(f"{located.place(steps)}: {'.'.join(steps)}: {item['msg']}")
+            new = _RENAMED.get(steps[-1]) if item["type"] == "extra_forbidden" else None
+            problem = f'unknown key; its name is now "{new}"' if new else item["msg"]
+            lines.append(f"{located.place(steps)}: {'.'.join(steps)}: {problem}")
         raise RecipeError("\n".join(lines)) from None

@@ -1,4 +1,4 @@
-"""The work of stages that compute answers which are there: scoring, log-probs, training."""
+"""The work of stages that compute responses which are there: scoring, log-probs, training."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ from wrpo.training.settings import Training
 
 
 def scoring_work(facts: Facts, source: str) -> Work:
-    """All rewards of the answers of a source, each in its domains."""
+    """All rewards of the responses of a source, each in its domains."""
     work = Work(facts.gpu, gpus=0)
-    prompt, answer = facts.volumes.prompt, facts.volumes.answer(source)
+    prompt, response = facts.volumes.prompt, facts.volumes.response(source)
     for name, reward in facts.recipe.rewards.items():
         asked = facts.asked(source, reward.domains)
-        if not asked.answers:
+        if not asked.responses:
             continue
         if calls := reward.judge_calls():
-            _judging(facts, work, name, calls, asked=asked, answer=answer.tokens)
+            _judging(facts, work, name, calls, asked=asked, response=response.tokens)
         for network in reward.networks():
-            _reading(work, name, network, asked=asked, prompt=prompt, answer=answer)
+            _reading(work, name, network, asked=asked, prompt=prompt, response=response)
     return work
 
 
 def _reading(
-    work: Work, name: str, network: RewardNetwork, *, asked: Asked, prompt: Length, answer: Length
+    work: Work, name: str, network: RewardNetwork, *, asked: Asked, prompt: Length, response: Length
 ) -> None:
-    """One pass over all answers behind their prompts."""
+    """One pass over all responses behind their prompts."""
     work.gpus = 1
     shape = shape_of(network.model, revision=network.revision)
     if shape is None:
         raise UnknownPrice(
             unknown_size(network.model, f"the name of reward {name} does not tell it")
         )
-    each, rest = divmod(asked.answers / max(asked.prompts, 1), 1)
-    answers = [answer.tokens] * int(each) + [answer.tokens * rest] * (rest > 0)
-    rows = RowCount(asked.prompts, prompt.tokens, answers)
+    each, rest = divmod(asked.responses / max(asked.prompts, 1), 1)
+    responses = [response.tokens] * int(each) + [response.tokens * rest] * (rest > 0)
+    rows = RowCount(asked.prompts, prompt.tokens, responses)
     work.read(
-        shape, rows, what=f"{name}, {asked.answers:,} answers ({answer.basis}) behind their prompts"
+        shape,
+        rows,
+        what=f"{name}, {asked.responses:,} responses ({response.basis}) behind their prompts",
     )
     memory = scoring_memory(
         shape, bytes_per_weight=network.bytes_per_weight, tokens=network.batch_tokens
@@ -55,16 +57,16 @@ def _reading(
 
 
 def _judging(
-    facts: Facts, work: Work, name: str, calls: JudgeCalls, *, asked: Asked, answer: float
+    facts: Facts, work: Work, name: str, calls: JudgeCalls, *, asked: Asked, response: float
 ) -> None:
-    """Each answer is shown to a judge, alone or with another."""
+    """Each response is shown to a judge, alone or with another."""
     ask_judge(
         facts,
         work,
         calls.judge,
-        calls=asked.answers * calls.per_response,
-        told=f"{name}: {asked.answers:,} answers x {calls.per_response}",
-        read=facts.volumes.prompt.tokens + answer * calls.responses_read,
+        calls=asked.responses * calls.per_response,
+        told=f"{name}: {asked.responses:,} responses x {calls.per_response}",
+        read=facts.volumes.prompt.tokens + response * calls.responses_read,
         written=calls.written,
     )
 
@@ -74,10 +76,10 @@ def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
     count, basis = facts.rows("triples" if rows_name == "anchors" else rows_name)
     shape = facts.shape(sampling_model(facts.recipe, TARGET if model == "sft" else model))
     named = ("anchor",) if rows_name == "anchors" else ANSWERS[rows_name]
-    prompt, answers = facts.lengths(rows_name, named)
+    prompt, responses = facts.lengths(rows_name, named)
     work = Work(facts.gpu)
-    what = f"{len(answers)} answers behind each prompt ({basis})"
-    work.read(shape, RowCount(count, prompt, answers), what=what)
+    what = f"{len(responses)} responses behind each prompt ({basis})"
+    work.read(shape, RowCount(count, prompt, responses), what=what)
     tokens = facts.recipe.logprobs.engine.batch_tokens
     work.memory = scoring_memory(shape, bytes_per_weight=4, tokens=tokens)
     return work
@@ -93,8 +95,8 @@ def training_work(facts: Facts, name: str) -> Work:
         table, named = settings.data, settings.responses
     steps, told = _steps(facts, settings, table)
     shape = facts.shape(recipe.target)
-    prompt, answers = facts.lengths(table, named)
-    rows = RowCount(steps * settings.global_batch_size, prompt, answers)
+    prompt, responses = facts.lengths(table, named)
+    rows = RowCount(steps * settings.global_batch_size, prompt, responses)
     processes = processes_of(settings)
     work = Work(facts.gpu, gpus=processes.gpus)
     work.train(shape, settings, rows, told=told)

@@ -1,7 +1,7 @@
-"""How much work a run is: prompts, answers and their lengths, from what is there already.
+"""How much work a run is: prompts, responses and their lengths, from what is there already.
 
 What nothing tells stays None; no number is made up. Lengths are measured as soon as there are
-prompts and answers, and until then those of the throughput table.
+prompts and responses, and until then those of the throughput table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, RESPONSES, parts, read_column, read_table
 from wrpo.plan.throughput import Lengths
 from wrpo.recipe import TARGET
-from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import answered_domains, answering_sources, resolved_sampling
 
 MOST_FILES = 64
@@ -43,10 +43,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a model is asked for: prompts, and answers to all of them together."""
+    """What a model is asked for: prompts, and responses to all of them together."""
 
     prompts: int
-    answers: int
+    responses: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Volumes:
         self.pipeline = pipeline
         self.recipe = pipeline.recipe
         self.defaults = lengths
-        self._answers: dict[str, Length | None] = {}
+        self._responses: dict[str, Length | None] = {}
 
     @cached_property
     def groups(self) -> list[Group] | None:
@@ -88,26 +88,26 @@ class Volumes:
         return groups
 
     def asked(self, source: str, domains: Collection[str] | None = None) -> Asked | None:
-        """Prompts and answers of a source, or of the target; of some domains, or of all.
+        """Prompts and responses of a source, or of the target; of some domains, or of all.
 
         Where domains are not known yet, every prompt counts.
         """
         if self.groups is None:
             return None
-        datasets = dataset_answers(self.recipe.prompts).get(source)
+        datasets = dataset_responses(self.recipe.prompts).get(source)
         if datasets:
             return self._given(list(datasets), self.groups, source=source, domains=domains)
         answered = answered_domains(self.recipe, source)
-        prompts = answers = 0
+        prompts = responses = 0
         for group in self.groups:
             if source == TARGET and group.sft:
                 continue
             if not (group.within(answered) and group.within(domains)):
                 continue
             prompts += group.prompts
-            responses = resolved_sampling(self.recipe, source, group.domain)["responses"]
-            answers += group.prompts * int(responses)
-        return Asked(prompts, answers)
+            each = resolved_sampling(self.recipe, source, group.domain)["responses"]
+            responses += group.prompts * int(each)
+        return Asked(prompts, responses)
 
     def _given(
         self,
@@ -117,7 +117,7 @@ class Volumes:
         source: str,
         domains: Collection[str] | None,
     ) -> Asked:
-        """Answers that come with datasets: those that were read, else one for each prompt."""
+        """Responses that come with datasets: those that were read, else one for each prompt."""
         folder = self._made(f"sample/{source}")
         manifest = read_manifest(folder) if folder else None
         rows = int(manifest["rows"]) if manifest and manifest.get("rows") is not None else None
@@ -126,8 +126,8 @@ class Volumes:
         prompts = sum(group.prompts for group in known if group.within(domains))
         if rows is None:
             return Asked(prompts, prompts)
-        answers = round(rows * prompts / max(everywhere, 1))
-        return Asked(min(prompts, answers), answers)
+        responses = round(rows * prompts / max(everywhere, 1))
+        return Asked(min(prompts, responses), responses)
 
     @cached_property
     def prompt(self) -> Length:
@@ -143,8 +143,8 @@ class Volumes:
         tokens = characters / max(rows, 1) / self.defaults.characters_per_token
         return Length(max(tokens, 1.0), f"{self.defaults.characters_per_token:g} characters each")
 
-    def answer(self, source: str) -> Length:
-        """Length of an answer of a source: its own, else that of the sources, else expected."""
+    def response(self, source: str) -> Length:
+        """Length of a response of a source: its own, else that of the sources, else expected."""
         own = self._measured(source)
         if own is not None:
             return own
@@ -152,11 +152,11 @@ class Volumes:
         others = [length.tokens for name in names if (length := self._measured(name))]
         if others:
             return Length(sum(others) / len(others), "mean of the other models")
-        return Length(self.defaults.answer_tokens, "expected length")
+        return Length(self.defaults.response_tokens, "expected length")
 
-    def source_answer(self) -> Length:
-        """Mean length of an answer over all sources."""
-        lengths = [self.answer(name) for name in answering_sources(self.recipe)]
+    def source_response(self) -> Length:
+        """Mean length of a response over all sources."""
+        lengths = [self.response(name) for name in answering_sources(self.recipe)]
         mean = sum(length.tokens for length in lengths) / len(lengths)
         return Length(mean, lengths[0].basis if len({x.basis for x in lengths}) == 1 else "mixed")
 
@@ -181,13 +181,13 @@ class Volumes:
 
     def _measured(self, source: str) -> Length | None:
         """From the parts of its sample stage, finished or not."""
-        if source not in self._answers:
+        if source not in self._responses:
             counts = None
             if f"sample/{source}" in self.pipeline.stages:
                 counts = _token_counts(self.pipeline.folder(f"sample/{source}"))
             mean = pc.mean(counts).as_py() if counts is not None else None
-            self._answers[source] = Length(mean, "its own answers") if mean else None
-        return self._answers[source]
+            self._responses[source] = Length(mean, "its own responses") if mean else None
+        return self._responses[source]
 
     def _made(self, stage: str) -> Path | None:
         """Folder of a finished stage of these settings."""
@@ -217,7 +217,7 @@ def _made_groups(folder: Path) -> list[Group]:
 
 
 def _token_counts(folder: Path) -> pa.ChunkedArray:
-    """Tokens of each answer of the first parts; unreadable parts are left out."""
+    """Tokens of each response of the first parts; unreadable parts are left out."""
     chunks = []
     for file in parts(folder)[:MOST_FILES]:
         try:

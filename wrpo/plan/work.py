@@ -17,11 +17,11 @@ EPOCHS = 3
 
 @dataclass(frozen=True)
 class RowCount:
-    """Rows of one prompt and the answers that share it; mean lengths in tokens."""
+    """Rows of one prompt and the responses that share it; mean lengths in tokens."""
 
     count: float
     prompt: float
-    answers: Sequence[float] = ()
+    responses: Sequence[float] = ()
 
     @property
     def tokens(self) -> float:
@@ -31,12 +31,12 @@ class RowCount:
     @property
     def each(self) -> float:
         """Of one row."""
-        return self.prompt + sum(self.answers)
+        return self.prompt + sum(self.responses)
 
     @property
     def pairs(self) -> float:
         """Pairs of a token and one that it attends to, of all rows."""
-        return self.count * attended_pairs(self.prompt, self.answers)
+        return self.count * attended_pairs(self.prompt, self.responses)
 
 
 @dataclass
@@ -60,9 +60,9 @@ class Work:
         self.terms.append(Term(text))
 
     def decode(self, tokens: float, *, speed: float, told: str) -> None:
-        """Writes answer tokens at a speed per GPU."""
+        """Writes response tokens at a speed per GPU."""
         self.tokens += tokens
-        text = f"{short(tokens)} answer tokens / {speed:,.0f} tokens/s and GPU ({told})"
+        text = f"{short(tokens)} response tokens / {speed:,.0f} tokens/s and GPU ({told})"
         self.terms.append(Term(text, gpu_hours=tokens / speed / 3600))
 
     def read(self, shape: Shape, rows: RowCount, *, what: str) -> None:

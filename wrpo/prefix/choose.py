@@ -43,7 +43,7 @@ class LayoutOptions:
 
     layout: "auto", "prefix" or "padded".
     row_tokens: most tokens of a row in the prefix layout; None is one row per batch.
-    max_length: most tokens of a prompt and one answer; None is no limit.
+    max_length: most tokens of a prompt and one response; None is no limit.
     dropout: whether dropout is active.
     """
 

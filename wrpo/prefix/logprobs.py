@@ -86,7 +86,7 @@ class LogProbPass:
 
     def _tokens(self, row: Example, responses: Sequence[str]) -> int:
         """Tokens that a row takes in a batch."""
-        answers = [len(row[f"{name}_ids"]) for name in responses]
+        lengths = [len(row[f"{name}_ids"]) for name in responses]
         if self._collator.layout is padded_layout:
-            return len(answers) * (len(row["prompt_ids"]) + max(answers))
-        return len(row["prompt_ids"]) + sum(answers)
+            return len(lengths) * (len(row["prompt_ids"]) + max(lengths))
+        return len(row["prompt_ids"]) + sum(lengths)

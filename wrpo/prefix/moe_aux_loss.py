@@ -48,7 +48,7 @@ def balancing_loss(model: Any, weights: Tensor | None) -> Iterator[Balance]:
     def ask(_: Any, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, {**options, "output_router_logits": True}
 
-    def answer(_: Any, __: Any, output: Any) -> None:
+    def response(_: Any, __: Any, output: Any) -> None:
         logits = getattr(output, "router_logits", None)
         if not logits:
             raise ModelError(
@@ -67,7 +67,7 @@ def balancing_loss(model: Any, weights: Tensor | None) -> Iterator[Balance]:
     # On the backbone: PEFT calls the forward method of the causal model past its hooks.
     hooks = [
         causal.base_model.register_forward_pre_hook(ask, with_kwargs=True),
-        causal.base_model.register_forward_hook(answer),
+        causal.base_model.register_forward_hook(response),
     ]
     try:
         yield balance

@@ -162,11 +162,11 @@ def _triple(row: Example, index: int, responses: Sequence[str], unscored: int) -
     weights = [len(responses)] * shared
     tokens = _Tokens(prompt[:-1], list(range(shared)), [unscored] * shared, weights)
     for place, name in enumerate(responses):
-        answer = list(row[f"{name}_ids"])
-        tokens.ids += [prompt[-1], *answer]
-        tokens.positions += range(shared, len(prompt) + len(answer))
-        tokens.slots += [unscored, *[len(responses) * index + place] * len(answer)]
-        own = 1 + len(answer)
+        response = list(row[f"{name}_ids"])
+        tokens.ids += [prompt[-1], *response]
+        tokens.positions += range(shared, len(prompt) + len(response))
+        tokens.slots += [unscored, *[len(responses) * index + place] * len(response)]
+        own = 1 + len(response)
         tokens.weights += [1] * own
         tokens.segments.append((own, 0, shared) if place else (shared + own, 0, 0))
     return tokens

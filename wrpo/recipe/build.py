@@ -1,4 +1,4 @@
-"""How answers are scored and become training rows."""
+"""How responses are scored and become training rows."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ class DomainRules(Section):
 
     verifier: str | None = Field(
         None,
-        description="Name of the reward whose value 1 means correct: SFT takes the best correct "
-        "answer, a pair is the best correct and the worst incorrect one. Unset: the score decides.",
+        description="Name of the reward whose value 1 means correct: SFT takes the best "
+        "correct response, a pair is the best correct and the worst incorrect one. Unset: the "
+        "score decides.",
     )
     window: bool = Field(
         True, description="Keep only pairs with a gap inside the window of `pairs`."
@@ -79,9 +80,9 @@ class ImportedTable(Dataset):
 
 
 class Imported(Section):
-    """Tables that are imported instead of built from scored answers."""
+    """Tables that are imported instead of built from scored responses."""
 
-    sft: ImportedTable | None = Field(None, description="Prompts and one answer each.")
+    sft: ImportedTable | None = Field(None, description="Prompts and one response each.")
     triples: ImportedTable | None = Field(
         None, description="source_chosen, chosen, rejected; or chosen = [y_ws, y_wt]."
     )
@@ -94,7 +95,7 @@ class Imported(Section):
 
 
 class Build(Section):
-    """How scored answers become training rows."""
+    """How scored responses become training rows."""
 
     min_gap: float = Field(
         0.0,

@@ -36,14 +36,14 @@ STATED_ELSEWHERE = {
     "precompute_ref_log_probs": "write `wrpo.reference`",
     "model_init_kwargs": "write `target.dtype` and its neighbours",
     "resume_from_checkpoint": "a stage resumes by itself",
-    "completion_only_loss": "the loss always counts answer tokens only",
+    "completion_only_loss": "the loss always counts response tokens only",
     "push_to_hub": "publish the finished model folder yourself",
 }
 
 TRUNCATION = {
     "max_length": "write `truncation.max_length`",
     "max_prompt_length": "write `truncation.max_prompt_length`",
-    "max_answer_length": "write `truncation.max_answer_length`",
+    "max_response_length": "write `truncation.max_response_length`",
     "truncation": "write `truncation.mode`",
 }
 

@@ -301,6 +301,9 @@ def _unknown_key(path: tuple[str, ...]) -> str:
         kinds = {word: kind for kind in sections for word in _tags(kind)}
         if problem := lacks(key, word, kinds, tag=_tags(walk.kinds[0])[word]):
             return problem
+    for kind in walk.kinds:
+        if new := getattr(kind, "renamed", {}).get(key):
+            return f'unknown key; its name is now "{new}"'
     known = {name for kind in walk.kinds for name in _fields_of(kind)}
     return f"unknown key{did_you_mean(key, sorted(known))}"
 

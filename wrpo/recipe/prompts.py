@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -90,29 +91,35 @@ class Filters(Section):
         return self
 
 
-class DatasetAnswers(Section):
-    """Answers that come with a dataset: a source of the run that is read instead of sampled."""
+class DatasetResponses(Section):
+    """Responses that come with a dataset: a source of the run that is read instead of sampled."""
 
     source: str = Field(description="Name of that source.")
     column: str = Field(
-        description="Column: text, or messages that end in the answer. Rows with the same prompt "
-        "are several answers to it."
+        description="Column: text, or messages that end in the response. Rows with the same prompt "
+        "are several responses to it."
     )
 
 
 class PromptDataset(Dataset):
     """Where prompts come from: one prompt per row."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"answer": "reference_answer", "answers": "responses"}
+
     prompt: str = Field("prompt", description="Column: text, one message, or a list of messages.")
     input: str | None = Field(
         None, description="Column whose text, where there is any, follows that of the prompt."
     )
-    answer: str | None = Field(None, description="Column with the gold answer, for verifiers.")
+    reference_answer: str | None = Field(
+        None, description="Column with the reference answer, for verifiers."
+    )
     domain: str | None = Field(None, description="Column that names the domain of a prompt.")
     domain_name: str | None = Field(
         None, description="Domain of all prompts; with neither, it is the name of the dataset."
     )
-    answers: DatasetAnswers | None = Field(None, description="Answers that come with the prompts.")
+    responses: DatasetResponses | None = Field(
+        None, description="Responses that come with the prompts."
+    )
     filters: Filters | None = Field(
         None, description="Instead of `prompts.filters`, for this dataset; `{}`: no filter."
     )
@@ -161,10 +168,10 @@ def prompt_domains(prompts: Prompts) -> set[str] | None:
     return {dataset.domain_name or name for name, dataset in prompts.datasets.items()}
 
 
-def dataset_answers(prompts: Prompts) -> dict[str, dict[str, PromptDataset]]:
-    """The sources whose answers come with datasets: by source, its datasets by name."""
+def dataset_responses(prompts: Prompts) -> dict[str, dict[str, PromptDataset]]:
+    """The sources whose responses come with datasets: by source, its datasets by name."""
     found: dict[str, dict[str, PromptDataset]] = {}
     for name, dataset in prompts.datasets.items():
-        if dataset.answers is not None:
-            found.setdefault(dataset.answers.source, {})[name] = dataset
+        if dataset.responses is not None:
+            found.setdefault(dataset.responses.source, {})[name] = dataset
     return found

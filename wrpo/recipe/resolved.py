@@ -1,4 +1,4 @@
-"""Who answers the prompts of a run, and with which sampling fields."""
+"""Who responses the prompts of a run, and with which sampling fields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wrpo.engines import EngineSettings
 from wrpo.engines.vllm import VLLMSettings
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Model, Recipe
-from wrpo.recipe.prompts import dataset_answers
+from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.sampling import ENGINES
 from wrpo.recipe.yaml_source import merge
 
@@ -16,12 +16,12 @@ _NOT_SAMPLING = {"target", "domains", "engine", "max_dropped_share"}
 
 
 def answering_sources(recipe: Recipe) -> list[str]:
-    """All teachers by name: models that are sampled, then answers that come with datasets."""
-    return [*recipe.sources, *dataset_answers(recipe.prompts)]
+    """All teachers by name: models that are sampled, then responses that come with datasets."""
+    return [*recipe.sources, *dataset_responses(recipe.prompts)]
 
 
 def check_source(recipe: Recipe, source: str) -> None:
-    """Whether the run has answers by that name.
+    """Whether the run has responses by that name.
 
     Raises:
         RecipeError: no source of that name.
@@ -35,21 +35,21 @@ def sampling_model(recipe: Recipe, source: str) -> Model:
     """The recipe entry of a source, or of the target.
 
     Raises:
-        RecipeError: no source of that name, or one whose answers come with a dataset.
+        RecipeError: no source of that name, or one whose responses come with a dataset.
     """
     check_source(recipe, source)
     if source == TARGET:
         return recipe.target
-    datasets = dataset_answers(recipe.prompts).get(source)
+    datasets = dataset_responses(recipe.prompts).get(source)
     if datasets:
         raise RecipeError(
-            f"{source} has no model: its answers come with the dataset {', '.join(datasets)}"
+            f"{source} has no model: its responses come with the dataset {', '.join(datasets)}"
         )
     return recipe.sources[source]
 
 
 def answered_domains(recipe: Recipe, source: str) -> list[str] | None:
-    """The domains whose prompts a source, or the target, answers; None: all."""
+    """The domains whose prompts a source, or the target, responses; None: all."""
     return None if source == TARGET else recipe.sources[source].domains
 
 

@@ -1,4 +1,4 @@
-"""Models, and how answers are drawn from them."""
+"""Models, and how responses are drawn from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _any_field(kinds: Mapping[str, type[Section]], name: str) -> Any:
         of = "" if len(found) == len(kinds) else f"{', '.join(found)}: "
         about = f"{of}{next(iter(found.values())).description}"
         fields.setdefault(key, (allowed, Field(default=None, description=about)))
-    doc = "What differs from `sample.engine`: fields of the backend that draws the answers."
+    doc = "What differs from `sample.engine`: fields of the backend that draws the responses."
     return create_model(name, __base__=Section, __doc__=doc, **fields)
 
 
@@ -50,9 +50,9 @@ def _type_of(info: FieldInfo) -> Any:
 
 
 class Sampling(Section):
-    """How answers are drawn; nothing is taken from a model's own generation_config.json."""
+    """How responses are drawn; nothing is taken from a model's own generation_config.json."""
 
-    responses: int = Field(5, ge=1, description="Answers per prompt.")
+    responses: int = Field(5, ge=1, description="Responses per prompt.")
     temperature: float = Field(0.8, ge=0.0, description="0 is greedy.")
     top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus mass; 1 is off.")
     top_k: int = Field(0, ge=0, description="Candidates kept per token; 0 is off.")
@@ -60,8 +60,8 @@ class Sampling(Section):
     repetition_penalty: float = Field(1.0, gt=0.0, description="1 is off.")
     presence_penalty: float = Field(0.0, description="0 is off.")
     frequency_penalty: float = Field(0.0, description="0 is off.")
-    max_tokens: int = Field(4096, ge=1, description="Longest answer in tokens of the source.")
-    keep_logprobs: bool = Field(False, description="Keep the log-prob sum of each answer.")
+    max_tokens: int = Field(4096, ge=1, description="Longest response in tokens of the source.")
+    keep_logprobs: bool = Field(False, description="Keep the log-prob sum of each response.")
 
 
 ENGINES = kinds_in("wrpo.engines", EngineSettings, tag="backend")

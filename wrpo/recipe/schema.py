@@ -18,7 +18,7 @@ from wrpo.judging.settings import JudgeModel
 from wrpo.recipe.build import Build, Score
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
-from wrpo.recipe.prompts import Prompts, dataset_answers, prompt_domains
+from wrpo.recipe.prompts import Prompts, dataset_responses, prompt_domains
 from wrpo.recipe.sampling import Model, Sample, Source
 from wrpo.recipe.training import OBJECTIVES, SFT, LogProbs, Preference, Truncation
 from wrpo.rewards.base import RewardSettings
@@ -34,7 +34,7 @@ TARGET = "target"
 
 _RESERVED = {TARGET, "sft", "wrpo", "all"}
 _FOLDERS = {
-    *("prompts", "sample", "score", "build", "logprobs", "answers", "judge", "eval", "report"),
+    *("prompts", "sample", "score", "build", "logprobs", "responses", "judge", "eval", "report"),
     "logs",
 }
 """What a run directory holds beside the folders of its arms."""
@@ -71,7 +71,7 @@ class Recipe(Section):
     sample: Sample = Field(default_factory=Sample)
     rewards: dict[str, Reward] = Field(min_length=1, description="Score = weighted sum of these.")
     judges: dict[str, JudgeModel] = Field(
-        default_factory=dict, description="Models that judge answers, by name."
+        default_factory=dict, description="Models that judge responses, by name."
     )
     score: Score = Field(default_factory=Score)
     build: Build = Field(default_factory=Build)
@@ -116,7 +116,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Recipe:
-        given = dataset_answers(self.prompts)
+        given = dataset_responses(self.prompts)
         self._names(dict.fromkeys(given))
         for what, names in (("both a source and an arm", self.arms), ("two sources", given)):
             both = sorted(set(self.sources) & set(names))
@@ -185,11 +185,11 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _imported_answers_were_not_sampled(self) -> Recipe:
+    def _imported_responses_were_not_sampled(self) -> Recipe:
         tables = self.build.imported.tables().keys() - {"sft"}
         if tables and self.logprobs.method == "sampled":
             raise ValueError(
-                f"logprobs.method sampled needs answers of this run, and build/{min(tables)} is "
+                f"logprobs.method sampled needs responses of this run, and build/{min(tables)} is "
                 "imported; set logprobs.method to trainer"
             )
         return self

@@ -60,7 +60,7 @@ class JudgeBenchmark(SuiteBenchmark):
     harness: Literal["judge"]
     task: str = Field(description="Name of the benchmark in this toolkit.")
     judge: str = Field(description="The judge of the papers.")
-    baseline: str | None = Field(None, description="Whose answers the judge compares with.")
+    baseline: str | None = Field(None, description="Whose responses the judge compares with.")
 
 
 class ExternalBenchmark(SuiteBenchmark):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -24,25 +25,29 @@ else:
 
 
 class SFT(Training):
-    """Supervised fine-tuning of the target on the best source answers."""
+    """Supervised fine-tuning of the target on the best source responses."""
 
 
 class Truncation(Section):
-    """How preference rows are cut, in tokens of the target; an answer that is cut has no end."""
+    """How preference rows are cut, in tokens of the target; a response that is cut has no end."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"max_answer_length": "max_response_length"}
 
     max_length: int = Field(
-        2048, ge=2, description="Prompt plus answer; `sft.train.max_length` is by default the same."
+        2048,
+        ge=2,
+        description="Prompt plus response; `sft.train.max_length` is by default the same.",
     )
     max_prompt_length: int | None = Field(
         None, ge=2, description="The prompt; a longer one loses its start. Unset: whole."
     )
-    max_answer_length: int | None = Field(
-        None, ge=2, description="An answer; a longer one loses its tail. Unset: what is left."
+    max_response_length: int | None = Field(
+        None, ge=2, description="A response; a longer one loses its tail. Unset: what is left."
     )
     mode: Literal["separate", "original"] = Field(
         "separate",
-        description="separate: each answer by itself; original: as the authors' code, where one "
-        "long answer cuts all of them.",
+        description="separate: each response by itself; original: as the authors' code, where one "
+        "long response cuts all of them.",
     )
 
     @property
@@ -67,7 +72,7 @@ class LogProbEngine(Section):
 
 
 class LogProbs(Section):
-    """Log-probs of the training answers under the SFT model and, where needed, the sources."""
+    """Log-probs of the training responses under the SFT model and, where needed, the sources."""
 
     method: Literal["trainer", "vllm", "sampled"] = Field(
         "trainer",
@@ -77,8 +82,10 @@ class LogProbs(Section):
     tolerance: float = Field(
         0.5,
         gt=0.0,
-        description="Largest difference from the trainer's sum of an answer, in nats.",
+        description="Largest difference from the trainer's sum of a response, in nats.",
     )
-    check_answers: int = Field(8, ge=1, description="Answers compared before others are computed.")
+    check_responses: int = Field(
+        8, ge=1, description="Responses compared before others are computed."
+    )
     chunk_rows: int = Field(512, ge=1, description="Rows per part file.")
     engine: LogProbEngine = Field(default_factory=LogProbEngine, description="Speed only.")

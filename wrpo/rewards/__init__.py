@@ -1,4 +1,4 @@
-"""Rewards: each gives one number to an answer; a recipe combines several by weight.
+"""Rewards: each gives one number to a response; a recipe combines several by weight.
 
 One file per reward, with its settings and its behaviour; a recipe's `rewards.NAME.type` names it.
 """

@@ -1,4 +1,4 @@
-"""A programmatic verifier: extracts the final answer and compares it with the gold one."""
+"""A programmatic verifier: extracts the final answer and compares it with the reference answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AnswerReward(RewardSettings):
-    """A programmatic verifier: 1 when the extracted answer equals the gold answer, else 0."""
+    """A programmatic verifier: 1 when the extracted answer equals the reference answer, else 0."""
 
     type: Literal["answer"]
     pattern: str = Field(
@@ -41,9 +41,9 @@ class AnswerReward(RewardSettings):
 
 
 class AnswerVerifier:
-    """1.0 where the group `answer` of the pattern equals the gold answer, else 0.0.
+    """1.0 where the group `answer` of the pattern equals the reference answer, else 0.0.
 
-    The pattern must match the whole answer, after Unicode and white-space normalisation.
+    The pattern must match the whole response, after Unicode and white-space normalisation.
     """
 
     def __init__(self, settings: AnswerReward) -> None:
@@ -52,16 +52,20 @@ class AnswerVerifier:
         self._ignore_case = settings.ignore_case
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One 0 or 1 per candidate; a candidate without gold answer is refused."""
+        """One 0 or 1 per candidate; a candidate without reference answer is refused."""
         return [self._score(candidate) for candidate in candidates]
 
     def _score(self, candidate: Candidate) -> float | Drop:
-        if candidate.gold is None:
-            return Drop("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
-        match = self._pattern.fullmatch(normalise_text(candidate.answer))
+        if candidate.reference_answer is None:
+            return Drop(
+                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
+            )
+        match = self._pattern.fullmatch(normalise_text(candidate.response))
         if match is None:
             return 0.0
-        return float(self._comparable(match["answer"] or "") == self._comparable(candidate.gold))
+        return float(
+            self._comparable(match["answer"] or "") == self._comparable(candidate.reference_answer)
+        )
 
     def _comparable(self, text: str) -> str:
         text = " ".join(normalise_text(text).split())

@@ -38,7 +38,8 @@ def load_armorm(settings: ArmoRMReward) -> NetworkReward:
     """Gated sum of ArmoRM's objectives for the rendered conversation.
 
     The gate reads the token that ends the last user turn: the start of the last occurrence of
-    `gating_pattern`, with which every prompt ends. It is computed once for all answers of a prompt.
+    `gating_pattern`, with which every prompt ends. It is computed once for all responses of a
+    prompt.
 
     Raises:
         ModelError: the checkpoint cannot be loaded or is no ArmoRM, its chat template is not the
@@ -77,9 +78,9 @@ class GateCheck:
 
     def __call__(self, conversation: Conversation) -> None:
         """Raises ModelError where the gate would read another token."""
-        prompt, answer = conversation
+        prompt, response = conversation
         known = len(prompt) - len(self.pattern)
-        if (found := gating_position([*prompt, *answer], self.pattern)) != known:
+        if (found := gating_position([*prompt, *response], self.pattern)) != known:
             raise ModelError(
                 f"{self.model}: the gate should read token {known}, where the last user "
                 f"turn ends, but the pattern {list(self.pattern)} last stands at {found}; its "
@@ -88,7 +89,7 @@ class GateCheck:
 
 
 def gating_pattern(tokenizer: Any) -> tuple[int, ...]:
-    """The ids between a user's text and the answer, which prompts have in common at their end.
+    """The ids between a user's text and the response, which prompts have in common at their end.
 
     Raises:
         ModelError: there is nothing in common, or the tokenizer is Llama-3's and this is not

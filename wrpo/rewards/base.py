@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One answer to score."""
+    """One response to score."""
 
     messages: list[dict[str, str]]
-    answer: str
-    gold: str | None
+    response: str
+    reference_answer: str | None
     prompt_id: str = ""
 
 

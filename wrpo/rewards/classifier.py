@@ -24,7 +24,7 @@ class ClassifierEngine(ScoringEngine, VLLMArguments):
 
     backend: Literal["transformers", "vllm"] = Field(
         "transformers",
-        description="vllm is compared with transformers on the first answers, and refused where "
+        description="vllm is compared with transformers on the first responses, and refused where "
         "it gives other scores.",
     )
 
@@ -59,7 +59,7 @@ class ClassifierReward(NetworkSettings):
 def load_classifier(settings: ClassifierReward) -> NetworkReward:
     """Raw logit of the single label for the rendered conversation.
 
-    The answers of a prompt share it where the head is transformers' linear layer `score`; other
+    The responses of a prompt share it where the head is transformers' linear layer `score`; other
     heads score padded rows.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Unit tests for answers that are programs, run in the sandbox."""
+"""Unit tests for responses that are programs, run in the sandbox."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CodeEngine(Section):
 
 
 class CodeReward(RewardSettings):
-    """Unit tests: the gold answer holds assertions, or inputs and outputs, as code or JSON."""
+    """Unit tests: the reference answer holds assertions, or inputs and outputs, as code or JSON."""
 
     type: Literal["code"]
     partial: bool = Field(False, description="The share of passed tests; else all or nothing.")
@@ -43,7 +43,8 @@ class CodeReward(RewardSettings):
     memory_mib: int = Field(1024, ge=64, description="Address space of a program.")
     sandbox: Literal["bubblewrap", "none-i-accept-the-risk"] = Field(
         "bubblewrap",
-        description="none-i-accept-the-risk: answers run with the rights of the user, with limits.",
+        description="none-i-accept-the-risk: responses run with the rights of the user, "
+        "with limits.",
     )
     engine: CodeEngine = Field(default_factory=CodeEngine, description="Speed only.")
 
@@ -66,11 +67,11 @@ class Case:
 
 
 class CodeTests:
-    """The share of tests that an answer's program passes, or 1.0 only where it passes all.
+    """The share of tests that a response's program passes, or 1.0 only where it passes all.
 
-    The gold answer is Python code with assertions, a JSON list of such codes, or a JSON list of
-    {"stdin": ..., "stdout": ...}. Test code runs in the process of the answer: it tells right from
-    wrong programs, not from programs written to deceive it.
+    The reference answer is Python code with assertions, a JSON list of such codes, or a JSON list
+    of {"stdin": ..., "stdout": ...}. Test code runs in the process of the response: it tells right
+    from wrong programs, not from programs written to deceive it.
     """
 
     def __init__(self, settings: CodeReward) -> None:
@@ -91,13 +92,13 @@ class CodeTests:
 
     def _judge(self, candidate: Candidate) -> tuple[float | Drop, str]:
         """The value, and in a word why."""
-        if candidate.gold is None:
-            detail = "set prompts.datasets.NAME.answer to the column of the tests"
-            return Drop("no_gold_answer", detail), "without tests"
-        cases = read_cases(candidate.gold)
+        if candidate.reference_answer is None:
+            detail = "set prompts.datasets.NAME.response to the column of the tests"
+            return Drop("no_reference_answer", detail), "without tests"
+        cases = read_cases(candidate.reference_answer)
         if isinstance(cases, Drop):
             return cases, "with bad tests"
-        program = extract_program(candidate.answer)
+        program = extract_program(candidate.response)
         if not program.strip():
             return 0.0, "without program"
         passed, reason = 0, "passed"
@@ -119,22 +120,22 @@ class CodeTests:
         return None if _lines(outcome.stdout) == _lines(case.stdout) else "wrong"
 
 
-def extract_program(answer: str) -> str:
-    """The last block fenced as Python, or the whole answer where there is none."""
-    blocks: list[str] = _FENCE.findall(answer)
-    return blocks[-1] if blocks else answer
+def extract_program(response: str) -> str:
+    """The last block fenced as Python, or the whole response where there is none."""
+    blocks: list[str] = _FENCE.findall(response)
+    return blocks[-1] if blocks else response
 
 
-def read_cases(gold: str) -> list[Case] | Drop:
-    """The tests of a gold answer."""
+def read_cases(reference_answer: str) -> list[Case] | Drop:
+    """The tests of a reference answer."""
     try:
-        value = json.loads(gold)
+        value = json.loads(reference_answer)
     except ValueError:
-        value = gold
+        value = reference_answer
     except RecursionError:
         value = []
     if not isinstance(value, list):
-        value = [gold]
+        value = [reference_answer]
     cases = [case for item in value if (case := _case(item)) is not None]
     if not cases or len(cases) < len(value):
         return Drop(

@@ -1,4 +1,4 @@
-"""Checks of the form of an answer, named in the prompt's gold answer."""
+"""Checks of the form of a response, named in the prompt's reference answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class InstructionReward(RewardSettings):
-    """Checks of form, which the gold answer names as a JSON list: [{"min_words": 50}, ...]."""
+    """Checks of form, which the reference answer names as a JSON list: [{"min_words": 50}, ...]."""
 
     type: Literal["instruction"]
     partial: bool = Field(False, description="The share of passed checks; else all or nothing.")
@@ -73,9 +73,10 @@ FLAG_CHECKS: dict[str, Callable[[str], bool]] = {
 
 
 class InstructionChecks:
-    """1.0 where an answer passes all checks, else 0.0; with `partial`, the share that it passes.
+    """1.0 where a response passes all checks, else 0.0; with `partial`, the share that it passes.
 
-    The gold answer is a JSON list of one-key objects: [{"min_words": 50}, {"lowercase": true}].
+    The reference answer is a JSON list of one-key objects: [{"min_words": 50}, {"lowercase":
+    true}].
     """
 
     def __init__(self, settings: InstructionReward) -> None:
@@ -86,25 +87,27 @@ class InstructionChecks:
         return [self._score(candidate) for candidate in candidates]
 
     def _score(self, candidate: Candidate) -> float | Drop:
-        if candidate.gold is None:
-            return Drop("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
+        if candidate.reference_answer is None:
+            return Drop(
+                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
+            )
         try:
-            checks = read_checks(candidate.gold)
+            checks = read_checks(candidate.reference_answer)
         except ValueError as error:
             return Drop("bad_checks", str(error))
-        text = candidate.answer.strip()
+        text = candidate.response.strip()
         passed = [check(text) for check in checks]
         return sum(passed) / len(passed) if self._partial else float(all(passed))
 
 
-def read_checks(gold: str) -> list[Callable[[str], bool]]:
-    """The checks of a gold answer; ValueError says what is wrong with it."""
+def read_checks(reference_answer: str) -> list[Callable[[str], bool]]:
+    """The checks of a reference answer; ValueError says what is wrong with it."""
     try:
-        items = json.loads(gold)
+        items = json.loads(reference_answer)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     if not isinstance(items, list) or not items:
-        raise ValueError(f"expected a JSON list of checks, got {gold[:80]!r}")
+        raise ValueError(f"expected a JSON list of checks, got {reference_answer[:80]!r}")
     return [_check(item) for item in items]
 
 

@@ -1,4 +1,4 @@
-"""A language model as the judge of answers."""
+"""A language model as the judge of responses."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ logger = logging.getLogger(__name__)
 
 
 class JudgeReward(RewardSettings):
-    """A model that grades each answer, or compares it with an answer of another model."""
+    """A model that grades each response, or compares it with a response of another model."""
 
     type: Literal["judge"]
     judge: str = Field(description="Name under `judges`.")
     opponent: str | None = Field(
         None,
-        description="A source. Each answer is compared with that source's first answer to the same "
-        "prompt, in both orders; the score is the mean share of wins, a tie being one half. Unset: "
-        "each answer gets a grade.",
+        description="A source. Each response is compared with that source's first response to the "
+        "same prompt, in both orders; the score is the mean share of wins, a tie being one half. "
+        "Unset: each response gets a grade.",
     )
     prompt: Path | None = Field(
         None,
-        description="Text file with the question: {{prompt}} and {{answer}}, or {{answer_a}} and "
-        "{{answer_b}}; also {{low}} and {{high}}. Unset: a general one.",
+        description="Text file with the question: {{prompt}} and {{response}}, or {{response_a}} "
+        "and {{response_b}}; also {{low}} and {{high}}. Unset: a general one.",
     )
     pattern: str | None = Field(
         None,
@@ -56,7 +56,7 @@ class JudgeReward(RewardSettings):
     )
     scale: tuple[float, float] = Field((1, 10), description="Lowest and highest grade.")
     samples: int = Field(
-        1, ge=1, description="Judgements per answer, or per order; the score is their mean."
+        1, ge=1, description="Judgements per response, or per order; the score is their mean."
     )
     expected: bool = Field(
         False,
@@ -103,8 +103,14 @@ class JudgeReward(RewardSettings):
             return self
         if not is_file(self.prompt):
             raise ValueError(f"prompt: no such file: {self.prompt}")
-        needed = {"prompt", *(("answer_a", "answer_b") if self.opponent else ("answer",))}
+        needed = {"prompt", *(("response_a", "response_b") if self.opponent else ("response",))}
         found = fields_of(self.template)
+        if old := found & {"answer", "answer_a", "answer_b"}:
+            names = ", ".join(f"{{{{{name}}}}}" for name in sorted(old))
+            raise ValueError(
+                f"prompt: {self.prompt}: {names} is now called "
+                + names.replace("answer", "response")
+            )
         if needed - found or found - needed - {"low", "high"}:
             raise ValueError(
                 f"prompt: {self.prompt} must have the fields {sorted(needed)} and may have low and "
@@ -147,9 +153,9 @@ class JudgeReward(RewardSettings):
                 expected=self.expected,
                 judge=f"judges.{self.judge}: {judge.model}",
             )
-        answers = RowLookup(pipeline.finished(f"sample/{self.opponent}"), RESPONSES)
+        responses = RowLookup(pipeline.finished(f"sample/{self.opponent}"), RESPONSES)
         return comparison.JudgeComparison(
-            self.template, self.reply_pattern, opponent=self.opponent, answers=answers
+            self.template, self.reply_pattern, opponent=self.opponent, responses=responses
         )
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
@@ -161,18 +167,18 @@ class JudgeReward(RewardSettings):
         }
 
     def extra_inputs(self) -> tuple[str, ...]:
-        """The answers of the opponent."""
+        """The responses of the opponent."""
         return (f"sample/{self.opponent}",) if self.opponent else ()
 
     def check_recipe(self, place: str, recipe: Recipe) -> None:
         """Judge and opponent are there, and several judgements can differ."""
-        from wrpo.recipe.prompts import dataset_answers
+        from wrpo.recipe.prompts import dataset_responses
 
         judge = recipe.judges.get(self.judge)
         if judge is None:
             known = ", ".join(recipe.judges) or "none"
             raise ValueError(f'{place}.judge: no judge "{self.judge}"; judges: {known}')
-        sources = [*recipe.sources, *dataset_answers(recipe.prompts)]
+        sources = [*recipe.sources, *dataset_responses(recipe.prompts)]
         if self.opponent is not None and self.opponent not in sources:
             known = ", ".join(sources)
             raise ValueError(f'{place}.opponent: no source "{self.opponent}"; sources: {known}')
@@ -183,7 +189,7 @@ class JudgeReward(RewardSettings):
             )
 
     def judge_calls(self) -> JudgeCalls:
-        """Each answer is graded, or compared with another's in both orders."""
+        """Each response is graded, or compared with another's in both orders."""
         shown = 2 if self.opponent else 1
         return JudgeCalls(self.judge, self.samples * shown, shown, 1 if self.expected else None)
 
@@ -197,7 +203,7 @@ class JudgeReward(RewardSettings):
 
 
 class JudgeQuestion(Protocol):
-    """What the judge is asked about an answer, and how its replies are read."""
+    """What the judge is asked about a response, and how its replies are read."""
 
     def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Drop:
         """One request for each wording; or the score, or a refusal, where nothing is to ask."""
@@ -207,10 +213,10 @@ class JudgeQuestion(Protocol):
 
 
 class JudgeScores:
-    """The mean over all judgements of each answer.
+    """The mean over all judgements of each response.
 
     Judgements are kept in RUNS/judgements.sqlite, so that a second start asks only for what is
-    missing. Replies that cannot be read are counted and left out of the mean; an answer is refused
+    missing. Replies that cannot be read are counted and left out of the mean; a response is refused
     where no reply to one of its wordings can be read.
 
     Args:

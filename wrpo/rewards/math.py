@@ -1,4 +1,4 @@
-"""Mathematical equality with the gold answer, by the package math-verify."""
+"""Mathematical equality with the reference answer, by the package math-verify."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MathReward(RewardSettings):
-    """Mathematical equality with the gold answer, by math-verify."""
+    """Mathematical equality with the reference answer, by math-verify."""
 
     type: Literal["math"]
     timeout_s: int = Field(5, ge=1, description="For parsing and for comparing, in seconds.")
@@ -32,9 +32,10 @@ class MathReward(RewardSettings):
 
 
 class MathVerifier:
-    """1.0 where the last expression of an answer equals the gold one, else 0.0.
+    """1.0 where the last expression of a response equals the reference answer, else 0.0.
 
-    Nothing of the answer is executed. Parsing and comparing end after `timeout_s` seconds each, by
+    Nothing of the response is executed. Parsing and comparing end after `timeout_s` seconds each,
+    by
     an alarm signal: scoring must run in the main thread. What takes longer counts as unequal.
 
     Raises ModelError where math-verify is not installed.
@@ -51,20 +52,31 @@ class MathVerifier:
         self._timeout = settings.timeout_s
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One 0 or 1 per candidate; one whose gold answer is missing or no formula is refused."""
+        """One 0 or 1 per candidate; one whose reference answer is missing or no formula is
+        refused."""
         return [self._score(candidate) for candidate in candidates]
 
     def _score(self, candidate: Candidate) -> float | Drop:
         from math_verify import verify
 
-        if candidate.gold is None:
-            return Drop("no_gold_answer", "set prompts.datasets.NAME.answer to its column")
+        if candidate.reference_answer is None:
+            return Drop(
+                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
+            )
         # A bare LaTeX formula is found only between dollars.
-        gold = self._parse(candidate.gold) or self._parse(f"${candidate.gold}$")
-        if not gold:
-            return Drop("bad_gold_answer", f"no formula in {candidate.gold[:80]!r}")
-        answer = self._parse(candidate.answer)
-        return float(verify(gold, answer, timeout_seconds=self._timeout)) if answer else 0.0
+        reference_answer = self._parse(candidate.reference_answer) or self._parse(
+            f"${candidate.reference_answer}$"
+        )
+        if not reference_answer:
+            return Drop(
+                "bad_reference_answer", f"no formula in {candidate.reference_answer[:80]!r}"
+            )
+        response = self._parse(candidate.response)
+        return (
+            float(verify(reference_answer, response, timeout_seconds=self._timeout))
+            if response
+            else 0.0
+        )
 
     def _parse(self, text: str) -> list[object]:
         from math_verify import parse

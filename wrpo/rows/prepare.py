@@ -31,20 +31,20 @@ def prepare_row(
             other tokens than those that will be trained on.
         TemplateError: the chat template cannot render the conversation.
     """
-    prompt, answers = read_row(row, tokenizer, settings)
-    for name, ids in {"prompt": prompt, **answers}.items():
+    prompt, responses = read_row(row, tokenizer, settings)
+    for name, ids in {"prompt": prompt, **responses}.items():
         if not ids:
             raise DataError(f"{where(row)}: {name} holds no tokens; remove the row")
-    whole = {"prompt": len(prompt), **{name: len(ids) for name, ids in answers.items()}}
-    prompt, answers = cut(prompt, answers, settings.limits, bos=tokenizer.bos_token_id)
-    answers = {name: answers[name] for name in settings.responses}
-    kept = {"prompt": len(prompt), **{name: len(ids) for name, ids in answers.items()}}
+    whole = {"prompt": len(prompt), **{name: len(ids) for name, ids in responses.items()}}
+    prompt, responses = cut(prompt, responses, settings.limits, bos=tokenizer.bos_token_id)
+    responses = {name: responses[name] for name in settings.responses}
+    kept = {"prompt": len(prompt), **{name: len(ids) for name, ids in responses.items()}}
     if settings.needs_scores:
         _check_numbers(row, SCORE_COLUMNS, "likelihood_on: better")
     _check_reference(row, whole, kept)
     return {
         "prompt_ids": prompt,
-        **{f"{name}_ids": ids for name, ids in answers.items()},
+        **{f"{name}_ids": ids for name, ids in responses.items()},
         "length": sum(kept.values()),
         "cut_tokens": [whole[name] - kept[name] for name in kept],
     }
@@ -58,7 +58,8 @@ def prepare_dataset(
     name: str,
     num_proc: int | None = None,
 ) -> "tuple[Dataset | IterableDataset, CutCounts | None]":
-    """Add the token-id columns to a data set and drop the rows that `max_length` leaves no answer.
+    """Add the token-id columns to a data set and drop the rows that `max_length` leaves no
+    response.
 
     The counts are None for a streamed data set, whose rows are prepared while training.
 
@@ -69,7 +70,7 @@ def prepare_dataset(
 
     arguments = {"tokenizer": tokenizer, "settings": settings}
     if not isinstance(dataset, Dataset):
-        return dataset.map(prepare_row, fn_kwargs=arguments).filter(_has_answers), None
+        return dataset.map(prepare_row, fn_kwargs=arguments).filter(_has_responses), None
     dataset = dataset.map(
         prepare_row, fn_kwargs=arguments, num_proc=num_proc, desc=f"Tokenizing {name} dataset"
     )
@@ -88,10 +89,10 @@ def prepare_dataset(
 
 def _check_reference(row: AnyRow, whole: Mapping[str, int], kept: Mapping[str, int]) -> None:
     """Refuse reference log-probabilities that belong to other tokens than the kept ones."""
-    answers = [name for name in kept if name != "prompt"]
-    if not all(kept[name] for name in answers):
+    responses = [name for name in kept if name != "prompt"]
+    if not all(kept[name] for name in responses):
         return
-    for name in answers:
+    for name in responses:
         if reference_column(name) not in row:
             continue
         _check_numbers(row, [reference_column(name)], "training without a reference model")
@@ -118,5 +119,5 @@ def _check_numbers(row: AnyRow, columns: Iterable[str], needed_by: str) -> None:
             raise DataError(f"{where(row)}: {column} is {value}; {needed_by} needs a number in it")
 
 
-def _has_answers(row: AnyRow) -> bool:
+def _has_responses(row: AnyRow) -> bool:
     return bool(row["rejected_ids"])

@@ -78,24 +78,24 @@ def _read_responses(settings: RowSettings, *, source: bool) -> tuple[str, ...]:
 def _conversation_ids(
     row: AnyRow, tokenizer: "PreTrainedTokenizerBase", names: Sequence[str], *, fold_system: bool
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
-    from wrpo.chat.render import render_answers
+    from wrpo.chat.render import render_responses
 
     prompt = row["prompt"]
     messages = [prompt] if isinstance(prompt, Mapping) else list(prompt)
-    texts = {name: _answer_text(row, name, row.get(name)) for name in names}
-    prompt_ids, answer_ids = render_answers(
+    texts = {name: _response_text(row, name, row.get(name)) for name in names}
+    prompt_ids, response_ids = render_responses(
         tokenizer, messages, list(texts.values()), fold_system=fold_system
     )
-    return prompt_ids, dict(zip(texts, answer_ids, strict=True))
+    return prompt_ids, dict(zip(texts, response_ids, strict=True))
 
 
-def _is_answer(message: Any) -> bool:
+def _is_response(message: Any) -> bool:
     if not isinstance(message, Mapping) or message.get("role") != "assistant":
         return False
     return isinstance(message.get("content"), str)
 
 
-def _answer_text(row: AnyRow, name: str, messages: Any) -> str:
+def _response_text(row: AnyRow, name: str, messages: Any) -> str:
     if messages is None:
         raise DataError(
             f"{where(row)}: no {name}; a triple needs source_chosen, chosen and rejected, or "
@@ -104,7 +104,7 @@ def _answer_text(row: AnyRow, name: str, messages: Any) -> str:
     if isinstance(messages, Mapping):
         messages = [messages]
     alone = isinstance(messages, Sequence) and len(messages) == 1
-    if not alone or not _is_answer(messages[0]):
+    if not alone or not _is_response(messages[0]):
         raise DataError(f"{where(row)}: {name} must be one assistant message, got {messages!r}")
     return messages[0]["content"]
 

@@ -3,14 +3,14 @@
 Two modes:
 
 * `separate`: a prompt over `max_prompt_length` loses tokens at its start, after the BOS token. Then
-  each answer, by itself, loses its tail beyond `max_answer_length` and beyond what the prompt
+  each response, by itself, loses its tail beyond `max_response_length` and beyond what the prompt
   leaves of `max_length`.
 * `original`: the cut of the authors' public WRPO code, for comparisons. It starts when the prompt
-  and its longest answer exceed `max_length`. The prompt is cut to its last `max_prompt_length`
-  tokens, BOS included in what is lost; where that is not enough, every answer, however short, is
+  and its longest response exceed `max_length`. The prompt is cut to its last `max_prompt_length`
+  tokens, BOS included in what is lost; where that is not enough, every response, however short, is
   cut to `max_length - max_prompt_length` tokens.
 
-An answer that is cut has no end-of-turn token: the model is not taught to stop where the cut is.
+A response that is cut has no end-of-turn token: the model is not taught to stop where the cut is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,23 +24,24 @@ TokenIds = list[int]
 
 @dataclass(frozen=True)
 class TokenLimits:
-    """Most tokens of prompt and answer together, of the prompt, of an answer; None is no limit."""
+    """Most tokens of prompt and response together, of the prompt, of a response; None is no
+    limit."""
 
     max_length: int | None = None
     max_prompt_length: int | None = None
-    max_answer_length: int | None = None
+    max_response_length: int | None = None
     mode: str = "separate"
 
     def problem(self) -> str | None:
         """Why rows cannot be cut like this, or None."""
-        for name in ("max_length", "max_prompt_length", "max_answer_length"):
+        for name in ("max_length", "max_prompt_length", "max_response_length"):
             value = getattr(self, name)
             if value is not None and value < 2:
                 return f"{name} is {value}; it must be 2 or more, or null for no limit"
         if self.max_length and self.max_prompt_length and self.max_prompt_length >= self.max_length:
             return (
                 f"max_prompt_length is {self.max_prompt_length} and max_length {self.max_length}, "
-                "which leaves no token for an answer; raise max_length"
+                "which leaves no token for a response; raise max_length"
             )
         return self._original_problem() if self.mode == "original" else None
 
@@ -48,18 +49,18 @@ class TokenLimits:
         for name in ("max_length", "max_prompt_length"):
             if getattr(self, name) is None:
                 return f'{name} is not set, and truncation mode "original" needs it; set {name}'
-        if self.max_answer_length is not None:
+        if self.max_response_length is not None:
             return (
-                f"max_answer_length is {self.max_answer_length}, but truncation mode "
-                '"original" cuts answers to max_length - max_prompt_length; leave it out'
+                f"max_response_length is {self.max_response_length}, but truncation mode "
+                '"original" cuts responses to max_length - max_prompt_length; leave it out'
             )
         return None
 
     def describe(self) -> str:
         """The limits in one line, as they are spelt in a recipe."""
         lengths = {"max_length": self.max_length, "max_prompt_length": self.max_prompt_length}
-        if self.max_answer_length is not None:
-            lengths["max_answer_length"] = self.max_answer_length
+        if self.max_response_length is not None:
+            lengths["max_response_length"] = self.max_response_length
         named = [f"{name}={value}" for name, value in lengths.items()]
         return ", ".join([*named, f"mode={self.mode}"])
 
@@ -69,7 +70,7 @@ class CutCounts:
     """What limits did to a data set.
 
     `cut` counts the rows in which the prompt or a response lost tokens, by name, and `rows_cut` the
-    rows in which any did; `dropped` counts the rows that are left no answer, because the prompt
+    rows in which any did; `dropped` counts the rows that are left no response, because the prompt
     alone fills `max_length`. A dropped row is not counted as cut.
     """
 
@@ -96,19 +97,19 @@ class CutCounts:
 
 
 def cut(
-    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: TokenLimits, *, bos: int | None
+    prompt: TokenIds, responses: Mapping[str, TokenIds], limits: TokenLimits, *, bos: int | None
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
-    """Prompt and answers within the limits; empty answers where the prompt fills `max_length`.
+    """Prompt and responses within the limits; empty responses where the prompt fills `max_length`.
 
     Args:
-        answers: token ids by name. Mode `original` looks at the longest, so it has to see all.
+        responses: token ids by name. Mode `original` looks at the longest, so it has to see all.
         bos: id of the BOS token, which `separate` keeps.
     """
     if limits.mode == "original":
-        return _cut_original(prompt, answers, limits)
+        return _cut_original(prompt, responses, limits)
     prompt = _cut_start(prompt, limits.max_prompt_length, bos)
-    room = _smaller(limits.max_answer_length, _left(limits.max_length, len(prompt)))
-    return prompt, {name: ids[:room] for name, ids in answers.items()}
+    room = _smaller(limits.max_response_length, _left(limits.max_length, len(prompt)))
+    return prompt, {name: ids[:room] for name, ids in responses.items()}
 
 
 def count_cuts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> CutCounts:
@@ -127,16 +128,16 @@ def count_cuts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> CutCo
 
 
 def _cut_original(
-    prompt: TokenIds, answers: Mapping[str, TokenIds], limits: TokenLimits
+    prompt: TokenIds, responses: Mapping[str, TokenIds], limits: TokenLimits
 ) -> tuple[TokenIds, dict[str, TokenIds]]:
     whole, most = limits.max_length, limits.max_prompt_length
     assert whole is not None and most is not None, limits.problem()
-    longest = max(len(ids) for ids in answers.values())
+    longest = max(len(ids) for ids in responses.values())
     if len(prompt) + longest > whole:
         prompt = prompt[-most:]
     if len(prompt) + longest > whole:
-        return prompt, {name: ids[: whole - most] for name, ids in answers.items()}
-    return prompt, dict(answers)
+        return prompt, {name: ids[: whole - most] for name, ids in responses.items()}
+    return prompt, dict(responses)
 
 
 def _cut_start(prompt: TokenIds, most: int | None, bos: int | None) -> TokenIds:

@@ -69,10 +69,10 @@ def filter_program(machine: str | None = None) -> bytes:
         _step(_ABOVE, _X32_CALLS, otherwise=1),
         _step(_RETURN, _KILL),
         # libc falls back to clone, whose flags a filter can read.
-        *_answer(_CLONE3, _ERROR | errno.ENOSYS),
+        *_response(_CLONE3, _ERROR | errno.ENOSYS),
     ]
     for number in sorted(_DENIED[machine].values()):
-        steps += _answer(number, denied)
+        steps += _response(number, denied)
     steps += [
         _step(_EQUAL, _CLONE[machine], otherwise=3),
         _step(_LOAD, _FIRST_ARGUMENT),
@@ -88,6 +88,6 @@ def _step(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
     return struct.pack("HBBI", code, then, otherwise, value)
 
 
-def _answer(number: int, value: int) -> list[bytes]:
+def _response(number: int, value: int) -> list[bytes]:
     """What a call of this number returns."""
     return [_step(_EQUAL, number, otherwise=1), _step(_RETURN, value)]

@@ -1,7 +1,7 @@
 """Estimates with intervals and tests for the report, as pure functions of arrays.
 
-Within one run the unit is the prompt: all models answer the same prompts, so differences are taken
-prompt by prompt. Across runs the unit is the seed: few values, hence Student's t.
+Within one run the unit is the prompt: all models answer the same prompts, so differences are
+taken prompt by prompt. Across runs the unit is the seed: few values, hence Student's t.
 `wrpo.statistics.intervals` has the methods.
 """
 

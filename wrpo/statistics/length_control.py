@@ -4,7 +4,7 @@ A logistic regression of the preference of one model against the baseline,
 
     logit P(model preferred) = a * tanh(d / sd(d)) + b * difficulty + c
 
-with d = length of the baseline's answer - length of the model's, in characters, and a difficulty
+with d = length of the baseline's response - length of the model's, in characters, and a difficulty
 per instruction that is shared by all models. The win rate is the mean prediction at d = 0. The
 data of two "gamed" baselines (told to be concise, and verbose) are added with weight 0.2 / 2 each
 and c left out, so that a, the effect of length, stays near what it is for one and the same model.
@@ -92,7 +92,7 @@ def length_controlled(
     """The length-controlled win rate of one model.
 
     Args:
-        preference: probability that the model's answer is preferred, shape (prompts,); NaN where
+        preference: probability that the model's response is preferred, shape (prompts,); NaN where
             there is no verdict: such prompts are not fitted but predicted.
         model_lengths, baseline_lengths: characters.
         numbers: place of each prompt's instruction in the published file.
@@ -110,7 +110,7 @@ def length_controlled(
     differences = baseline_lengths - model_lengths
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     if not spread > 0:
-        raise DataError("length control needs answers whose lengths differ from the baseline's")
+        raise DataError("length control needs responses whose lengths differ from the baseline's")
     own = _features(differences / spread, difficulty, own=True)
     at_equal_length = _features(np.zeros_like(differences), difficulty, own=True)
     features = np.concatenate([_features(gamed.delta, gamed.row_difficulty, own=False), own])

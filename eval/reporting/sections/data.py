@@ -11,11 +11,11 @@ from wrpo.rows.truncation import TokenLimits
 from wrpo.statistics.estimates import LEVEL
 
 LENGTH_NOTE = (
-    "Rank correlation (Spearman) between tokens and score among the answers to one prompt, mean "
+    "Rank correlation (Spearman) between tokens and score among the responses to one prompt, mean "
     f"over prompts with its {LEVEL:.0%} interval: 0 where length does not matter, 1 where the "
-    "longer answer always scores higher. “All sampled sources” puts the answers of all of them to "
-    "a prompt together, as the choice of y_ws does. A right answer may need to be long; judge it "
-    "with the next table, which says whether training then prefers long answers."
+    "longer response always scores higher. “All sampled sources” puts the responses of all of them "
+    "to a prompt together, as the choice of y_ws does. A right response may need to be long; judge "
+    "it with the next table, which says whether training then prefers long responses."
 )
 
 
@@ -24,9 +24,9 @@ def data(facts: dict[str, Any]) -> list[Block]:
     blocks: list[Block] = [Heading("Data")]
     for stage, winners in facts["winners"].items():
         blocks += _winners(stage, winners)
-    blocks += _distributions("Scores of all sampled answers", facts["scores"])
-    for stage, answers in facts["answers"].items():
-        blocks += _distributions(f"Scores in {stage}", answers)
+    blocks += _distributions("Scores of all sampled responses", facts["scores"])
+    for stage, responses in facts["responses"].items():
+        blocks += _distributions(f"Scores in {stage}", responses)
     blocks += _lengths(facts["lengths"])
     blocks += _length_bias(facts["length_bias"])
     for stage, counts in facts["truncation"].items():
@@ -40,14 +40,14 @@ def _winners(stage: str, winners: dict[str, dict[str, float]]) -> list[Block]:
         for who, f in winners.items()
     ]
     shares = {who: 100 * f["share"] for who, f in winners.items()}
-    title = f"Who wrote the preferred answers of {stage}"
+    title = f"Who wrote the preferred responses of {stage}"
     return [
         Heading(title, 3),
         Beside(
             [
                 PageTable(["source", "rows", "share", "mean score"], rows),
                 Figures(
-                    [bar_chart(shares, title=f"{stage}: share of preferred answers", unit="%")]
+                    [bar_chart(shares, title=f"{stage}: share of preferred responses", unit="%")]
                 ),
             ]
         ),
@@ -63,8 +63,8 @@ def _lengths(lengths: dict[str, dict[str, float]]) -> list[Block]:
     ]
     if not rows:
         return []
-    header = ["source", "answers", "mean", "5%", "median", "95%", "cut at max_tokens"]
-    return [Heading("Lengths of sampled answers (tokens)", 3), PageTable(header, rows)]
+    header = ["source", "responses", "mean", "5%", "median", "95%", "cut at max_tokens"]
+    return [Heading("Lengths of sampled responses (tokens)", 3), PageTable(header, rows)]
 
 
 def _length_bias(facts: dict[str, Any]) -> list[Block]:
@@ -75,7 +75,7 @@ def _length_bias(facts: dict[str, Any]) -> list[Block]:
         rows = [
             [name, interval(e, signed=True), str(e.n)] for name, e in facts["correlation"].items()
         ]
-        header = ["answers of", "correlation of length and score", "prompts"]
+        header = ["responses of", "correlation of length and score", "prompts"]
         blocks += [PageTable(header, rows), Paragraph(LENGTH_NOTE, "note")]
     if facts["rows"]:
         rows = [
@@ -87,11 +87,11 @@ def _length_bias(facts: dict[str, Any]) -> list[Block]:
             ]
             for stage, f in facts["rows"].items()
         ]
-        header = ["table", "share of rows with the longer answer chosen", "chosen", "rejected"]
+        header = ["table", "share of rows with the longer response chosen", "chosen", "rejected"]
         blocks.append(PageTable(header, rows))
     curves = {name: points for name, points in facts["curves"].items() if len(points) > 1}
     if curves:
-        title = "Mean score by length, tenths of each source's answers"
+        title = "Mean score by length, tenths of each source's responses"
         blocks.append(Figures([line_chart(curves, title=title, x_label="tokens")]))
     return blocks
 
@@ -104,7 +104,7 @@ def _truncation(stage: str, counts: dict[str, Any]) -> list[Block]:
     limits = TokenLimits(**counts["limits"]).describe()
     return [
         Heading(f"Truncation of {stage}", 3),
-        Paragraph(f"Counted for {limits}. An answer that loses tokens loses its end of turn."),
+        Paragraph(f"Counted for {limits}. A response that loses tokens loses its end of turn."),
         PageTable(["what", "rows", "share"], rows),
     ]
 
@@ -139,5 +139,5 @@ def _distributions(title: str, by_name: dict[str, dict[str, float]]) -> list[Blo
         ],
         title=f"{title}: median, middle 50% and 90%",
     )
-    header = ["answers of", "answers", "mean", "5%", "25%", "median", "75%", "95%"]
+    header = ["responses of", "count", "mean", "5%", "25%", "median", "75%", "95%"]
     return [Heading(title, 3), Beside([PageTable(header, rows), Figures([chart])])]

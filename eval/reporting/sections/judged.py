@@ -14,8 +14,8 @@ _NOTE = (
     "Numbers of one judge, with one judge prompt, against one baseline; another judge's numbers "
     "would stand in another table. Intervals are those of the benchmark's protocol. Not readable: "
     "verdicts that count for nothing; a model with many of them is not comparable with one that "
-    "has few. First preferred: of the verdicts that prefer one answer, the share that prefers the "
-    "one shown first; 50% is fair. Flipped: of the questions judged in both orders, the share "
+    "has few. First preferred: of the verdicts that prefer one response, the share that prefers "
+    "the one shown first; 50% is fair. Flipped: of the questions judged in both orders, the share "
     "whose winner changes with the order."
 )
 
@@ -43,7 +43,7 @@ def judged(recipe: Recipe, table: JudgedTable) -> list[Block]:
         "refused",
         "first preferred",
         "flipped",
-        "cut answers",
+        "cut responses",
     ]
     first = table.results[models[0]]
     return [
@@ -57,7 +57,7 @@ def judged(recipe: Recipe, table: JudgedTable) -> list[Block]:
 
 
 def _judge(table: JudgedTable, results: dict[str, Any]) -> str:
-    baseline = f", against the answers of {results['baseline']}" if results["baseline"] else ""
+    baseline = f", against the responses of {results['baseline']}" if results["baseline"] else ""
     prompt = results["judge_prompt"]
     return (
         f"Judge **{table.judge_name}**{baseline}. Judge prompt: {prompt['source']} "
@@ -73,7 +73,7 @@ def _quality(results: dict[str, Any], benchmark: str) -> list[str]:
         str(results["refused"]),
         _share(position.get("first_share"), position.get("first_share_n")),
         _share(position.get("flipped"), position.get("flipped_n")),
-        str(results["truncated_answers"]),
+        str(results["truncated_responses"]),
     ]
 
 

@@ -14,7 +14,7 @@ from wrpo.statistics.estimates import LEVEL, SIGNIFICANCE, Estimate
 from wrpo.statistics.intervals import FEWEST_VARIED, RESAMPLES
 
 _NOTE = (
-    "characters: mean length of an answer. "
+    "characters: mean length of a response. "
     f"Brackets are {LEVEL:.0%} intervals over prompts: Wilson's for shares of 0s and 1s, a "
     f"studentised bootstrap for other scores ({RESAMPLES:,} resamples, fixed seed); Student's t, "
     f"which may be too narrow, where fewer than {FEWEST_VARIED} prompts score otherwise than the "
@@ -23,9 +23,9 @@ _NOTE = (
     "seeds and use `python -m eval.report --runs`."
 )
 ORACLE_NOTE = (
-    f"**{ORACLE}**: for each prompt the answer of whichever source scores best there, by "
-    "{metric} (the first of equals); all columns are those of that answer. It picks with the gold "
-    "scores in hand, so it is an upper line for imitating the sources, not a model."
+    f"**{ORACLE}**: for each prompt the response of whichever source scores best there, by "
+    "{metric} (the first of equals); all columns are those of that response. It picks with the "
+    "reference scores in hand, so it is an upper line for imitating the sources, not a model."
 )
 WINS_NOTE = (
     "Share of prompts on which the model of the row scores better than that of the column, ties "

@@ -9,7 +9,7 @@ from eval.reporting.page import Block, Details, Figures, Heading, PageTable, Par
 
 _NOTE = (
     "Rewards are beta times the log-ratio to the SFT model, so all start at 0. Falling rewards of "
-    "the preferred answers are common; what counts is that rejected ones fall faster (the "
+    "the preferred responses are common; what counts is that rejected ones fall faster (the "
     "accuracies rise). Losses of different objectives are on different scales."
 )
 

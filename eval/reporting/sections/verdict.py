@@ -10,7 +10,6 @@ from eval.reporting.page import (
     BETTER,
     NOT_SHOWN,
     WORSE,
-    AnswerOutcome,
     Beside,
     Block,
     Details,
@@ -19,6 +18,7 @@ from eval.reporting.page import (
     Items,
     PageTable,
     Paragraph,
+    ResponseOutcome,
 )
 from eval.reporting.sections.common import interval, p_value
 from wrpo.statistics.estimates import LEVEL, SIGNIFICANCE
@@ -78,7 +78,7 @@ def difference_table(comparisons: list[Comparison]) -> PageTable:
     rows = [
         [
             c.label,
-            AnswerOutcome(_MARKS[c.outcome]),
+            ResponseOutcome(_MARKS[c.outcome]),
             interval(c.estimate, signed=True),
             p_value(c.holm_p) + (" *" if c.estimate.few else ""),
         ]

@@ -76,7 +76,7 @@ def test_sft_rows_keep_system_and_earlier_turns() -> None:
             "different prompts",
         ),
         ({"prompt": "hi", "chosen": [user("x")], "rejected": "b"}, "not the assistant's"),
-        ({"prompt": "hi", "chosen": " ", "rejected": "b"}, "an answer is empty"),
+        ({"prompt": "hi", "chosen": " ", "rejected": "b"}, "a response is empty"),
     ],
 )
 def test_rows_that_are_no_pairs_say_why(record: dict[str, object], reason: str) -> None:
@@ -116,8 +116,8 @@ def imported_recipe(write_recipe, tmp_path: Path) -> Path:
         }
         for n in range(6)
     ]
-    answers = [{"prompt": f"Tell {n}.", "response": f"tale {n}"} for n in range(3)]
-    for name, rows in (("triples", triples), ("sft", answers)):
+    responses = [{"prompt": f"Tell {n}.", "response": f"tale {n}"} for n in range(3)]
+    for name, rows in (("triples", triples), ("sft", responses)):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     path = write_recipe()
     recipe = yaml.safe_load(path.read_text())

@@ -99,7 +99,7 @@ def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
     assert sorted(written) == list(range(24))
     assert f"replica {first.number} of sample/one died (exit code -9)" in caplog.text
     assert second.process.exitcode == 0 and not second.log.exists() and first.log.exists()
-    assert sum(answers for answers, _ in told) == 192
+    assert sum(responses for responses, _ in told) == 192
     work.finish()
     rows = {
         run: read_rows(Pipeline(load_recipe(path, [run])).finished("sample/one"))

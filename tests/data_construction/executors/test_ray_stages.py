@@ -57,8 +57,8 @@ def test_with_a_worker_killed_the_tables_equal_those_of_one_process(
     killer = kill_a_worker_after(2, Pipeline(there).folder("sample/one"))
     sample(PartSampler(there, "one"), WHOLE)
     assert killer.killed
-    answers = [read_rows(Pipeline(recipe).finished("sample/one")) for recipe in (here, there)]
-    assert answers[0] == answers[1] and len(answers[0]) == 400
+    responses = [read_rows(Pipeline(recipe).finished("sample/one")) for recipe in (here, there)]
+    assert responses[0] == responses[1] and len(responses[0]) == 400
 
     score_sources(here, ["one"], WHOLE)
     killer = kill_a_worker_after(1, Pipeline(there).folder("score/one"))
@@ -66,4 +66,4 @@ def test_with_a_worker_killed_the_tables_equal_those_of_one_process(
     score_sources(shared, ["one"], WHOLE)
     assert killer.killed
     scores = [read_rows(Pipeline(recipe).finished("score/one")) for recipe in (here, there)]
-    assert scores[0] == scores[1] and len(scores[0]) > 300, "the rest are empty answers"
+    assert scores[0] == scores[1] and len(scores[0]) > 300, "the rest are empty responses"

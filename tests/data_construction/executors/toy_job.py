@@ -37,7 +37,7 @@ def open_toy(
     def make(unit: Unit) -> None:
         for stage, part in unit:
             (row,) = read_parquet(inputs[INPUT] / part_name(part))
-            what = row["heads"][0]["name"]
+            what = row["rewards"][0]["name"]
             if what == "die" or (what == "die once" and _first(once / str(part))):
                 os.kill(os.getpid(), signal.SIGKILL)
             if what == "sleep":
@@ -69,7 +69,7 @@ def scored(part: int, word: str) -> Row:
         "source": "one",
         "index": 0,
         "score": float(part),
-        "heads": [{"name": word, "value": 1.0}],
+        "rewards": [{"name": word, "value": 1.0}],
     }
 
 

@@ -1,4 +1,5 @@
-"""The limit on dropped answers counts a dropped prompt as all answers that it would have had."""
+"""The limit on dropped responses counts a dropped prompt as all responses that it would have
+had."""
 
 import pytest
 
@@ -16,7 +17,7 @@ def test_a_dropped_prompt_costs_the_answers_of_its_domain(write_recipe) -> None:
     make_prompts(recipe)
     sampler = PartSampler(recipe, "one")
     prompts = sampler.prompts.read(0)
-    assert sampler.answers() == 5 * 4 + 5
+    assert sampler.responses() == 5 * 4 + 5
     dropped = [Drop("template").row(row["prompt_id"]) for row in prompts]
     few = [row for row, prompt in zip(dropped, prompts, strict=True) if prompt["domain"] == "k1"]
     many = [row for row, prompt in zip(dropped, prompts, strict=True) if prompt["domain"] == "k0"]

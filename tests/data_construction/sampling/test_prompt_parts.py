@@ -21,7 +21,9 @@ def folder(tmp_path: Path) -> Path:
             messages = [{"role": "user", "content": f"text {number}"}]
             split = chance.choice(["sft", "preference"])
             row = {"prompt_id": f"p{number}", "messages": messages, "split": split}
-            rows.append({**row, "domain": chance.choice("abc"), "origin": "o", "answer": None})
+            rows.append(
+                {**row, "domain": chance.choice("abc"), "origin": "o", "reference_answer": None}
+            )
             number += 1
         write_parquet(tmp_path / part_name(part), rows, PROMPTS)
     return tmp_path

@@ -9,7 +9,7 @@ import pytest
 from data_construction.prompts import make_prompts
 from data_construction.score import score_sources
 from data_construction.scoring.scorer import Part, joint_parts
-from tests.data_construction.sampled import prompt_ids, write_answers
+from tests.data_construction.sampled import prompt_ids, write_responses
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
@@ -34,10 +34,10 @@ def sampled_recipe(write_recipe: Callable[..., Path]) -> Recipe:
     recipe = load_recipe(write_recipe(prompts=10, score={"max_dropped_share": 0.5}))
     make_prompts(recipe)
     for source, words in (("one", ["sea", "", "moon"]), ("two", ["sand", "the hill"])):
-        answers = {
+        responses = {
             key: [f"{key[n]} {w}" for n, w in enumerate(words)] for key in prompt_ids(recipe)
         }
-        write_answers(recipe, source, answers)
+        write_responses(recipe, source, responses)
     return recipe
 
 
@@ -72,8 +72,8 @@ def test_answers_of_all_sources_share_one_prompt(sampled_recipe, monkeypatch) ->
 
     monkeypatch.setattr(network_reward, "packed_batch", packed_batch)
     score_sources(sampled_recipe, SOURCES, WHOLE)
-    answers = [prompts.count(prompt) for prompts in seen[1:] for prompt in set(prompts)]
-    assert answers == [5] * 10  # after the check of the first call
+    responses = [prompts.count(prompt) for prompts in seen[1:] for prompt in set(prompts)]
+    assert responses == [5] * 10  # after the check of the first call
 
 
 def test_shards_and_finished_parts_are_those_of_each_source(sampled_recipe) -> None:
@@ -86,7 +86,7 @@ def test_shards_and_finished_parts_are_those_of_each_source(sampled_recipe) -> N
 
 
 def test_one_source_that_loses_too_many_answers_stops_the_stage(sampled_recipe) -> None:
-    write_answers(sampled_recipe, "two", {key: [" "] for key in prompt_ids(sampled_recipe)})
+    write_responses(sampled_recipe, "two", {key: [" "] for key in prompt_ids(sampled_recipe)})
     with pytest.raises(DataError, match=r"score/two: .*max_dropped_share=50%"):
         score_sources(sampled_recipe, SOURCES, WHOLE)
 
@@ -99,7 +99,7 @@ def test_a_source_that_is_not_sampled_stops_before_any_is_scored(sampled_recipe)
 
 
 def part(folder: Path, source: str, number: int, prompts: str) -> Part:
-    """A part with one answer to each prompt; ids are single letters."""
+    """A part with one response to each prompt; ids are single letters."""
     row: Row = dict.fromkeys(RESPONSES.names)
     path = folder / f"{source}-{number}.parquet"
     write_parquet(path, [{**row, "prompt_id": key} for key in prompts], RESPONSES)
@@ -139,6 +139,6 @@ def test_parts_come_back_whole_and_in_order(sampled_recipe) -> None:
     pipeline = Pipeline(sampled_recipe)
     for source in SOURCES:
         for path in pipeline.finished(f"score/{source}").glob("part-*.parquet"):
-            answers = read_parquet(pipeline.finished(f"sample/{source}") / path.name)
-            keys = [(row["prompt_id"], row["index"]) for row in answers if row["text"].strip()]
+            responses = read_parquet(pipeline.finished(f"sample/{source}") / path.name)
+            keys = [(row["prompt_id"], row["index"]) for row in responses if row["text"].strip()]
             assert [(row["prompt_id"], row["index"]) for row in read_parquet(path)] == keys

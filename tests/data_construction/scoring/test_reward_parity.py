@@ -10,13 +10,13 @@ from wrpo.rewards.classifier import ClassifierReward
 
 
 class Scores:
-    """Scores by length; `shift` is added to every second answer of a batch."""
+    """Scores by length; `shift` is added to every second response of a batch."""
 
     def __init__(self, shift: float) -> None:
         self.shift = shift
 
     def score(self, candidates: list[rewards.Candidate]) -> list[float]:
-        return [len(c.answer) + self.shift * (n % 2) for n, c in enumerate(candidates)]
+        return [len(c.response) + self.shift * (n % 2) for n, c in enumerate(candidates)]
 
 
 @pytest.mark.parametrize(("shift", "ok"), [(0.0, True), (1e-6, True), (500.0, False)])
@@ -43,4 +43,4 @@ def test_a_model_that_cannot_be_loaded_is_a_finding(
 def test_conversations_differ_and_are_the_same_each_time() -> None:
     first, again = reward_parity.random_candidates(), reward_parity.random_candidates()
     assert first == again
-    assert len({(str(c.messages), c.answer) for c in first}) == len(first) == 16
+    assert len({(str(c.messages), c.response) for c in first}) == len(first) == 16

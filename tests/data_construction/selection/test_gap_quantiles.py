@@ -1,15 +1,15 @@
 import math
 
-from data_construction.selection.select import Answer, Window, best_and_worst, quantile_window
+from data_construction.selection.select import Response, Window, best_and_worst, quantile_window
 
 
 def test_each_source_of_a_prompt_gives_one_gap_and_ties_none() -> None:
-    answers = [
-        *(Answer("a", n, f"a{n}", score) for n, score in enumerate([0.25, 1.0, 0.5])),
-        *(Answer("b", n, f"b{n}", 0.5) for n in range(2)),
-        Answer("c", 0, "c0", 2.0),
+    responses = [
+        *(Response("a", n, f"a{n}", score) for n, score in enumerate([0.25, 1.0, 0.5])),
+        *(Response("b", n, f"b{n}", 0.5) for n in range(2)),
+        Response("c", 0, "c0", 2.0),
     ]
-    assert [pair.gap for pair in best_and_worst(answers)] == [0.75]
+    assert [pair.gap for pair in best_and_worst(responses)] == [0.75]
     assert best_and_worst([]) == []
 
 

@@ -13,35 +13,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_construction.selection.select import (
-    Answer,
     Pair,
+    Response,
     Triple,
     Window,
     best,
     best_and_worst,
     same_source_pair,
-    sft_answer,
+    sft_response,
     triple,
     verified_pair,
-    verified_sft_answer,
+    verified_sft_response,
     worst,
 )
 from wrpo.pipeline.tables import Drop
 
 
-def answer(
+def response(
     source: str, index: int, score: float, text: str | None = None, correct: bool | None = None
-) -> Answer:
-    return Answer(source, index, text if text is not None else f"{source}{index}", score, correct)
+) -> Response:
+    return Response(source, index, text if text is not None else f"{source}{index}", score, correct)
 
 
-def answers_of(names: str, *, most: int = 9) -> st.SearchStrategy[list[Answer]]:
-    """Few scores and few texts, so that ties, equal texts and unusable answers are common."""
+def responses_of(names: str, *, most: int = 9) -> st.SearchStrategy[list[Response]]:
+    """Few scores and few texts, so that ties, equal texts and unusable responses are common."""
     bad = st.sampled_from([math.nan, math.inf])
     scores = st.integers(-30, 30).map(lambda n: n / 100)
     return st.lists(
         st.builds(
-            Answer,
+            Response,
             source=st.sampled_from(names),
             index=st.integers(0, 5),
             text=st.sampled_from(["x", "y", "z", "w", "", " \n"]),
@@ -62,35 +62,35 @@ def window_of(ends: tuple[int | None, int | None]) -> Window:
     return Window(*(None if end is None else end / 100 for end in ends))
 
 
-def hundredths(found: Answer) -> int:
+def hundredths(found: Response) -> int:
     return round(found.score * 100)
 
 
-def usable(answers: list[Answer]) -> list[Answer]:
-    return [a for a in answers if a.text.strip() and math.isfinite(a.score)]
+def usable(responses: list[Response]) -> list[Response]:
+    return [a for a in responses if a.text.strip() and math.isfinite(a.score)]
 
 
-def beats(first: Answer, second: Answer) -> bool:
+def beats(first: Response, second: Response) -> bool:
     """Whether the first comes before the second among candidates for `chosen`."""
     if hundredths(first) != hundredths(second):
         return hundredths(first) > hundredths(second)
     return (first.source, first.index) < (second.source, second.index)
 
 
-def unbeaten(answers: list[Answer]) -> list[Answer]:
-    return [a for a in answers if not any(beats(b, a) for b in answers)]
+def unbeaten(responses: list[Response]) -> list[Response]:
+    return [a for a in responses if not any(beats(b, a) for b in responses)]
 
 
-def lowest(answers: list[Answer]) -> list[Answer]:
+def lowest(responses: list[Response]) -> list[Response]:
     """The first of those with the lowest score, as a list of none or one."""
-    low = [a for a in answers if all(hundredths(a) <= hundredths(b) for b in answers)]
+    low = [a for a in responses if all(hundredths(a) <= hundredths(b) for b in responses)]
     return [a for a in low if all((a.source, a.index) <= (b.source, b.index) for b in low)]
 
 
-def slow_pairs(answers: list[Answer], *, verified: bool) -> Iterator[Pair]:
-    """Every pair of answers, kept only if it is the one that the rule names."""
-    for chosen, rejected in itertools.product(usable(answers), repeat=2):
-        own = [a for a in usable(answers) if a.source == chosen.source]
+def slow_pairs(responses: list[Response], *, verified: bool) -> Iterator[Pair]:
+    """Every pair of responses, kept only if it is the one that the rule names."""
+    for chosen, rejected in itertools.product(usable(responses), repeat=2):
+        own = [a for a in usable(responses) if a.source == chosen.source]
         good = [a for a in own if a.correct is True] if verified else own
         poor = [a for a in own if a.correct is False] if verified else own
         named = chosen in unbeaten(good) and rejected in lowest(poor)
@@ -100,11 +100,11 @@ def slow_pairs(answers: list[Answer], *, verified: bool) -> Iterator[Pair]:
 
 
 def slow_pair(
-    answers: list[Answer], ends: tuple[int | None, int | None], *, verified: bool
+    responses: list[Response], ends: tuple[int | None, int | None], *, verified: bool
 ) -> Pair | None:
     low, high = ends
     inside = []
-    for pair in slow_pairs(answers, verified=verified):
+    for pair in slow_pairs(responses, verified=verified):
         gap = hundredths(pair.chosen) - hundredths(pair.rejected)
         if (low is None or gap >= low) and (high is None or gap <= high):
             inside.append(pair)
@@ -112,37 +112,37 @@ def slow_pair(
     return next((pair for pair in inside if pair.chosen in first), None)
 
 
-@given(answers_of("abc"), WINDOWS)
+@given(responses_of("abc"), WINDOWS)
 def test_same_source_pairs_equal_the_slow_reference(
-    answers: list[Answer], ends: tuple[int | None, int | None]
+    responses: list[Response], ends: tuple[int | None, int | None]
 ) -> None:
-    expected = slow_pair(answers, ends, verified=False)
-    made = same_source_pair(answers, window_of(ends))
+    expected = slow_pair(responses, ends, verified=False)
+    made = same_source_pair(responses, window_of(ends))
     assert made == expected if expected else isinstance(made, Drop)
 
 
-@given(answers_of("ab"), WINDOWS)
+@given(responses_of("ab"), WINDOWS)
 def test_verified_pairs_equal_the_slow_reference(
-    answers: list[Answer], ends: tuple[int | None, int | None]
+    responses: list[Response], ends: tuple[int | None, int | None]
 ) -> None:
-    expected = slow_pair(answers, ends, verified=True)
-    made = verified_pair(answers, window_of(ends))
+    expected = slow_pair(responses, ends, verified=True)
+    made = verified_pair(responses, window_of(ends))
     assert made == expected if expected else isinstance(made, Drop)
 
 
-@given(answers_of("abc"))
-def test_sft_answers_equal_the_slow_reference(answers: list[Answer]) -> None:
+@given(responses_of("abc"))
+def test_sft_answers_equal_the_slow_reference(responses: list[Response]) -> None:
     for choose, own in (
-        (sft_answer, usable(answers)),
-        (verified_sft_answer, [a for a in usable(answers) if a.correct is True]),
+        (sft_response, usable(responses)),
+        (verified_sft_response, [a for a in usable(responses) if a.correct is True]),
     ):
         expected = unbeaten(own)
-        assert choose(answers) == expected[0] if expected else isinstance(choose(answers), Drop)
+        assert choose(responses) == expected[0] if expected else isinstance(choose(responses), Drop)
 
 
-@given(answers_of("abc", most=5), answers_of("t", most=6), st.integers(0, 20))
+@given(responses_of("abc", most=5), responses_of("t", most=6), st.integers(0, 20))
 def test_triples_equal_the_slow_reference(
-    sources: list[Answer], targets: list[Answer], limit: int
+    sources: list[Response], targets: list[Response], limit: int
 ) -> None:
     made = triple(sources, targets, min_gap=limit / 100)
     top, bottom = unbeaten(usable(targets)), lowest(usable(targets))
@@ -154,15 +154,15 @@ def test_triples_equal_the_slow_reference(
         assert isinstance(made, Drop)
 
 
-@given(answers_of("abc"), st.randoms())
-def test_no_choice_depends_on_the_order_of_answers(answers: list[Answer], random) -> None:
-    shuffled = list(answers)
+@given(responses_of("abc"), st.randoms())
+def test_no_choice_depends_on_the_order_of_answers(responses: list[Response], random) -> None:
+    shuffled = list(responses)
     random.shuffle(shuffled)
     window = Window(0.01, 0.1)
     for rule in (same_source_pair, verified_pair):
-        assert rule(shuffled, window) == rule(answers, window)
-    for rule in (sft_answer, verified_sft_answer):
-        assert rule(shuffled) == rule(answers)
+        assert rule(shuffled, window) == rule(responses, window)
+    for rule in (sft_response, verified_sft_response):
+        assert rule(shuffled) == rule(responses)
 
 
 @pytest.mark.parametrize("hundredth", range(-20, 21))
@@ -170,50 +170,53 @@ def test_a_gap_that_is_the_edge_in_decimals_is_inside_whatever_float64_makes_of_
     hundredth: int,
 ) -> None:
     low, high = Window(0.1, None), Window(None, 0.1)
-    rejected = answer("a", 1, hundredth / 100)
-    chosen = answer("a", 0, (hundredth + 10) / 100)
+    rejected = response("a", 1, hundredth / 100)
+    chosen = response("a", 0, (hundredth + 10) / 100)
     assert isinstance(same_source_pair([chosen, rejected], low), Pair)
     assert isinstance(same_source_pair([chosen, rejected], high), Pair)
-    further = answer("a", 0, (hundredth + 10) / 100 + 1e-6)
+    further = response("a", 0, (hundredth + 10) / 100 + 1e-6)
     assert isinstance(same_source_pair([further, rejected], high), Drop)
     made = triple([chosen], [chosen, rejected], min_gap=0.1)
     assert isinstance(made, Drop) and made.reason == "gap_too_small"
 
 
 def test_best_breaks_ties_by_source_name_then_index() -> None:
-    answers = [answer("b", 0, 1.0), answer("a", 3, 1.0), answer("a", 1, 1.0)]
-    assert best(answers) == answers[2]
-    assert worst(answers) == answers[2]
+    responses = [response("b", 0, 1.0), response("a", 3, 1.0), response("a", 1, 1.0)]
+    assert best(responses) == responses[2]
+    assert worst(responses) == responses[2]
 
 
 def test_triple_takes_best_source_best_and_worst_target() -> None:
-    sources = [answer("a", 0, 0.3), answer("b", 1, 0.8)]
-    targets = [answer("target", i, s) for i, s in enumerate([0.4, 0.1, 0.6])]
+    sources = [response("a", 0, 0.3), response("b", 1, 0.8)]
+    targets = [response("target", i, s) for i, s in enumerate([0.4, 0.1, 0.6])]
     assert triple(sources, targets, min_gap=0.0) == Triple(sources[1], targets[2], targets[1])
 
 
 def test_each_way_to_give_no_row_has_its_reason() -> None:
-    one, two = answer("a", 0, 0.9, correct=True), answer("a", 1, 0.1, correct=False)
-    empty, broken = answer("a", 2, 2.0, text=" "), answer("a", 3, math.nan)
+    one, two = response("a", 0, 0.9, correct=True), response("a", 1, 0.1, correct=False)
+    empty, broken = response("a", 2, 2.0, text=" "), response("a", 3, math.nan)
     made = {
-        "no_source_answer": [
-            sft_answer([]),
-            sft_answer([empty, broken]),
-            verified_sft_answer([empty]),
+        "no_source_response": [
+            sft_response([]),
+            sft_response([empty, broken]),
+            verified_sft_response([empty]),
             triple([], [one, two], min_gap=0.0),
         ],
-        "no_correct_answer": [verified_sft_answer([two]), verified_sft_answer([answer("a", 0, 1)])],
-        "too_few_target_answers": [triple([one], [one, empty], min_gap=0.0)],
-        "gap_too_small": [triple([one], [one, answer("a", 5, 0.9)], min_gap=0.0)],
-        "equal_answers": [triple([one], [one, answer("a", 5, 0.1, text="a0")], min_gap=0.0)],
+        "no_correct_response": [
+            verified_sft_response([two]),
+            verified_sft_response([response("a", 0, 1)]),
+        ],
+        "too_few_target_responses": [triple([one], [one, empty], min_gap=0.0)],
+        "gap_too_small": [triple([one], [one, response("a", 5, 0.9)], min_gap=0.0)],
+        "equal_responses": [triple([one], [one, response("a", 5, 0.1, text="a0")], min_gap=0.0)],
         "no_pair_in_window": [
             same_source_pair([one, two], Window(0.01, 0.1)),
-            same_source_pair([one, answer("b", 1, 0.85)], Window()),
+            same_source_pair([one, response("b", 1, 0.85)], Window()),
             verified_pair([one, two], Window(0.9)),
         ],
         "not_both_right_and_wrong": [
-            verified_pair([one, answer("b", 0, 0.1, correct=False)], Window()),
-            verified_pair([one, answer("a", 1, 0.1)], Window()),
+            verified_pair([one, response("b", 0, 0.1, correct=False)], Window()),
+            verified_pair([one, response("a", 1, 0.1)], Window()),
         ],
     }
     for reason, rejections in made.items():
@@ -222,21 +225,21 @@ def test_each_way_to_give_no_row_has_its_reason() -> None:
 
 
 def test_pair_of_the_source_with_the_best_chosen_answer_wins() -> None:
-    answers = [
-        answer("a", 0, 0.50),
-        answer("a", 1, 0.45),
-        answer("b", 0, 0.60),
-        answer("b", 1, 0.52),
+    responses = [
+        response("a", 0, 0.50),
+        response("a", 1, 0.45),
+        response("b", 0, 0.60),
+        response("b", 1, 0.52),
     ]
-    assert same_source_pair(answers, Window(0.01, 0.1)) == Pair(answers[2], answers[3])
+    assert same_source_pair(responses, Window(0.01, 0.1)) == Pair(responses[2], responses[3])
 
 
 def test_without_a_window_a_wrong_answer_may_score_higher_than_the_right_one() -> None:
-    right, wrong = answer("a", 0, 0.5, correct=True), answer("a", 1, 0.9, correct=False)
+    right, wrong = response("a", 0, 0.5, correct=True), response("a", 1, 0.9, correct=False)
     assert verified_pair([right, wrong], Window()) == Pair(right, wrong)
     assert isinstance(verified_pair([right, wrong], Window(0.01)), Drop)
 
 
 def test_ties_give_no_candidate_for_a_window_of_quantiles() -> None:
-    answers = [answer("a", 0, 0.5), answer("a", 1, 0.5), answer("b", 0, 0.2)]
-    assert best_and_worst(answers) == []
+    responses = [response("a", 0, 0.5), response("a", 1, 0.5), response("b", 0, 0.2)]
+    assert best_and_worst(responses) == []

@@ -14,7 +14,7 @@ QUESTION = {"role": "user", "content": "hello world"}
 CHATS = {
     "question": ([QUESTION], True),
     "system": ([{"role": "system", "content": "be brief"}, QUESTION], True),
-    "begun answer": ([QUESTION, {"role": "assistant", "content": "the answer"}], False),
+    "begun response": ([QUESTION, {"role": "assistant", "content": "the response"}], False),
 }
 DATED = {"llama32"}
 

@@ -22,7 +22,7 @@ CATEGORIES = (
 
 
 def write_alpaca_eval(folder: Path, n: int = 12) -> dict[str, str]:
-    """Question file (with the baseline's answers) and difficulty file: recipe fields."""
+    """Question file (with the baseline's responses) and difficulty file: recipe fields."""
     records = [
         {
             "instruction": f"Name {i} things {{output_1}}.",
@@ -50,7 +50,7 @@ def write_arena_hard(folder: Path, n: int = 6) -> dict[str, str]:
         {"uid": f"q{i}", "category": "arena-hard-v0.1", "cluster": "c", "prompt": f"Explain {i}."}
         for i in range(n)
     ]
-    answers: list[dict[str, Any]] = [
+    responses: list[dict[str, Any]] = [
         {
             "question_id": f"q{i}",
             "choices": [{"turns": [{"content": f"# It is {i}", "token_len": 3}]}],
@@ -67,7 +67,7 @@ def write_arena_hard(folder: Path, n: int = 6) -> dict[str, str]:
     ]
     return {
         "questions": _write_lines(folder / "arena.jsonl", questions),
-        "references": _write_lines(folder / "baseline.jsonl", answers),
+        "references": _write_lines(folder / "baseline.jsonl", responses),
     }
 
 

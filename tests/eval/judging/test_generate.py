@@ -1,4 +1,4 @@
-"""`python -m eval.generate`: real answers of a tiny model, with the benchmark's decoding."""
+"""`python -m eval.generate`: real responses of a tiny model, with the benchmark's decoding."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_answers_are_generated_for_all_turns_and_a_second_start_does_the_rest(
     recipe = load_recipe(recipe_path)
     pipeline = Pipeline(recipe)
     monkeypatch.setattr(generate, "QUESTIONS_PER_PART", 2)
-    generate.generate_answers(recipe, "mt_bench", "target")
-    folder = pipeline.finished("answers/mt_bench/target")
+    generate.generate_responses(recipe, "mt_bench", "target")
+    folder = pipeline.finished("responses/mt_bench/target")
     rows = read_rows(folder)
     assert [row["number"] for row in rows] == list(range(4))
-    assert all(len(row["answers"]) == 2 and all(row["answers"]) for row in rows)
+    assert all(len(row["responses"]) == 2 and all(row["responses"]) for row in rows)
     # Bytes that are no text come back as one character of three bytes.
     assert all(1 <= tokens <= 3 * 12 for row in rows for tokens in row["tokens"])
     assert [row["temperature"] for row in rows] == [TEMPERATURES[row["category"]] for row in rows]
@@ -46,7 +46,7 @@ def test_answers_are_generated_for_all_turns_and_a_second_start_does_the_rest(
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"complete": true', '"complete": false'))
     caplog.set_level("INFO")
-    generate.generate_answers(recipe, "mt_bench", "target")
+    generate.generate_responses(recipe, "mt_bench", "target")
     assert "1 of 2 parts to do" in caplog.text
     assert (folder / "part-00000.parquet").stat().st_mtime_ns == kept
     assert read_rows(folder) == rows
@@ -56,8 +56,8 @@ def test_decoding_that_cannot_be_done_is_refused(recipe_path: Path) -> None:
     setting = "eval.judged.arena_hard.decoding"
     with pytest.raises(RecipeError, match=r"presence_penalty only exists with eval\.backend=vllm"):
         penalised = load_recipe(recipe_path, [f"{setting}.presence_penalty=0.1"])
-        generate.generate_answers(penalised, "arena_hard", "target")
+        generate.generate_responses(penalised, "arena_hard", "target")
     longer = load_recipe(recipe_path, [f"{setting}.max_tokens=512", "run=other"])
     with pytest.raises(RecipeError, match=r"context of 512 of target; set eval\.judged"):
-        generate.generate_answers(longer, "arena_hard", "target")
-    assert not Pipeline(load_recipe(recipe_path)).folder("answers").exists()
+        generate.generate_responses(longer, "arena_hard", "target")
+    assert not Pipeline(load_recipe(recipe_path)).folder("responses").exists()

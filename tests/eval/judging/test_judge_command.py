@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from eval.harness.results import read_results, read_samples
-from eval.judge import judge_answers, judging_dry_run
+from eval.judge import judge_responses, judging_dry_run
 from eval.judging.batch import JudgeBatch
 from eval.report import report_run
 from eval.reporting.evidence import read_run
 from eval.reporting.judged_table import judged_tables
 from eval.reporting.page import markdown
 from eval.reporting.sections.judged import judged
-from tests.eval.judging.answers import answer
 from tests.eval.judging.benchmark_files import (
     write_alpaca_eval,
     write_arena_hard,
@@ -28,6 +27,7 @@ from tests.eval.judging.benchmark_files import (
     write_mt_bench,
 )
 from tests.eval.judging.longer_is_better import LongerIsBetter
+from tests.eval.judging.responses import response
 from tests.support.commands import Command
 from tests.support.completion_server import CompletionServer
 from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
@@ -70,7 +70,7 @@ def test_the_cost_is_shown_before_anything_is_asked(
     recipe_path: Path, server: CompletionServer
 ) -> None:
     recipe = load_recipe(recipe_path)
-    answer(recipe, "arena_hard", "target")
+    response(recipe, "arena_hard", "target")
     shown = judging_dry_run(recipe, "arena_hard").splitlines()
     match = re.search(
         r"12 judgements, 0 of them cached; 12 to ask: (\d+) input and (\d+)", shown[0]
@@ -92,8 +92,8 @@ def test_every_benchmark_is_judged_and_its_results_say_by_whom(
     recipe = load_recipe(recipe_path)
     for benchmark in recipe.eval.judged:
         for model, text in (("target", "No. "), ("one", "It is so, and more than that. ")):
-            answer(recipe, benchmark, model, text)
-            judge_answers(recipe, benchmark, model)
+            response(recipe, benchmark, model, text)
+            judge_responses(recipe, benchmark, model)
     asked = len(server.seen)
     assert asked == 2 * (12 + 2 * 6 + 2 * 8)
     for benchmark, metric, n in (
@@ -119,7 +119,7 @@ def test_every_benchmark_is_judged_and_its_results_say_by_whom(
     arena = [results_of(recipe, "arena_hard", m)["tasks"]["arena_hard"] for m in ("target", "one")]
     low, high = (task["metrics"]["winrate,none"]["value"] for task in arena)
     assert low < high
-    judge_answers(recipe, "mt_bench", "target")
+    judge_responses(recipe, "mt_bench", "target")
     assert len(server.seen) == asked
 
     _check_report(recipe)
@@ -149,7 +149,7 @@ def test_a_killed_judge_goes_on_with_what_is_missing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recipe = load_recipe(recipe_path)
-    answer(recipe, "mt_bench", "target")
+    response(recipe, "mt_bench", "target")
     script.slow_from = 9
     flags = ["--recipe", str(recipe_path), "--benchmark", "mt_bench", "--model", "target"]
     process = Command("eval.judge", *flags)
@@ -163,7 +163,7 @@ def test_a_killed_judge_goes_on_with_what_is_missing(
     shown = judging_dry_run(recipe, "mt_bench", "target")
     assert "16 judgements, 9 of them cached; 7 to ask" in shown
     caplog.set_level("INFO")
-    judge_answers(recipe, "mt_bench", "target")
+    judge_responses(recipe, "mt_bench", "target")
     assert len(server.seen) == asked + 7
     first = [json.dumps(seen.body, sort_keys=True) for seen in server.seen[:9]]
     again = [json.dumps(seen.body, sort_keys=True) for seen in server.seen[asked:]]
@@ -178,62 +178,62 @@ def test_another_judge_needs_another_folder_and_its_own_verdicts(
     recipe_path: Path, server: CompletionServer
 ) -> None:
     recipe = load_recipe(recipe_path)
-    answer(recipe, "mt_bench", "target")
-    judge_answers(recipe, "mt_bench", "target")
+    response(recipe, "mt_bench", "target")
+    judge_responses(recipe, "mt_bench", "target")
     changes = ["judges.big.engine.concurrency=7", "judges.big.engine.input_price=1"]
     faster = load_recipe(recipe_path, changes)
     assert Pipeline(faster).state("judge/mt_bench/target") == "done"
     other = load_recipe(recipe_path, ["judges.big.version=2026-01"])
     assert Pipeline(other).state("judge/mt_bench/target") == "stale"
-    assert Pipeline(other).state("answers/mt_bench/target") == "done"
+    assert Pipeline(other).state("responses/mt_bench/target") == "done"
     own = load_recipe(recipe_path, ["eval.judged.mt_bench.prompt=prompts.jsonl"])
     assert Pipeline(own).state("judge/mt_bench/target") == "stale"
     longer = load_recipe(recipe_path, ["eval.judged.mt_bench.decoding.max_tokens=99"])
-    assert Pipeline(longer).state("answers/mt_bench/target") == "stale"
+    assert Pipeline(longer).state("responses/mt_bench/target") == "stale"
 
 
 def test_answers_to_other_questions_are_refused(recipe_path: Path) -> None:
     recipe = load_recipe(recipe_path)
-    answer(recipe, "arena_hard", "target")
-    folder = Pipeline(recipe).finished("answers/arena_hard/target")
+    response(recipe, "arena_hard", "target")
+    folder = Pipeline(recipe).finished("responses/arena_hard/target")
     path = recipe.eval.judged["arena_hard"].questions
     assert path is not None
     changed = path.read_text().replace("Explain 3.", "Explain 4.")
     path.write_text(changed)
     with pytest.raises(StageError, match=r"questions: 'arena\.jsonl#"):
-        judge_answers(recipe, "arena_hard", "target")
-    with pytest.raises(DataError, match="answers to other questions"):
+        judge_responses(recipe, "arena_hard", "target")
+    with pytest.raises(DataError, match="responses to other questions"):
         JudgeBatch("arena_hard", recipe.eval, "target", folder)
 
 
 def test_mistakes_end_in_messages(recipe_path: Path) -> None:
     recipe = load_recipe(recipe_path)
     with pytest.raises(RecipeError, match='no benchmark "arena" in run judged; did you'):
-        judge_answers(recipe, "arena")
+        judge_responses(recipe, "arena")
     with pytest.raises(RecipeError, match='no model "targte" in run judged; did you'):
-        judge_answers(recipe, "arena_hard", "targte")
+        judge_responses(recipe, "arena_hard", "targte")
     with pytest.raises(MissingInputError, match="python -m eval.generate --benchmark mt_bench"):
-        judge_answers(recipe, "mt_bench", "target")
+        judge_responses(recipe, "mt_bench", "target")
     with pytest.raises(RecipeError, match='no judge "huge"; judges: big'):
         load_recipe(recipe_path, ["eval.judged.mt_bench.judge=huge"])
     with pytest.raises(RecipeError, match=r"eval\.judged.*mt_bank"):
         load_recipe(recipe_path, ["eval.judged.mt_bank={judge: big}"])
     nothing = load_recipe(recipe_path, ["eval.judged={}"])
     with pytest.raises(RecipeError, match=r"eval\.judged is empty"):
-        judge_answers(nothing)
+        judge_responses(nothing)
 
 
 def test_the_stages_of_judging_share_processes_and_follow_the_models(recipe_path: Path) -> None:
     from wrpo.pipeline.run import _jobs
 
     pipeline = Pipeline(load_recipe(recipe_path))
-    names = [stage.name for stage in pipeline.of_kind("answers", "judge")]
+    names = [stage.name for stage in pipeline.of_kind("responses", "judge")]
     jobs = {job.name: job for job in _jobs(pipeline, names)}
     assert list(jobs) == [
-        *(f"answers/{name}" for name in ("alpaca_eval_2", "arena_hard", "mt_bench")),
+        *(f"responses/{name}" for name in ("alpaca_eval_2", "arena_hard", "mt_bench")),
         *(f"judge/{name}" for name in ("alpaca_eval_2", "arena_hard", "mt_bench")),
     ]
     assert jobs["judge/mt_bench"].command == (
         *("eval.judge", "--benchmark", "mt_bench", "--model", "all"),
     )
-    assert jobs["answers/mt_bench"].inputs == {"sft", "wrpo"}
+    assert jobs["responses/mt_bench"].inputs == {"sft", "wrpo"}

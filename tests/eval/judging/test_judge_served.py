@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from eval.harness.results import read_results
-from eval.judge import judge_answers, judging_dry_run
-from tests.eval.judging.answers import answer
+from eval.judge import judge_responses, judging_dry_run
 from tests.eval.judging.benchmark_files import (
     write_alpaca_eval,
     write_arena_hard,
     write_judge_recipe,
     write_mt_bench,
 )
+from tests.eval.judging.responses import response
 from tests.support.commands import Command
 from tests.support.vllm_server import vllm_serve
 from wrpo.judging import cache_path
@@ -48,14 +48,14 @@ def test_a_tiny_model_judges_three_benchmarks_and_survives_a_kill(tmp_path: Path
         path = _write_recipe(tmp_path, model, url, tiny_tokenizer().convert_tokens_to_ids)
         recipe = load_recipe(path)
         for name in recipe.eval.judged:
-            answer(recipe, name, "target")
+            response(recipe, name, "target")
         _kill_while_judging(path, cache_path(recipe.runs))
         kept = judgements(cache_path(recipe.runs))
         assert 0 < kept < 80
         assert f"80 judgements, {kept} of them cached" in judging_dry_run(
             recipe, "arena_hard", "target"
         )
-        judge_answers(recipe, model="target")
+        judge_responses(recipe, model="target")
         assert judgements(cache_path(recipe.runs)) == 80 + 24 + 16
     _check_arena_hard(recipe, kept)
     _check_alpaca_eval(recipe)

@@ -35,7 +35,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
+        """Sends a command and waits for its response."""
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": parameters}
         if self._session is not None:
@@ -43,10 +43,10 @@ class Page:
         self._write.write(json.dumps(message).encode() + b"\0")
         self._write.flush()
         while True:
-            answer = self._next()
-            if answer.get("id") == self._last:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
+            response = self._next()
+            if response.get("id") == self._last:
+                assert "error" not in response, response
+                result: dict[str, Any] = response["result"]
                 return result
 
     def open(self, path: Path, *, width: int, height: int, scheme: str) -> None:

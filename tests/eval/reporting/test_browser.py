@@ -17,7 +17,7 @@ VISIBLE = "[...document.querySelectorAll('.card')].filter(c => c.offsetParent !=
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report whose answers hold markup and a script."""
+    """A report whose responses hold markup and a script."""
     recipe = make_run(tmp_path_factory.mktemp("run"), prompts=60)
     return report_run(recipe) / "report.html"
 

@@ -67,7 +67,7 @@ def add_judgements(
             "tokens": {"input": 9000, "output": 700},
             "dollars": 0.25,
         },
-        "truncated_answers": 2,
+        "truncated_responses": 2,
     }
     write_results(folder.path, results)
     folder.finish_parts(
@@ -85,7 +85,7 @@ def _row(number: int, score: float, question: str) -> dict[str, Any]:
         "doc": json.dumps({"category": category, "verdicts": [f"[[{score}]]"]}),
         "question": f"{question} {number}",
         "prompt": "",
-        "response": f"answer {number}",
+        "response": f"response {number}",
         "filtered": "[]",
         "target": "",
         "metrics": [{"name": "score", "value": float(score)}],

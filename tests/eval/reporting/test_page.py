@@ -8,7 +8,6 @@ from eval.reporting.charts import Chart
 from eval.reporting.html import html
 from eval.reporting.page import (
     BETTER,
-    AnswerOutcome,
     Beside,
     Card,
     Cards,
@@ -19,6 +18,7 @@ from eval.reporting.page import (
     Items,
     PageTable,
     Paragraph,
+    ResponseOutcome,
     Verbatim,
     markdown,
     measured,
@@ -35,7 +35,7 @@ def test_numbers_have_fixed_digits_and_a_dash_for_none() -> None:
 
 
 def test_markdown_tables_keep_one_line_per_row_whatever_a_model_wrote() -> None:
-    text = markdown([PageTable(["model", "answer"], [["wrpo", Verbatim(HOSTILE)]])])
+    text = markdown([PageTable(["model", "response"], [["wrpo", Verbatim(HOSTILE)]])])
     lines = text.strip().splitlines()
     assert len(lines) == 3
     assert len(re.findall(r"(?<!\\)\|", lines[2])) == 3
@@ -43,13 +43,15 @@ def test_markdown_tables_keep_one_line_per_row_whatever_a_model_wrote() -> None:
 
 
 def test_html_escapes_what_a_model_wrote() -> None:
-    page = html("t", [PageTable(["model", "answer"], [["wrpo", Verbatim(HOSTILE)]]), Code(HOSTILE)])
+    page = html(
+        "t", [PageTable(["model", "response"], [["wrpo", Verbatim(HOSTILE)]]), Code(HOSTILE)]
+    )
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;") == 2
 
 
 def test_empty_answers_are_said_to_be_empty() -> None:
-    table = PageTable(["model", "answer"], [["wrpo", Verbatim(" ")]])
+    table = PageTable(["model", "response"], [["wrpo", Verbatim(" ")]])
     assert "(empty)" in markdown([table])
     assert "(empty)" in html("t", [table])
 
@@ -96,7 +98,7 @@ def test_every_block_appears_in_both_forms() -> None:
 
 def test_cells_of_outcomes_and_intervals_are_plain_in_markdown_and_styled_in_html() -> None:
     table = PageTable(
-        ["m", "is", "x"], [["a", AnswerOutcome(BETTER), measured("0.5 [0.4, 0.6]", share=2.0)]]
+        ["m", "is", "x"], [["a", ResponseOutcome(BETTER), measured("0.5 [0.4, 0.6]", share=2.0)]]
     )
     assert "| a | ▲ better | 0.5 [0.4, 0.6] |" in markdown([table])
     page = html("t", [table])
@@ -113,7 +115,7 @@ def test_the_policy_allows_the_script_of_the_page_and_loads_nothing() -> None:
 
 
 def test_markdown_shows_the_first_prompts_and_says_how_many_more_there_are() -> None:
-    cards = [Card(f"question {i}", "", "", [Paragraph("answer")]) for i in range(14)]
+    cards = [Card(f"question {i}", "", "", [Paragraph("response")]) for i in range(14)]
     text = markdown([Cards(cards)])
     assert text.count("### Prompt") == 10
     assert "4 more in `report.html`." in text

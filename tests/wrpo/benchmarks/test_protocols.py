@@ -59,7 +59,7 @@ def test_a_limit_needs_the_references_of_its_own_questions_only(tmp_path: Path) 
     references.write_text("".join(references.read_text().splitlines(keepends=True)[:2]))
     limited = judged("arena_hard", **fields, limit=2).load_questions()
     assert [q.references for q in limited] == [("**It** is 0",), ("# It is 1",)]
-    with pytest.raises(DataError, match="no answer to 1 questions, e.g. q2"):
+    with pytest.raises(DataError, match="no response to 1 questions, e.g. q2"):
         judged("arena_hard", **fields, limit=3).load_questions()
 
 
@@ -76,7 +76,7 @@ def test_a_missing_or_wrong_file_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"eval\.judged\.arena_hard\.questions.*curl -LO"):
         judged("arena_hard", **{**fields, "questions": "nowhere.jsonl"}).load_questions()
     Path(fields["references"]).write_text('{"uid": "q0", "messages": []}\n')
-    with pytest.raises(DataError, match="no answer to 5 questions, e.g. q1"):
+    with pytest.raises(DataError, match="no response to 5 questions, e.g. q1"):
         judged("arena_hard", **fields).load_questions()
     with pytest.raises(DataError, match="not the question file of mt_bench"):
         judged("mt_bench", questions=fields["questions"]).load_questions()
@@ -100,7 +100,7 @@ def test_offline_the_hub_is_named_with_the_recipe_field_for_a_copy(
 
 def test_an_answer_cannot_fill_the_gaps_of_a_prompt() -> None:
     template = judged("arena_hard").load_templates()["pair"]
-    system, user = template.fill(question_1="{answer_1}", answer_1="{answer_2}", answer_2="{x}")
+    system, user = template.fill(question_1="{answer_1}", response_1="{answer_2}", response_2="{x}")
     assert system["role"] == "system" and "[[A>>B]]" in system["content"]
     assert user["content"].index("{answer_1}") < user["content"].index("{answer_2}")
     assert "{x}" in user["content"]
@@ -120,12 +120,14 @@ def test_published_prompts_are_read_where_they_are(tmp_path: Path) -> None:
     filled = (
         judged("arena_hard", prompt=str(arena))
         .load_templates()["pair"]
-        .fill(question_1="q", answer_1="a", answer_2="b")
+        .fill(question_1="q", response_1="a", response_2="b")
     )
     assert filled == [{"role": "system", "content": "S"}, {"role": "user", "content": "q a b"}]
     mt = tmp_path / "judge_prompts.jsonl"
     names = ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
-    lines = [{"name": name, "system_prompt": name, "prompt_template": "{answer}"} for name in names]
+    lines = [
+        {"name": name, "system_prompt": name, "prompt_template": "{response}"} for name in names
+    ]
     mt.write_text("\n".join(map(json.dumps, lines)))
     assert judged("mt_bench", prompt=str(mt)).load_templates()["multi"].turns[0][1] == names[2]
 
@@ -193,19 +195,19 @@ def test_a_judge_that_likes_the_model_gives_it_every_game_in_any_order(
     benchmark, questions = alpaca(tmp_path, both_orders=both)
     records, firsts = [], []
     for question in questions:
-        answers = ("MINE" * question.number,)
-        requests = benchmark.requests(question, answers)
+        responses = ("MINE" * question.number,)
+        requests = benchmark.requests(question, responses)
         assert len(requests) == 1 + both
         assert {(r.max_tokens, r.top_logprobs) for r in requests} == {(1, 5)}
         verdicts = []
         for request in requests:
             text = request.messages[-1]["content"]
-            mine_first = f"# Answer m\n\n{answers[0]}\n" in text
+            mine_first = f"# Response m\n\n{responses[0]}\n" in text
             firsts.append(mine_first)
             label, other = ("m", "M") if mine_first else ("M", "m")
             top = {label: math.log(0.9), other: math.log(0.1)}
             verdicts.append(Verdict(label, top_logprobs=(top,)))
-        records.append(benchmark.read(question, answers, verdicts))
+        records.append(benchmark.read(question, responses, verdicts))
     assert 0 < sum(firsts) < len(firsts)
     summary = benchmark.summarise(records)
     assert summary.metrics["winrate"].value == pytest.approx(90.0)

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
 
-# Has what merges across a prompt and an answer: runs of newlines, punctuation before newlines.
+# Has what merges across a prompt and a response: runs of newlines, punctuation before newlines.
 TEXT = [
-    "hello world, this is the answer of the assistant to the user",
+    "hello world, this is the response of the assistant to the user",
     "a line\n\nanother line\n\n\nsystem: user: assistant:\n\n\n\nmore",
     "### Instruction:\nsay hello\n\n### Response:\nhello\n\n",
 ]
@@ -40,7 +40,7 @@ class Family:
         eos: EOS token, or None.
         adds_bos: The tokenizer puts BOS before plain text.
         end: The token that ends an assistant turn.
-        lead: What the template puts between the generation prompt and an answer.
+        lead: What the template puts between the generation prompt and a response.
         system: The template takes a system message.
         sentencepiece: Space becomes a visible letter, also before the first word.
         rstrip: Control tokens swallow the whitespace after them.

@@ -15,9 +15,9 @@ from tests.wrpo.chat.chat_families import FAMILIES, Family
 from wrpo.chat.render import (
     end_of_turn_ids,
     fold_system_message,
-    render_answer,
-    render_answers,
     render_prompt,
+    render_response,
+    render_responses,
     stop_token_ids,
 )
 from wrpo.chat.template import Chat, template_hash
@@ -68,9 +68,9 @@ def chat_of(texts: list[str], system: str | None = None) -> Chat:
     return turns if system is None else [{"role": "system", "content": system}, *turns]
 
 
-def possible(family: Family, answer: str) -> str:
-    """The answer, with the end of the thoughts that the family's generation prompt opens."""
-    return "a thought</think>" + answer if family.name == "deepseek_r1" else answer
+def possible(family: Family, response: str) -> str:
+    """The response, with the end of the thoughts that the family's generation prompt opens."""
+    return "a thought</think>" + response if family.name == "deepseek_r1" else response
 
 
 @functools.cache
@@ -135,47 +135,47 @@ def test_a_prompt_has_the_ids_that_transformers_gives(family: Family, texts: lis
 # Alpaca's template ends no turn and DeepSeek's leaves out the thoughts.
 @pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"alpaca", "deepseek_r1"}))
 @few
-@given(texts=chats(), answer=contents())
-@example(texts=["hi"], answer="")
-@example(texts=["hi"], answer=" \n ")
-@example(texts=["hi"], answer="\n")
-@example(texts=["hi"], answer="\n\n\nhello\n")
+@given(texts=chats(), response=contents())
+@example(texts=["hi"], response="")
+@example(texts=["hi"], response=" \n ")
+@example(texts=["hi"], response="\n")
+@example(texts=["hi"], response="\n\n\nhello\n")
 def test_prompt_and_answer_decode_to_the_rendered_conversation(
-    name: str, texts: list[str], answer: str
+    name: str, texts: list[str], response: str
 ) -> None:
     family, tokenizer = FAMILIES[name], tokenizer_of(name)
-    prompt_ids, answer_ids = render_answer(tokenizer, chat_of(texts), answer)
-    full = rendered(family, chat_of([*texts, answer]), generation_prompt=False)
+    prompt_ids, response_ids = render_response(tokenizer, chat_of(texts), response)
+    full = rendered(family, chat_of([*texts, response]), generation_prompt=False)
     ending = full.rindex(family.end) + len(family.end)
-    assert_same_text(family, tokenizer.decode(prompt_ids + answer_ids), full[:ending])
+    assert_same_text(family, tokenizer.decode(prompt_ids + response_ids), full[:ending])
 
 
 @every_family
 @few
-@given(texts=chats(), answer=contents())
+@given(texts=chats(), response=contents())
 def test_the_prompt_of_an_answer_is_the_prompt_of_generation(
-    family: Family, texts: list[str], answer: str
+    family: Family, texts: list[str], response: str
 ) -> None:
     tokenizer = tokenizer_of(family.name)
-    prompt_ids, _ = render_answer(tokenizer, chat_of(texts), possible(family, answer))
+    prompt_ids, _ = render_response(tokenizer, chat_of(texts), possible(family, response))
     assert prompt_ids == render_prompt(tokenizer, chat_of(texts))
 
 
 @every_family
 @few
-@given(texts=chats(), answer=contents())
+@given(texts=chats(), response=contents())
 def test_an_answer_is_its_text_and_one_end_of_turn(
-    family: Family, texts: list[str], answer: str
+    family: Family, texts: list[str], response: str
 ) -> None:
     tokenizer = tokenizer_of(family.name)
-    answer = possible(family, answer)
-    _, answer_ids = render_answer(tokenizer, chat_of(texts), answer)
+    response = possible(family, response)
+    _, response_ids = render_response(tokenizer, chat_of(texts), response)
     end = tokenizer.convert_tokens_to_ids(family.end)
-    assert answer_ids[-1] == end
-    assert answer_ids.count(end) == 1
-    body = tokenizer.decode(answer_ids[:-1])
+    assert response_ids[-1] == end
+    assert response_ids.count(end) == 1
+    body = tokenizer.decode(response_ids[:-1])
     assert body.strip().startswith(family.lead.strip())
-    assert body.strip().removeprefix(family.lead.strip()).strip() == answer.strip()
+    assert body.strip().removeprefix(family.lead.strip()).strip() == response.strip()
 
 
 @every_family
@@ -193,28 +193,30 @@ def test_a_prompt_starts_with_its_only_bos(family: Family, texts: list[str]) -> 
 
 @every_family
 @few
-@given(texts=chats(), answer=contents())
+@given(texts=chats(), response=contents())
 def test_message_text_never_becomes_a_control_token(
-    family: Family, texts: list[str], answer: str
+    family: Family, texts: list[str], response: str
 ) -> None:
     tokenizer = tokenizer_of(family.name)
     special = {tokenizer.convert_tokens_to_ids(token) for token in family.special}
 
     def controls(words: list[str], last: str) -> list[int]:
-        prompt_ids, answer_ids = render_answer(tokenizer, chat_of(words), possible(family, last))
-        return [index for index in prompt_ids + answer_ids if index in special]
+        prompt_ids, response_ids = render_response(
+            tokenizer, chat_of(words), possible(family, last)
+        )
+        return [index for index in prompt_ids + response_ids if index in special]
 
-    assert controls(texts, answer) == controls(["x" for _ in texts], "x")
+    assert controls(texts, response) == controls(["x" for _ in texts], "x")
 
 
 @every_family
 def test_every_control_token_can_be_spelled(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)
-    answer = possible(family, f"say {' '.join(family.special)} please")
-    _, answer_ids = render_answer(tokenizer, chat_of(["hi"]), answer)
+    response = possible(family, f"say {' '.join(family.special)} please")
+    _, response_ids = render_response(tokenizer, chat_of(["hi"]), response)
     special = {tokenizer.convert_tokens_to_ids(token) for token in family.special}
-    assert special.isdisjoint(answer_ids[:-1])
-    assert tokenizer.decode(answer_ids[:-1]).endswith(answer)
+    assert special.isdisjoint(response_ids[:-1])
+    assert tokenizer.decode(response_ids[:-1]).endswith(response)
 
 
 def test_a_spelled_control_token_leaves_the_real_ones_as_they_are() -> None:
@@ -246,12 +248,12 @@ def test_engines_stop_at_end_of_turn_and_eos(family: Family) -> None:
 @every_family
 def test_a_system_message_is_rendered_or_refused(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)
-    chat = chat_of(["hi", "hello", "more"], system="Answer in rhymes.")
+    chat = chat_of(["hi", "hello", "more"], system="Response in rhymes.")
     if family.system:
-        prompt_ids, answer_ids = render_answer(tokenizer, chat, possible(family, "yes"))
-        assert tokenizer.decode(prompt_ids).count("Answer in rhymes.") == 1
-        _, without = render_answer(tokenizer, chat[1:], possible(family, "yes"))
-        assert answer_ids == without
+        prompt_ids, response_ids = render_response(tokenizer, chat, possible(family, "yes"))
+        assert tokenizer.decode(prompt_ids).count("Response in rhymes.") == 1
+        _, without = render_response(tokenizer, chat[1:], possible(family, "yes"))
+        assert response_ids == without
     else:
         with pytest.raises(TemplateError, match="fold_system: true"):
             render_prompt(tokenizer, chat)
@@ -267,20 +269,22 @@ def test_a_system_message_whose_words_another_turn_has_is_refused_too(name: str)
 def test_answers_rendered_together_are_those_rendered_alone(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)
     chat = chat_of(["hi", "hello", "more"], system="Be brief." if family.system else None)
-    answers = [possible(family, answer) for answer in ("yes", "\n\nstant\n", f"no {family.end} no")]
-    alone = [render_answer(tokenizer, chat, answer) for answer in answers]
-    prompt_ids, answer_ids = render_answers(tokenizer, chat, answers)
-    assert [(prompt_ids, ids) for ids in answer_ids] == alone
+    responses = [
+        possible(family, response) for response in ("yes", "\n\nstant\n", f"no {family.end} no")
+    ]
+    alone = [render_response(tokenizer, chat, response) for response in responses]
+    prompt_ids, response_ids = render_responses(tokenizer, chat, responses)
+    assert [(prompt_ids, ids) for ids in response_ids] == alone
 
 
 @every_family
 def test_a_folded_system_message_is_in_the_first_user_turn(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)
-    chat = chat_of(["hi", "hello", "more"], system="Answer in rhymes.")
-    folded = chat_of(["Answer in rhymes.\n\nhi", "hello", "more"])
-    answer = possible(family, "yes")
-    assert render_answer(tokenizer, chat, answer, fold_system=True) == render_answer(
-        tokenizer, folded, answer
+    chat = chat_of(["hi", "hello", "more"], system="Response in rhymes.")
+    folded = chat_of(["Response in rhymes.\n\nhi", "hello", "more"])
+    response = possible(family, "yes")
+    assert render_response(tokenizer, chat, response, fold_system=True) == render_response(
+        tokenizer, folded, response
     )
     assert render_prompt(tokenizer, chat, fold_system=True) == render_prompt(tokenizer, folded)
 
@@ -290,27 +294,27 @@ def test_a_folded_system_message_is_in_the_first_user_turn(family: Family) -> No
 
 def test_the_boundary_holds_where_prompt_and_answer_would_share_a_token() -> None:
     tokenizer = tokenizer_of("chatml")
-    prompt_ids, answer_ids = render_answer(tokenizer, chat_of(["hi"]), "\n\nhello")
-    together = tokenizer.encode(tokenizer.decode(prompt_ids + answer_ids))
-    assert together != prompt_ids + answer_ids
+    prompt_ids, response_ids = render_response(tokenizer, chat_of(["hi"]), "\n\nhello")
+    together = tokenizer.encode(tokenizer.decode(prompt_ids + response_ids))
+    assert together != prompt_ids + response_ids
     assert prompt_ids == render_prompt(tokenizer, chat_of(["hi"]))
-    assert tokenizer.decode(answer_ids) == "\n\nhello<|im_end|>"
+    assert tokenizer.decode(response_ids) == "\n\nhello<|im_end|>"
 
 
 def test_no_space_slips_into_a_shared_token_of_sentencepiece() -> None:
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     template += "{{ '' if add_generation_prompt else eos_token }}"
     tokenizer = with_template("mistral", template)
-    prompt_ids, answer_ids = render_answer(tokenizer, chat_of(["assi"]), "stant")
+    prompt_ids, response_ids = render_response(tokenizer, chat_of(["assi"]), "stant")
     assert tokenizer.encode("assistant", add_special_tokens=False)[0] not in prompt_ids
-    assert tokenizer.decode(answer_ids) == "stant</s>"
+    assert tokenizer.decode(response_ids) == "stant</s>"
 
 
 def test_whitespace_that_is_an_added_token_does_not_end_a_turn() -> None:
     tokenizer = FAMILIES["alpaca"].tokenizer()
     tokenizer.add_tokens(["\n\n"])
-    _, answer_ids = render_answer(tokenizer, chat_of(["hi"]), "yes")
-    assert tokenizer.decode(answer_ids) == "yes</s>"
+    _, response_ids = render_response(tokenizer, chat_of(["hi"]), "yes")
+    assert tokenizer.decode(response_ids) == "yes</s>"
 
 
 def test_what_a_template_writes_after_the_end_of_turn_is_left_out() -> None:
@@ -318,18 +322,18 @@ def test_what_a_template_writes_after_the_end_of_turn_is_left_out() -> None:
         "{%- if add_generation_prompt -%}", "{%- if 1 -%}"
     )
     tokenizer = with_template("llama3", template)
-    assert render_answer(tokenizer, chat_of(["hi"]), "yes") == render_answer(
+    assert render_response(tokenizer, chat_of(["hi"]), "yes") == render_response(
         tokenizer_of("llama3"), chat_of(["hi"]), "yes"
     )
 
 
 def test_a_thinking_answer_keeps_its_thoughts() -> None:
-    answer = "<think>\na thought\n</think>\n\nyes"
+    response = "<think>\na thought\n</think>\n\nyes"
     for name in ("qwen3", "qwen3_thinking", "deepseek_r1"):
         tokenizer = tokenizer_of(name)
-        prompt_ids, answer_ids = render_answer(tokenizer, chat_of(["hi"]), answer)
-        text = tokenizer.decode(prompt_ids + answer_ids)
-        assert text.endswith(f"{answer}{FAMILIES[name].end}")
+        prompt_ids, response_ids = render_response(tokenizer, chat_of(["hi"]), response)
+        text = tokenizer.decode(prompt_ids + response_ids)
+        assert text.endswith(f"{response}{FAMILIES[name].end}")
         assert text.count("<think>") == 1
 
 
@@ -338,27 +342,27 @@ def test_thoughts_are_not_doubled_by_a_template_that_writes_its_own_block() -> N
 {{ '<think>\n\n</think>\n\n' if m.role == 'assistant' }}{{ m.content }}<|im_end|>
 {% endfor %}{{ '<|im_start|>assistant\n<think>\n' if add_generation_prompt }}"""
     tokenizer = with_template("qwen3", template)
-    for answer in ("a thought</think>yes", "<think>\na thought</think>yes"):
-        _, answer_ids = render_answer(tokenizer, chat_of(["hi"]), answer)
-        assert tokenizer.decode(answer_ids) == "a thought</think>yes<|im_end|>"
+    for response in ("a thought</think>yes", "<think>\na thought</think>yes"):
+        _, response_ids = render_response(tokenizer, chat_of(["hi"]), response)
+        assert tokenizer.decode(response_ids) == "a thought</think>yes<|im_end|>"
 
 
 def test_an_answer_the_template_would_rewrite_is_kept_as_generated() -> None:
     tokenizer = tokenizer_of("qwen3")
-    answer = "<think>a thought</think>yes"
-    _, answer_ids = render_answer(tokenizer, chat_of(["hi"]), answer)
-    assert tokenizer.decode(answer_ids) == answer + "<|im_end|>"
+    response = "<think>a thought</think>yes"
+    _, response_ids = render_response(tokenizer, chat_of(["hi"]), response)
+    assert tokenizer.decode(response_ids) == response + "<|im_end|>"
 
 
 def test_an_answer_that_leaves_the_opened_thoughts_open_is_refused() -> None:
-    with pytest.raises(TemplateError, match="opens <think> and the answer does not close it"):
-        render_answer(tokenizer_of("deepseek_r1"), chat_of(["hi"]), "yes")
+    with pytest.raises(TemplateError, match="opens <think> and the response does not close it"):
+        render_response(tokenizer_of("deepseek_r1"), chat_of(["hi"]), "yes")
 
 
 def test_thoughts_are_encoded_with_their_own_tokens() -> None:
     tokenizer = tokenizer_of("qwen3")
-    _, answer_ids = render_answer(tokenizer, chat_of(["hi"]), "yes")
-    assert answer_ids[0] == tokenizer.convert_tokens_to_ids("<think>")
+    _, response_ids = render_response(tokenizer, chat_of(["hi"]), "yes")
+    assert response_ids[0] == tokenizer.convert_tokens_to_ids("<think>")
 
 
 def test_ids_do_not_depend_on_the_day() -> None:
@@ -388,7 +392,7 @@ def test_bos_is_not_added_when_the_tokenizer_does_not_add_one() -> None:
     ],
 )
 def test_messages_that_make_no_prompt_are_refused(messages: Chat, reason: str) -> None:
-    for render in (render_prompt, functools.partial(render_answer, answer="yes")):
+    for render in (render_prompt, functools.partial(render_response, response="yes")):
         with pytest.raises(TemplateError, match=reason):
             render(tokenizer_of("chatml"), messages)
 
@@ -417,14 +421,14 @@ def test_a_tokenizer_without_template_is_refused() -> None:
 
 def test_a_template_that_leaves_out_the_answer_is_refused() -> None:
     tokenizer = with_template("chatml", "{{ messages[0].content }}")
-    with pytest.raises(TemplateError, match="leaves out the assistant's answer"):
-        render_answer(tokenizer, chat_of(["hi"]), "yes")
+    with pytest.raises(TemplateError, match="leaves out the assistant's response"):
+        render_response(tokenizer, chat_of(["hi"]), "yes")
 
 
 def test_a_template_without_generation_prompt_is_refused() -> None:
     template = FAMILIES["chatml"].template.split("{%- if add_generation_prompt")[0]
     with pytest.raises(TemplateError, match="ignores add_generation_prompt"):
-        render_answer(with_template("chatml", template), chat_of(["hi"]), "yes")
+        render_response(with_template("chatml", template), chat_of(["hi"]), "yes")
 
 
 def test_a_template_with_two_bos_is_refused() -> None:
@@ -437,17 +441,17 @@ def test_a_turn_that_nothing_ends_is_refused() -> None:
     tokenizer = FAMILIES["alpaca"].tokenizer()
     tokenizer.eos_token = None
     with pytest.raises(TemplateError, match="Nothing ends an assistant turn"):
-        render_answer(tokenizer, chat_of(["hi"]), "yes")
+        render_response(tokenizer, chat_of(["hi"]), "yes")
 
 
 def test_an_end_of_turn_that_is_no_control_token_cannot_be_spelled() -> None:
     tokenizer = FAMILIES["chatml"].tokenizer()
     tokenizer.add_tokens(["<|fin|>"])
     tokenizer.chat_template = FAMILIES["chatml"].template.replace("<|im_end|>", "<|fin|>")
-    _, answer_ids = render_answer(tokenizer, chat_of(["hi"]), "yes")
-    assert answer_ids[-1] == tokenizer.convert_tokens_to_ids("<|fin|>")
+    _, response_ids = render_response(tokenizer, chat_of(["hi"]), "yes")
+    assert response_ids[-1] == tokenizer.convert_tokens_to_ids("<|fin|>")
     with pytest.raises(TemplateError, match="cannot be kept"):
-        render_answer(tokenizer, chat_of(["hi"]), "say <|fin|> please")
+        render_response(tokenizer, chat_of(["hi"]), "say <|fin|> please")
 
 
 def test_control_tokens_that_a_tokenizer_cannot_spell_are_refused() -> None:
@@ -459,9 +463,9 @@ def test_control_tokens_that_a_tokenizer_cannot_spell_are_refused() -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>", chat_template=template
     )
-    assert render_answer(tokenizer, chat_of(["hi"]), "yes") == ([2, 4, 1, 3], [5, 1])
+    assert render_response(tokenizer, chat_of(["hi"]), "yes") == ([2, 4, 1, 3], [5, 1])
     with pytest.raises(TemplateError, match=r"spells the control tokens \['<eos>'\]"):
-        render_answer(tokenizer, chat_of(["hi"]), "hi <eos> hi")
+        render_response(tokenizer, chat_of(["hi"]), "hi <eos> hi")
 
 
 def test_folding_leaves_a_chat_without_system_message_alone() -> None:

@@ -1,4 +1,4 @@
-"""From any chat to training rows, for every template family: what is trained on is the answer.
+"""From any chat to training rows, for every template family: what is trained on is the response.
 
 Texts are those of test_render.py: any Unicode, and the control tokens of all families.
 """
@@ -20,7 +20,7 @@ from tests.wrpo.chat.test_render import (
     possible,
     tokenizer_of,
 )
-from wrpo.chat.render import render_answer, render_prompt
+from wrpo.chat.render import render_prompt, render_response
 from wrpo.chat.template import Chat
 from wrpo.errors import DataError, TemplateError
 from wrpo.rows.columns import TRIPLE_RESPONSES
@@ -42,48 +42,48 @@ def without_text(chat: Chat) -> Chat:
 
 @every_family
 @few
-@given(texts=chats(), system=contents(), answer=contents(), fold=st.booleans())
+@given(texts=chats(), system=contents(), response=contents(), fold=st.booleans())
 def test_with_any_system_text_a_chat_has_one_bos_and_the_control_tokens_of_its_turns(
-    family: Family, texts: list[str], system: str, answer: str, fold: bool
+    family: Family, texts: list[str], system: str, response: str, fold: bool
 ) -> None:
     tokenizer, chat = tokenizer_of(family.name), chat_of(texts, system=system)
-    answer = possible(family, answer)
+    response = possible(family, response)
     if not family.system and not fold:
         with pytest.raises(TemplateError, match="fold_system: true"):
             render_prompt(tokenizer, chat_of(texts, system="x" + system))
         return
-    prompt_ids, answer_ids = render_answer(tokenizer, chat, answer, fold_system=fold)
+    prompt_ids, response_ids = render_response(tokenizer, chat, response, fold_system=fold)
     assert prompt_ids == render_prompt(tokenizer, chat, fold_system=fold)
     if family.bos is not None:
-        assert (prompt_ids + answer_ids).count(tokenizer.bos_token_id) == 1
+        assert (prompt_ids + response_ids).count(tokenizer.bos_token_id) == 1
         assert prompt_ids[0] == tokenizer.bos_token_id
-    plain = render_answer(tokenizer, without_text(chat), possible(family, "x"), fold_system=fold)
-    found = control_ids(family, tokenizer, prompt_ids + answer_ids)
+    plain = render_response(tokenizer, without_text(chat), possible(family, "x"), fold_system=fold)
+    found = control_ids(family, tokenizer, prompt_ids + response_ids)
     assert found == control_ids(family, tokenizer, plain[0] + plain[1])
 
 
 @every_family
 @few
-@given(texts=chats(), answers=st.lists(contents(), min_size=1, max_size=3), room=st.data())
+@given(texts=chats(), responses=st.lists(contents(), min_size=1, max_size=3), room=st.data())
 def test_sft_rows_train_on_the_answer_up_to_its_end_of_turn_and_on_nothing_else(
-    family: Family, texts: list[str], answers: list[str], room: st.DataObject
+    family: Family, texts: list[str], responses: list[str], room: st.DataObject
 ) -> None:
     tokenizer = tokenizer_of(family.name)
-    samples = [(chat_of(texts), possible(family, answer)) for answer in answers]
-    whole = [render_answer(tokenizer, *sample) for sample in samples]
-    longest = max(len(prompt) + len(answer) for prompt, answer in whole)
+    samples = [(chat_of(texts), possible(family, response)) for response in responses]
+    whole = [render_response(tokenizer, *sample) for sample in samples]
+    longest = max(len(prompt) + len(response) for prompt, response in whole)
     limit = room.draw(st.one_of(st.none(), st.integers(1, longest + 1)))
     if limit is not None and limit <= len(whole[0][0]):
-        with pytest.raises(DataError, match="leaves no room for an answer"):
+        with pytest.raises(DataError, match="leaves no room for a response"):
             tokenised(samples, tokenizer, fold_system=False, max_length=limit)
         return
     rows = tokenised(samples, tokenizer, fold_system=False, max_length=limit)
     assert len(rows) == len(samples)
-    for row, (prompt, answer) in zip(rows, whole, strict=True):
-        assert row["input_ids"] == (prompt + answer)[:limit]
+    for row, (prompt, response) in zip(rows, whole, strict=True):
+        assert row["input_ids"] == (prompt + response)[:limit]
         kept = row["input_ids"][len(prompt) :]
         assert row["completion_mask"] == [0] * len(prompt) + [1] * len(kept)
-        assert kept and kept == answer[: len(kept)]
+        assert kept and kept == response[: len(kept)]
 
 
 @st.composite
@@ -93,7 +93,7 @@ def limits(draw: st.DrawFn) -> TokenLimits:
     found = TokenLimits(
         max_length=draw(size),
         max_prompt_length=draw(size),
-        max_answer_length=draw(size),
+        max_response_length=draw(size),
         mode=draw(st.sampled_from(["separate", "separate", "original"])),
     )
     return found if found.problem() is None else TokenLimits(max_length=draw(st.integers(2, 120)))
@@ -101,12 +101,12 @@ def limits(draw: st.DrawFn) -> TokenLimits:
 
 @pytest.mark.parametrize("name", ["llama3", "qwen25", "gemma2", "mistral", "phi3"])
 @few
-@given(texts=chats(), answers=st.lists(contents(), min_size=3, max_size=3), limits=limits())
+@given(texts=chats(), responses=st.lists(contents(), min_size=3, max_size=3), limits=limits())
 def test_preference_rows_lose_the_start_of_a_prompt_and_the_tails_of_answers_and_count_it(
-    name: str, texts: list[str], answers: list[str], limits: TokenLimits
+    name: str, texts: list[str], responses: list[str], limits: TokenLimits
 ) -> None:
     tokenizer = tokenizer_of(name)
-    said = [[{"role": "assistant", "content": text}] for text in answers]
+    said = [[{"role": "assistant", "content": text}] for text in responses]
     row = {"prompt": chat_of(texts), **dict(zip(TRIPLE_RESPONSES, said, strict=True))}
     made = prepare_row(row, tokenizer=tokenizer, settings=RowSettings(limits=limits))
     whole = render_prompt(tokenizer, chat_of(texts))
@@ -115,9 +115,11 @@ def test_preference_rows_lose_the_start_of_a_prompt_and_the_tails_of_answers_and
     keeps_bos = limits.mode == "separate" and whole[0] == tokenizer.bos_token_id
     head = whole[:1] if keeps_bos else []
     assert prompt == (head + whole[len(whole) - len(prompt) + len(head) :] if cut[0] else whole)
-    for place, (response, text) in enumerate(zip(TRIPLE_RESPONSES, answers, strict=True), start=1):
+    for place, (response, text) in enumerate(
+        zip(TRIPLE_RESPONSES, responses, strict=True), start=1
+    ):
         ids = made[f"{response}_ids"]
-        _, full = render_answer(tokenizer, chat_of(texts), text)
+        _, full = render_response(tokenizer, chat_of(texts), text)
         assert ids == full[: len(full) - cut[place]]
         assert bool(ids) == (limits.max_length is None or len(prompt) < limits.max_length)
         assert limits.max_length is None or not ids or len(prompt + ids) <= limits.max_length

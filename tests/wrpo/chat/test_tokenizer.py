@@ -10,7 +10,7 @@ import pytest
 
 from tests.wrpo.chat.chat_families import FAMILIES, Family
 from tests.wrpo.chat.test_render import chat_of, every_family, possible, tokenizer_of
-from wrpo.chat.render import render_answer
+from wrpo.chat.render import render_response
 from wrpo.chat.template import template_hash
 from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import ModelError, TemplateError
@@ -21,9 +21,9 @@ def test_a_saved_tokenizer_renders_the_same_ids(family: Family, tmp_path: Path) 
     tokenizer = tokenizer_of(family.name)
     tokenizer.save_pretrained(tmp_path)
     loaded = load_tokenizer(tmp_path)
-    answer = possible(family, f"an answer\nwith {family.end} in it")
-    assert render_answer(loaded, chat_of(["hi"]), answer) == render_answer(
-        tokenizer, chat_of(["hi"]), answer
+    response = possible(family, f"a response\nwith {family.end} in it")
+    assert render_response(loaded, chat_of(["hi"]), response) == render_response(
+        tokenizer, chat_of(["hi"]), response
     )
     assert template_hash(loaded) == template_hash(tokenizer)
 

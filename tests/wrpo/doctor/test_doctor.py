@@ -36,7 +36,7 @@ def test_a_healthy_recipe_passes_and_rewards_are_tried(write_recipe, run_module)
         line = f"ok       template of {model}: BOS 1, end of turn 1; takes a system turn"
         assert line in result.stdout
     assert "rewards.style: 16 conversations, batch 1 against batch B: " in result.stdout
-    assert "the same best answers" in result.stdout
+    assert "the same best responses" in result.stdout
     assert "0 problem" in result.stdout
 
 

@@ -39,7 +39,7 @@ def adapter(tiny_models_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def answers(backend: str, model: Path, adapter: Path | None) -> list:
+def responses(backend: str, model: Path, adapter: Path | None) -> list:
     from wrpo.engines import GenerationTask, Request
 
     tokenizer = load_tokenizer(model)
@@ -55,21 +55,21 @@ def answers(backend: str, model: Path, adapter: Path | None) -> list:
         max_model_len=LENGTH,
     )
     engine = ENGINES[backend](**SETTINGS[backend]).load(task)
-    return sorted(engine.generate(requests), key=lambda answer: answer.row)
+    return sorted(engine.generate(requests), key=lambda response: response.row)
 
 
 @pytest.mark.slow
 def test_greedy_rows_with_an_adapter_are_equal(tiny_models_folder: Path, adapter: Path) -> None:
     one = tiny_models_folder / "one"
-    with_adapter = answers("transformers", one, adapter)
-    plain = answers("transformers", one, None)
+    with_adapter = responses("transformers", one, adapter)
+    plain = responses("transformers", one, None)
     assert all(a.text != b.text for a, b in zip(with_adapter, plain, strict=True))
-    same(answers("vllm", one, adapter), with_adapter)
+    same(responses("vllm", one, adapter), with_adapter)
 
 
 def test_a_server_loads_its_adapters_itself(tiny_models_folder: Path, adapter: Path) -> None:
     with pytest.raises(RecipeError, match="--enable-lora --lora-modules"):
-        answers("openai", tiny_models_folder / "one", adapter)
+        responses("openai", tiny_models_folder / "one", adapter)
 
 
 def test_the_rank_is_the_highest_of_all_matrices(adapter: Path) -> None:

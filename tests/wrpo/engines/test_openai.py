@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.completion_server import Reply, Seen, answer, chat_answer, problem
+from tests.support.completion_server import Reply, Seen, chat_response, problem, response
 from wrpo.engines import Completion, GenerationEngine, GenerationTask, Request, Unanswered
 from wrpo.engines.openai import OpenAISettings
 from wrpo.engines.servers import client as servers
@@ -62,7 +62,7 @@ def ask(*urls: str, count: int = 1, **settings: Any) -> list[Completion | Unansw
 
 
 def test_completions_send_the_prompt_ids_the_rows_seed_and_every_sampling_field(serve) -> None:
-    server = serve(lambda number, seen: answer())
+    server = serve(lambda number, seen: response())
     sampling = {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "min_p": 0.1, "max_tokens": 30}
     ask(server.url, sampling={**sampling, "repetition_penalty": 1.1, "keep_logprobs": False})
     (seen,) = server.seen
@@ -83,7 +83,7 @@ def test_completions_send_the_prompt_ids_the_rows_seed_and_every_sampling_field(
 
 
 def test_a_request_with_sampling_of_its_own_sends_that(serve) -> None:
-    server = serve(lambda number, seen: answer())
+    server = serve(lambda number, seen: response())
     own = Sampling(temperature=0.0, max_tokens=7, top_k=3)
     first, second = requests(2)
     with closing(load(server.url, concurrency=1)) as client:
@@ -93,7 +93,7 @@ def test_a_request_with_sampling_of_its_own_sends_that(serve) -> None:
 
 
 def test_chat_sends_messages_and_only_fields_of_the_openai_api(serve) -> None:
-    server = serve(lambda number, seen: chat_answer("Hello "))
+    server = serve(lambda number, seen: chat_response("Hello "))
     (got,) = ask(server.url, api="chat", served_model="big", sampling={"max_tokens": 30})
     (seen,) = server.seen
     assert seen.path == "/v1/chat/completions"
@@ -124,35 +124,35 @@ def test_chat_refuses_a_chat_template_of_ones_own() -> None:
 
 def test_log_probs_are_asked_for_and_summed(serve) -> None:
     sampling = {"keep_logprobs": True}
-    plain = serve(lambda number, seen: answer(logprobs={"token_logprobs": [-0.5, -0.25]}))
+    plain = serve(lambda number, seen: response(logprobs={"token_logprobs": [-0.5, -0.25]}))
     chat = serve(
-        lambda number, seen: chat_answer(logprobs={"content": [{"logprob": -1.0}] * 3}),
+        lambda number, seen: chat_response(logprobs={"content": [{"logprob": -1.0}] * 3}),
     )
     assert ask(plain.url, sampling=sampling)[0].logprob == -0.75
     assert ask(chat.url, api="chat", sampling=sampling)[0].logprob == -3.0
     assert plain.seen[0].body["logprobs"] == 0 and chat.seen[0].body["logprobs"] is True
-    without = serve(lambda number, seen: answer())
+    without = serve(lambda number, seen: response())
     with pytest.raises(ModelError, match="keep_logprobs=false"):
         ask(without.url, sampling=sampling)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 408])
 def test_a_passing_failure_is_sent_again_with_the_same_seed(status: int, serve) -> None:
-    server = serve(lambda number, seen: problem(status) if number < 3 else answer())
+    server = serve(lambda number, seen: problem(status) if number < 3 else response())
     assert [got.text for got in ask(server.url)] == ["yes"]
     assert [seen.body["seed"] for seen in server.seen] == [1000] * 4
 
 
 def test_a_request_that_takes_too_long_is_sent_again(serve) -> None:
-    slow = Reply(answer().body, seconds=3.0)
-    server = serve(lambda number, seen: slow if number == 0 else answer())
+    slow = Reply(response().body, seconds=3.0)
+    server = serve(lambda number, seen: slow if number == 0 else response())
     assert len(ask(server.url, request_timeout_s=1.0)) == 1
     assert len(server.seen) == 2
 
 
 def test_pauses_double(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "_FIRST_DELAY_S", 0.1)
-    server = serve(lambda number, seen: problem(500) if number < 3 else answer())
+    server = serve(lambda number, seen: problem(500) if number < 3 else response())
     ask(server.url)
     times = [seen.at for seen in server.seen]
     pauses = [later - sooner for sooner, later in pairwise(times)]
@@ -163,7 +163,7 @@ def test_pauses_double(serve, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_retry_after_holds_back_every_request_to_that_server(as_date: bool, serve) -> None:
     def script(number: int, seen: Seen) -> Reply:
         if number:
-            return answer()
+            return response()
         wait = format_datetime(datetime.now(UTC) + timedelta(seconds=2)) if as_date else "0.6"
         return problem(429, Retry_After=wait)
 
@@ -174,7 +174,7 @@ def test_retry_after_holds_back_every_request_to_that_server(as_date: bool, serv
 
 
 def test_rate_limits_that_let_others_through_never_use_up_the_retries(serve) -> None:
-    server = serve(lambda number, seen: answer() if number % 4 == 0 else problem(429))
+    server = serve(lambda number, seen: response() if number % 4 == 0 else problem(429))
     assert len(ask(server.url, count=20, concurrency=20, retries=3)) == 20
 
 
@@ -189,7 +189,7 @@ def test_a_dead_server_is_passed_over_without_crowding_the_other(serve) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-    server = serve(lambda number, seen: Reply(answer().body, seconds=0.05))
+    server = serve(lambda number, seen: Reply(response().body, seconds=0.05))
     assert len(ask(dead, server.url, count=12, concurrency=2, retries=3)) == 12
     assert server.most_at_once == 2
     with pytest.raises(ModelError, match="ConnectError"):
@@ -197,7 +197,7 @@ def test_a_dead_server_is_passed_over_without_crowding_the_other(serve) -> None:
 
 
 def test_each_server_gets_at_most_its_share_at_once_and_both_are_used(serve) -> None:
-    reply = Reply(answer().body, seconds=0.05)
+    reply = Reply(response().body, seconds=0.05)
     both = [serve(lambda number, seen: reply) for _ in range(2)]
     assert len(ask(*(server.url for server in both), count=24, concurrency=3)) == 24
     assert [server.most_at_once for server in both] == [3, 3]
@@ -207,7 +207,7 @@ def test_each_server_gets_at_most_its_share_at_once_and_both_are_used(serve) -> 
 def test_answers_come_as_they_finish_and_requests_are_taken_only_when_there_is_room(serve) -> None:
     server = serve(
         lambda number, seen: Reply(
-            answer().body, seconds=1.0 if seen.body["prompt"] == [1, 40] else 0.0
+            response().body, seconds=1.0 if seen.body["prompt"] == [1, 40] else 0.0
         )
     )
     taken: list[int] = []
@@ -218,10 +218,10 @@ def test_answers_come_as_they_finish_and_requests_are_taken_only_when_there_is_r
             yield request
 
     with closing(load(server.url, concurrency=2)) as client:
-        answers = client.generate(feed())
-        first = next(answers)
+        responses = client.generate(feed())
+        first = next(responses)
         assert first.row == (0, 1, 0) and taken == [0, 1]
-        rest = [got.row[1] for got in answers]
+        rest = [got.row[1] for got in responses]
     assert sorted(rest) == [0, 2, 3, 4, 5] and rest[-1] == 0
 
 
@@ -259,7 +259,7 @@ def test_a_page_instead_of_json_is_named(serve) -> None:
 
 def test_one_refused_prompt_is_dropped_with_its_reason_and_the_rest_goes_on(serve) -> None:
     def script(number: int, seen: Seen) -> Reply:
-        return problem(400, "too long") if seen.body["prompt"] == [1, 40] else answer()
+        return problem(400, "too long") if seen.body["prompt"] == [1, 40] else response()
 
     got = {a.row[1]: a for a in ask(serve(script).url, count=4, concurrency=1)}
     assert got[0] == Unanswered((0, 0, 0), Drop("refused", "400 too long"))
@@ -268,21 +268,21 @@ def test_one_refused_prompt_is_dropped_with_its_reason_and_the_rest_goes_on(serv
 
 def test_a_filtered_answer_is_dropped_and_a_broken_off_one_stops(serve) -> None:
     server = serve(
-        lambda number, seen: answer(finish_reason="content_filter" if number else "stop")
+        lambda number, seen: response(finish_reason="content_filter" if number else "stop")
     )
     filtered = ask(server.url, count=2, concurrency=1)[1]
     assert filtered == Unanswered((0, 1, 0), Drop("not_finished", "finish_reason content_filter"))
-    broken = serve(lambda number, seen: answer(finish_reason="abort"))
+    broken = serve(lambda number, seen: response(finish_reason="abort"))
     with pytest.raises(ModelError, match="abort"):
         ask(broken.url)
 
 
 def test_half_a_surrogate_pair_is_refused_and_a_text_that_is_no_text_stops_the_stage(serve) -> None:
-    server = serve(lambda number, seen: answer("a \ud83d" if number else "a \U0001f600"))
+    server = serve(lambda number, seen: response("a \ud83d" if number else "a \U0001f600"))
     whole, half = ask(server.url, count=2, concurrency=1)
     assert whole.text == "a \U0001f600"
     assert isinstance(half, Unanswered) and half.why.reason == "not_unicode"
-    broken = serve(lambda number, seen: answer(text=[{"type": "text", "text": "hi"}]))
+    broken = serve(lambda number, seen: response(text=[{"type": "text", "text": "hi"}]))
     with pytest.raises(ModelError, match="not of the OpenAI API"):
         ask(broken.url)
 
@@ -293,7 +293,7 @@ def test_few_refused_prompts_are_no_proof_against_the_settings(serve) -> None:
 
 
 def test_an_engine_answers_again_and_remembers_that_it_has_answered(serve) -> None:
-    server = serve(lambda number, seen: answer() if number < 2 else problem(400, "too long"))
+    server = serve(lambda number, seen: response() if number < 2 else problem(400, "too long"))
     with closing(load(server.url)) as client:
         assert {type(a) for a in client.generate(requests(2))} == {Completion}
         assert {a.why.reason for a in client.generate(requests(20))} == {"refused"}

@@ -69,7 +69,7 @@ def test_a_rows_draw_depends_on_its_seed_and_not_on_the_batch() -> None:
 
 
 def test_penalties_count_real_tokens_of_prompt_and_answer_and_never_padding() -> None:
-    # Row: padding 0, prompt 5 5, answer 7 7.
+    # Row: padding 0, prompt 5 5, response 7 7.
     ids = torch.tensor([[0, 5, 5, 7, 7]])
     mask = torch.tensor([[0, 1, 1]])
     scores = torch.full((1, VOCABULARY), 2.0)

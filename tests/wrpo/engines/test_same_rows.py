@@ -40,7 +40,7 @@ def rows(
     own: dict[int, dict[str, float]] | None = None,
     **sampling: float,
 ) -> list[Completion]:
-    """Answers of one engine; `own`: sampling fields of the answers with this index."""
+    """Responses of one engine; `own`: sampling fields of the responses with this index."""
     usual = {"max_tokens": 24, "keep_logprobs": True, **sampling}
     by_index = {
         index: Sampling(**{**usual, **fields}).model_dump() for index, fields in (own or {}).items()
@@ -65,8 +65,8 @@ def rows(
         max_model_len=LENGTH,
     )
     loaded = ENGINES[backend](**SETTINGS[backend], **served).load(task)
-    found = sorted(loaded.generate(requests), key=lambda answer: answer.row)
-    assert all(isinstance(answer, Completion) for answer in found)
+    found = sorted(loaded.generate(requests), key=lambda response: response.row)
+    assert all(isinstance(response, Completion) for response in found)
     return found
 
 
@@ -109,8 +109,8 @@ def test_greedy_rows_of_the_three_engines_are_equal(
     offline = rows("vllm", model, temperature=0.0, **penalties)
     same(rows("openai", model, url=url, temperature=0.0, **penalties), offline)
     same(rows("transformers", model, temperature=0.0, **penalties), offline)
-    assert {answer.finish_reason for answer in offline} <= {"stop", "length"}
-    assert len({answer.text for answer in offline}) == 4
+    assert {response.finish_reason for response in offline} <= {"stop", "length"}
+    assert len({response.text for response in offline}) == 4
 
 
 @pytest.mark.slow
@@ -129,4 +129,4 @@ def test_the_server_draws_what_offline_vllm_draws_from_the_same_seeds(
     url, model = server
     served = rows("openai", model, url=url, temperature=1.0, top_k=50, min_p=0.01)
     same(served, rows("vllm", model, temperature=1.0, top_k=50, min_p=0.01))
-    assert len({answer.text for answer in served}) == 8
+    assert len({response.text for response in served}) == 8

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.conftest import REPOSITORY
-from tests.support.completion_server import CompletionServer, Reply, Seen, chat_answer, problem
+from tests.support.completion_server import CompletionServer, Reply, Seen, chat_response, problem
 from wrpo.errors import DataError, ModelError, RecipeError
 from wrpo.judging import Judge, JudgementCache, JudgeModel, JudgeRequest
 
@@ -29,7 +29,7 @@ def ask_for(*texts: str, template: str = "plain-1", **fields: object) -> list[Ju
 
 
 def echo(number: int, seen: Seen) -> Reply:
-    body = chat_answer("on " + seen.body["messages"][-1]["content"]).body
+    body = chat_response("on " + seen.body["messages"][-1]["content"]).body
     return Reply({**body, "usage": {"prompt_tokens": 10, "completion_tokens": 3}})
 
 
@@ -123,7 +123,7 @@ def test_log_probs_are_kept_in_the_cache(serve, judge: MakeJudge) -> None:
         {"token": "m", "logprob": -9.0},
     ]
     server = serve(
-        lambda number, seen: chat_answer("m", logprobs={"content": [{"top_logprobs": top}]})
+        lambda number, seen: chat_response("m", logprobs={"content": [{"top_logprobs": top}]})
     )
     requests = ask_for("a", top_logprobs=3)
     fresh, kept = judge(server).ask(requests)[0], judge(server).ask(requests)[0]
@@ -153,7 +153,7 @@ def test_a_refused_request_has_no_verdict_and_is_not_cached(serve, judge: MakeJu
         if seen.body["messages"][0]["content"] == "bad":
             return problem(400, "policy")
         if seen.body["messages"][0]["content"] == "filtered":
-            return chat_answer("", finish_reason="content_filter")
+            return chat_response("", finish_reason="content_filter")
         return echo(number, seen)
 
     server = serve(script)
@@ -190,7 +190,9 @@ def test_a_reply_of_another_api_and_a_broken_verdict_are_errors(serve, judge: Ma
     with pytest.raises(ModelError, match="not of the OpenAI API"):
         judge(serve(lambda number, seen: Reply({"answer": 1}))).ask(ask_for("a"))
     with pytest.raises(ModelError, match="broke off"):
-        judge(serve(lambda number, seen: chat_answer("x", finish_reason="abort"))).ask(ask_for("a"))
+        judge(serve(lambda number, seen: chat_response("x", finish_reason="abort"))).ask(
+            ask_for("a")
+        )
 
 
 def test_the_key_comes_from_the_environment_and_is_kept_nowhere(

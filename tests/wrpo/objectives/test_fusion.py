@@ -20,9 +20,11 @@ SOURCES = {
 }
 
 
-def fused(answer: str, **options) -> float:
+def fused(response: str, **options) -> float:
     options = {"rule": "max_margin", "clip": True} | options
-    return fused_reference(PIVOT[answer], SOURCES[answer], preferred=answer == "chosen", **options)
+    return fused_reference(
+        PIVOT[response], SOURCES[response], preferred=response == "chosen", **options
+    )
 
 
 def test_max_margin_with_clipping_on_the_published_example_row():

@@ -1,11 +1,11 @@
 import pytest
 
 from wrpo.errors import DataError
-from wrpo.ids import answer_id
+from wrpo.ids import response_id
 from wrpo.objectives.base import Fusion
 from wrpo.objectives.cgpo import Consensus
 from wrpo.objectives.reference import (
-    by_answer,
+    by_response,
     with_anchors,
     with_consensus,
     with_fused_reference,
@@ -31,11 +31,11 @@ def rows(count=2):
     ]
 
 
-def table(rows, values, *, length=4, entropy=None, answers=NAMES):
-    """Log-probs per row and answer: `values` are means."""
-    return by_answer(
+def table(rows, values, *, length=4, entropy=None, responses=NAMES):
+    """Log-probs per row and response: `values` are means."""
+    return by_response(
         {
-            "answer_id": answer_id(row["prompt"], row[name][0]["content"]),
+            "response_id": response_id(row["prompt"], row[name][0]["content"]),
             "logp": mean * length,
             "length": length,
             "mean_logp": mean,
@@ -43,14 +43,14 @@ def table(rows, values, *, length=4, entropy=None, answers=NAMES):
             "method": "trainer",
         }
         for i, row in enumerate(rows)
-        for k, (name, mean) in enumerate(zip(answers, values[i], strict=True))
+        for k, (name, mean) in enumerate(zip(responses, values[i], strict=True))
     )
 
 
 def test_reference_is_joined_by_content_whatever_the_order():
     data = rows()
     known = table(data, [[-1, -2, -3], [-4, -5, -6]])
-    joined = with_reference(data[::-1], known, answers=NAMES)
+    joined = with_reference(data[::-1], known, responses=NAMES)
     assert [row["ref_rejected_logps"] for row in joined] == [-24, -12]
     assert joined[0]["ref_chosen_length"] == 4
 
@@ -59,8 +59,8 @@ def test_a_changed_answer_is_refused_with_its_row():
     data = rows()
     known = table(data, [[-1, -2, -3], [-4, -5, -6]])
     data[1]["chosen"] = message("another")
-    with pytest.raises(DataError, match="1 of 6 answers .* chosen of row t1"):
-        with_reference(data, known, answers=NAMES)
+    with pytest.raises(DataError, match="1 of 6 responses .* chosen of row t1"):
+        with_reference(data, known, responses=NAMES)
 
 
 def test_fused_means_count_in_tokens_of_the_target():
@@ -68,7 +68,7 @@ def test_fused_means_count_in_tokens_of_the_target():
     initial = table(data, [[-1.0, -1.0, -1.0]], length=4)
     source = table(data, [[-0.5, -2.0, -2.5]], length=10)
     (row,) = with_fused_reference(
-        data, initial, {"s": source}, answers=NAMES, fusion=Fusion(), length_normalised=True
+        data, initial, {"s": source}, responses=NAMES, fusion=Fusion(), length_normalised=True
     )
     assert row["ref_source_chosen_logps"] == pytest.approx(-0.5 * 4)
     assert row["ref_chosen_logps"] == pytest.approx(-1.0 * 4)  # clipped
@@ -81,7 +81,7 @@ def test_fused_sums_are_taken_as_they_are():
     initial = table(data, [[-1.0, -1.0, -1.0]], length=4)
     source = table(data, [[-0.3, -2.0, -2.5]], length=10)
     (row,) = with_fused_reference(
-        data, initial, {"s": source}, answers=NAMES, fusion=Fusion(), length_normalised=False
+        data, initial, {"s": source}, responses=NAMES, fusion=Fusion(), length_normalised=False
     )
     assert row["ref_source_chosen_logps"] == pytest.approx(-3.0)
     assert row["ref_rejected_logps"] == pytest.approx(-25.0)
@@ -95,7 +95,7 @@ def test_consensus_replaces_the_reference_of_the_rejected_answer_only():
         "b": table(data, [[-3.0, -1.0, -2.0]]),
     }
     settings = Consensus(weighting="uniform")
-    (row,) = with_consensus(data, initial, sources, answers=NAMES, settings=settings)
+    (row,) = with_consensus(data, initial, sources, responses=NAMES, settings=settings)
     consensus = [-2.0, -1.0, -3.0]  # its mean is that of the initial policy
     assert row["ref_rejected_logps"] == pytest.approx(consensus[2] * 5)
     assert row["ref_source_chosen_logps"] == pytest.approx(-5.0)
@@ -112,7 +112,7 @@ def test_consensus_by_entropy_leans_to_the_surer_source():
     }
     by_entropy, uniform = (
         with_consensus(
-            data, initial, sources, answers=NAMES, settings=Consensus(weighting=weighting)
+            data, initial, sources, responses=NAMES, settings=Consensus(weighting=weighting)
         )
         for weighting in ("entropy", "uniform")
     )
@@ -125,7 +125,7 @@ def test_consensus_by_entropy_needs_entropies():
     data = rows(2)
     known = table(data, [[-1.0] * 3] * 2)
     with pytest.raises(DataError, match="uniform"):
-        with_consensus(data, known, {"a": known}, answers=NAMES, settings=Consensus())
+        with_consensus(data, known, {"a": known}, responses=NAMES, settings=Consensus())
 
 
 def test_an_anchor_answers_another_prompt():

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def score(number: int) -> Row:
-    return {"prompt_id": f"p{number}", "source": "s", "index": 0, "score": 0.5, "heads": []}
+    return {"prompt_id": f"p{number}", "source": "s", "index": 0, "score": 0.5, "rewards": []}
 
 
 def complete(path: Path, key: dict[str, Any] | None = None) -> StageFolder:

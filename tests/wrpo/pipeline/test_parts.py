@@ -18,7 +18,7 @@ STAGE = "score/letters"
 
 
 def score(part: int) -> Row:
-    return {"prompt_id": f"p{part}", "source": "s", "index": 0, "score": 1.0, "heads": []}
+    return {"prompt_id": f"p{part}", "source": "s", "index": 0, "score": 1.0, "rewards": []}
 
 
 def make(pipeline: Pipeline, count: int = 3, shard: Shard | None = None) -> list[int]:

@@ -184,7 +184,7 @@ def test_a_judge_enters_the_key_by_what_decides_its_verdicts(tmp_path: Path) -> 
     question = tmp_path / "question.txt"
     found = []
     for words in ("which?", "which one?"):
-        question.write_text(f"{words} {{{{prompt}}}} {{{{answer_a}}}} {{{{answer_b}}}}")
+        question.write_text(f"{words} {{{{prompt}}}} {{{{response_a}}}} {{{{response_b}}}}")
         found.append(key(f"rewards.style.prompt={question}"))
     assert found[0] != found[1] != key()
 
@@ -212,7 +212,7 @@ def test_what_is_said_of_no_domain_and_no_dataset_stays_out_of_the_keys(tmp_path
     dataset = pipeline.key("prompts")["datasets"]["world"]
     assert dataset.keys() == {
         *("path", "config", "split", "revision"),
-        *("prompt", "answer", "domain", "limit"),
+        *("prompt", "reference_answer", "domain", "limit"),
     }
     assert pipeline.key("sample/letters").keys() == {"seed", "model", "sampling", "inputs"}
     assert "domains" not in pipeline.key("sample/letters")["sampling"]
@@ -254,7 +254,7 @@ def test_the_source_wins_over_the_domain_and_the_domain_over_all(tmp_path: Path)
     assert resolved_sampling(recipe, "numbers", "elsewhere") == resolved_sampling(recipe, "numbers")
 
 
-GIVEN = "prompts.datasets.world.answers={column: solution, source: teacher}"
+GIVEN = "prompts.datasets.world.responses={column: solution, source: teacher}"
 
 
 def test_answers_of_a_dataset_are_scored_and_built_from_but_not_evaluated(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_what_decides_the_result_is_in_the_key(tmp_path: Path, override: str, st
 
 
 def test_truncation_changes_no_table_and_only_arms_that_cut_by_it(tmp_path: Path) -> None:
-    stages = changed(tmp_path, "truncation.max_answer_length=9")
+    stages = changed(tmp_path, "truncation.max_response_length=9")
     assert {"logprobs/sft/triples", "wrpo", "dpo"} <= stages
     assert not stages & {"sft", "build/sft", "build/triples", "build/pairs", "more-sft"}
 

@@ -127,7 +127,7 @@ def test_recipes_that_say_the_same_are_equal_wherever_they_were_read(tmp_path: P
 
 
 def test_a_stage_says_its_name_and_its_command() -> None:
-    named = Stage("answers", {"benchmark": "mt_bench", "model": "sft"})
-    assert named.name == "answers/mt_bench/sft"
+    named = Stage("responses", {"benchmark": "mt_bench", "model": "sft"})
+    assert named.name == "responses/mt_bench/sft"
     assert named.command == ("eval.generate", "--benchmark", "mt_bench", "--model", "sft")
     assert Stage("train", {"arm": "dpo"}).name == "dpo"

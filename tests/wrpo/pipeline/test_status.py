@@ -28,7 +28,7 @@ def pipeline(write_recipe) -> Pipeline:
     return Pipeline(load_recipe(write_recipe()))
 
 
-def answer(number: int) -> Row:
+def response(number: int) -> Row:
     return {"prompt_id": f"p{number}", "source": "one", "index": 0, "text": "x"}
 
 
@@ -38,7 +38,7 @@ def begun(pipeline: Pipeline, name: str, *, parts: int | None, ages: list[float]
     folder.open(parts=parts)
     for part, age in enumerate(ages):
         dropped = [Drop("empty").row("p")] if part == 0 else None
-        folder.write_part(part, [answer(0), answer(1)], RESPONSES, dropped=dropped)
+        folder.write_part(part, [response(0), response(1)], RESPONSES, dropped=dropped)
         path = folder.path / f"part-{part:05d}.parquet"
         os.utime(path, (time.time() - age, time.time() - age))
     return folder

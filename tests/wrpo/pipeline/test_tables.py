@@ -32,7 +32,7 @@ PROMPT: Row = {
     "domain": "words",
     "split": "sft",
     "origin": "world",
-    "answer": None,
+    "reference_answer": None,
 }
 RESPONSE: Row = {
     "prompt_id": "p1",

@@ -36,7 +36,7 @@ TABLE = ThroughputTable.model_validate(
         "lengths": {
             "source": "test",
             "prompt_tokens": 100,
-            "answer_tokens": 200,
+            "response_tokens": 200,
             "characters_per_token": 4,
         },
     }
@@ -64,7 +64,7 @@ def without_attention(flops: float, utilization: float) -> float:
 
 def test_the_whole_run_by_hand(tmp_path: Path) -> None:
     found = prices(pipeline_of(tmp_path, *KNOWN))
-    # 3000 prompts x 5 answers x 200 tokens at 1000 tokens/s, and 3000 prompts of 100 tokens.
+    # 3000 prompts x 5 responses x 200 tokens at 1000 tokens/s, and 3000 prompts of 100 tokens.
     decoding = 3000 * 5 * 200 / 1000 / 3600
     reading = without_attention(2 * 8e9 * 3000 * 100, 0.5)
     assert found["sample/letters"].gpu_hours == pytest.approx(decoding + reading, rel=1e-3)
@@ -142,7 +142,13 @@ def test_settings_of_training_change_its_price(
 
 def measurement(pipeline: Pipeline, source: str, **changes: Any) -> Measured:
     fields = {"model": measured_name(pipeline.recipe, source), "gpu": "some fast card", "gpus": 1}
-    fields |= {"prompts": 1, "prompt_tokens": 1, "answers": 10, "answer_tokens": 500, "seconds": 1}
+    fields |= {
+        "prompts": 1,
+        "prompt_tokens": 1,
+        "responses": 10,
+        "response_tokens": 500,
+        "seconds": 1,
+    }
     return Measured.model_validate(fields | changes)
 
 
@@ -205,10 +211,10 @@ def begin_sampling(pipeline: Pipeline) -> StageFolder:
     prompts.finish_parts(prompts.write_table(rows, PROMPTS))
     sample = StageFolder(pipeline.folder("sample/letters"), pipeline.key("sample/letters"))
     sample.open(parts=2)
-    answers = [
+    responses = [
         {"prompt_id": "p0", "index": n, "token_count": count} for n, count in enumerate((10, 30))
     ]
-    sample.write_part(0, answers, RESPONSES)
+    sample.write_part(0, responses, RESPONSES)
     return sample
 
 
@@ -222,7 +228,7 @@ def test_real_counts_and_lengths_replace_the_expected_ones(tmp_path: Path) -> No
     assert found["sample/numbers"].left == 1.0
     assert found["sample/target"].tokens == 3 * (5 * 20 + 20)
     assert found["prompts"].left == 0.0
-    assert "its own answers" in found["sample/letters"].terms[0].text
+    assert "its own responses" in found["sample/letters"].terms[0].text
     assert "mean of the other models" in found["sample/numbers"].terms[0].text
 
 
@@ -264,7 +270,7 @@ DOMAINS = """\
       datasets:
         chat: {path: hub/chat, max_prompts: 1000, sft_share: 0.5}
         maths: {path: hub/maths, domain_name: math, limit: 400, sft_share: 0}
-        own: {path: hub/own, limit: 300, sft_share: 1, answers: {source: gold, column: reply}}
+        own: {path: hub/own, limit: 300, sft_share: 1, responses: {source: gold, column: reply}}
     sample:
       domains: {math: {responses: 10}}
     """
@@ -287,4 +293,4 @@ def test_domains_have_their_own_prompts_and_answers(tmp_path: Path) -> None:
     narrow = prices(Pipeline(load_recipe(path, [*overrides, "rewards.rm.domains=[math]"])))
     assert narrow["score/letters"].tokens == 400 * (100 + 10 * 200)
     assert narrow["score/numbers"] == found["score/numbers"]
-    assert narrow["score/gold"].terms == ()  # no prompt of that domain came with an answer
+    assert narrow["score/gold"].terms == ()  # no prompt of that domain came with a response

@@ -9,7 +9,8 @@ from tests.wrpo.plan.test_estimate import KNOWN, TABLE, pipeline_of, prices, wit
 from wrpo.plan.estimate import Estimator
 from wrpo.plan.view import explanation
 
-# Expected lengths of TABLE: prompts of 100 tokens, answers of 200; 1000 answer tokens per second.
+# Expected lengths of TABLE: prompts of 100 tokens, responses of 200; 1000 response tokens per
+# second.
 JUDGES = """\
     judges:
       paid:
@@ -59,7 +60,7 @@ def test_a_task_of_unknown_size_is_named_and_the_table_can_tell_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "answers", "calls", "read", "written"),
+    ("benchmark", "responses", "calls", "read", "written"),
     [
         ("alpaca_eval_2", 805, 805, 300 + 100 + 2 * 200, 1),
         ("arena_hard", 500, 1000, 300 + 100 + 2 * 200, 300),
@@ -68,11 +69,11 @@ def test_a_task_of_unknown_size_is_named_and_the_table_can_tell_it(tmp_path: Pat
     ],
 )
 def test_judged_benchmarks_cost_answers_and_calls(
-    tmp_path: Path, benchmark: str, answers: int, calls: int, read: float, written: int
+    tmp_path: Path, benchmark: str, responses: int, calls: int, read: float, written: int
 ) -> None:
     judged = f"eval.judged={{{benchmark}: {{judge: paid}}}}"
     found = prices(pipeline_of(tmp_path, *KNOWN, judged, extra=JUDGES))
-    assert found[f"answers/{benchmark}/sft"].tokens == answers * (100 + 200)
+    assert found[f"responses/{benchmark}/sft"].tokens == responses * (100 + 200)
     verdicts = found[f"judge/{benchmark}/sft"]
     assert verdicts.gpu_hours == 0
     assert verdicts.dollars == pytest.approx(calls * (read * 10 + written * 30) / 1e6)
@@ -116,7 +117,7 @@ def test_a_judge_is_asked_in_the_domains_of_its_reward(tmp_path: Path) -> None:
     pipeline = pipeline_of(tmp_path, *KNOWN[:-1], *sizes, reward, extra=JUDGES)
     calls = [term.text for term in prices(pipeline)["score/letters"].terms if "judge" in term.text]
     assert [text.split(" x (")[0] for text in calls] == [
-        "j: 2,000 answers x 1 = 2,000 calls of judge paid"
+        "j: 2,000 responses x 1 = 2,000 calls of judge paid"
     ]
 
 

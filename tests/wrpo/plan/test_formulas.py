@@ -24,7 +24,7 @@ def test_pairs_of_one_sequence_are_half_its_square() -> None:
 
 
 def test_shared_prompts_cost_the_rows_less_the_prompts_that_are_not_repeated() -> None:
-    rows = sum(attended_pairs(0, [300 + answer]) for answer in (50, 70, 90))
+    rows = sum(attended_pairs(0, [300 + response]) for response in (50, 70, 90))
     assert attended_pairs(300, [50, 70, 90]) == pytest.approx(rows - 2 * 300**2 / 2)
 
 

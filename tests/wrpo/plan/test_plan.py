@@ -22,7 +22,7 @@ def test_plan_names_states_commands_and_prices(write_recipe, run_module) -> None
         ]
         assert len(rows) == 1, name
     assert f"python -m wrpo.train --arm wrpo --recipe {path} prompts.exp" in result.stdout
-    assert "100 prompts, 200 answers x 450 tokens (expected length)" in result.stdout
+    assert "100 prompts, 200 responses x 450 tokens (expected length)" in result.stdout
     assert "size from its safetensors files" in " ".join(result.stdout.split())
     assert "> prompts" in result.stdout
     assert "  whole run" in result.stdout

@@ -29,7 +29,7 @@ def table() -> ThroughputTable:
 
 def row(**changes: object) -> Measured:
     fields = {"model": "a/b@main", "gpu": "cpu", "gpus": 1, "prompts": 10, "prompt_tokens": 100}
-    fields |= {"answers": 20, "answer_tokens": 1000, "seconds": 5.0}
+    fields |= {"responses": 20, "response_tokens": 1000, "seconds": 5.0}
     return Measured.model_validate(fields | changes)
 
 
@@ -91,7 +91,7 @@ def test_measurements_add_up(tmp_path: Path) -> None:
     record(tmp_path, row(seconds=15.0))
     record(tmp_path, row(model="c/d@main"))
     first, second = read_measured(tmp_path)
-    assert (first.answers, first.seconds, first.decode_tokens_per_s) == (40, 20.0, 100.0)
+    assert (first.responses, first.seconds, first.decode_tokens_per_s) == (40, 20.0, 100.0)
     assert first.updated
     assert second.model == "c/d@main"
 
@@ -111,7 +111,7 @@ def test_samplers_may_record_at_once(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     [only] = read_measured(tmp_path)
-    assert only.answers == 20 * 80
+    assert only.responses == 20 * 80
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".{FILE}.lock", FILE]
 
 

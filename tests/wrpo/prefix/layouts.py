@@ -42,9 +42,12 @@ def token_rows(lengths: Any = LENGTHS, *, seed: int = 0) -> list[dict[str, list[
     return [
         {
             "prompt_ids": tokens(prompt),
-            **{f"{name}_ids": tokens(n) for name, n in zip(TRIPLE_RESPONSES, answers, strict=True)},
+            **{
+                f"{name}_ids": tokens(n)
+                for name, n in zip(TRIPLE_RESPONSES, responses, strict=True)
+            },
         }
-        for prompt, answers in lengths
+        for prompt, responses in lengths
     ]
 
 

@@ -12,7 +12,7 @@ from wrpo.errors import DataError
 from wrpo.prefix.packing import PackedLayout
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
-EXACT = sum(p - 1 + sum(n + 1 for n in answers) for p, answers in LENGTHS)
+EXACT = sum(p - 1 + sum(n + 1 for n in responses) for p, responses in LENGTHS)
 
 
 def collate(layout=None, rows=None, **options):

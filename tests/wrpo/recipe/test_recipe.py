@@ -729,7 +729,7 @@ def test_any_recipe_survives_dump_and_load(
     [
         ("max_length=64", "truncation.max_length"),
         ("max_prompt_length=64", "truncation.max_prompt_length"),
-        ("max_answer_length=64", "truncation.max_answer_length"),
+        ("max_response_length=64", "truncation.max_response_length"),
         ("truncation=original", "truncation.mode"),
     ],
 )
@@ -744,9 +744,9 @@ def test_lengths_under_logprobs_are_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "problem"),
     [
-        ("{max_length: 64, max_prompt_length: 64}", "leaves no token for an answer"),
+        ("{max_length: 64, max_prompt_length: 64}", "leaves no token for a response"),
         ("{mode: original}", "max_prompt_length is not set"),
-        ("{mode: original, max_prompt_length: 9, max_answer_length: 9}", "leave it out"),
+        ("{mode: original, max_prompt_length: 9, max_response_length: 9}", "leave it out"),
         ("{mode: keep_end}", "mode"),
     ],
 )
@@ -797,11 +797,11 @@ def test_a_judge_reward_says_what_it_lacks(tmp_path: Path, fields: str, message:
 
 def test_the_question_of_a_judge_must_have_its_fields(tmp_path: Path) -> None:
     question = tmp_path / "question.txt"
-    question.write_text("{{prompt}} {{answer}} {{rubric}}")
+    question.write_text("{{prompt}} {{response}} {{rubric}}")
     reward = f"rewards.j={{type: judge, judge: strict, prompt: {question}}}"
     message = refusal(tmp_path, "", JUDGES, reward)
-    assert "must have the fields ['answer', 'prompt']" in message and "rubric" in message
-    question.write_text("{{prompt}} {{answer}} from {{low}}")
+    assert "must have the fields ['prompt', 'response']" in message and "rubric" in message
+    question.write_text("{{prompt}} {{response}} from {{low}}")
     assert load(tmp_path, "", JUDGES, reward).rewards["j"].template == question.read_text()
 
 
@@ -828,8 +828,8 @@ def test_a_dataset_has_one_domain_or_a_column_of_them(tmp_path: Path) -> None:
 
 
 def test_answers_of_a_dataset_need_a_source_name_of_their_own(tmp_path: Path) -> None:
-    given = "prompts.datasets.world.answers={column: solution, source: %s}"
-    assert load(tmp_path, "", given % "teacher").prompts.datasets["world"].answers
+    given = "prompts.datasets.world.responses={column: solution, source: %s}"
+    assert load(tmp_path, "", given % "teacher").prompts.datasets["world"].responses
     assert "['letters'] name two sources" in refusal(tmp_path, "", given % "letters")
     assert "name of the pipeline" in refusal(tmp_path, "", given % "target")
 

@@ -10,7 +10,7 @@ from tests.wrpo.rewards.armorm_models import (
     llama3_tokenizer,
     save_armorm,
 )
-from wrpo.chat.render import render_answer
+from wrpo.chat.render import render_response
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards import Candidate
@@ -27,11 +27,11 @@ def settings(folder: Path, **fields: object) -> ArmoRMReward:
     return ArmoRMReward(**{"type": "armorm", "model": str(folder), "dtype": "float32"} | fields)
 
 
-def candidate(answer: str, *turns: str) -> Candidate:
+def candidate(response: str, *turns: str) -> Candidate:
     roles = ("user", "assistant")
     texts = turns or ("Say sea.",)
     messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
-    return Candidate(messages, answer, None)
+    return Candidate(messages, response, None)
 
 
 CANDIDATES = [
@@ -45,8 +45,8 @@ CANDIDATES = [
 
 def by_rule(reward, item: Candidate) -> tuple[list[int], int]:
     """Ids of a conversation, and the gating position by the published rule."""
-    prompt, answer = render_answer(reward.tokenizer, item.messages, item.answer)
-    ids = [*prompt, *answer]
+    prompt, response = render_response(reward.tokenizer, item.messages, item.response)
+    ids = [*prompt, *response]
     position = gating_position(ids, gating_pattern(reward.tokenizer))
     assert position is not None
     return ids, position

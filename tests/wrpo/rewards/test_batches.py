@@ -13,8 +13,8 @@ from wrpo.rewards.networks.batches import (
 from wrpo.rewards.networks.network import Pooled, has_score_head, score_head, share_prompts
 
 CONVERSATIONS = [
-    Conversation(tuple(range(10, 10 + prompt)), tuple(range(50, 50 + answer)))
-    for prompt, answer in [(30, 4), (30, 40), (30, 9), (3, 5), (70, 1), (70, 60)]
+    Conversation(tuple(range(10, 10 + prompt)), tuple(range(50, 50 + response)))
+    for prompt, response in [(30, 4), (30, 40), (30, 9), (3, 5), (70, 1), (70, 60)]
 ]
 
 
@@ -33,8 +33,8 @@ def test_shared_prompts_give_the_logits_of_batch_1(architecture: str) -> None:
     assert has_score_head(model)
     with torch.no_grad():
         alone = [
-            model(torch.tensor([[*prompt, *answer]])).logits[0, 0].item()
-            for prompt, answer in CONVERSATIONS
+            model(torch.tensor([[*prompt, *response]])).logits[0, 0].item()
+            for prompt, response in CONVERSATIONS
         ]
     assert share_prompts(model, 512) is None
     network = Pooled(model.base_model, score_head(model))

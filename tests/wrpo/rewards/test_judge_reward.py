@@ -12,13 +12,13 @@ import pytest
 
 from data_construction.prompts import make_prompts
 from data_construction.score import score_sources
-from tests.data_construction.sampled import prompt_ids, write_answers
+from tests.data_construction.sampled import prompt_ids, write_responses
 from tests.support.completion_server import (
     CompletionServer,
     Reply,
     Script,
     Seen,
-    chat_answer,
+    chat_response,
     problem,
 )
 from wrpo.errors import MissingInputError, ModelError, RecipeError
@@ -46,10 +46,10 @@ def judged(write_recipe: Callable[..., Path]) -> Callable[..., Recipe]:
     return make
 
 
-def score(recipe: Recipe, *answers: str) -> list[float | Drop]:
-    messages = [{"role": "user", "content": "Say {{answer}}."}]
+def score(recipe: Recipe, *responses: str) -> list[float | Drop]:
+    messages = [{"role": "user", "content": "Say {{response}}."}]
     reward = recipe.rewards["style"].load(Pipeline(recipe))
-    return reward.score([Candidate(messages, answer, None, "p") for answer in answers])
+    return reward.score([Candidate(messages, response, None, "p") for response in responses])
 
 
 def question(seen: Seen) -> str:
@@ -58,22 +58,22 @@ def question(seen: Seen) -> str:
 
 def grade_by_length(_: int, seen: Seen) -> Reply:
     reply = re.search(r"<reply>\n(.*)\n</reply>", question(seen), re.DOTALL)
-    return chat_answer(f"It is not [[1]]. My grade: [[{len(reply[1])}]]")
+    return chat_response(f"It is not [[1]]. My grade: [[{len(reply[1])}]]")
 
 
 def test_a_grade_is_the_last_number_of_the_reply(serve, judged) -> None:
     server = serve(grade_by_length)
     assert score(judged(server), "sea", "{{low}}", "sea") == [3.0, 7.0, 3.0]
-    assert len(server.seen) == 2  # equal answers are one question
+    assert len(server.seen) == 2  # equal responses are one question
     texts = sorted(question(seen) for seen in server.seen)
-    assert all("<conversation>\nSay {{answer}}.\n</conversation>" in text for text in texts)
+    assert all("<conversation>\nSay {{response}}.\n</conversation>" in text for text in texts)
     assert all("from 1 (useless) to 10 (could" in text for text in texts)
 
 
 @pytest.mark.parametrize("reply", ["no number", "[[eleven]]", "[[11]]", "[[0.5]]", ""])
 def test_a_reply_without_a_grade_of_the_scale_drops_the_answer(serve, judged, reply) -> None:
     def script(_: int, seen: Seen) -> Reply:
-        return chat_answer(reply if "hill" in question(seen) else "[[4]]")
+        return chat_response(reply if "hill" in question(seen) else "[[4]]")
 
     good, bad = score(judged(serve(script)), "sea", "hill")
     assert good == 4.0
@@ -84,7 +84,7 @@ def test_several_draws_are_averaged_without_those_that_cannot_be_read(
     serve, judged, caplog
 ) -> None:
     replies = {0: "[[2]]", 1: "hm", 2: "[[7]]"}
-    server = serve(lambda _, seen: chat_answer(replies[seen.body["seed"]]))
+    server = serve(lambda _, seen: chat_response(replies[seen.body["seed"]]))
     assert score(judged(server, {"temperature": 0.7}, samples=3), "sea") == [4.5]
     assert "1 of 3 replies cannot be read" in caplog.text
 
@@ -94,7 +94,7 @@ def test_the_expected_grade_weighs_digits_by_their_probability(serve, judged) ->
     first = {"token": "x", "top_logprobs": [{"token": "\n", "logprob": 0.0}]}
     second = [{"token": text, "logprob": math.log(p)} for text, p in likely]
     logprobs = {"content": [first, {"token": "7", "top_logprobs": second}]}
-    server = serve(lambda *_: chat_answer("7", logprobs=logprobs))
+    server = serve(lambda *_: chat_response("7", logprobs=logprobs))
     recipe = judged(server, expected=True, scale=[1, 9])
     assert score(recipe, "sea") == [pytest.approx((7 * 0.5 + 9 * 0.25) / 0.75)]
     assert server.seen[0].body["top_logprobs"] == 20
@@ -102,14 +102,14 @@ def test_the_expected_grade_weighs_digits_by_their_probability(serve, judged) ->
 
 
 def test_expected_grades_need_logprobs(serve, judged) -> None:
-    recipe = judged(serve(lambda *_: chat_answer("7")), expected=True, scale=[1, 9])
+    recipe = judged(serve(lambda *_: chat_response("7")), expected=True, scale=[1, 9])
     with pytest.raises(ModelError, match=r"judges.strict: org/judge gives no log-probs.*expected"):
         score(recipe, "sea")
 
 
 def test_a_refused_question_drops_its_answer_only(serve, judged) -> None:
     def script(number: int, seen: Seen) -> Reply:
-        return problem(400, "too long") if "hill" in question(seen) else chat_answer("[[4]]")
+        return problem(400, "too long") if "hill" in question(seen) else chat_response("[[4]]")
 
     scores = score(judged(serve(script)), "sea", "hill", "moon")
     assert scores[0] == scores[2] == 4.0
@@ -131,15 +131,15 @@ def test_a_key_that_is_not_set_is_one_error_before_anything_is_sent(serve, judge
 def sampled(recipe: Recipe) -> list[str]:
     make_prompts(recipe)
     keys = prompt_ids(recipe)
-    write_answers(recipe, "one", {key: ["long answer", "own", "sea"] for key in keys})
-    write_answers(recipe, "two", {key: ["sea", "other"] for key in keys[1:]})
+    write_responses(recipe, "one", {key: ["long response", "own", "sea"] for key in keys})
+    write_responses(recipe, "two", {key: ["sea", "other"] for key in keys[1:]})
     return keys
 
 
 def prefers_the_longer(_: int, seen: Seen) -> Reply:
     a, b = re.findall(r"<reply>\n(.*?)\n</reply>", question(seen), re.DOTALL)
     # Of equal length it takes the first place, as judges do.
-    return chat_answer(f"[[B]] comes to mind, but [[{'B' if len(b) > len(a) else 'A'}]]")
+    return chat_response(f"[[B]] comes to mind, but [[{'B' if len(b) > len(a) else 'A'}]]")
 
 
 def test_pairs_are_judged_in_both_orders_against_the_opponents_first_answer(serve, judged) -> None:
@@ -152,7 +152,7 @@ def test_pairs_are_judged_in_both_orders_against_the_opponents_first_answer(serv
     assert {row["index"]: row["score"] for row in read_rows(folder)} == {0: 1.0, 1: 0.5, 2: 0.5}
     dropped = read_parquet(folder / "dropped.parquet")
     assert {(row["prompt_id"], row["reason"]) for row in dropped} == {
-        (keys[0], "no_opponent_answer")
+        (keys[0], "no_opponent_response")
     }
     assert len(server.seen) == 5 * 2 * 2
 
@@ -176,6 +176,6 @@ def test_a_second_start_asks_only_what_is_missing(serve, judged) -> None:
 def test_an_opponent_that_is_not_sampled_names_the_command(serve, judged) -> None:
     recipe = judged(serve(prefers_the_longer), opponent="two")
     make_prompts(recipe)
-    write_answers(recipe, "one", {key: ["sea"] for key in prompt_ids(recipe)})
+    write_responses(recipe, "one", {key: ["sea"] for key in prompt_ids(recipe)})
     with pytest.raises(MissingInputError, match=r"data_construction.sample --source two"):
         score_sources(recipe, ["one"], Shard(1, 1))

@@ -17,9 +17,11 @@ from wrpo.rewards.math import MathReward
 NESTED = "[" * 100_000
 
 
-def scores(settings, gold: str | None, *answers: str) -> list[float | Drop]:
+def scores(settings, reference_answer: str | None, *responses: str) -> list[float | Drop]:
     prompt = [{"role": "user", "content": "Do it."}]
-    return settings.load().score([Candidate(prompt, answer, gold) for answer in answers])
+    return settings.load().score(
+        [Candidate(prompt, response, reference_answer) for response in responses]
+    )
 
 
 def code(**fields: object) -> CodeReward:
@@ -33,8 +35,8 @@ ONLY_ZERO = "```python\ndef twice(x):\n    return 0\n```"
 
 @isolating
 def test_code_passes_all_tests_or_gets_nothing() -> None:
-    answers = [RIGHT, ONLY_ZERO, "no program here", "", "```python\n```"]
-    assert scores(code(), ASSERTS, *answers) == [1.0, 0.0, 0.0, 0.0, 0.0]
+    responses = [RIGHT, ONLY_ZERO, "no program here", "", "```python\n```"]
+    assert scores(code(), ASSERTS, *responses) == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @isolating
@@ -49,10 +51,12 @@ def test_code_tests_may_be_plain_code() -> None:
 
 @isolating
 def test_code_tests_may_be_inputs_and_outputs() -> None:
-    gold = json.dumps([{"stdin": "3\n", "stdout": "6\n"}, {"stdin": "5", "stdout": "10"}])
-    answers = ["print(int(input()) * 2)", "print(6)", "print('6 ')\n"]
-    assert scores(code(), gold, *answers) == [1.0, 0.0, 0.0]
-    assert scores(code(partial=True), gold, *answers) == [1.0, 0.5, 0.5]
+    reference_answer = json.dumps(
+        [{"stdin": "3\n", "stdout": "6\n"}, {"stdin": "5", "stdout": "10"}]
+    )
+    responses = ["print(int(input()) * 2)", "print(6)", "print('6 ')\n"]
+    assert scores(code(), reference_answer, *responses) == [1.0, 0.0, 0.0]
+    assert scores(code(partial=True), reference_answer, *responses) == [1.0, 0.5, 0.5]
 
 
 @isolating
@@ -73,15 +77,15 @@ def test_code_scores_are_the_same_again_and_for_any_number_of_workers() -> None:
 
 @isolating
 @pytest.mark.parametrize(
-    "gold", ["", "[]", "[1]", '[{"stdin": "x"}]', '["assert True", null]', NESTED]
+    "reference_answer", ["", "[]", "[1]", '[{"stdin": "x"}]', '["assert True", null]', NESTED]
 )
-def test_unreadable_code_tests_are_refused(gold: str) -> None:
-    [result] = scores(code(), gold, RIGHT)
+def test_unreadable_code_tests_are_refused(reference_answer: str) -> None:
+    [result] = scores(code(), reference_answer, RIGHT)
     assert isinstance(result, Drop) and result.reason == "bad_tests"
 
 
 @pytest.mark.parametrize(
-    ("answer", "program"),
+    ("response", "program"),
     [
         ("x = 1", "x = 1"),
         ("```python\na\n```\n```py\nb\n```\n```\nc\n```", "b\n"),
@@ -89,8 +93,8 @@ def test_unreadable_code_tests_are_refused(gold: str) -> None:
         ("```python\nunfinished", "unfinished"),
     ],
 )
-def test_the_last_python_block_is_the_program(answer: str, program: str) -> None:
-    assert extract_program(answer) == program
+def test_the_last_python_block_is_the_program(response: str, program: str) -> None:
+    assert extract_program(response) == program
 
 
 def test_code_without_a_sandbox_needs_plain_words(monkeypatch, tmp_path) -> None:
@@ -107,7 +111,7 @@ def _only_prlimit(name: str) -> str | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("gold", "answer", "expected"),
+    ("reference_answer", "response", "expected"),
     [
         ("$\\frac{1}{2}$", "So it is $0.5$.", 1.0),
         ("\\frac{1}{2}", "So it is 0.5", 1.0),
@@ -119,15 +123,17 @@ def _only_prlimit(name: str) -> str | None:
         ("1", "$" + "(" * 2000 + "1" + ")" * 2000 + "$", 0.0),
     ],
 )
-def test_math_compares_values_and_never_stalls(gold: str, answer: str, expected: float) -> None:
+def test_math_compares_values_and_never_stalls(
+    reference_answer: str, response: str, expected: float
+) -> None:
     pytest.importorskip("math_verify")
-    assert scores(MathReward(type="math", timeout_s=1), gold, answer) == [expected]
+    assert scores(MathReward(type="math", timeout_s=1), reference_answer, response) == [expected]
 
 
 def test_math_refuses_what_is_no_formula() -> None:
     pytest.importorskip("math_verify")
     [result] = scores(MathReward(type="math"), "", "1")
-    assert isinstance(result, Drop) and result.reason == "bad_gold_answer"
+    assert isinstance(result, Drop) and result.reason == "bad_reference_answer"
 
 
 def test_math_without_its_package_says_what_to_install(monkeypatch) -> None:
@@ -160,18 +166,21 @@ def test_each_instruction_is_kept_or_not(check: dict[str, object], good: str, ba
 
 
 def test_instructions_count_together_or_by_share() -> None:
-    gold = json.dumps([{"lowercase": True}, {"min_words": 3}])
-    assert scores(InstructionReward(type="instruction"), gold, "a b c", "a b") == [1.0, 0.0]
+    reference_answer = json.dumps([{"lowercase": True}, {"min_words": 3}])
+    assert scores(InstructionReward(type="instruction"), reference_answer, "a b c", "a b") == [
+        1.0,
+        0.0,
+    ]
     shares = InstructionReward(type="instruction", partial=True)
-    assert scores(shares, gold, "a b c", "a b", "A") == [1.0, 0.5, 0.0]
+    assert scores(shares, reference_answer, "a b c", "a b", "A") == [1.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize(
-    "gold",
+    "reference_answer",
     ["", "[]", "{}", '[{"words": 1}]', '[{"min_words": "1"}]', '[{"min_words": true}]', NESTED],
 )
-def test_unreadable_instructions_are_refused(gold: str) -> None:
-    [result] = scores(InstructionReward(type="instruction"), gold, "a")
+def test_unreadable_instructions_are_refused(reference_answer: str) -> None:
+    [result] = scores(InstructionReward(type="instruction"), reference_answer, "a")
     assert isinstance(result, Drop) and result.reason == "bad_checks"
 
 
@@ -183,7 +192,7 @@ def test_a_prompt_without_gold_answer_is_refused(kind: str) -> None:
         "instruction": InstructionReward(type="instruction"),
     }[kind]
     [result] = scores(settings, None, "a")
-    assert isinstance(result, Drop) and result.reason == "no_gold_answer"
+    assert isinstance(result, Drop) and result.reason == "no_reference_answer"
 
 
 def test_recipes_name_these_rewards_and_workers_are_only_speed(write_recipe) -> None:

@@ -9,8 +9,10 @@ from wrpo.rewards.answer import AnswerReward
 from wrpo.rewards.classifier import ClassifierReward
 
 
-def candidate(answer: str, *, prompt: str = "Say sea.", gold: str | None = "sea") -> Candidate:
-    return Candidate([{"role": "user", "content": prompt}], answer, gold)
+def candidate(
+    response: str, *, prompt: str = "Say sea.", reference_answer: str | None = "sea"
+) -> Candidate:
+    return Candidate([{"role": "user", "content": prompt}], response, reference_answer)
 
 
 def verifier(**fields: object) -> AnswerReward:
@@ -18,22 +20,22 @@ def verifier(**fields: object) -> AnswerReward:
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [("sea", 1.0), (" sea\n", 1.0), ("s\u0065a", 1.0), ("Sea", 0.0), ("sea!", 0.0), ("", 0.0)],
 )
-def test_verifier_compares_normalised_text(answer: str, expected: float) -> None:
-    assert verifier().load().score([candidate(answer)]) == [expected]
+def test_verifier_compares_normalised_text(response: str, expected: float) -> None:
+    assert verifier().load().score([candidate(response)]) == [expected]
 
 
 def test_verifier_extracts_by_its_pattern_and_may_ignore_case() -> None:
     reward = verifier(pattern=r"- (?P<answer>\w+)( thanks)?", ignore_case=True).load()
-    answers = [candidate("- SEA thanks"), candidate("sea"), candidate("- hill")]
-    assert reward.score(answers) == [1.0, 0.0, 0.0]
+    responses = [candidate("- SEA thanks"), candidate("sea"), candidate("- hill")]
+    assert reward.score(responses) == [1.0, 0.0, 0.0]
 
 
 def test_verifier_refuses_a_prompt_without_gold_answer() -> None:
-    result = verifier().load().score([candidate("sea", gold=None)])[0]
-    assert isinstance(result, Drop) and result.reason == "no_gold_answer"
+    result = verifier().load().score([candidate("sea", reference_answer=None)])[0]
+    assert isinstance(result, Drop) and result.reason == "no_reference_answer"
 
 
 def classifier(folder: Path, **fields: object) -> ClassifierReward:
@@ -49,24 +51,24 @@ def test_classifier_gives_the_raw_logit_of_the_rendered_conversation(tiny_models
     path = tiny_models_folder / "reward"
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSequenceClassification.from_pretrained(path).eval()
-    answers = [candidate("sea" * n, prompt="p" * (1 + 7 * n)) for n in range(1, 9)]
+    responses = [candidate("sea" * n, prompt="p" * (1 + 7 * n)) for n in range(1, 9)]
     expected = []
-    for item in answers:
-        turns = [*item.messages, {"role": "assistant", "content": item.answer}]
+    for item in responses:
+        turns = [*item.messages, {"role": "assistant", "content": item.response}]
         ids = tokenizer(
             tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False
         ).input_ids
         with torch.no_grad():
             expected.append(model(torch.tensor([ids])).logits[0, 0].item())
-    scores = classifier(tiny_models_folder).load().score(answers)
+    scores = classifier(tiny_models_folder).load().score(responses)
     assert scores == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 0.1
 
 
 def test_classifier_scores_do_not_depend_on_the_token_budget(tiny_models_folder) -> None:
-    answers = [candidate("ab" * n) for n in range(1, 20)]
-    wide = classifier(tiny_models_folder).load().score(answers)
-    narrow = classifier(tiny_models_folder, engine={"batch_tokens": 1}).load().score(answers)
+    responses = [candidate("ab" * n) for n in range(1, 20)]
+    wide = classifier(tiny_models_folder).load().score(responses)
+    narrow = classifier(tiny_models_folder, engine={"batch_tokens": 1}).load().score(responses)
     assert wide == pytest.approx(narrow, abs=1e-5)
 
 
@@ -96,12 +98,12 @@ def test_classifier_that_depends_on_its_batch_is_refused(tiny_models_folder) -> 
 def test_classifier_pads_with_a_warning_where_shared_prompts_change_scores(
     tiny_models_folder, caplog
 ) -> None:
-    answers = [candidate("sea"), candidate("hill"), candidate("moon", prompt="Say moon.")]
-    expected = classifier(tiny_models_folder).load().score(answers)
+    responses = [candidate("sea"), candidate("hill"), candidate("moon", prompt="Say moon.")]
+    expected = classifier(tiny_models_folder).load().score(responses)
     assert "padded" not in caplog.text
     reward = classifier(tiny_models_folder).load()
     replace_networks(reward, shared=off_in_batches(reward._networks.shared))
-    assert reward.score(answers) == pytest.approx(expected, abs=1e-5)
+    assert reward.score(responses) == pytest.approx(expected, abs=1e-5)
     assert "padded batches, because shared prompts change its scores by 0.5" in caplog.text
 
 
@@ -116,16 +118,16 @@ def test_classifier_with_another_head_scores_padded_rows(tmp_path: Path, caplog)
     torch.manual_seed(0)
     BertForSequenceClassification(config).save_pretrained(tmp_path / "reward")
     tiny_tokenizer().save_pretrained(tmp_path / "reward")
-    answers = [candidate("sea" * n) for n in range(1, 5)]
-    together = classifier(tmp_path).load().score(answers)
+    responses = [candidate("sea" * n) for n in range(1, 5)]
+    together = classifier(tmp_path).load().score(responses)
     assert "the head of BertForSequenceClassification is not" in caplog.text
-    alone = [classifier(tmp_path).load().score([answer])[0] for answer in answers]
+    alone = [classifier(tmp_path).load().score([response])[0] for response in responses]
     assert together == pytest.approx(alone, abs=1e-5)
 
 
 def test_equal_conversations_get_equal_scores(tiny_models_folder) -> None:
-    answers = [candidate("sea"), candidate("hill"), candidate("sea")]
-    first, _, again = classifier(tiny_models_folder).load().score(answers)
+    responses = [candidate("sea"), candidate("hill"), candidate("sea")]
+    first, _, again = classifier(tiny_models_folder).load().score(responses)
     assert first == again
 
 

@@ -88,7 +88,7 @@ class OtherScores:
 def test_an_engine_that_scores_otherwise_is_refused(reward_folder, by_vllm, monkeypatch) -> None:
     monkeypatch.setattr(vllm_classifier, "load_llm", lambda *_, **__: OtherScores(by_vllm._llm))
     reward = settings(reward_folder, ENGINE).load()
-    message = r"vLLM and transformers differ by up to 14.+ on 16 answers.*backend: transformers"
+    message = r"vLLM and transformers differ by up to 14.+ on 16 responses.*backend: transformers"
     with pytest.raises(ModelError, match=message):
         reward.score(ANSWERS)
 

@@ -27,13 +27,13 @@ def prepared(row, tokenizer, settings=None):
 
 
 def test_conversation_is_rendered_by_the_chat_module(tokenizer):
-    from wrpo.chat.render import render_answer
+    from wrpo.chat.render import render_response
 
     row = make_triples(1)[0]
     result = prepared(row, tokenizer)
     for name in RESPONSES:
-        prompt, answer = render_answer(tokenizer, row["prompt"], row[name][0]["content"])
-        assert (result["prompt_ids"], result[f"{name}_ids"]) == (prompt, answer)
+        prompt, response = render_response(tokenizer, row["prompt"], row[name][0]["content"])
+        assert (result["prompt_ids"], result[f"{name}_ids"]) == (prompt, response)
 
 
 @pytest.mark.parametrize("single_prompt", [True, False])
@@ -123,7 +123,7 @@ def test_original_cut_is_the_same_for_dpo_as_for_wrpo_on_a_triple(tokenizer, lay
 def test_a_cut_answer_has_no_end_of_turn_and_a_whole_one_has(tokenizer):
     row = make_triples(1)[0]
     row["source_chosen"] = [{"role": "assistant", "content": "long " * 50}]
-    result = prepared(row, tokenizer, RowSettings(limits=TokenLimits(max_answer_length=40)))
+    result = prepared(row, tokenizer, RowSettings(limits=TokenLimits(max_response_length=40)))
     end = prepared(row, tokenizer)["source_chosen_ids"][-1]
     assert len(result["source_chosen_ids"]) == 40
     assert end not in result["source_chosen_ids"]

@@ -10,9 +10,9 @@ SEPARATE = TokenLimits(max_length=2048, max_prompt_length=1800)
 LONG_SOURCE = {"source_chosen": [2] * 2000, "chosen": [3] * 300, "rejected": [4] * 400}
 
 
-def lengths(prompt, answers, limits):
-    prompt, answers = cut(prompt, answers, limits, bos=BOS)
-    return len(prompt), *(len(ids) for ids in answers.values())
+def lengths(prompt, responses, limits):
+    prompt, responses = cut(prompt, responses, limits, bos=BOS)
+    return len(prompt), *(len(ids) for ids in responses.values())
 
 
 def test_original_one_long_answer_cuts_all_three():
@@ -24,17 +24,17 @@ def test_separate_one_long_answer_cuts_only_itself():
 
 
 def test_original_leaves_a_row_alone_that_just_fits():
-    answers = {"chosen": [3] * 10, "rejected": [4] * 148}
-    assert cut([9] * 1900, answers, PUBLIC, bos=BOS) == ([9] * 1900, answers)
-    assert lengths([9] * 1901, answers, PUBLIC) == (1800, 10, 148)
+    responses = {"chosen": [3] * 10, "rejected": [4] * 148}
+    assert cut([9] * 1900, responses, PUBLIC, bos=BOS) == ([9] * 1900, responses)
+    assert lengths([9] * 1901, responses, PUBLIC) == (1800, 10, 148)
 
 
 def test_original_loses_bos_where_separate_keeps_it():
-    prompt, answers = [BOS, *range(10, 20)], {"chosen": [3] * 5, "rejected": [4] * 2}
+    prompt, responses = [BOS, *range(10, 20)], {"chosen": [3] * 5, "rejected": [4] * 2}
     original = TokenLimits(max_length=12, max_prompt_length=6, mode="original")
-    assert cut(prompt, answers, original, bos=BOS) == (list(range(14, 20)), answers)
+    assert cut(prompt, responses, original, bos=BOS) == (list(range(14, 20)), responses)
     separate = TokenLimits(max_length=12, max_prompt_length=6)
-    assert cut(prompt, answers, separate, bos=BOS) == ([BOS, *range(15, 20)], answers)
+    assert cut(prompt, responses, separate, bos=BOS) == ([BOS, *range(15, 20)], responses)
 
 
 def test_original_cuts_prompt_and_answers_where_both_are_long():
@@ -45,9 +45,9 @@ def test_original_cuts_prompt_and_answers_where_both_are_long():
     ("limits", "expected"),
     [
         (TokenLimits(), (6, 9, 3)),
-        (TokenLimits(max_answer_length=4), (6, 4, 3)),
-        (TokenLimits(max_length=8, max_answer_length=4), (6, 2, 2)),
-        (TokenLimits(max_length=8, max_prompt_length=5, max_answer_length=4), (5, 3, 3)),
+        (TokenLimits(max_response_length=4), (6, 4, 3)),
+        (TokenLimits(max_length=8, max_response_length=4), (6, 2, 2)),
+        (TokenLimits(max_length=8, max_prompt_length=5, max_response_length=4), (5, 3, 3)),
         (TokenLimits(max_length=6), (6, 0, 0)),
     ],
 )
@@ -56,8 +56,8 @@ def test_separate_cuts_an_answer_to_the_smaller_limit(limits, expected):
 
 
 def test_an_answer_that_is_cut_keeps_its_start_and_loses_its_end_of_turn():
-    answers = {"chosen": [3, 4, 5, 99], "rejected": [6, 99]}
-    _, kept = cut([9], answers, TokenLimits(max_answer_length=3), bos=BOS)
+    responses = {"chosen": [3, 4, 5, 99], "rejected": [6, 99]}
+    _, kept = cut([9], responses, TokenLimits(max_response_length=3), bos=BOS)
     assert kept == {"chosen": [3, 4, 5], "rejected": [6, 99]}
 
 
@@ -81,8 +81,8 @@ def test_counts_are_by_name_and_leave_dropped_rows_out():
     ("limits", "problem"),
     [
         (TokenLimits(max_length=1), "max_length is 1"),
-        (TokenLimits(max_answer_length=0), "max_answer_length is 0"),
-        (TokenLimits(max_length=9, max_prompt_length=9), "leaves no token for an answer"),
+        (TokenLimits(max_response_length=0), "max_response_length is 0"),
+        (TokenLimits(max_length=9, max_prompt_length=9), "leaves no token for a response"),
         (TokenLimits(max_length=9, mode="original"), "max_prompt_length is not set"),
         (TokenLimits(max_prompt_length=9, mode="original"), "max_length is not set"),
         (TokenLimits(9, 5, 2, "original"), "leave it out"),

@@ -139,8 +139,8 @@ class Run:
         if self._reference == "columns":
             for i, row in enumerate(rows):
                 for name in TRIPLE_RESPONSES:
-                    answer = row[name][0]["content"]
-                    row[reference_column(name)] = -6.1 * len(answer) - 8.0123 - 0.01 * i
+                    response = row[name][0]["content"]
+                    row[reference_column(name)] = -6.1 * len(response) - 8.0123 - 0.01 * i
         return Dataset.from_list(rows)
 
 

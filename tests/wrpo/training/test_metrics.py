@@ -73,7 +73,7 @@ def test_tokens_are_counted_without_padding(make_trainer, triples):
     trainer.train()
     rows = trainer.train_dataset
     prompts = sum(3 * len(ids) for ids in rows["prompt_ids"])
-    answers = sum(
+    responses = sum(
         len(row[f"{n}_ids"]) for row in rows for n in ("source_chosen", "chosen", "rejected")
     )
-    assert logged(trainer, "num_tokens")[-1] == prompts + answers
+    assert logged(trainer, "num_tokens")[-1] == prompts + responses

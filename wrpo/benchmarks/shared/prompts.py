@@ -35,7 +35,7 @@ class Template:
     turns: tuple[tuple[str, str], ...]
 
     def fill(self, **values: str) -> list[dict[str, str]]:
-        """The messages; every gap in one pass, so that answers cannot fill gaps.
+        """The messages; every gap in one pass, so that responses cannot fill gaps.
 
         Raises:
             RecipeError: the template has a gap that this benchmark does not fill.

@@ -18,7 +18,7 @@ class Question:
     Attributes:
         number: its place in the published file, from 0.
         turns: what the user says, one text per turn.
-        references: the baseline's answer, or reference answers, one text per turn; empty where
+        references: the baseline's response, or reference answers, one text per turn; empty where
             the benchmark has none for this question.
     """
 
@@ -32,7 +32,7 @@ class Question:
 def with_references(
     questions: list[Question], path: Path, *, only: Sequence[str] | None = None
 ) -> list[Question]:
-    """The questions with the answers of a baseline's or a reference file, of FastChat's form.
+    """The questions with the responses of a baseline's or a reference file, of FastChat's form.
 
     Args:
         only: the categories that have them; None: all.
@@ -40,19 +40,19 @@ def with_references(
     Raises:
         DataError: the file lacks some.
     """
-    answers = {question_id(record): _answer_turns(record) for record in read_records(path)}
+    responses = {question_id(record): _response_turns(record) for record in read_records(path)}
     needing = [question for question in questions if only is None or question.category in only]
-    lacking = [question.id for question in needing if question.id not in answers]
+    lacking = [question.id for question in needing if question.id not in responses]
     if lacking:
-        raise DataError(f"{path}: has no answer to {len(lacking)} questions, e.g. {lacking[0]}")
+        raise DataError(f"{path}: has no response to {len(lacking)} questions, e.g. {lacking[0]}")
     return [
-        Question(q.id, q.number, q.category, q.turns, answers[q.id]) if q in needing else q
+        Question(q.id, q.number, q.category, q.turns, responses[q.id]) if q in needing else q
         for q in questions
     ]
 
 
 def question_id(record: dict[str, Any]) -> str:
-    """The id of a question or an answer, in FastChat's form or Arena-Hard's."""
+    """The id of a question or a response, in FastChat's form or Arena-Hard's."""
     return str(record["question_id"] if "question_id" in record else record["uid"])
 
 
@@ -63,8 +63,8 @@ def question_turns(record: dict[str, Any]) -> tuple[str, ...]:
     return tuple(turn if isinstance(turn, str) else turn["content"] for turn in record["turns"])
 
 
-def _answer_turns(record: dict[str, Any]) -> tuple[str, ...]:
-    """The texts of an answer file's record, in any of its three published forms."""
+def _response_turns(record: dict[str, Any]) -> tuple[str, ...]:
+    """The texts of a response file's record, in any of its three published forms."""
     if "messages" in record:
         contents = [turn["content"] for turn in record["messages"] if turn["role"] == "assistant"]
         return tuple(text if isinstance(text, str) else text["answer"] for text in contents)

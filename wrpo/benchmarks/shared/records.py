@@ -16,13 +16,13 @@ class JudgedRecord:
     """One question, answered by a model and judged.
 
     Attributes:
-        answers: the model's answer per turn.
+        responses: the model's response per turn.
         games: what each verdict says, read; None where it cannot be read.
         values: metric name to value, of the metrics that are one number per question.
     """
 
     question: Question
-    answers: tuple[str, ...]
+    responses: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     games: tuple[float | None, ...]
     values: dict[str, float] = field(default_factory=dict)
@@ -72,14 +72,14 @@ def mean_metric(records: Sequence[JudgedRecord], name: str) -> Metric:
 
 
 def position_facts(pairs: Sequence[tuple[float | None, float | None]]) -> dict[str, Any]:
-    """How the order of the two answers shows in the verdicts.
+    """How the order of the two responses shows in the verdicts.
 
     Args:
         pairs: scores of the model in [0, 1], (shown first, shown second); None: not asked, or no
             verdict.
 
     Returns:
-        first_share: of the verdicts that prefer one answer, the share that prefers the first.
+        first_share: of the verdicts that prefer one response, the share that prefers the first.
         flipped: of the questions judged in both orders, the share whose winner changes with it.
     """
     first = [score > 0.5 for score, _ in pairs if score is not None and score != 0.5]

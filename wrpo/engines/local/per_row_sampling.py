@@ -60,16 +60,16 @@ class RowSampler(LogitsProcessor):
         if (repetition, presence, frequency) == (1.0, 0.0, 0.0):
             return logits
         width = self._prompt_mask.shape[1]
-        prompt, answer = input_ids[:, :width], input_ids[:, width:]
+        prompt, response = input_ids[:, :width], input_ids[:, width:]
         in_prompt = torch.zeros_like(logits).scatter_add_(
             1, prompt, self._prompt_mask.to(logits.dtype)
         )
-        in_answer = torch.zeros_like(logits).scatter_add_(
-            1, answer, torch.ones_like(answer, dtype=logits.dtype)
+        in_response = torch.zeros_like(logits).scatter_add_(
+            1, response, torch.ones_like(response, dtype=logits.dtype)
         )
-        factor = torch.where(in_prompt + in_answer > 0, repetition, 1.0)
+        factor = torch.where(in_prompt + in_response > 0, repetition, 1.0)
         logits = torch.where(logits > 0, logits / factor, logits * factor)
-        return logits - frequency * in_answer - presence * (in_answer > 0)
+        return logits - frequency * in_response - presence * (in_response > 0)
 
     def _kept(self, logits: Tensor) -> Tensor:
         """Minus infinity for what min_p, top_k and top_p leave out."""

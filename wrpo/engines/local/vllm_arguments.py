@@ -7,7 +7,7 @@ from typing import Any
 
 from wrpo.source_fields import class_annotations
 
-_ANSWERS = "it changes the answers, and engine settings must not"
+_ANSWERS = "it changes the responses, and engine settings must not"
 DECIDED = {
     "model": "write `model` of the source",
     "revision": "write `revision` of the source",
@@ -26,12 +26,12 @@ DECIDED = {
     "enable_prefix_caching": "write `engine.prefix_caching`",
     "kv_cache_memory_bytes": "write `engine.kv_cache_mib`",
     "max_model_len": "it is `sample.max_prompt_tokens` + `max_tokens`",
-    "seed": "each answer has a seed of its own",
+    "seed": "each response has a seed of its own",
     "runner": "the stage decides it",
     "convert": "the stage decides it",
     "generation_config": "sampling fields come from `sample` alone",
     "override_generation_config": "sampling fields come from `sample` alone",
-    "skip_tokenizer_init": "the text of the answers needs the tokenizer",
+    "skip_tokenizer_init": "the text of the responses needs the tokenizer",
     "disable_log_stats": "the stage decides it",
     "hf_token": "a recipe holds no keys; set HF_TOKEN in the environment",
     "hf_overrides": _ANSWERS,

@@ -39,8 +39,8 @@ class Gating(nn.Module):
 class ArmoRMHead(nn.Module):
     """score = sum_k gate(h_prompt)_k * (W h_last M)_k, in float32; parameters named as published.
 
-    In bfloat16, as the published code computes it, scores lie on a grid of about 1e-3, and answers
-    tie.
+    In bfloat16, as the published code computes it, scores lie on a grid of about 1e-3, and
+    responses tie.
     """
 
     def __init__(self, config: Any) -> None:
@@ -52,12 +52,12 @@ class ArmoRMHead(nn.Module):
         self.gating = Gating([hidden, *between, objectives], config.gating_temperature)
 
     def forward(self, last: Tensor, prompt: Tensor, prompt_of: Tensor) -> Tensor:
-        """Scores (answers,).
+        """Scores (responses,).
 
         Args:
-            last: (answers, hidden) at the last token of each conversation.
+            last: (responses, hidden) at the last token of each conversation.
             prompt: (prompts, hidden) at the gating token of each prompt.
-            prompt_of: (answers,) index of the prompt of each answer.
+            prompt_of: (responses,) index of the prompt of each response.
         """
         rewards = self.regression_layer(last.float()) @ self.reward_transform_matrix
         gates: Tensor = self.gating(prompt.float())

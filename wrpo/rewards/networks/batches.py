@@ -1,4 +1,4 @@
-"""Conversations as batches of a backbone: padded rows, or prompts shared by their answers."""
+"""Conversations as batches of a backbone: padded rows, or prompts shared by their responses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from wrpo.training.token_balanced_sampler import batches_by_length
 
 
 class Conversation(NamedTuple):
-    """Token ids up to the generation prompt, and of the answer with its end of turn."""
+    """Token ids up to the generation prompt, and of the response with its end of turn."""
 
     prompt: tuple[int, ...]
-    answer: tuple[int, ...]
+    response: tuple[int, ...]
 
 
 class Batch(NamedTuple):
@@ -40,7 +40,7 @@ def padded_batch(conversations: Sequence[Conversation], pad_token_id: int) -> Ba
     >>> batch.inputs["input_ids"].tolist(), batch.last.tolist(), batch.prompt_end.tolist()
     ([[1, 2, 3], [1, 4, 0]], [2, 4], [1, 3])
     """
-    rows = [[*prompt, *answer] for prompt, answer in conversations]
+    rows = [[*prompt, *response] for prompt, response in conversations]
     width = max(map(len, rows))
     ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
@@ -72,10 +72,12 @@ def packed_batch(conversations: Sequence[Conversation]) -> Batch:
         ids += prompt
         positions += range(len(prompt))
         end = len(ids) - 1
-        for place, (_, answer) in enumerate(group):
-            ids += answer
-            positions += range(len(prompt), len(prompt) + len(answer))
-            own, shared = (len(answer), len(prompt)) if place else (len(prompt) + len(answer), 0)
+        for place, (_, response) in enumerate(group):
+            ids += response
+            positions += range(len(prompt), len(prompt) + len(response))
+            own, shared = (
+                (len(response), len(prompt)) if place else (len(prompt) + len(response), 0)
+            )
             segments.append((own, owner if place else 0, shared))
             last.append(len(ids) - 1)
             prompt_end.append(end)
@@ -95,18 +97,18 @@ def padded_places(conversations: Sequence[Conversation], budget: int) -> list[li
 def packed_places(conversations: Sequence[Conversation], budget: int) -> list[list[int]]:
     """Places of conversations, those with equal prompts together, in batches of `budget` tokens.
 
-    The answers of one prompt are divided where they exceed the budget together.
+    The responses of one prompt are divided where they exceed the budget together.
     """
     groups: list[list[int]] = []
     costs: list[int] = []
     open_groups: dict[tuple[int, ...], int] = {}
-    for place, (prompt, answer) in enumerate(conversations):
+    for place, (prompt, response) in enumerate(conversations):
         group = open_groups.get(prompt)
-        if group is None or costs[group] + len(answer) > budget:
+        if group is None or costs[group] + len(response) > budget:
             group = open_groups[prompt] = len(groups)
             groups.append([])
             costs.append(len(prompt))
         groups[group].append(place)
-        costs[group] += len(answer)
+        costs[group] += len(response)
     batches = batches_by_length(costs, budget)
     return [[place for group in batch for place in groups[group]] for batch in batches]

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wrpo.chat.render import render_answers
+from wrpo.chat.render import render_responses
 from wrpo.errors import TemplateError
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards.base import Candidate, NetworkSettings
@@ -19,7 +19,7 @@ _CHECKED = 16
 class ConversationReward(ABC):
     """One number for the rendered conversation.
 
-    Equal conversations are computed once, so that equal answers never differ by rounding.
+    Equal conversations are computed once, so that equal responses never differ by rounding.
 
     Args:
         check: raises an exception for what the network cannot read.
@@ -45,7 +45,7 @@ class ConversationReward(ABC):
         """The reward of each of some distinct conversations."""
 
     def _render(self, candidates: Sequence[Candidate]) -> list[Conversation | Drop]:
-        """Token ids of each conversation; a prompt is rendered once for all its answers."""
+        """Token ids of each conversation; a prompt is rendered once for all its responses."""
         groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
         for place, candidate in enumerate(candidates):
             turns = tuple((turn["role"], turn["content"]) for turn in candidate.messages)
@@ -57,10 +57,10 @@ class ConversationReward(ABC):
         return [rendered[place] for place in range(len(candidates))]
 
     def _render_group(self, group: Sequence[Candidate]) -> list[Conversation | Drop]:
-        """The same for candidates with equal messages; equal answers are rendered once."""
-        distinct = list(dict.fromkeys(candidate.answer for candidate in group))
+        """The same for candidates with equal messages; equal responses are rendered once."""
+        distinct = list(dict.fromkeys(candidate.response for candidate in group))
         try:
-            prompt, answers = render_answers(
+            prompt, responses = render_responses(
                 self.tokenizer,
                 group[0].messages,
                 distinct,
@@ -71,17 +71,17 @@ class ConversationReward(ABC):
                 return [Drop("template", str(error))]
             return [found for candidate in group for found in self._render_group([candidate])]
         shared = tuple(prompt)
-        made = [self._conversation(shared, tuple(answer)) for answer in answers]
+        made = [self._conversation(shared, tuple(response)) for response in responses]
         found = dict(zip(distinct, made, strict=True))
-        return [found[candidate.answer] for candidate in group]
+        return [found[candidate.response] for candidate in group]
 
     def _conversation(
-        self, prompt: tuple[int, ...], answer: tuple[int, ...]
+        self, prompt: tuple[int, ...], response: tuple[int, ...]
     ) -> Conversation | Drop:
-        length = len(prompt) + len(answer)
+        length = len(prompt) + len(response)
         if length > self._settings.max_tokens:
             return Drop("too_long", f"{length} tokens, the limit is {self._settings.max_tokens}")
-        conversation = Conversation(prompt, answer)
+        conversation = Conversation(prompt, response)
         if self._check is not None:
             self._check(conversation)
         return conversation

@@ -55,7 +55,7 @@ class Whole:
 def score_head(classifier: Any) -> Head:
     """The linear layer `score` on the last token.
 
-    In float32: in bfloat16, logits near 20 are multiples of 0.125, and answers tie.
+    In float32: in bfloat16, logits near 20 are multiples of 0.125, and responses tie.
     """
 
     def head(hidden: Tensor, batch: Batch) -> Tensor:

@@ -85,8 +85,11 @@ class VLLMClassifier(ConversationReward):
         from vllm.inputs import TokensPrompt
 
         outputs = self._llm.classify(
-            [TokensPrompt(prompt_token_ids=[*prompt, *answer]) for prompt, answer in conversations],
-            # By default vLLM returns a sigmoid of the logit, which is 1 for all good answers.
+            [
+                TokensPrompt(prompt_token_ids=[*prompt, *response])
+                for prompt, response in conversations
+            ],
+            # By default vLLM returns a sigmoid of the logit, which is 1 for all good responses.
             pooling_params=PoolingParams(use_activation=False),
             use_tqdm=False,
         )
@@ -98,10 +101,10 @@ class VLLMClassifier(ConversationReward):
         if worst is not None:
             raise ModelError(
                 f"reward model {model}: the scores of {what} differ by up to {worst:.4f} on "
-                f"{len(one)} answers, more than rounding (e.g. {one[0]:.4f} and {other[0]:.4f}); "
+                f"{len(one)} responses, more than rounding (e.g. {one[0]:.4f} and {other[0]:.4f}); "
                 "set engine.backend: transformers for this reward"
             )
-        logger.info("reward %s: %s agree on %d answers", model, what, len(one))
+        logger.info("reward %s: %s agree on %d responses", model, what, len(one))
 
 
 def _free_memory() -> None:

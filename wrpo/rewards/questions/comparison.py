@@ -1,4 +1,4 @@
-"""Comparisons: the judge sees an answer and one of another model, in both orders."""
+"""Comparisons: the judge sees a response and one of another model, in both orders."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Conversation:
 
 Reply A:
 <reply>
-{{answer_a}}
+{{response_a}}
 </reply>
 
 Reply B:
 <reply>
-{{answer_b}}
+{{response_b}}
 </reply>
 
 Judge which reply does better what the user asks: correct, complete, clear, and no longer than it \
@@ -40,40 +40,41 @@ _SHARE_OF_A = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
 class JudgeComparison:
-    """The share of wins against the opponent's first answer to the same prompt; a tie is one half.
+    """The share of wins against the opponent's first response to the same prompt; a tie is one
+    half.
 
     Judges prefer one of two places (arXiv 2306.05685), so each pair is shown in both orders.
 
     Args:
-        opponent: whose answers these are, and
-        answers: the answers.
+        opponent: whose responses these are, and
+        responses: the responses.
     """
 
     def __init__(
-        self, template: str, pattern: re.Pattern[str], *, opponent: str, answers: RowLookup
+        self, template: str, pattern: re.Pattern[str], *, opponent: str, responses: RowLookup
     ) -> None:
         self._template, self._pattern = template, pattern
-        self._opponent, self._answers = opponent, answers
+        self._opponent, self._responses = opponent, responses
         self._name = template_name("comparison", template)
 
     def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Drop:
-        """The answer as A, then as B; nothing is asked about equal answers."""
-        answers = self._answers.rows(candidate.prompt_id)
-        other = min(answers, key=lambda row: row["index"])["text"] if answers else ""
+        """The response as A, then as B; nothing is asked about equal responses."""
+        responses = self._responses.rows(candidate.prompt_id)
+        other = min(responses, key=lambda row: row["index"])["text"] if responses else ""
         if not other.strip():
-            return Drop("no_opponent_answer", f"of {self._opponent}")
-        if other == candidate.answer:
+            return Drop("no_opponent_response", f"of {self._opponent}")
+        if other == candidate.response:
             return 0.5
-        orders = [(candidate.answer, other), (other, candidate.answer)]
+        orders = [(candidate.response, other), (other, candidate.response)]
         return [self._request(candidate, *order) for order in orders]
 
     def _request(self, candidate: Candidate, a: str, b: str) -> JudgeRequest:
-        values = {"prompt": as_text(candidate.messages), "answer_a": a, "answer_b": b}
+        values = {"prompt": as_text(candidate.messages), "response_a": a, "response_b": b}
         text = fill(self._template, values)
         return JudgeRequest([{"role": "user", "content": text}], self._name)
 
     def read(self, wording: int, verdict: Verdict) -> float | str:
-        """The share that the answer wins in this order, or why there is none."""
+        """The share that the response wins in this order, or why there is none."""
         if verdict.text is None:
             return verdict.detail or "refused"
         found = last_match(self._pattern, verdict.text)

@@ -1,4 +1,4 @@
-"""Grades: the judge sees one answer and gives a number."""
+"""Grades: the judge sees one response and gives a number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Conversation:
 
 Reply to grade:
 <reply>
-{{answer}}
+{{response}}
 </reply>
 
 Judge whether the reply does what the user asks, is correct, complete and clear, and is no longer \
@@ -38,7 +38,7 @@ Give your reasons in a few sentences. Then write your grade, a number from {{low
 DIGIT = (
     _ONE_REPLY
     + """\
-Answer with your grade alone: one digit from {{low}} (useless) to {{high}} (could not be better).
+Response with your grade alone: one digit from {{low}} (useless) to {{high}} (could not be better).
 """
 )
 
@@ -76,7 +76,7 @@ class Grade:
         low, high = self._scale
         values = {
             "prompt": as_text(candidate.messages),
-            "answer": candidate.answer,
+            "response": candidate.response,
             "low": f"{low:g}",
             "high": f"{high:g}",
         }

@@ -1,4 +1,4 @@
-"""Answers that come with the prompts, from the file to the table of answers."""
+"""Responses that come with the prompts, from the file to the table of responses."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import yaml
 
 from data_construction.datasets.card import card
 from data_construction.prompts import make_prompts
-from data_construction.sampling.dataset_answers import GivenAnswers
+from data_construction.sampling.dataset_responses import GivenResponses
 from wrpo.errors import DataError
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
@@ -29,7 +29,9 @@ ROWS = [
 
 
 @pytest.fixture
-def recipe_with_answers(write_recipe: Callable[..., Path], tmp_path: Path) -> Callable[..., Recipe]:
+def recipe_with_responses(
+    write_recipe: Callable[..., Path], tmp_path: Path
+) -> Callable[..., Recipe]:
     (tmp_path / "given.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
 
     def load(**sections: object) -> Recipe:
@@ -38,7 +40,7 @@ def recipe_with_answers(write_recipe: Callable[..., Path], tmp_path: Path) -> Ca
         content["prompts"]["datasets"]["given"] = {
             "path": str(tmp_path / "given.jsonl"),
             "prompt": "text",
-            "answers": {"column": "solution", "source": "teacher"},
+            "responses": {"column": "solution", "source": "teacher"},
             "filters": {"remove_code": True},
         }
         path.write_text(yaml.safe_dump(content))
@@ -49,9 +51,9 @@ def recipe_with_answers(write_recipe: Callable[..., Path], tmp_path: Path) -> Ca
     return load
 
 
-def test_rows_with_one_prompt_are_several_answers_to_it(recipe_with_answers) -> None:
-    recipe = recipe_with_answers()
-    GivenAnswers(recipe, "teacher").run(Shard(1, 1))
+def test_rows_with_one_prompt_are_several_answers_to_it(recipe_with_responses) -> None:
+    recipe = recipe_with_responses()
+    GivenResponses(recipe, "teacher").run(Shard(1, 1))
     folder = Pipeline(recipe).finished("sample/teacher")
     prompts = read_rows(Pipeline(recipe).finished("prompts"))
     texts = {row["prompt_id"]: row["messages"][0]["content"].strip() for row in prompts}
@@ -62,38 +64,38 @@ def test_rows_with_one_prompt_are_several_answers_to_it(recipe_with_answers) -> 
     assert found["2 + 2?"] == [(0, "It is 4."), (1, "It is 5.")]
     assert found["Talk."] == [(0, "Hello.")] and len(found) == 10
     reasons = [row["detail"].split(": ", 1)[1] for row in read_parquet(folder / "dropped.parquet")]
-    assert reasons[0] == "an answer is empty" and 'no column "solution"' in reasons[1]
+    assert reasons[0] == "a response is empty" and 'no column "solution"' in reasons[1]
 
 
-def test_a_prompt_that_an_earlier_dataset_has_too_keeps_its_answers(recipe_with_answers) -> None:
-    recipe = recipe_with_answers()
+def test_a_prompt_that_an_earlier_dataset_has_too_keeps_its_answers(recipe_with_responses) -> None:
+    recipe = recipe_with_responses()
     given = recipe.prompts.datasets["given"]
-    twin = given.model_copy(update={"answers": None, "limit": 2})
+    twin = given.model_copy(update={"responses": None, "limit": 2})
     both = recipe.prompts.model_copy(update={"datasets": {"twin": twin, "given": given}})
     recipe = recipe.model_copy(update={"run": "twins", "prompts": both})
     make_prompts(recipe)
     prompts = read_rows(Pipeline(recipe).finished("prompts"))
     early = {row["prompt_id"] for row in prompts if row["origin"] == "twin"}
-    answers, _ = GivenAnswers(recipe, "teacher").answers()
-    assert len(early) == 2 and early <= answers.keys() and len(answers) == 10
+    responses, _ = GivenResponses(recipe, "teacher").responses()
+    assert len(early) == 2 and early <= responses.keys() and len(responses) == 10
 
 
-def test_with_a_limit_the_first_prompts_go_to_a_folder_of_their_own(recipe_with_answers) -> None:
-    recipe = recipe_with_answers()
+def test_with_a_limit_the_first_prompts_go_to_a_folder_of_their_own(recipe_with_responses) -> None:
+    recipe = recipe_with_responses()
     for limit in (3, None):
-        GivenAnswers(recipe, "teacher", limit=limit).run(Shard(1, 1))
+        GivenResponses(recipe, "teacher", limit=limit).run(Shard(1, 1))
     whole = Pipeline(recipe).finished("sample/teacher")
     few = read_rows(whole.with_name("teacher.limit-3"))
     assert len({row["prompt_id"] for row in few}) == 3
     assert few == read_rows(whole)[: len(few)]
 
 
-def test_shards_and_a_second_start_make_the_same_parts(recipe_with_answers, tmp_path) -> None:
-    whole, halves = (recipe_with_answers(run=name) for name in ("whole", "halves"))
-    GivenAnswers(whole, "teacher").run(Shard(1, 1))
-    GivenAnswers(halves, "teacher").run(Shard(2, 2))
+def test_shards_and_a_second_start_make_the_same_parts(recipe_with_responses, tmp_path) -> None:
+    whole, halves = (recipe_with_responses(run=name) for name in ("whole", "halves"))
+    GivenResponses(whole, "teacher").run(Shard(1, 1))
+    GivenResponses(halves, "teacher").run(Shard(2, 2))
     assert Pipeline(halves).state("sample/teacher") == "partial"
-    GivenAnswers(halves, "teacher").run(Shard(1, 2))
+    GivenResponses(halves, "teacher").run(Shard(1, 2))
     folders = [Pipeline(recipe).finished("sample/teacher") for recipe in (whole, halves)]
     assert len(list(folders[0].glob("part-*"))) == 3
     assert read_rows(folders[0]) == read_rows(folders[1])
@@ -101,32 +103,40 @@ def test_shards_and_a_second_start_make_the_same_parts(recipe_with_answers, tmp_
         folders[1] / "dropped.parquet"
     )
     before = (folders[0] / "manifest.json").stat().st_mtime_ns
-    GivenAnswers(whole, "teacher").run(Shard(1, 1))
+    GivenResponses(whole, "teacher").run(Shard(1, 1))
     assert (folders[0] / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_too_many_rows_without_an_answer_stop_the_stage(recipe_with_answers) -> None:
-    recipe = recipe_with_answers(
+def test_too_many_rows_without_an_answer_stop_the_stage(recipe_with_responses) -> None:
+    recipe = recipe_with_responses(
         sample={"max_dropped_share": 0.1, "max_tokens": 8, "max_prompt_tokens": 8}
     )
     with pytest.raises(DataError, match="max_dropped_share"):
-        GivenAnswers(recipe, "teacher").run(Shard(1, 1))
+        GivenResponses(recipe, "teacher").run(Shard(1, 1))
 
 
-def test_the_command_reads_them_and_says_what_it_would_do(recipe_with_answers, run_module) -> None:
-    recipe = recipe_with_answers()
+def test_the_command_reads_them_and_says_what_it_would_do(
+    recipe_with_responses, run_module
+) -> None:
+    recipe = recipe_with_responses()
     arguments = ("--recipe", recipe.runs.parent / "recipe.yaml", "--source", "teacher")
     told = run_module("data_construction.sample", *arguments, "--dry-run")
-    assert told.returncode == 0 and "the answers of given" in told.stdout, told.stderr
+    assert told.returncode == 0 and "the responses of given" in told.stdout, told.stderr
     done = run_module("data_construction.sample", *arguments)
     assert done.returncode == 0, done.stderr
     assert Pipeline(recipe).state("sample/teacher") == "done"
 
 
-def test_the_card_of_an_export_says_where_they_are_from(recipe_with_answers) -> None:
+def test_the_card_of_an_export_says_where_they_are_from(recipe_with_responses) -> None:
     rows = [{"prompt_id": "p", "source": "teacher", "score": 0.5}]
     manifest = {"key_digest": "k", "versions": {}}
     text = card(
-        recipe_with_answers(), "sft", rows, manifest, layout="trl", file="train.jsonl", licence=None
+        recipe_with_responses(),
+        "sft",
+        rows,
+        manifest,
+        layout="trl",
+        file="train.jsonl",
+        licence=None,
     )
-    assert "| completion | teacher | its answers come with `given` | 1 | 0.5000 |" in text
+    assert "| completion | teacher | its responses come with `given` | 1 | 0.5000 |" in text

@@ -20,10 +20,10 @@ OUTCOMES = {
 }
 
 
-def answers(recipe: Recipe, board: Board, shown: list[dict[str, Any]]) -> list[Block]:
-    """Prompts with every model's answer, the same prompts for all."""
+def responses(recipe: Recipe, board: Board, shown: list[dict[str, Any]]) -> list[Block]:
+    """Prompts with every model's response, the same prompts for all."""
     return [
-        Heading(f"Answers on {board.task}", 3),
+        Heading(f"Responses on {board.task}", 3),
         Paragraph(f"{len(shown)} held-out prompts drawn by a hash, not picked."),
         Cards([_card(recipe, board, prompt) for prompt in shown], OUTCOMES),
     ]
@@ -39,22 +39,25 @@ def outcome(scores: dict[str, float], direction: int) -> str:
 
 
 def _card(recipe: Recipe, board: Board, prompt: dict[str, Any]) -> Card:
-    found = prompt["answers"]
+    found = prompt["responses"]
     rows = [
         [
             display_name(recipe, name),
-            Verbatim(answer["text"]),
-            *(f"{answer['scores'][metric]:g}" for metric in board.headline),
+            Verbatim(response["text"]),
+            *(f"{response['scores'][metric]:g}" for metric in board.headline),
         ]
-        for name, answer in found.items()
+        for name, response in found.items()
     ]
-    rows.insert(0, ["gold answer", Verbatim(prompt["gold"]), *["–" for _ in board.headline]])
-    scores = {name: answer["scores"][board.primary] for name, answer in found.items()}
+    rows.insert(
+        0,
+        ["reference answer", Verbatim(prompt["reference_answer"]), *["–" for _ in board.headline]],
+    )
+    scores = {name: response["scores"][board.primary] for name, response in found.items()}
     return Card(
         question=prompt["question"],
         group=prompt["group"] or "",
         outcome=outcome(scores, board.direction(board.primary)),
-        blocks=[PageTable(["model", "answer", *board.headline], rows)],
+        blocks=[PageTable(["model", "response", *board.headline], rows)],
     )
 
 
@@ -65,7 +68,7 @@ LONGEST = 1500
 def side_by_side(
     answered: Mapping[str, list[EvaluatedSample]], board: Board, *, count: int = PROMPTS_SHOWN
 ) -> list[dict[str, Any]]:
-    """Prompts with the answer and scores of each model.
+    """Prompts with the response and scores of each model.
 
     The prompts are drawn by a hash of their identity, evenly over the groups; nobody picks them.
     """
@@ -83,8 +86,8 @@ def side_by_side(
                 "doc_id": item[1],
                 "group": board.groups[place] if board.groups else None,
                 "question": shorten(first.question),
-                "gold": shorten(first.target),
-                "answers": {
+                "reference_answer": shorten(first.target),
+                "responses": {
                     name: {
                         "text": shorten(sample.response),
                         "scores": {metric: sample.values[metric] for metric in board.metrics},

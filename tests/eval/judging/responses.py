@@ -1,4 +1,4 @@
-"""Finished answers to judged benchmarks, without a model."""
+"""Finished responses to judged benchmarks, without a model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 
 
-def answer(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ") -> None:
-    """Finished answers of a model, as `eval.generate` writes them."""
+def response(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ") -> None:
+    """Finished responses of a model, as `eval.generate` writes them."""
     from eval.judging.answering import ANSWERED
 
     pipeline = Pipeline(recipe)
-    stage = f"answers/{benchmark}/{model}"
+    stage = f"responses/{benchmark}/{model}"
     folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
     assert not folder.open()
     rows: list[dict[str, Any]] = [
@@ -23,7 +23,7 @@ def answer(recipe: Recipe, benchmark: str, model: str, text: str = "It is so. ")
             "number": question.number,
             "category": question.category,
             "questions": list(question.turns),
-            "answers": [text * (1 + question.number) for _ in question.turns],
+            "responses": [text * (1 + question.number) for _ in question.turns],
             "tokens": [10 for _ in question.turns],
             "temperature": 0.0,
         }

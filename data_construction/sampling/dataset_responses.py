@@ -1,6 +1,6 @@
-"""Answers that come with the prompts: a source of the run that is read instead of sampled.
+"""Responses that come with the prompts: a source of the run that is read instead of sampled.
 
-Rows of a dataset with the same prompt are several answers to it, numbered in their order. Token
+Rows of a dataset with the same prompt are several responses to it, numbered in their order. Token
 ids, seeds and log-probs are not known.
 """
 
@@ -18,15 +18,15 @@ from wrpo.pipeline.parts import Shard, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, RESPONSES, Drop, Row, read_rows
 from wrpo.recipe import Recipe
-from wrpo.recipe.prompts import PromptDataset, dataset_answers
+from wrpo.recipe.prompts import PromptDataset, dataset_responses
 
 logger = logging.getLogger(__name__)
 
 GIVEN = "given"
-"""Finish reason of answers that nobody sampled here."""
+"""Finish reason of responses that nobody sampled here."""
 
 
-class GivenAnswers:
+class GivenResponses:
     """The sampling stage of such a source.
 
     Args:
@@ -38,7 +38,7 @@ class GivenAnswers:
     def __init__(self, recipe: Recipe, source: str, *, limit: int | None = None) -> None:
         self.recipe = recipe
         self.source = source
-        self.datasets = dataset_answers(recipe.prompts)[source]
+        self.datasets = dataset_responses(recipe.prompts)[source]
         self.pipeline = Pipeline(recipe)
         self.stage = f"sample/{source}"
         self.limit = limit
@@ -48,27 +48,27 @@ class GivenAnswers:
 
         Raises:
             MissingInputError: a dataset is not there.
-            DataError: too many rows hold no answer.
+            DataError: too many rows hold no response.
         """
-        answers, dropped = self.answers()
-        prompts, size = sorted(answers)[: self.limit], self.recipe.sample.chunk_prompts
+        responses, dropped = self.responses()
+        prompts, size = sorted(responses)[: self.limit], self.recipe.sample.chunk_prompts
         chunks = [prompts[at : at + size] for at in range(0, len(prompts), size)]
         with open_stage(
             self.pipeline, self.stage, parts=len(chunks), shard=shard, trial=self.limit
         ) as work:
             if work.complete:
                 return
-            total = len(dropped) + sum(map(len, answers.values()))
+            total = len(dropped) + sum(map(len, responses.values()))
             limit = self.recipe.sample.max_dropped_share
             work.check_dropped(dropped, total=total, limit=limit)
             for part in work.todo:
-                rows = [row for key in chunks[part] for row in answers[key]]
+                rows = [row for key in chunks[part] for row in responses[key]]
                 work.write_part(part, rows, RESPONSES, dropped=dropped if part == 0 else None)
         logger.info(
-            "%s: %d prompts with answers, %d dropped", self.stage, len(prompts), len(dropped)
+            "%s: %d prompts with responses, %d dropped", self.stage, len(prompts), len(dropped)
         )
 
-    def answers(self) -> tuple[dict[str, list[Row]], list[Row]]:
+    def responses(self) -> tuple[dict[str, list[Row]], list[Row]]:
         """Rows of the table by prompt, for the prompts of the run, and what was dropped."""
         # Of any origin: an earlier dataset may have had the same prompt.
         kept = {row["prompt_id"] for row in read_rows(self.pipeline.finished("prompts"), PROMPTS)}
@@ -79,7 +79,7 @@ class GivenAnswers:
                 if key not in kept:
                     continue
                 try:
-                    row = self._row(key, len(found.get(key, ())), _answer(record, dataset))
+                    row = self._row(key, len(found.get(key, ())), _response(record, dataset))
                 except Drop as drop:
                     located = Drop(drop.reason, f"{where}: {drop.detail}")
                     dropped.append(located.row(key, source=self.source))
@@ -93,7 +93,7 @@ class GivenAnswers:
         return "\n".join(
             [
                 f"stage      {self.stage} ({self.pipeline.state(self.stage)})",
-                f"reads      the answers of {', '.join(named)}",
+                f"reads      the responses of {', '.join(named)}",
                 f"writes     {self.pipeline.folder(self.stage, trial=self.limit)}",
             ]
         )
@@ -116,8 +116,8 @@ def _asked(dataset: PromptDataset) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"{dataset.path} row {number}", key, record
 
 
-def _answer(record: dict[str, Any], dataset: PromptDataset) -> str:
-    column = dataset.answers.column if dataset.answers else ""
+def _response(record: dict[str, Any], dataset: PromptDataset) -> str:
+    column = dataset.responses.column if dataset.responses else ""
     if record.get(column) is None:
         raise Drop("unusable", f'has no column "{column}"; it has: {", ".join(record)}')
     return conversation(record[column])[1]

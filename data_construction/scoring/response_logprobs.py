@@ -1,4 +1,4 @@
-"""Ways to the log-prob of an answer: the training step's pass, vLLM, or what sampling kept."""
+"""Ways to the log-prob of a response: the training step's pass, vLLM, or what sampling kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wrpo.errors import ModelError
-from wrpo.ids import answer_id
+from wrpo.ids import response_id
 from wrpo.pipeline.tables import Row
 from wrpo.recipe.resolved import vllm_engine
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RowPlace = tuple[int, str]
-"""An answer of a chunk: number of the row, name of the answer."""
+"""A response of a chunk: number of the row, name of the response."""
 
 
 class Known(NamedTuple):
-    """What a method says of one answer; the entropy is None where the method does not give it."""
+    """What a method says of one response; the entropy is None where the method does not give it."""
 
     logp: float
     mean_entropy: float | None
     method: str
 
 
-class AnswerScorer:
+class ResponseScorer:
     """The model, ready to score chunks of rows."""
 
     def __init__(self, stage: LogProbStage, chunks: Sequence[list[Row]]) -> None:
@@ -40,7 +40,7 @@ class AnswerScorer:
         self.stage = stage
         self._tokenizer = load_target_tokenizer(stage.path(), stage.entry)
         self._row_settings = RowSettings(
-            responses=stage.answers,
+            responses=stage.responses,
             limits=stage.recipe.truncation.limits,
             fold_system=stage.entry.fold_system,
         )
@@ -54,7 +54,7 @@ class AnswerScorer:
             self._compare_and_load_vllm(chunks)
 
     def __call__(self, rows: list[Row]) -> list[Row]:
-        """One row of log-probs per answer."""
+        """One row of log-probs per response."""
         examples = [self._prepare(row) for row in rows]
         known = self._by_vllm(examples) if self._engine else self._by_sampling(rows, examples)
         rest = [place for place in self._places(examples) if place not in known]
@@ -62,7 +62,7 @@ class AnswerScorer:
         return [
             _logprob_row(row, name, len(example[f"{name}_ids"]), known.get((place, name)))
             for place, (row, example) in enumerate(zip(rows, examples, strict=True))
-            for name in self.stage.answers
+            for name in self.stage.responses
         ]
 
     def _prepare(self, row: Row) -> Row:
@@ -73,20 +73,21 @@ class AnswerScorer:
     # ---- methods --------------------------------------------------------------------------------
 
     def _places(self, examples: Sequence[Row]) -> list[RowPlace]:
-        """All answers, but those that truncation leaves no token."""
+        """All responses, but those that truncation leaves no token."""
         return [
             (place, name)
             for place, example in enumerate(examples)
-            for name in self.stage.answers
+            for name in self.stage.responses
             if example[f"{name}_ids"]
         ]
 
     def _by_training_pass(
-        self, examples: Sequence[Row], answers: Iterable[RowPlace]
+        self, examples: Sequence[Row], responses: Iterable[RowPlace]
     ) -> dict[RowPlace, Known]:
-        """The training step's own pass over the given answers, rows with the same ones together."""
+        """The training step's own pass over the given responses, rows with the same ones
+        together."""
         names_of: dict[int, tuple[str, ...]] = {}
-        for place, name in answers:
+        for place, name in responses:
             names_of[place] = (*names_of.get(place, ()), name)
         wanted: dict[tuple[str, ...], list[int]] = {}
         for place, names in names_of.items():
@@ -100,11 +101,11 @@ class AnswerScorer:
         return known
 
     def _by_sampling(self, rows: Sequence[Row], examples: Sequence[Row]) -> dict[RowPlace, Known]:
-        """Log-probs from sampling, of answers whose tokens are those that were sampled."""
+        """Log-probs from sampling, of responses whose tokens are those that were sampled."""
         known = {}
         for place, (row, example) in enumerate(zip(rows, examples, strict=True)):
             whole = example["cut_tokens"][0] == 0  # of the prompt
-            for name in self.stage.answers:
+            for name in self.stage.responses:
                 found = self._sampled.get((row["prompt_id"], row.get(f"{name}_index", -1)))
                 if found is None or row[f"{name}_source"] != self.stage.source or not whole:
                     continue
@@ -125,16 +126,16 @@ class AnswerScorer:
     # ---- comparison with the training pass ------------------------------------------------------
 
     def _compare(self, chunks: Sequence[list[Row]]) -> None:
-        """Holds log-probs from sampling against the training pass on the first answers."""
+        """Holds log-probs from sampling against the training pass on the first responses."""
         for rows in chunks:
             examples = [self._prepare(row) for row in rows]
             known = self._by_sampling(rows, examples)
             if known:
-                first = dict(list(known.items())[: self.stage.settings.check_answers])
+                first = dict(list(known.items())[: self.stage.settings.check_responses])
                 self._check(first, self._by_training_pass(examples, first))
                 return
         logger.warning(
-            "%s: no answer of these rows was sampled token for token by this model; all are "
+            "%s: no response of these rows was sampled token for token by this model; all are "
             "computed by the training pass",
             self.stage.name,
         )
@@ -142,10 +143,10 @@ class AnswerScorer:
     def _compare_and_load_vllm(self, chunks: Sequence[list[Row]]) -> None:
         from wrpo.engines.vllm import VLLMLogProbs
 
-        examples, answers = self._first_answers(chunks)
-        if not answers:
+        examples, responses = self._first_responses(chunks)
+        if not responses:
             return
-        expected = self._by_training_pass(examples, answers)
+        expected = self._by_training_pass(examples, responses)
         self._pass = None  # vLLM wants the memory
         recipe = self.stage.recipe
         self._engine = VLLMLogProbs(
@@ -154,15 +155,15 @@ class AnswerScorer:
             engine=vllm_engine(recipe, self.stage.source),
             max_model_len=recipe.truncation.max_length,
         )
-        found = self._by_vllm(examples[: max(place for place, _ in answers) + 1])
-        self._check({place: found[place] for place in answers}, expected)
+        found = self._by_vllm(examples[: max(place for place, _ in responses) + 1])
+        self._check({place: found[place] for place in responses}, expected)
 
-    def _first_answers(self, chunks: Sequence[list[Row]]) -> tuple[list[Row], list[RowPlace]]:
-        """The first chunk that has answers at all, and the first of these; else nothing."""
+    def _first_responses(self, chunks: Sequence[list[Row]]) -> tuple[list[Row], list[RowPlace]]:
+        """The first chunk that has responses at all, and the first of these; else nothing."""
         for rows in chunks:
             examples = [self._prepare(row) for row in rows]
-            if answers := self._places(examples):
-                return examples, answers[: self.stage.settings.check_answers]
+            if responses := self._places(examples):
+                return examples, responses[: self.stage.settings.check_responses]
         return [], []
 
     def _check(self, found: dict[RowPlace, Known], expected: dict[RowPlace, Known]) -> None:
@@ -170,13 +171,13 @@ class AnswerScorer:
         gaps = [math.inf if math.isnan(gap) else gap for gap in gaps]  # max may overlook a NaN
         tolerance, method = self.stage.settings.tolerance, self.stage.settings.method
         logger.info(
-            "%s: %s differs from the training pass by at most %.2g nats on %d answers",
+            "%s: %s differs from the training pass by at most %.2g nats on %d responses",
             *(self.stage.name, method, max(gaps), len(gaps)),
         )
         if max(gaps) > tolerance:
             raise ModelError(
                 f"{self.stage.name}: log-probs by method {method} differ from those of the "
-                f"training step by up to {max(gaps):.3g} nats on {len(gaps)} answers, more than "
+                f"training step by up to {max(gaps):.3g} nats on {len(gaps)} responses, more than "
                 f"logprobs.tolerance={tolerance}; set logprobs.method=trainer, or raise the "
                 "tolerance if beta times this difference does not matter to you"
             )
@@ -197,9 +198,9 @@ class AnswerScorer:
 
 
 def _logprob_row(row: Row, name: str, length: int, known: Known | None) -> Row:
-    """A row of the table; an answer that truncation leaves no token has no mean."""
+    """A row of the table; a response that truncation leaves no token has no mean."""
     return {
-        "answer_id": answer_id(row["prompt"], row[name][0]["content"]),
+        "response_id": response_id(row["prompt"], row[name][0]["content"]),
         "logp": known.logp if known else 0.0,
         "length": length,
         "mean_logp": known.logp / length if known else None,
