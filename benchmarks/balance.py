@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.balance
 
 A simulation without a model: 8 ranks, 8 micro-batches of 2 prompts per rank and optimizer step.
-The k-th micro-batches of all ranks are waited for together, so each round costs what its dearest
+The k-th micro-batches of all ranks are waited for together, so each round costs what its costliest
 micro-batch costs. Cost is the number of tokens that go through the model: with padded rows that of
 the padded rectangle, with shared prompts that of prompt and responses. Attention is left out.
 """
@@ -31,7 +31,7 @@ Round = Sequence[Sequence[int]]
 class LockStep(NamedTuple):
     """What an epoch costs when the ranks wait for each other after every micro-batch.
 
-    critical_path: sum over rounds of the tokens of the dearest micro-batch.
+    critical_path: sum over rounds of the tokens of the costliest micro-batch.
     waiting: share of the time in which a rank waits, 1 - mean / maximum over the ranks.
     largest: tokens of the largest micro-batch, which decides the memory needed.
     """

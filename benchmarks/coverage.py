@@ -4,9 +4,9 @@ Usage: python -m benchmarks.coverage [--repetitions N]
 
 Each line draws many data sets of a known truth and makes the interval of each with the code that
 the report uses. `percentile` is the interval of the percentile bootstrap, for comparison. True
-shares are drawn anew within 0.02 of the value named, since no model is right on exactly nine tenths
-of all prompts; with a fixed share, coverage of any interval for few prompts jumps as the share
-moves.
+shares are drawn again until they are within 0.02 of the value named, since no model is right on
+exactly nine tenths of all prompts; with a fixed share, coverage of any interval for few prompts
+jumps as the share moves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Collects the prompts of a run, drops what cannot or shall not be used, and splits them.
+"""Collects the prompts of a run, drops what cannot or must not be used, and splits them.
 
 Reads:   the datasets named under `prompts:`, and benchmarks to keep clear of
 Writes:  RUN/prompts (prompt_id, messages, domain, split, origin, response)

@@ -41,7 +41,7 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
     Raises:
         DataError: more responses are dropped than the recipe allows.
     """
-    sampler.model_path  # noqa: B018  a missing input is told before anything is written
+    sampler.model_path  # noqa: B018  a missing input is reported before anything is written
     with open_stage(
         sampler.pipeline,
         sampler.stage,

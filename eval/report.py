@@ -4,7 +4,7 @@ Reads   runs/RUN: every finished stage; one evaluation, by lm-eval or a judge, i
 Writes  runs/RUN/report: report.html (one file, no network), report.md, report.json (all numbers).
 Run     python -m eval.report --recipe RECIPE [key=value ...]
         python -m eval.report --runs runs/demo-seed-1 runs/demo-seed-2 ... --out DIR
-Resume  nothing to resume; each call writes the report anew.
+Resume  nothing to resume; each call writes the report again.
 
 The second form puts runs of one recipe with different seeds together: mean and spread over seeds,
 and the fused model against each other with an interval over seeds.
@@ -83,7 +83,7 @@ def report_run(recipe: Recipe) -> Path:
     """
     evidence = read_run(recipe)
     numbers, blocks = build_report(evidence)
-    with open_stage(evidence.pipeline, STAGE, anew=True) as work:
+    with open_stage(evidence.pipeline, STAGE, remake=True) as work:
         write_report(work.path, f"Run {recipe.run}", numbers, blocks)
         work.facts["models"] = len(model_names(recipe))
         if evidence.missing():

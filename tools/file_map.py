@@ -15,7 +15,7 @@ PACKAGES = {
 }
 HEAD = """# Files
 
-One line per module, the first sentence of its docstring. `make reference` writes this page anew.
+One line per module, the first sentence of its docstring. `make reference` writes this page.
 """
 
 

@@ -123,7 +123,12 @@ def main() -> None:
         parser.add_argument("--offline", action="store_true", help="ask nothing of the network")
     elif command == "status":
         parser.add_argument(
-            "--watch", type=_seconds, nargs="?", const=2.0, metavar="SECONDS", help="draw it anew"
+            "--watch",
+            type=_seconds,
+            nargs="?",
+            const=2.0,
+            metavar="SECONDS",
+            help="refresh every SECONDS",
         )
         parser.add_argument("--json", action="store_true", help="a JSON list of stages")
     args, recipe = parse_stage(parser)

@@ -69,7 +69,7 @@ def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Re
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Runs a command; what the user can mend ends as one message and exit code 2.
+    """Runs a command; what the user can fix ends as one message and exit code 2.
 
     SIGTERM and Ctrl-C end it and all that it has started, with exit code 143 or 130.
     """
@@ -120,7 +120,8 @@ def configure_logging() -> None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether host or device memory ran out; torch's error is told by name, to not load torch."""
+    """Whether host or device memory ran out; torch's error is recognised by name, so that torch
+    need not be loaded."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 

@@ -89,7 +89,7 @@ class WRPOConfig(DPOConfig):
         for all its responses, without padding; log-probs and gradients are the same to rounding.
         (A Gemma-2 loaded with sdpa differs: transformers leaves its softcap out, prefix applies it;
         give the reference model the same layout.) "auto" is prefix where the model can, which a
-        trial on two triples tells, and else padded with the reason in the log.
+        trial on two triples agrees, and else padded with the reason in the log.
     packed_row_tokens: most tokens of a row in the prefix layout; None puts the batch into one row.
     balance_micro_batches: the micro-batches of an optimizer step hold about equal numbers of tokens
         instead of equal numbers of prompts. The prompts of the step stay the same, and so do the

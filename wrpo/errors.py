@@ -9,7 +9,7 @@ WRPOError
 ├── ModelError         (RuntimeError)       a model cannot be loaded or cannot do what is asked
 └── SandboxError       (RuntimeError)       this machine cannot run untrusted programs safely
 
-Raise one of these for anything the user can mend; its message says what is wrong, where, the value
+Raise one of these for anything the user can fix; its message says what is wrong, where, the value
 seen, and what to do next. Each also inherits the standard error it stands for. Command lines turn
 them into one message on stderr and exit code 2; every other exception is a bug and keeps its
 traceback.

@@ -41,7 +41,7 @@ def sigterm_came() -> bool:
 def _terminate(number: int, frame: FrameType | None) -> None:
     global _came
     _came = True
-    # Whoever sends it twice shall not break the cleaning up; SIGKILL is there for that.
+    # A second signal must not interrupt the cleaning up; SIGKILL is there for that.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
 

@@ -294,7 +294,7 @@ class WRPOTrainer(ReportingTrainer):
 
     @property
     def progress(self) -> Progress:
-        """How far training is; evaluation stands at the end."""
+        """How far training is; while evaluating, the end."""
         if not self.model.training:
             return END
         return Progress(self.state.global_step, self.state.max_steps)

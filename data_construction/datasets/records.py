@@ -101,7 +101,7 @@ def _json(path: Path) -> Iterable[Any]:
         records = json.loads(path.read_text(**_LENIENT))
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path}: not a JSON file: {error}. Mend it there, or give one row a line as .jsonl, "
+            f"{path}: not a JSON file: {error}. Fix it there, or give one row a line as .jsonl, "
             "of which only bad rows are dropped"
         ) from None
     if not isinstance(records, list):
@@ -125,7 +125,7 @@ def _csv(path: Path) -> Iterator[Any]:
                     yield record
     except csv.Error as error:
         raise DataError(
-            f"{path}: not a CSV file after line {line}: {error}; mend it there"
+            f"{path}: not a CSV file after line {line}: {error}; fix it there"
         ) from None
 
 

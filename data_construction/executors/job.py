@@ -51,7 +51,7 @@ class PartsJob:
 
     Attributes:
         name: for messages and the progress bar.
-        works: the open stages, by name; they are told of each part that is home.
+        works: the open stages, by name; they are notified of each part that has arrived.
         inputs: finished folders that the maker reads.
         same_part: for a stage, the input of which a part needs only the file of its own number.
         replicas: how many makers; None: as many as fit.

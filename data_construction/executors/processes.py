@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from data_construction.executors.process_worker import Claim, Told, WorkerTask, run_replica
+from data_construction.executors.process_worker import Claim, Progress, WorkerTask, run_replica
 from data_construction.sampling.part_sampler import PartSampler, ReportProgress
 from wrpo.engines import EngineSettings
 from wrpo.errors import ModelError, RecipeError, WRPOError
@@ -41,7 +41,7 @@ class _Replica:
     log: Path
     claimed: set[int] = field(default_factory=set)
     waits: bool = False
-    unwritten: int = 0  # responses it has told of and not yet written
+    unwritten: int = 0  # responses reported and not yet written
 
 
 class Replicas:
@@ -123,7 +123,7 @@ class Replicas:
                 message = replica.connection.recv()
                 if isinstance(message, WRPOError):
                     raise message
-                if isinstance(message, Told):
+                if isinstance(message, Progress):
                     replica.unwritten += message.responses
                     progress(*message)
                 elif isinstance(message, Claim):
@@ -148,7 +148,7 @@ class Replicas:
         """Hands the parts of a dead replica to the others.
 
         Raises:
-            ModelError: nobody is left, or a part was there when two of them died.
+            ModelError: no replica is left, or a part was there when two of them died.
         """
         self._living.remove(replica)
         self._kill(replica)
@@ -162,12 +162,12 @@ class Replicas:
         if twice:
             raise ModelError(
                 f"{what}\nIt is the second that died on part {twice[0]}. Finished parts are kept; "
-                "mend what the log says (often memory: engine.gpu_memory_utilization, "
+                "fix what the log says (often memory: engine.gpu_memory_utilization, "
                 "engine.max_num_seqs), then run the same command again"
             )
         if not self._living:
             raise ModelError(
-                f"{what}\nNo replica is left. Finished parts are kept; mend what the log says, "
+                f"{what}\nNo replica is left. Finished parts are kept; fix what the log says, "
                 "then run the same command again"
             )
         logger.warning("%s\nThe others do its parts: %s", what, lost or "it had none")

@@ -133,7 +133,7 @@ class _Workers:
         """Yields so many parts as they are delivered; meanwhile replaces workers that are lost.
 
         Raises:
-            WRPOError: what a worker says the user can mend.
+            WRPOError: what a worker says the user can fix.
             StageError: a unit has lost too many workers, or workers die before they begin.
         """
         import ray
@@ -194,7 +194,7 @@ class _Workers:
             self._given_up = StageError(
                 f"{self.job.name}: {_shown(deadly)} has lost {self.executor.attempts} workers, the "
                 "first of them perhaps by another part, the others by itself. The last one: "
-                f"{reason[-_LONG:]}\nOther finished parts are kept. Mend the cause (a worker "
+                f"{reason[-_LONG:]}\nOther finished parts are kept. Fix the cause (a worker "
                 "killed for memory: fewer engine.max_num_seqs; else the rows of this part), then "
                 "run the same command again"
             )

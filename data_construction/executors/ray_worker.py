@@ -38,7 +38,7 @@ class Coordinator:
         """The next unit for a worker.
 
         With `wait` None means that the job is finished; without, that there is none right now. A
-        worker with units in hand must not wait: its engine would stand still.
+        worker with units in hand must not wait: its engine would idle.
         """
         async with self._changed:
             self._known.add(worker)

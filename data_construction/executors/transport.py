@@ -106,7 +106,7 @@ class _SameDisk:
 class ThroughShared:
     """Inputs and parts travel through `executor.shared`.
 
-    A folder there carries the digest of a manifest, so what is made anew has a new place.
+    A folder there carries the digest of a manifest, so what is made again has a new place.
     """
 
     def __init__(self, job: PartsJob, url: str) -> None:

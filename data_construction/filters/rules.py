@@ -1,6 +1,6 @@
 """Which prompts a run uses: pure functions of one prompt, each gives the reason to drop it or None.
 
-Code and maths are told by their looks: heuristics for English prompts, which drop a few everyday
+Code and maths are recognised by patterns: heuristics for English prompts, which drop a few everyday
 ones too. `python -m data_construction.peek RUN/prompts --dropped` shows what each one matched.
 """
 

@@ -23,7 +23,7 @@ from wrpo.recipe.prompts import PromptDataset, dataset_responses
 logger = logging.getLogger(__name__)
 
 GIVEN = "given"
-"""Finish reason of responses that nobody sampled here."""
+"""Finish reason of responses that came with a dataset."""
 
 
 class GivenResponses:

@@ -194,13 +194,13 @@ class PartSampler:
         self._writer = writer
         engine = self.engine  # loaded before the clock starts
         self._speed.start()
-        told = time.monotonic()
+        reported = time.monotonic()
         for response in self._responses(engine, todo):
             written = response if isinstance(response, int) else self._take(response)
             now = time.monotonic()
-            if progress and (written is not None or now - told > _PROGRESS_SECONDS):
+            if progress and (written is not None or now - reported > _PROGRESS_SECONDS):
                 progress(*self._fresh)
-                told, self._fresh = now, (0, 0)
+                reported, self._fresh = now, (0, 0)
             if written is not None:
                 yield written
         self._speed.keep()

@@ -52,9 +52,11 @@ def check_reward(name: str, settings: RewardSettings) -> dict[str, Any]:
     if not all(map(math.isfinite, differences)):
         return {"reward": name, "ok": False, "message": "a score is not a finite number"}
     same = all(_best(together, prompt) == _best(alone, prompt) for prompt in range(PROMPTS))
-    told = f"{len(candidates)} conversations, batch 1 against batch B: {max(differences):.2g} apart"
+    compared = (
+        f"{len(candidates)} conversations, batch 1 against batch B: {max(differences):.2g} apart"
+    )
     choice = "the same best responses" if same else "other best responses; set dtype: float32"
-    return {"reward": name, "ok": same, "message": f"{told}, {choice}"}
+    return {"reward": name, "ok": same, "message": f"{compared}, {choice}"}
 
 
 def _best(scores: list[Any], prompt: int) -> int:

@@ -1,4 +1,4 @@
-"""What truncation will do to the rows of a table, told when the table is built.
+"""What truncation will do to the rows of a table, counted when the table is built.
 
 The table does not depend on it: rows are cut when log-probs are computed and when an arm trains. So
 the key of the build stage has none of this, and the counts carry the limits and the template that

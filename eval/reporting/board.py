@@ -196,7 +196,7 @@ def _stated_metric(evidence: Evidence, task: str) -> list[str]:
 def _headline(metrics: list[str], wanted: list[str], stated: list[str]) -> list[str]:
     """`reward` ranks where a task has one, else the suite's metric, else the first.
 
-    With it stands the first that the recipe asks for; beside a reward at least the first of all.
+    Beside it is the first that the recipe asks for; beside a reward at least the first of all.
     """
     reward = next((name for name in metrics if _base(name) == "reward"), None)
     primary = reward or next((name for name in stated if name in metrics), metrics[0])

@@ -25,7 +25,7 @@ class JudgedTable:
     """One benchmark by one judge.
 
     Attributes:
-        identity: the same for tables whose numbers may stand together: benchmark, judge, its prompt
+        identity: the same for tables whose numbers are comparable: benchmark, judge, its prompt
             and the baseline.
         judge: name, model, version and sampling fields.
         results: results.json of each model.

@@ -164,8 +164,8 @@ def _only_first(entry: Entry, limit: int | None) -> str:
 
 def _says(entry: Entry, change: str = "") -> str:
     """What the suite says; a change of this run makes a number not comparable."""
-    told = f" In this run: {change}." if change else ""
-    return f"{_WORDS['no' if change else entry.comparable]} {entry.why}{told}"
+    note = f" In this run: {change}." if change else ""
+    return f"{_WORDS['no' if change else entry.comparable]} {entry.why}{note}"
 
 
 def _says_of_judged(entry: JudgeBenchmark, numbers: JudgedNumbers, limit: int | None) -> str:
@@ -178,10 +178,10 @@ def _says_of_judged(entry: JudgeBenchmark, numbers: JudgedNumbers, limit: int | 
         f"decoding other than stated: {decoding}" if decoding else "",
         _only_first(entry, limit),
     ]
-    told = "; ".join(change for change in changes if change)
-    if not told and numbers.prompt != PUBLISHED:
+    changed = "; ".join(change for change in changes if change)
+    if not changed and numbers.prompt != PUBLISHED:
         return f"{_says(entry)} The judge prompt of {numbers.prompt} is taken as the published one."
-    return _says(entry, told)
+    return _says(entry, changed)
 
 
 def _other_decoding(stated: dict[str, Any], used: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer that can pad and, with ``chat_template``, render chats in another format.
 
-    A tokenizer without a pad token pads with EOS; what is padding is told by the attention mask.
+    A tokenizer without a pad token pads with EOS; the attention mask says what is padding.
 
     Args:
         model: Folder or hub name.

@@ -101,7 +101,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, continues: bool = F
     """Ids of rendered text, nothing added; what ``guard`` marked becomes plain letters.
 
     Args:
-        continues: Other text stands before this one.
+        continues: Other text comes before this one.
 
     Raises:
         TemplateError: A message spells a control token and the tokenizer cannot encode its letters.

@@ -39,12 +39,12 @@ class CheckContext:
 Check = Callable[[CheckContext], Iterable[Finding]]
 
 
-def run_checks(checks: Iterable[Check], patient: CheckContext) -> Iterator[Finding]:
+def run_checks(checks: Iterable[Check], context: CheckContext) -> Iterator[Finding]:
     """The findings of all checks; one that fails is a problem of its own and hides no other."""
     for check in checks:
         subject = check.__name__.strip("_").replace("_", " ")
         try:
-            yield from check(patient)
+            yield from check(context)
         except WRPOError as error:
             yield Finding("problem", subject, str(error))
         except Exception as error:

@@ -25,6 +25,6 @@ CHECKS = (
 )
 
 
-def examine(patient: CheckContext) -> Iterator[Finding]:
+def examine(context: CheckContext) -> Iterator[Finding]:
     """Findings as the checks make them."""
-    yield from run_checks(CHECKS, patient)
+    yield from run_checks(CHECKS, context)

@@ -26,9 +26,9 @@ _CHECKPOINTS = 2
 _SPARE_GIB = 5
 
 
-def packages(patient: CheckContext) -> Iterator[Finding]:
+def packages(context: CheckContext) -> Iterator[Finding]:
     """Installed versions against those that the toolkit declares."""
-    wanted = wanted_extras(patient.recipe)
+    wanted = wanted_extras(context.recipe)
     wrong = 0
     for requirement, extra in _requirements():
         if extra is not None and extra not in wanted and not _installed(requirement.name):
@@ -49,15 +49,15 @@ def packages(patient: CheckContext) -> Iterator[Finding]:
         yield Finding("ok", "packages", "all versions are in the supported ranges")
 
 
-def gpus(patient: CheckContext) -> Iterator[Finding]:
+def gpus(context: CheckContext) -> Iterator[Finding]:
     """What nvidia-smi and torch see, against the largest replica of the recipe."""
     import torch
 
     seen, usable = devices(), torch.cuda.device_count()
     needed = max(
         (
-            (resolved_engine(patient.recipe, name).capacity.gpus, name)
-            for name in (*patient.recipe.sources, TARGET)
+            (resolved_engine(context.recipe, name).capacity.gpus, name)
+            for name in (*context.recipe.sources, TARGET)
         ),
         default=(1, ""),
     )
@@ -77,20 +77,20 @@ def gpus(patient: CheckContext) -> Iterator[Finding]:
         yield Finding("warning", "GPUs", message, "sample it on a larger machine")
 
 
-def disk(patient: CheckContext) -> Iterator[Finding]:
+def disk(context: CheckContext) -> Iterator[Finding]:
     """Free space against models, checkpoints and downloads of the recipe."""
-    recipe = patient.recipe
+    recipe = context.recipe
     entry = recipe.target
     shape = shape_of(entry.model, revision=entry.revision, parameters_b=entry.parameters_b)
     if shape is not None:
         trained = trained_sections(recipe).values()
         saves = any(settings.train.get("save_strategy") != "no" for settings in trained)
         wanted = len(trained) * shape.parameters * _BYTES_PER_PARAMETER["model"]
-        told = f"{len(trained)} models of {shape.parameters / 1e9:,.3g}B"
+        needs = f"{len(trained)} models of {shape.parameters / 1e9:,.3g}B"
         if saves:  # of the stage at work; finished stages could keep theirs, too
             wanted += _CHECKPOINTS * shape.parameters * _BYTES_PER_PARAMETER["checkpoint"]
-            told += f" and {_CHECKPOINTS} checkpoints"
-        yield _space("disk for runs", recipe.runs, wanted, told)
+            needs += f" and {_CHECKPOINTS} checkpoints"
+        yield _space("disk for runs", recipe.runs, wanted, needs)
     yield from _downloads(recipe)
 
 
@@ -108,15 +108,15 @@ def _downloads(recipe: Recipe) -> Iterator[Finding]:
         wanted += 2 * shape.parameters if shape else 0
         names.append(model)
     if names:
-        told = f"{len(names)} models to download in 16 bits, if all go to this machine"
-        yield _space("disk for the hub's cache", Path(constants.HF_HUB_CACHE), wanted, told)
+        needs = f"{len(names)} models to download in 16 bits, if all go to this machine"
+        yield _space("disk for the hub's cache", Path(constants.HF_HUB_CACHE), wanted, needs)
 
 
-def _space(subject: str, folder: Path, wanted: float, told: str) -> Finding:
+def _space(subject: str, folder: Path, wanted: float, needs: str) -> Finding:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free / 2**30
     wanted = wanted / 2**30 + _SPARE_GIB
-    message = f"{free:,.0f} GiB free at {there}; {told} take about {wanted:,.0f} GiB"
+    message = f"{free:,.0f} GiB free at {there}; {needs} take about {wanted:,.0f} GiB"
     if free < wanted:
         return Finding("warning", subject, message, "make room, or use another folder")
     return Finding("ok", subject, message)

@@ -31,17 +31,17 @@ class _Chatting(NamedTuple):
     trust_remote_code: bool
 
 
-def hub_token(patient: CheckContext) -> Iterator[Finding]:
+def hub_token(context: CheckContext) -> Iterator[Finding]:
     """Whether there is a token, and online whether it opens the gated models; never the token."""
     from huggingface_hub import get_token
 
     token = get_token()
     yield Finding("ok", "hub token", "set" if token else "not set; public models need none")
-    if not patient.hub:
-        how = "not asked" if patient.offline else "does not answer"
-        yield Finding("ok" if patient.offline else "warning", "hub", f"{how}; cached files only")
+    if not context.hub:
+        how = "not asked" if context.offline else "does not answer"
+        yield Finding("ok" if context.offline else "warning", "hub", f"{how}; cached files only")
         return
-    for model in dict.fromkeys(entry.model for entry in _models(patient.recipe)):
+    for model in dict.fromkeys(entry.model for entry in _models(context.recipe)):
         if not is_folder(Path(model)):
             yield from _access(model, bool(token))
 
@@ -63,9 +63,9 @@ def _access(model: str, has_token: bool) -> Iterator[Finding]:
         yield Finding("warning", model, f"the hub does not answer for it: {reason}")
 
 
-def templates(patient: CheckContext) -> Iterator[Finding]:
+def templates(context: CheckContext) -> Iterator[Finding]:
     """Renders a prompt with and without a system turn, and a response, for every model."""
-    for entry in _models(patient.recipe):
+    for entry in _models(context.recipe):
         subject = f"template of {entry.place}"
         try:
             tokenizer = _tokenizer(entry)

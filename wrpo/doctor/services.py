@@ -25,24 +25,24 @@ _LARGE_ON_A_CPU = 1e9
 """Parameters above which a reward is not tried without a GPU."""
 
 
-def datasets(patient: CheckContext) -> Iterator[Finding]:
+def datasets(context: CheckContext) -> Iterator[Finding]:
     """Local files are there; datasets of the hub are known to it."""
-    prompts = patient.recipe.prompts
+    prompts = context.recipe.prompts
     named = {f"prompts.datasets.{name}": entry.path for name, entry in prompts.datasets.items()}
-    for table, imported in patient.recipe.build.imported.tables().items():
+    for table, imported in context.recipe.build.imported.tables().items():
         named[f"build.imported.{table}"] = imported.path
     for place, path in named.items():
         if Path(path).exists():
             yield Finding("ok", place, f"{path} is there")
         elif Path(path).suffix in (".jsonl", ".json", ".parquet", ".csv"):
             yield Finding("problem", place, f"no file {path}", "correct the path")
-        elif patient.hub:
+        elif context.hub:
             yield _hub_dataset(place, path)
 
 
-def files(patient: CheckContext) -> Iterator[Finding]:
+def files(context: CheckContext) -> Iterator[Finding]:
     """Files of the user's own that a later stage reads."""
-    recipe = patient.recipe
+    recipe = context.recipe
     named = {
         f"{judged.place}.{field}": getattr(judged, field)
         for judged in recipe.eval.judged.values()
@@ -78,9 +78,9 @@ def _hub_dataset(place: str, path: str) -> Finding:
     return Finding("ok", place, f"the hub has {path}")
 
 
-def servers(patient: CheckContext) -> Iterator[Finding]:
+def servers(context: CheckContext) -> Iterator[Finding]:
     """Sources behind an API and judges: the key's variable is set, and each endpoint responses."""
-    recipe = patient.recipe
+    recipe = context.recipe
     named = [(f"sources.{name}", resolved_engine(recipe, name).server) for name in recipe.sources]
     named += [(f"judges.{name}", judge.engine) for name, judge in recipe.judges.items()]
     for place, server in named:
@@ -90,7 +90,7 @@ def servers(patient: CheckContext) -> Iterator[Finding]:
         if variable and not os.environ.get(variable):
             remedy = f"export {variable}=..."
             yield Finding("problem", place, f"the variable {variable} is not set", remedy)
-        for endpoint in [] if patient.offline else endpoints:
+        for endpoint in [] if context.offline else endpoints:
             yield _endpoint(place, endpoint, os.environ.get(variable) if variable else None)
 
 
@@ -122,9 +122,9 @@ def _endpoint(place: str, url: str, key: str | None) -> Finding:
         return Finding("problem", place, f"{url} does not answer: {reason}", "start the server")
 
 
-def sandbox(patient: CheckContext) -> Iterator[Finding]:
+def sandbox(context: CheckContext) -> Iterator[Finding]:
     """Tries the walls, where the recipe runs programs."""
-    recipe = patient.recipe
+    recipe = context.recipe
     walls = {
         f"rewards.{name}": wall
         for name, reward in recipe.rewards.items()
@@ -147,10 +147,10 @@ def sandbox(patient: CheckContext) -> Iterator[Finding]:
     yield Finding("ok", "sandbox", "bubblewrap's walls hold")
 
 
-def rewards(patient: CheckContext) -> Iterator[Finding]:
+def rewards(context: CheckContext) -> Iterator[Finding]:
     """Scores of each reward model at batch 1 and batch B, in a process of their own."""
     tried = []
-    for name, reward in patient.recipe.rewards.items():
+    for name, reward in context.recipe.rewards.items():
         if not (networks := reward.networks()):
             continue
         why_not = next(filter(None, map(_why_not_tried, networks)), None)
@@ -161,7 +161,7 @@ def rewards(patient: CheckContext) -> Iterator[Finding]:
             message = f"batches not compared: {why_not}"
             yield Finding("warning", f"rewards.{name}", message, remedy)
     if tried:
-        yield from _parity(patient, tried)
+        yield from _parity(context, tried)
 
 
 def _why_not_tried(network: RewardNetwork) -> str | None:
@@ -173,12 +173,12 @@ def _why_not_tried(network: RewardNetwork) -> str | None:
     return None
 
 
-def _parity(patient: CheckContext, names: list[str]) -> Iterator[Finding]:
+def _parity(context: CheckContext, names: list[str]) -> Iterator[Finding]:
     command = [
         sys.executable,
         "-m",
         "data_construction.scoring.reward_parity",
-        *patient.recipe.command_line,
+        *context.recipe.command_line,
     ]
     command += ["--reward", *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_REWARD_SECONDS)

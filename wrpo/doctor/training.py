@@ -14,9 +14,9 @@ from wrpo.plan.throughput import devices
 from wrpo.training.settings import Training
 
 
-def training_checks(patient: CheckContext) -> Iterator[Finding]:
+def training_checks(context: CheckContext) -> Iterator[Finding]:
     """Every stage that trains."""
-    for place, settings in trained_sections(patient.recipe).items():
+    for place, settings in trained_sections(context.recipe).items():
         found = [*_processes(place, settings), *_attention(place, settings)]
         yield from found
         if not found:

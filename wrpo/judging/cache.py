@@ -1,7 +1,7 @@
 """Judgements on disk: one SQLite file that only grows, so that none is paid for twice.
 
 Each verdict is committed as it arrives; a killed process loses those in flight. Several processes
-may share a file. To judge anew, give the judge another `version`; nothing is ever overwritten.
+may share a file. To judge again, give the judge another `version`; nothing is ever overwritten.
 """
 
 from __future__ import annotations

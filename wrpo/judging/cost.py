@@ -21,7 +21,7 @@ class Tokens:
         return Tokens(self.input + other.input, self.output + other.output)
 
     def dollars(self, settings: JudgeModel) -> float | None:
-        """The price, where the recipe tells both prices."""
+        """The price, where the recipe has both prices."""
         price_in, price_out = settings.engine.input_price, settings.engine.output_price
         if price_in is None or price_out is None:
             return None
@@ -37,7 +37,7 @@ class Cost:
         cached: those on disk already.
         tokens: of the others; before they are sent an estimate, and the most for the output where
             nothing of the kind was measured.
-        dollars: None where the recipe tells no prices.
+        dollars: None where the recipe has no prices.
     """
 
     judgements: int

@@ -30,7 +30,7 @@ def template_name(kind: str, template: str) -> str:
 
 
 def as_text(messages: Sequence[Mapping[str, str]]) -> str:
-    """A conversation for reading; a single question stands alone.
+    """A conversation for reading; a single question is shown as it is.
 
     >>> as_text([{"role": "user", "content": "Hi?"}])
     'Hi?'

@@ -56,7 +56,7 @@ def sample_stage(recipe: Recipe, source: str) -> Stage:
 
 def _sample_settings(recipe: Recipe, source: str) -> Settings:
     given = dataset_responses(recipe.prompts).get(source)
-    if given:  # which rows these are stands in the key of the prompts
+    if given:  # which rows these are is part of the key of the prompts
         return {"responses_of": sorted(given)}
     settings = {
         "seed": recipe.seed,

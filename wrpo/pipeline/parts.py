@@ -87,7 +87,7 @@ class StageWork:
         path: its folder; that of the other run where it is reused.
         complete: there is nothing to do.
         todo: numbers of the parts of this shard that are missing, in order.
-        writer: writes its parts; other processes may have it. What they write is told here by
+        writer: writes its parts; other processes may have it. What they write is reported here by
             `written`.
         facts: counts and measurements to keep in the manifest.
     """
@@ -158,7 +158,7 @@ class StageWork:
             f"{self.path}: {lost} of {total} rows dropped ({share:.0%}), more than "
             f"max_dropped_share={limit:.0%} allows. First reason: {first['reason']} "
             f"({first['detail']}). All of them: python -m data_construction.peek {self.path} "
-            "--dropped. Mend the data and delete the folder, or raise the limit"
+            "--dropped. Fix the data and delete the folder, or raise the limit"
         )
 
     def leave_unfinished(self) -> None:
@@ -172,8 +172,8 @@ class StageWork:
             numbers = self._shard.of(self._parts) if self._shard else range(self._parts)
             self.todo = [part for part in numbers if part not in done]
             if done:
-                told = (self.name, len(self.todo), self._parts)
-                logger.info("%s: resuming, %d of %d parts to do", *told)
+                counts = (self.name, len(self.todo), self._parts)
+                logger.info("%s: resuming, %d of %d parts to do", *counts)
         if self._limit:
             self._total = self._limit.total()
             self._lose(self._folder.dropped_rows())
@@ -207,7 +207,7 @@ def open_stage(
     limit: DropLimit | None = None,
     trial: int | None = None,
     helper: bool = False,
-    anew: bool = False,
+    remake: bool = False,
 ) -> Iterator[StageWork]:
     """Opens a stage for the one that does it; see the top of this file.
 
@@ -218,7 +218,7 @@ def open_stage(
         trial: only so many prompts, in a folder of their own beside the stage's, which is never
             reused.
         helper: another process of a distributed run has the lock and completes the stage.
-        anew: makes the stage again whatever its state, and replaces one of other settings.
+        remake: makes the stage again whatever its state, and replaces one of other settings.
 
     Raises:
         StageError: the folder was made with other settings, or another process works on it.
@@ -228,15 +228,15 @@ def open_stage(
     folder = StageFolder(
         pipeline.folder(name, trial=trial), key if trial is None else {**key, "limit": trial}
     )
-    if anew and pipeline.state(name) == "stale":
+    if remake and pipeline.state(name) == "stale":
         shutil.rmtree(folder.path)
-    reused = pipeline.reused(name) if trial is None and not anew else None
+    reused = pipeline.reused(name) if trial is None and not remake else None
     work = StageWork(name, folder, parts=parts, shard=shard, limit=limit)
     work.path = reused or folder.path
 
     def claim() -> bool:
         """Whether the stage is complete."""
-        return reused is not None or (folder.open(parts=parts) and not anew)
+        return reused is not None or (folder.open(parts=parts) and not remake)
 
     work.complete = claim()
     unlocked = work.complete or helper

@@ -58,7 +58,7 @@ class Pipeline:
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
-        """All stages by name. What is evaluated stands in the suites, which are read here.
+        """All stages by name. The suites say what is evaluated, which are read here.
 
         Raises:
             RecipeError: a suite says something wrong.

@@ -138,7 +138,7 @@ def _first_finished(running: dict[subprocess.Popen[bytes], Job]) -> subprocess.P
 
 
 def _failure(job: Job, code: int, folder: Path, *, quiet: bool) -> str:
-    message = f"{job.name} failed (exit code {code}); mend it and run this again"
+    message = f"{job.name} failed (exit code {code}); fix it and run this again"
     if not quiet:
         return message
     log = _log_file(job, folder)

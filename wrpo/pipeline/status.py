@@ -209,7 +209,7 @@ def status_text(run: str, stages: list[StageStatus]) -> list[str]:
 
 
 def watch(pipeline: Pipeline, *, every_s: float) -> None:
-    """Draws the status anew until every stage is done or the user stops it."""
+    """Refreshes the status until every stage is done or the user stops it."""
     try:
         while True:
             stages = run_status(pipeline)

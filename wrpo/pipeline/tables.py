@@ -139,7 +139,7 @@ class Drop(Exception):
     def row(self, prompt_id: str, *, source: str = "", index: int = -1) -> Row:
         """One row of `dropped.parquet`; index -1 is a prompt with all its responses.
 
-        What cannot be written as UTF-8 stands in `detail` as an escape, so that the row is kept.
+        What cannot be written as UTF-8 is escaped in `detail`, so that the row is kept.
         """
         return {
             "prompt_id": prompt_id,

@@ -3,7 +3,7 @@
 A stage often reads many others. The stages that it has to wait for are those inputs that no other
 input waits for too. Where that is one stage, it is the parent; where it is several, the parent is
 the nearest stage that all of them come from. So everything above a stage must be done before it,
-and a stage that joins branches stands behind them.
+and a stage that joins branches comes after them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from wrpo.pipeline.stage import Stage
 
 ROOT = ""
-"""Parent of the stages that stand at the left edge."""
+"""Parent of the stages at the left edge."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Line:
     """One stage of the tree.
 
     Attributes:
-        branch: what stands before its name: the lines of a tree, two characters per level.
+        branch: what is drawn before its name: the lines of a tree, two characters per level.
         waits_for: inputs that no other input waits for.
     """
 

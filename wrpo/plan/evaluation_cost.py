@@ -79,7 +79,7 @@ def verdicts_work(facts: Facts, benchmark: str) -> Work:
         work,
         judged.judge,
         calls=questions * calls.count,
-        told=f"{questions:,} questions x {calls.what}",
+        origin=f"{questions:,} questions x {calls.what}",
         read=expected.prompt_tokens * calls.questions + expected.response_tokens * calls.responses,
         written=calls.written,
     )
@@ -144,7 +144,7 @@ def judged_questions(facts: Facts, benchmark: str) -> int:
     """Questions of a judged benchmark: those of its file, of the table, or what suites state.
 
     Raises:
-        UnknownPrice: none of them tells.
+        UnknownPrice: no field gives one.
     """
     judged = facts.recipe.eval.judged[benchmark]
     count = _counted(judged.questions) if judged.questions else None
@@ -177,14 +177,14 @@ def ask_judge(
     name: str,
     *,
     calls: int,
-    told: str,
+    origin: str,
     read: float,
     written: float | None = None,
 ) -> None:
     """Adds the calls of one judge; without prices in the recipe they are only counted.
 
     Args:
-        told: where the number of calls is from.
+        origin: where the number of calls is from.
         read: tokens of a call beside the judge's instructions.
         written: tokens of a verdict; None: as expected, within the judge's limit.
     """
@@ -194,7 +194,7 @@ def ask_judge(
     if written is None:
         written = min(expected, judge.max_tokens or expected)
     line = (
-        f"{told} = {calls:,} calls of judge {name} x ({read:,.0f} tokens in, {written:,.0f} out, "
+        f"{origin} = {calls:,} calls of judge {name} x ({read:,.0f} tokens in, {written:,.0f} out, "
         "expected)"
     )
     price_in, price_out = judge.engine.input_price, judge.engine.output_price

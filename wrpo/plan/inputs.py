@@ -84,16 +84,18 @@ class Facts:
         row = self._measured_row(source, work.gpus)
         if row:
             work.basis = "measured"
-            told = f"measured over {row.seconds:,.0f} s, prompts included"
-            return row.decode_tokens_per_s, told
+            origin = f"measured over {row.seconds:,.0f} s, prompts included"
+            return row.decode_tokens_per_s, origin
         bandwidth = self.gpu.bandwidth_tb_s * 1e12
         bound = decode_bound(
             shape, sequences=capacity.sequences, context=context, bytes_per_s=bandwidth
         )
         size = shape.decode_billions
         speed = min(decode_speed(self.gpu, size), bound)
-        told = f"table for {size:,.3g}B, {shape.basis}; the memory's bandwidth allows {bound:,.0f}"
-        return speed, told
+        origin = (
+            f"table for {size:,.3g}B, {shape.basis}; the memory's bandwidth allows {bound:,.0f}"
+        )
+        return speed, origin
 
     def _measured_row(self, source: str, gpus: int) -> Measured | None:
         name = measured_name(self.recipe, source)

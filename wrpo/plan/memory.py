@@ -28,7 +28,7 @@ class Memory:
 
     parts: dict[str, float]
     note: str = ""
-    told: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -38,7 +38,7 @@ class Memory:
     def text(self) -> str:
         """The sum with its parts; what is shown adds up."""
         shown = " + ".join(
-            f"{name} {size:,.1f}{f' ({self.told[name]})' if name in self.told else ''}"
+            f"{name} {size:,.1f}{f' ({self.origin[name]})' if name in self.origin else ''}"
             for name, size in self.parts.items()
         )
         total = sum(round(size, 1) for size in self.parts.values())
@@ -81,7 +81,7 @@ def sampling_memory(
     cache = kv_bytes(shape) / gpus / GIB
     wanted = capacity.sequences * context * cache
     divided = f" / {gpus} GPUs" if gpus > 1 else ""
-    told = {
+    origin = {
         "weights": f"{short(shape.parameters)} x {weight_bytes(entry):g} bytes{divided}",
         "cache": f"{short(context)} tokens x {short(kv_bytes(shape))} bytes{divided}",
     }
@@ -92,12 +92,12 @@ def sampling_memory(
             f"{room:,.1f} for the cache, and one sequence of {longest} tokens needs "
             f"{longest * cache:,.1f}; {advice}"
         )
-        told["cache"] = f"{capacity.sequences} sequences x " + told["cache"]
-        return Memory({"weights": weights, "cache": wanted}, note, told)
+        origin["cache"] = f"{capacity.sequences} sequences x " + origin["cache"]
+        return Memory({"weights": weights, "cache": wanted}, note, origin)
     together = min(capacity.sequences, int(room / (context * cache)))
     note = f"room for {together} of {capacity.sequences} sequences of {context:,.0f} tokens"
-    told["cache"] = f"{together} sequences x " + told["cache"]
-    return Memory({"weights": weights, "cache": together * context * cache}, note, told)
+    origin["cache"] = f"{together} sequences x " + origin["cache"]
+    return Memory({"weights": weights, "cache": together * context * cache}, note, origin)
 
 
 def scoring_memory(shape: Shape, *, bytes_per_weight: float, tokens: int) -> Memory:
@@ -108,7 +108,7 @@ def scoring_memory(shape: Shape, *, bytes_per_weight: float, tokens: int) -> Mem
             "weights": shape.parameters * bytes_per_weight / GIB,
             "one layer of a batch": batch / shape.layers / GIB,
         },
-        told={
+        origin={
             "weights": f"{short(shape.parameters)} x {bytes_per_weight:g} bytes",
             "one layer of a batch": f"17 x {tokens:,} tokens x {shape.hidden:,} wide x 2 bytes",
         },
@@ -135,7 +135,7 @@ def training_memory(
         sharded=processes.sharded,
         frozen_bytes=_FROZEN[lora.quantize] if lora else 4.0,
     )
-    told = _state_told(settings, processes)
+    origin = _state_origin(settings, processes)
     tokens = row_tokens * settings.engine.per_device_batch_size
     state["activations"] = activation_bytes(
         shape,
@@ -143,16 +143,16 @@ def training_memory(
         checkpointing=checkpointing(settings),
         bytes_per_number=2 if half_precision(settings) else 4,
     )
-    told["activations"] = f"{tokens:,.0f} tokens"
+    origin["activations"] = f"{tokens:,.0f} tokens"
     if second_model and not lora:  # adapters are switched off for the reference instead
         divided = processes.gpus if processes.sharded == "all" else 1
         state["reference"] = 4 * shape.parameters / divided
     what = f"{short(trained)} of {short(total)} parameters are trained"
     note = f"{what}; {processes.gpus} GPUs, divided among them: {processes.sharded}"
-    return Memory({name: size / GIB for name, size in state.items()}, note, told)
+    return Memory({name: size / GIB for name, size in state.items()}, note, origin)
 
 
-def _state_told(settings: Training, processes: Processes) -> dict[str, str]:
+def _state_origin(settings: Training, processes: Processes) -> dict[str, str]:
     """Bytes of one parameter, and over how many GPUs they are divided."""
     each = {
         "weights": _FROZEN[settings.lora.quantize] if settings.lora else 4.0,

@@ -69,8 +69,8 @@ def generate(
     entry = sampling_model(facts.recipe, source)
     shape = facts.shape(entry)
     context = read.prompt + response / 2
-    speed, told = facts.decode_speed(work, source, shape, capacity, context=context)
-    work.decode(written, speed=speed, told=told)
+    speed, origin = facts.decode_speed(work, source, shape, capacity, context=context)
+    work.decode(written, speed=speed, origin=origin)
     if work.basis == "table":  # a measured speed has the reading in it
         work.read(shape, read, what=f"reading prompts ({prompts_from})")
     work.memory = sampling_memory(

@@ -1,6 +1,6 @@
 """Speeds and prices: the shipped table, which the user edits, and what sampling has measured.
 
-Measured rows stand in RUNS/throughput.yaml, one per model, kind of GPU and number of GPUs.
+Measured rows are in RUNS/throughput.yaml, one per model, kind of GPU and number of GPUs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ThroughputTable(Section):
     questions: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
 
     def kind_of(self, device: str) -> str | None:
-        """The kind whose words all stand in the name of a device."""
+        """The kind whose words are all in the name of a device."""
         words = set(re.findall(r"[a-z0-9]+", device.lower()))
         fitting = [kind for kind in self.gpus if set(kind.split()) <= words]
         return max(fitting, key=len, default=None)

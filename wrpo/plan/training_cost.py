@@ -65,7 +65,7 @@ def _judging(
         work,
         calls.judge,
         calls=asked.responses * calls.per_response,
-        told=f"{name}: {asked.responses:,} responses x {calls.per_response}",
+        origin=f"{name}: {asked.responses:,} responses x {calls.per_response}",
         read=facts.volumes.prompt.tokens + response * calls.responses_read,
         written=calls.written,
     )
@@ -93,13 +93,13 @@ def training_work(facts: Facts, name: str) -> Work:
     named: tuple[str, ...] = ("completion",)
     if isinstance(settings, ObjectiveSettings):
         table, named = settings.data, settings.responses
-    steps, told = _steps(facts, settings, table)
+    steps, origin = _steps(facts, settings, table)
     shape = facts.shape(recipe.target)
     prompt, responses = facts.lengths(table, named)
     rows = RowCount(steps * settings.global_batch_size, prompt, responses)
     processes = processes_of(settings)
     work = Work(facts.gpu, gpus=processes.gpus)
-    work.train(shape, settings, rows, told=told)
+    work.train(shape, settings, rows, origin=origin)
     second = isinstance(settings, ObjectiveSettings) and settings.keeps_reference_model
     if second:
         work.read(shape, rows, what="reference model")

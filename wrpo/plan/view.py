@@ -63,13 +63,13 @@ def state_text(status: StageStatus) -> str:
 
 def _heading(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
     counts = Counter(status.state for status in statuses)
-    told = ", ".join(
+    summary = ", ".join(
         f"{counts[state]} {state}"
         for state in ("done", "partial", "stale", "missing")
         if counts[state]
     )
     folder = pipeline.recipe.runs / pipeline.recipe.run
-    return f"run {pipeline.recipe.run} in {folder}: {len(statuses)} stages, {told}"
+    return f"run {pipeline.recipe.run} in {folder}: {len(statuses)} stages, {summary}"
 
 
 # ---- the tree with prices ------------------------------------------------------------------------
@@ -99,8 +99,8 @@ def _table(
     for line, row in zip(tree, text[1 : len(rows)], strict=True):
         shown.append(row)
         if explain and line.name in prices:
-            told = explanation(prices[line.name], kind=kind or "", decimals=decimals)
-            shown += _indented(told, len(line.branch) + 4)
+            text = explanation(prices[line.name], kind=kind or "", decimals=decimals)
+            shown += _indented(text, len(line.branch) + 4)
     return [*shown, *([rule, *text[len(rows) :]] if sums else [])]
 
 
@@ -222,12 +222,12 @@ class Amounts:
 
 
 def decimals_of(estimates: Sequence[StageEstimate]) -> int:
-    """Two; more where the dearest stage would else lose its first three digits."""
+    """Two; more where the costliest stage would else lose its first three digits."""
     largest = max([*(each.gpu_hours or 0.0 for each in estimates), 0.0])
-    dearest = max([largest, *(each.dollars or 0.0 for each in estimates)])
-    if dearest <= 0:
+    costliest = max([largest, *(each.dollars or 0.0 for each in estimates)])
+    if costliest <= 0:
         return 2
-    return min(MOST_DECIMALS, max(2, 2 - math.floor(math.log10(dearest))))
+    return min(MOST_DECIMALS, max(2, 2 - math.floor(math.log10(costliest))))
 
 
 def amounts_of(estimate: StageEstimate, decimals: int) -> Amounts:

@@ -1,6 +1,6 @@
 """How much work a run is: prompts, responses and their lengths, from what is there already.
 
-What nothing tells stays None; no number is made up. Lengths are measured as soon as there are
+What is not known stays None; no number is made up. Lengths are measured as soon as there are
 prompts and responses, and until then those of the throughput table.
 """
 

@@ -59,10 +59,10 @@ class Work:
         """A line that only says where a number is from."""
         self.terms.append(Term(text))
 
-    def decode(self, tokens: float, *, speed: float, told: str) -> None:
+    def decode(self, tokens: float, *, speed: float, origin: str) -> None:
         """Writes response tokens at a speed per GPU."""
         self.tokens += tokens
-        text = f"{short(tokens)} response tokens / {speed:,.0f} tokens/s and GPU ({told})"
+        text = f"{short(tokens)} response tokens / {speed:,.0f} tokens/s and GPU ({origin})"
         self.terms.append(Term(text, gpu_hours=tokens / speed / 3600))
 
     def read(self, shape: Shape, rows: RowCount, *, what: str) -> None:
@@ -73,13 +73,13 @@ class Work:
         )
         self._compute(shape, rows, 1, self.gpu.prefill_utilization, "forward")
 
-    def train(self, shape: Shape, settings: Training, rows: RowCount, *, told: str) -> None:
+    def train(self, shape: Shape, settings: Training, rows: RowCount, *, origin: str) -> None:
         """Forward and backward passes over the rows."""
         again = checkpointing(settings)
         passes = training_passes(checkpointing=again, adapters=settings.lora is not None)
         self.tokens += rows.tokens
         self.tell(
-            f"{told} = {rows.count:,.0f} rows x {rows.each:,.0f} tokens = {short(rows.tokens)} "
+            f"{origin} = {rows.count:,.0f} rows x {rows.each:,.0f} tokens = {short(rows.tokens)} "
             "tokens"
         )
         named = f"forward, backward{', forward again' if again else ''}"
@@ -120,7 +120,7 @@ class UnknownPrice(Exception):
 
 @dataclass(frozen=True)
 class Term:
-    """One line of a price; without GPU hours and dollars it only tells where a number is from.
+    """One line of a price; without GPU hours and dollars it only says where a number is from.
 
     Attributes:
         gpu_hours: of all GPUs together.

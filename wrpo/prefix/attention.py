@@ -137,7 +137,7 @@ def _visible(queries: int, keys: int, window: int | None, device: torch.device) 
 
 
 class _Gathered(NamedTuple):
-    """Where the keys of all segments lie, and how flash-attn wants to be told."""
+    """Where the keys of all segments lie, and in the form that flash-attn takes."""
 
     key_index: Tensor
     cu_queries: Tensor

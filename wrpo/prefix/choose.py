@@ -79,7 +79,7 @@ def settle_layout(
 
 
 def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
-    """Why a model cannot share prompts, as far as can be told without running it."""
+    """Why a model cannot share prompts, as far as its config shows."""
     config = model.config
     text = config.get_text_config()
     implementation = config._attn_implementation

@@ -73,7 +73,8 @@ class ImportedTable(Dataset):
     """A published or exported training table; columns are inferred from names and values."""
 
     columns: dict[ColumnName, str] = Field(
-        default_factory=dict, description="Where a name is not told: ours to that of the data."
+        default_factory=dict,
+        description="Where a name is not recognised: ours to that of the data.",
     )
     limit: int | None = Field(None, ge=1, description="Only the first rows.")
     max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")

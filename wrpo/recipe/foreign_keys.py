@@ -94,7 +94,7 @@ def config_fields(config: str) -> dict[str, str]:
 
 
 def key_problem(config: str, key: str) -> str | None:
-    """Why `key` cannot stand under `train:`, or None; unknown keys are the caller's to report."""
+    """Why `key` is not allowed under `train:`, or None; unknown keys are the caller's to report."""
     elsewhere = STATED_ELSEWHERE | (TRUNCATION if config == "WRPOConfig" else {})
     if key in elsewhere:
         return f"does not belong here: {elsewhere[key]}"

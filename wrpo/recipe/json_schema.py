@@ -144,7 +144,7 @@ HEAD = """\
 
 Made from the schema by `make reference`; do not edit it by hand. Unknown keys are refused, and no
 field under `engine:` changes a result. A section that several fields lead to has one table. TRL's
-own keys stand under `sft.train` and `wrpo.train`. An arm (`arms.NAME`) has the fields of `wrpo`.
+own keys go under `sft.train` and `wrpo.train`. An arm (`arms.NAME`) has the fields of `wrpo`.
 """
 
 COMMON = """\

@@ -317,11 +317,11 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 class _Walk(NamedTuple):
-    """A key path as the recipe has it, and what may stand there.
+    """A key path as the recipe has it, and what is allowed there.
 
     Attributes:
         shown: the path without tags.
-        kinds: the sections that may stand there.
+        kinds: the sections that are allowed there.
         among: where the path ends at a section of several kinds: its tag, and those of all kinds.
     """
 

@@ -87,7 +87,7 @@ class Filters(Section):
             raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}")
         both = sorted(set(self.domains or []) & set(self.exclude_domains))
         if both:
-            raise ValueError(f"{both} stand in domains and in exclude_domains")
+            raise ValueError(f"{both} are both in domains and in exclude_domains")
         return self
 
 

@@ -83,7 +83,7 @@ class GateCheck:
         if (found := gating_position([*prompt, *response], self.pattern)) != known:
             raise ModelError(
                 f"{self.model}: the gate should read token {known}, where the last user "
-                f"turn ends, but the pattern {list(self.pattern)} last stands at {found}; its "
+                f"turn ends, but the pattern {list(self.pattern)} last occurs at {found}; its "
                 f"chat template is not ArmoRM's. Prompt: {self.tokenizer.decode(prompt)[-200:]!r}"
             )
 

@@ -31,7 +31,7 @@ class Candidate:
 class RewardModel(Protocol):
     """Scores candidates; the result has one entry per candidate, in order.
 
-    A candidate that gets no score is dropped, with the reason that stands in its place.
+    A candidate that gets no score is dropped, with the reason in its place.
     """
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]: ...
@@ -133,7 +133,7 @@ class RewardSettings(Section):
         return {}
 
     def program_walls(self) -> str | None:
-        """What stands between this machine and responses that are run; None: none is run."""
+        """The sandbox for responses that are run as programs; None: none is run."""
         return None
 
 

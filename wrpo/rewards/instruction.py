@@ -48,7 +48,7 @@ def _is_json(text: str) -> bool:
 
 
 def _holds(text: str, keyword: str) -> bool:
-    """Whether the keyword stands in the text as whole words, in any case."""
+    """Whether the keyword is in the text as whole words, in any case."""
     return re.search(rf"(?<!\w){re.escape(keyword)}(?!\w)", text, re.I) is not None
 
 

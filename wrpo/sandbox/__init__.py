@@ -1,4 +1,4 @@
-"""Runs programs that nobody trusts, and says what became of them.
+"""Runs untrusted programs and returns their results.
 
 sandbox.py     Sandbox: one program, its limits, its outcome
 bubblewrap.py  the walls: namespaces, mounts and limits as one command line

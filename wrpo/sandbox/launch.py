@@ -33,7 +33,7 @@ class Started:
         self.process = process
 
     def open_gate(self) -> bytes:
-        """What must stand before the program's standard input."""
+        """What must come before the program's standard input."""
         return b""
 
     def kill(self) -> None:

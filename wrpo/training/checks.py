@@ -49,7 +49,7 @@ def refuse_two_references(ref_model: PreTrainedModel | None) -> None:
     if ref_model is not None:
         raise RecipeError(
             "ref_model is given and the training set has reference columns; leave ref_model out, "
-            "or drop the ref_*_logps columns to compute them anew"
+            "or drop the ref_*_logps columns to compute them again"
         )
 
 

@@ -21,11 +21,11 @@ from wrpo.config import WRPOConfig
 
 
 def balanced(costs: Sequence[float], buckets: int) -> list[list[int]]:
-    """Places of `costs` in `buckets` lists of about equal cost, the dearest list first.
+    """Places of `costs` in `buckets` lists of about equal cost, the costliest list first.
 
     Longest processing time first (Graham 1969): each item goes to the list with the smallest cost
-    so far, the dearest items first. The dearest list costs at most 4/3 of what is possible. No list
-    is empty unless there are fewer items than lists; costs must not be negative.
+    so far, the costliest items first. The costliest list costs at most 4/3 of what is possible. No
+    list is empty unless there are fewer items than lists; costs must not be negative.
 
     >>> balanced([5, 1, 2, 4], buckets=2)
     [[0, 1], [3, 2]]
@@ -103,7 +103,7 @@ class BalancedBatchSampler(BatchRebalanceSampler):
         buckets = balanced([self.costs[row] for row in step], self.ranks * rounds)
         for i in range(rounds):
             of_round = buckets[i * self.ranks : (i + 1) * self.ranks]
-            # Alternating directions, so that no rank has the dearest bucket of every round.
+            # Alternating directions, so that no rank has the costliest bucket of every round.
             own = of_round[self.rank if i % 2 == 0 else ~self.rank]
             yield [step[place] for place in own]
 

@@ -41,7 +41,7 @@ def tracking_arguments(report_to: str | list[str], *, output: Path) -> dict[str,
 
 
 def _log_offline_without_key() -> None:
-    """wandb stops a run that has no key; without one it shall keep its files here instead."""
+    """wandb stops a run that has no key; without one it must keep its files here instead."""
     if "WANDB_MODE" in os.environ or "WANDB_API_KEY" in os.environ or _key_in_netrc():
         return
     os.environ["WANDB_MODE"] = "offline"

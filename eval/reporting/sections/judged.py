@@ -12,7 +12,7 @@ from wrpo.recipe import Recipe
 
 _NOTE = (
     "Numbers of one judge, with one judge prompt, against one baseline; another judge's numbers "
-    "would stand in another table. Intervals are those of the benchmark's protocol. Not readable: "
+    "would be in another table. Intervals are those of the benchmark's protocol. Not readable: "
     "verdicts that count for nothing; a model with many of them is not comparable with one that "
     "has few. First preferred: of the verdicts that prefer one response, the share that prefers "
     "the one shown first; 50% is fair. Flipped: of the questions judged in both orders, the share "

@@ -30,7 +30,8 @@ def responses(recipe: Recipe, board: Board, shown: list[dict[str, Any]]) -> list
 
 
 def outcome(scores: dict[str, float], direction: int) -> str:
-    """How the fused model's score stands among all: a word of OUTCOMES, empty without it."""
+    """How the fused model's score compares with the others: a word of OUTCOMES, empty without
+    it."""
     if FUSED not in scores or len(scores) < 2:
         return ""
     own = direction * scores[FUSED]
@@ -70,7 +71,8 @@ def side_by_side(
 ) -> list[dict[str, Any]]:
     """Prompts with the response and scores of each model.
 
-    The prompts are drawn by a hash of their identity, evenly over the groups; nobody picks them.
+    The prompts are drawn by a hash of their identity, evenly over the groups; none is picked by
+    hand.
     """
     by_model = {
         name: {sample.id: sample for sample in samples} for name, samples in answered.items()

@@ -133,7 +133,7 @@ def sentence(comparison: Comparison, *, unit: str = "prompts") -> str:
 
 
 def overview(comparisons: list[Comparison]) -> str:
-    """One line: what the fused model is better than, worse than, and cannot be told apart from.
+    """One line: what the fused model is better than, worse than, and cannot be distinguished from.
 
     Args:
         comparisons: at least one, of one metric.

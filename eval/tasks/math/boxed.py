@@ -43,7 +43,7 @@ def amc_documents(documents: Dataset) -> Dataset:
 
 
 def last_boxed(text: str) -> str | None:
-    """What stands in the last \\boxed{...}, its braces balanced; None where there is none."""
+    """What is in the last \\boxed{...}, its braces balanced; None where there is none."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None

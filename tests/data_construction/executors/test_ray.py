@@ -127,7 +127,7 @@ def test_sigterm_to_the_driver_ends_it_and_its_actors_and_keeps_parts(
 
 
 def test_what_the_user_can_mend_stops_the_stage_at_once(run) -> None:
-    with pytest.raises(DataError, match="the toy is broken; mend it"):
+    with pytest.raises(DataError, match="the toy is broken; fix it"):
         run(["user error"])
 
 

@@ -43,7 +43,7 @@ def open_toy(
             if what == "sleep":
                 time.sleep(100)
             if what == "user error":
-                raise DataError("the toy is broken; mend it")
+                raise DataError("the toy is broken; fix it")
             if what == "bug":
                 raise ZeroDivisionError("a bug")
             dropped = [Drop("toy").row(row["prompt_id"])] if what == "drop" else None

@@ -1,4 +1,4 @@
-"""The doctor: healthy recipes pass, an ailment is named with what mends it, none hides another."""
+"""The doctor: healthy recipes pass, an ailment is named with what fixes it, none hides another."""
 
 import importlib.metadata
 import json
@@ -21,7 +21,7 @@ from wrpo.recipe import load_recipe
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
 
 
-def patient(path: Path, *overrides: str, offline: bool = True) -> CheckContext:
+def context(path: Path, *overrides: str, offline: bool = True) -> CheckContext:
     return CheckContext(load_recipe(path, list(overrides)), offline=offline)
 
 
@@ -55,18 +55,18 @@ def test_a_problem_is_exit_code_2_and_hides_nothing(write_recipe, run_module) ->
 
 
 def test_a_check_that_fails_hides_no_other(write_recipe) -> None:
-    def broken(patient: CheckContext) -> Iterator[Finding]:
+    def broken(context: CheckContext) -> Iterator[Finding]:
         yield Finding("ok", "first", "half")
         raise ZeroDivisionError("oops")
 
-    def refusing(patient: CheckContext) -> Iterator[Finding]:
+    def refusing(context: CheckContext) -> Iterator[Finding]:
         raise ModelError("cannot load it")
         yield
 
-    def fine(patient: CheckContext) -> Iterator[Finding]:
+    def fine(context: CheckContext) -> Iterator[Finding]:
         yield Finding("ok", "last", "well")
 
-    found = list(run_checks([broken, refusing, fine], patient(write_recipe())))
+    found = list(run_checks([broken, refusing, fine], context(write_recipe())))
     assert [finding.level for finding in found] == ["ok", "problem", "problem", "ok"]
     assert "ZeroDivisionError: oops" in found[1].message
     assert found[2].message == "cannot load it"
@@ -80,7 +80,7 @@ def with_template(write_recipe, tmp_path: Path):
         folder = save_tiny(tmp_path / "model")
         (folder / "other.jinja").write_text(template)
         over = [f"target.model={folder}", f"target.chat_template={folder / 'other.jinja'}"]
-        found = models.templates(patient(write_recipe(), *over, *overrides))
+        found = models.templates(context(write_recipe(), *over, *overrides))
         return next(f for f in found if f.subject == "template of target")
 
     return check
@@ -90,8 +90,8 @@ def test_a_template_without_system_turn_is_mended_by_folding(with_template) -> N
     found = with_template(NO_SYSTEM + CHAT_TEMPLATE)
     assert (found.level, "no system turn" in found.message) == ("warning", True)
     assert "fold_system: true" in found.remedy
-    mended = with_template(NO_SYSTEM + CHAT_TEMPLATE, "target.fold_system=true")
-    assert mended.level == "ok"
+    fixed = with_template(NO_SYSTEM + CHAT_TEMPLATE, "target.fold_system=true")
+    assert fixed.level == "ok"
 
 
 def test_a_second_bos_is_a_problem(with_template) -> None:
@@ -109,7 +109,7 @@ def test_a_damaged_local_model_is_a_problem_and_an_absent_one_is_not(
 ) -> None:
     (tmp_path / "empty").mkdir()
     over = [f"target.model={tmp_path / 'empty'}", "sources.one.model=nobody/absent"]
-    found = levels(models.templates(patient(write_recipe(), *over)))
+    found = levels(models.templates(context(write_recipe(), *over)))
     assert found["template of target"] == "problem"
     assert found["template of sources.one"] == "warning"
     assert found["template of sources.two"] == "ok"
@@ -117,7 +117,7 @@ def test_a_damaged_local_model_is_a_problem_and_an_absent_one_is_not(
 
 def test_the_token_is_never_shown(write_recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
-    found = list(models.hub_token(patient(write_recipe())))
+    found = list(models.hub_token(context(write_recipe())))
     assert (found[0].level, found[0].message) == ("ok", "set")
     assert "secret" not in str(found)
 
@@ -150,21 +150,21 @@ def test_judges_answer_and_have_a_key(
     if key:
         monkeypatch.setenv("JUDGE_KEY", key)
     judge = f"judges.gpt={{model: m, engine: {{endpoints: ['{server}'], api_key_env: JUDGE_KEY}}}}"
-    found = list(services.servers(patient(write_recipe(), judge, offline=False)))
+    found = list(services.servers(context(write_recipe(), judge, offline=False)))
     assert [finding.level for finding in found] == expected
     assert all(key is None or key not in str(finding) for finding in found)
 
 
 def test_a_server_that_is_not_there(write_recipe) -> None:
     engine = "sources.one.engine={backend: openai, endpoints: ['http://127.0.0.1:9/v1']}"
-    [found] = services.servers(patient(write_recipe(), engine, offline=False))
+    [found] = services.servers(context(write_recipe(), engine, offline=False))
     assert (found.level, found.subject) == ("problem", "sources.one")
-    assert list(services.servers(patient(write_recipe(), engine))) == []
+    assert list(services.servers(context(write_recipe(), engine))) == []
 
 
 def test_a_batch_that_does_not_divide(write_recipe) -> None:
     over = ["wrpo.global_batch_size=6", "wrpo.engine.per_device_batch_size=4"]
-    found = {f.subject: f for f in training.training_checks(patient(write_recipe(), *over))}
+    found = {f.subject: f for f in training.training_checks(context(write_recipe(), *over))}
     assert found["training wrpo"].level == "problem"
     assert "6 is not a multiple" in found["training wrpo"].message
     assert found["training sft"].level == "ok"
@@ -176,7 +176,7 @@ def test_too_little_disk_is_told_with_the_sum(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 10 * 2**30))
     over = ["target.parameters_b=8"]
-    [found] = environment.disk(patient(write_recipe(), *over))
+    [found] = environment.disk(context(write_recipe(), *over))
     assert found.level == "warning"
     # Two models of 32 GB, two checkpoints of 96 GB, and some spare.
     assert "10 GiB free" in found.message and "take about 243 GiB" in found.message
@@ -189,7 +189,7 @@ def test_a_package_outside_its_range_is_named(
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "0.9.0" if name == "trl" else real(name)
     )
-    found = {f.subject: f for f in environment.packages(patient(write_recipe()))}
+    found = {f.subject: f for f in environment.packages(context(write_recipe()))}
     assert found["trl"].level == "problem"
     assert found["trl"].message.startswith("0.9.0 is installed, needs ")
     assert found["trl"].remedy.startswith("pip install 'trl")
@@ -197,7 +197,7 @@ def test_a_package_outside_its_range_is_named(
 
 def test_code_rewards_without_walls_are_a_warning(write_recipe) -> None:
     rewards = "rewards={tests: {type: code, sandbox: none-i-accept-the-risk}}"
-    [found] = services.sandbox(patient(write_recipe(), rewards))
+    [found] = services.sandbox(context(write_recipe(), rewards))
     assert (found.level, found.subject) == ("warning", "rewards.tests")
 
 
@@ -208,13 +208,13 @@ def test_code_rewards_without_walls_are_a_warning(write_recipe) -> None:
 def test_the_sandbox_is_tried_where_a_reward_or_a_benchmark_runs_programs(
     write_recipe, override: str
 ) -> None:
-    [found] = services.sandbox(patient(write_recipe(), override))
+    [found] = services.sandbox(context(write_recipe(), override))
     assert found.level in ("ok", "problem")
     assert found.message
 
 
 def test_a_recipe_that_runs_no_program_needs_no_sandbox(write_recipe) -> None:
-    assert not list(services.sandbox(patient(write_recipe())))
+    assert not list(services.sandbox(context(write_recipe())))
 
 
 def test_files_that_only_late_stages_read_are_looked_for(write_recipe, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_files_that_only_late_stages_read_are_looked_for(write_recipe, tmp_path:
         f"eval.judged.arena_hard={json.dumps(judged)}",
         "eval.include_path=nowhere",
     ]
-    found = levels(services.files(patient(write_recipe(), *overrides)))
+    found = levels(services.files(context(write_recipe(), *overrides)))
     assert found == {
         "eval.judged.arena_hard.questions": "problem",
         "eval.include_path": "problem",
@@ -234,14 +234,14 @@ def test_files_that_only_late_stages_read_are_looked_for(write_recipe, tmp_path:
 
 def test_rewards_that_are_not_at_hand_are_not_loaded(write_recipe) -> None:
     rewards = "rewards={big: {type: classifier, model: nobody/reward-8B}}"
-    [found] = services.rewards(patient(write_recipe(), rewards))
+    [found] = services.rewards(context(write_recipe(), rewards))
     assert (found.level, found.subject) == ("warning", "rewards.big")
 
 
 @pytest.mark.slow
 def test_one_reward_that_is_not_at_hand_hides_no_other(write_recipe) -> None:
     rewards = "rewards.big={type: classifier, model: nobody/reward-8B}"
-    found = levels(services.rewards(patient(write_recipe(), rewards)))
+    found = levels(services.rewards(context(write_recipe(), rewards)))
     assert found == {"rewards.big": "warning", "rewards.style": "ok"}
 
 

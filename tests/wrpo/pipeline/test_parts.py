@@ -90,7 +90,7 @@ def test_other_settings_are_refused_and_what_is_there_stays(tmp_path: Path) -> N
 def test_anew_makes_a_complete_stage_again_and_replaces_other_settings(tmp_path: Path) -> None:
     for settings in ([], [], ["seed=1"]):
         pipeline = Pipeline(tiny_recipe(tmp_path, *settings))
-        with open_stage(pipeline, "prompts", anew=True) as work:
+        with open_stage(pipeline, "prompts", remake=True) as work:
             assert not work.complete
             work.write_table([], PROMPTS)
         assert pipeline.state("prompts") == "done"

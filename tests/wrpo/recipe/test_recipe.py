@@ -112,7 +112,7 @@ def test_unknown_key_of_a_reward_names_the_neighbour(tmp_path: Path) -> None:
 
 
 def test_unknown_key_far_from_all_lists_the_known_ones(tmp_path: Path) -> None:
-    message = refusal(tmp_path, "", "wrpo.alpha.zzzzzz=1")
+    message = refusal(tmp_path, "", "wrpo.alpha.zzz=1")
     assert "known: end, schedule" in message
 
 

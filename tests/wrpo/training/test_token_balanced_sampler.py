@@ -50,10 +50,10 @@ def test_every_item_is_in_one_list_and_no_list_is_empty_or_far_above_the_mean(se
     assert len(lists) == buckets and all(lists)
     sums = [sum(costs[i] for i in places) for places in lists]
     assert sums == sorted(sums, reverse=True)
-    # The last item put on the dearest list met the smallest sum, which is below the mean.
-    dearest = lists[0]
-    if len(dearest) > 1:
-        assert sums[0] <= sum(costs) / buckets + costs[dearest[-1]]
+    # The last item put on the costliest list met the smallest sum, which is below the mean.
+    costliest = lists[0]
+    if len(costliest) > 1:
+        assert sums[0] <= sum(costs) / buckets + costs[costliest[-1]]
 
 
 def test_rows_without_cost_fill_empty_lists_first():
