@@ -151,7 +151,7 @@ def folders(modules: dict[str, Module]) -> Counter[str]:
 
 
 def named_objectives(modules: dict[str, Module]) -> list[str]:
-    """Lines outside their room that know an objective by name, as "module:line"."""
+    """Lines outside `wrpo/objectives` that know an objective by name, as "module:line"."""
     return [
         f"{module.name}:{number}"
         for module in modules.values()

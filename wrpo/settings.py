@@ -1,7 +1,8 @@
 """What every part of the recipe is made of, and how a kind of thing is found by its name.
 
-A room of kinds (`wrpo.objectives`, `wrpo.rewards`, `wrpo.engines`, `wrpo.benchmarks`) has one file
-per kind with its settings and its behaviour. A new file there is a new kind: nothing lists them.
+A package of kinds (`wrpo.objectives`, `wrpo.rewards`, `wrpo.engines`, `wrpo.benchmarks`) has one
+file per kind with its settings and its behaviour. A new file there is a new kind: nothing lists
+them.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def _prompt_and_responses(
         if before:
             prompts.append(before)
     if any(prompt != prompts[0] for prompt in prompts):
-        raise Drop("unusable", "chosen and rejected response different prompts")
+        raise Drop("unusable", "chosen and rejected answer different prompts")
     return (prompts[0] if prompts else _prompt(record)), responses
 
 

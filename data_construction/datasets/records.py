@@ -142,10 +142,10 @@ def _parquet(path: Path) -> Iterator[Any]:
             yield from _rows(batch)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: names of columns
         raise DataError(
-            f"{path}: not readable as parquet: {error}. Get the file once more"
+            f"{path}: not readable as parquet: {error}. Download the file again"
         ) from None
     if read != expected:
-        raise DataError(f"{path}: has {read} rows and should have {expected}. Get it once more")
+        raise DataError(f"{path}: has {read} rows and should have {expected}. Download it again")
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Any]:

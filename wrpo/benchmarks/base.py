@@ -1,6 +1,6 @@
 """What a judged benchmark is: its settings in a recipe, the files it reads, its protocol.
 
-`eval.judged: {NAME: {...}}` takes the settings of the kind in this room whose `benchmark` is NAME.
+`eval.judged: {NAME: {...}}` takes the settings of the kind here whose `benchmark` is NAME.
 """
 
 from __future__ import annotations

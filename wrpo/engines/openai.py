@@ -193,7 +193,7 @@ class OpenAIEngine:
         if finish_reason in _CUT_SHORT:
             raise ModelError(
                 f"{self._where}: the server broke off a response (finish_reason {finish_reason}). "
-                "See to the server, then run the same command again; it goes on where it was"
+                "Check the server, then run the same command again; it goes on where it was"
             )
         if finish_reason not in _FINISH_REASONS:
             return Unanswered(request.row, Drop("not_finished", f"finish_reason {finish_reason}"))

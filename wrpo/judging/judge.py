@@ -208,7 +208,7 @@ class Judge:
         if verdict.finish_reason in _CUT_SHORT:
             raise ModelError(
                 f"judges.{self.name}: the server broke off a verdict (finish_reason "
-                f"{verdict.finish_reason}). See to the server, then run the same command again; "
+                f"{verdict.finish_reason}). Check the server, then run the same command again; "
                 "it goes on where it was"
             )
         return verdict

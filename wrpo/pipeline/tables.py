@@ -203,6 +203,7 @@ def read_table(
     try:
         # One file and no dataset: names of folders (`a=b`) are no columns.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            written = file.schema_arrow.names
             found = file.read(columns=columns)
         found.validate(full=True)  # UTF-8 too, in files that have no checksums
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -210,7 +211,7 @@ def read_table(
     types = dict(zip(found.schema.names, found.schema.types, strict=True))
     for name in columns or ():
         if name not in types or (schema and types[name] != schema.field(name).type):
-            old = next((old for old in types if _RENAMED.get(old) == name), None)
+            old = next((old for old in written if _RENAMED.get(old) == name), None)
             if old:
                 raise DataError(
                     f'{path}: an older version wrote it: its column "{old}" is now called '

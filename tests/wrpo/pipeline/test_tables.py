@@ -12,9 +12,11 @@ from tests.wrpo.pipeline.table_schemas import TABLES
 from wrpo.errors import DataError
 from wrpo.pipeline.tables import (
     DROPPED,
+    LOGPROBS,
     PAIRS,
     PROMPTS,
     RESPONSES,
+    SCORES,
     TRIPLES,
     Drop,
     Row,
@@ -23,6 +25,7 @@ from wrpo.pipeline.tables import (
     parts,
     read_parquet,
     read_rows,
+    read_table,
     write_parquet,
 )
 
@@ -109,3 +112,21 @@ def test_dropped_row_fits_its_table_and_cuts_long_details(tmp_path: Path) -> Non
     [read] = read_rows(tmp_path)
     assert (read["reason"], read["source"], read["index"]) == ("too_long", "letters", 2)
     assert len(read["detail"]) == 500
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "schema"),
+    [
+        ("answer", "reference_answer", PROMPTS),
+        ("heads", "rewards", SCORES),
+        ("answer_id", "response_id", LOGPROBS),
+    ],
+)
+def test_a_table_of_an_older_version_names_the_new_column(
+    tmp_path: Path, old: str, new: str, schema: pa.Schema
+) -> None:
+    path = tmp_path / "part-00000.parquet"
+    names = [old if name == new else name for name in schema.names]
+    pq.write_table(schema.empty_table().rename_columns(names), path)
+    with pytest.raises(DataError, match=f'"{old}" is now called "{new}"; delete the folder'):
+        read_table(path, schema.names, schema)

@@ -130,6 +130,11 @@ def test_the_table_is_found_beside_and_above_the_recipe() -> None:
         ("price_per_hour: 2.5", "price_per_hour: -1", r"yaml:\d+: gpus.h100.price_per_hour: "),
         ("price_per_hour: 2.5", "prize: 1", r"gpus.h100.prize: Extra inputs"),
         ("lengths:", "lenghts:", "lengths: Field required"),
+        (
+            "response_tokens:",
+            "answer_tokens:",
+            'lengths.answer_tokens: unknown key; its name is now "response_tokens"',
+        ),
     ],
 )
 def test_a_wrong_table_says_where(tmp_path: Path, old: str, new: str, message: str) -> None:

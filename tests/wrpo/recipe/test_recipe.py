@@ -856,3 +856,29 @@ def test_an_arm_inherits_the_fields_that_its_objective_has(tmp_path: Path) -> No
     recipe = load(tmp_path, "arms: {a: {objective: dpo}, b: {objective: sft}}\n", "wrpo.beta=3")
     assert preference(recipe, "a").model_dump()["beta"] == 3
     assert "beta" not in preference(recipe, "b").model_dump()
+
+
+@pytest.mark.parametrize("gap", ["answer", "answer_a", "answer_b"])
+def test_gaps_of_older_judge_questions_are_refused_with_their_new_name(
+    tmp_path: Path, gap: str
+) -> None:
+    question = tmp_path / "question.txt"
+    question.write_text(f"{{{{prompt}}}} {{{{{gap}}}}}")
+    reward = f"rewards.j={{type: judge, judge: strict, prompt: {question}}}"
+    new = gap.replace("answer", "response")
+    assert f"{{{{{gap}}}}} is now called {{{{{new}}}}}" in refusal(tmp_path, "", JUDGES, reward)
+
+
+@pytest.mark.parametrize(
+    ("override", "new"),
+    [
+        ("prompts.datasets.a.answer=gold", "reference_answer"),
+        ("prompts.datasets.a.answers={source: s, column: c}", "responses"),
+        ("truncation.max_answer_length=9", "max_response_length"),
+    ],
+)
+def test_keys_of_older_recipes_are_refused_with_their_new_name(
+    tmp_path: Path, override: str, new: str
+) -> None:
+    message = refusal(tmp_path, "", override)
+    assert f'{override.split("=")[0]}: unknown key; its name is now "{new}"' in message

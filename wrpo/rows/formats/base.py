@@ -61,7 +61,7 @@ class RowFormat(Section):
 
 @cache
 def row_formats() -> dict[str, RowFormat]:
-    """Every format of this room by its name."""
+    """Every format of this package by its name."""
     kinds = kinds_in("wrpo.rows.formats", RowFormat, tag="format")
     return {name: kind(format=name) for name, kind in kinds.items()}
 
