@@ -37,7 +37,7 @@ from wrpo.recipe import load_recipe
 
 logger = logging.getLogger(__name__)
 
-ANSWERS = 5
+RESPONSES = 5
 WORDS = ("sea", "hill", "moon", "tree", "bird", "rain", "sand", "leaf")
 
 
@@ -86,7 +86,7 @@ def bare_inputs(sampler: PartSampler, parts: range) -> list[list[int]]:
         ids
         for part in parts
         for row in sampler.prompts.read(part)
-        for ids in [render_prompt(sampler.tokenizer, row["messages"])] * ANSWERS
+        for ids in [render_prompt(sampler.tokenizer, row["messages"])] * RESPONSES
     ]
 
 
@@ -105,7 +105,7 @@ def compare(responses: int, tokens: int, blocks: int) -> None:
     from wrpo.chat.render import stop_token_ids
 
     with tempfile.TemporaryDirectory() as name:
-        sampler = sampler_in(Path(name), responses // ANSWERS, responses=ANSWERS, tokens=tokens)
+        sampler = sampler_in(Path(name), responses // RESPONSES, responses=RESPONSES, tokens=tokens)
         started = time.monotonic()
         llm = sampler.engine.llm  # type: ignore[attr-defined]
         assert sampler.tokenizer is not None
@@ -135,7 +135,7 @@ def compare(responses: int, tokens: int, blocks: int) -> None:
                 for row in read_parquet(writer.path / part_name(part))
             ]
             assert written == found, "the arms gave different tokens"
-        responses = sampler.prompts.total * ANSWERS
+        responses = sampler.prompts.total * RESPONSES
         for arm in wall:
             logger.info(
                 "%-6s %d responses, %.1f s, %.1f CPU s", arm, responses, wall[arm], cpu[arm]

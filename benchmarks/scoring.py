@@ -42,7 +42,7 @@ from wrpo.rewards.classifier import ClassifierReward
 
 logger = logging.getLogger(__name__)
 
-SOURCES, ANSWERS = 4, 5
+SOURCES, RESPONSES = 4, 5
 HIDDEN, LAYERS = 384, 6
 _CONTEXT = 8192
 
@@ -95,7 +95,7 @@ def demo_prompts(count: int) -> list[list[Candidate]]:
                 None,
             )
             for habits in (LETTERS, NUMBERS, WORDS, TARGET)
-            for _ in range(ANSWERS)
+            for _ in range(RESPONSES)
         ]
         for task in tasks
     ]
@@ -120,8 +120,8 @@ def drawn_prompts(kind: str, count: int, tokenizer: Path) -> list[list[Candidate
     prompts = []
     for seed in range(count):
         rng = random.Random(seed)
-        drawn = triple_lengths(kind, -(-SOURCES * ANSWERS // 3), seed)
-        lengths = [length for _, responses in drawn for length in responses][: SOURCES * ANSWERS]
+        drawn = triple_lengths(kind, -(-SOURCES * RESPONSES // 3), seed)
+        lengths = [length for _, responses in drawn for length in responses][: SOURCES * RESPONSES]
         messages = [{"role": "user", "content": text(drawn[0][0], rng)}]
         prompts.append([Candidate(messages, text(length, rng), None) for length in lengths])
     return prompts
@@ -197,7 +197,7 @@ def compare(kind: str, folder: Path, prompts: list[list[Candidate]]) -> str:
         score(candidates[:2])  # warm up; the check of the first call
     public, stage = (timed(score, candidates) for score in scorers)
     alone, shared = token_counts(folder, prompts)
-    size = SOURCES * ANSWERS
+    size = SOURCES * RESPONSES
     same = sum(
         one.index(max(one)) == other.index(max(other))
         for one, other in (

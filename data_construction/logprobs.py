@@ -26,7 +26,15 @@ from wrpo.errors import RecipeError
 from wrpo.objectives.reference import with_anchors
 from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import ANSWERS, BUILT, LOGPROBS, RESPONSES, Row, iter_parts, read_rows
+from wrpo.pipeline.tables import (
+    BUILT,
+    LOGPROBS,
+    RESPONSES,
+    ROW_RESPONSES,
+    Row,
+    iter_parts,
+    read_rows,
+)
 from wrpo.processes import leave, run_command
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.resolved import sampling_model
@@ -47,7 +55,7 @@ class LogProbStage:
         self.name = f"logprobs/{model}/{rows}"
         self.model = model
         self.rows = rows
-        self.responses = ("anchor",) if rows == "anchors" else ANSWERS[rows]
+        self.responses = ("anchor",) if rows == "anchors" else ROW_RESPONSES[rows]
         self.source = TARGET if model == SFT_MODEL else model
         self.entry: Model = sampling_model(recipe, self.source)
         if self.entry.adapter:
@@ -145,7 +153,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser = stage_parser(__doc__)
     parser.add_argument("--model", help="sft, or a source's name; default: all that are needed")
     parser.add_argument(
-        "--rows", choices=[*ANSWERS, "anchors"], help="which rows; default: all that are needed"
+        "--rows",
+        choices=[*ROW_RESPONSES, "anchors"],
+        help="which rows; default: all that are needed",
     )
     return parser
 

@@ -3,8 +3,14 @@
 Importing the package loads nothing heavy; each public name loads its module when first used.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
+
+if sys.argv[:1] == ["-m"]:  # a command of the package is starting
+    from wrpo.processes import interrupt_imports_quietly
+
+    interrupt_imports_quietly()
 
 _HOME = {
     "DataCollatorForWRPO": "wrpo.collator",

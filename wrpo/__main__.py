@@ -53,7 +53,7 @@ def _estimator(pipeline: Pipeline, args: argparse.Namespace) -> Estimator | None
     Raises:
         RecipeError: the table does not know the kind of GPU that is asked for.
     """
-    path = args.throughput or find_table(args.recipe)
+    path = args.throughput or find_table(args.recipe, runs=pipeline.recipe.runs)
     if path is None:
         return None
     table = read_throughput(path)

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
+import select
+import signal
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-from wrpo.errors import WRPOError
+from wrpo.errors import RecipeError, WRPOError
 from wrpo.processes import (
     TERMINATED,
     Terminated,
@@ -25,12 +32,36 @@ from wrpo.processes import (
 )
 from wrpo.recipe import Recipe, load_recipe
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2
+UNEXPECTED = 1
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 OUT_OF_MEMORY = (
     "Lower a batch under `engine:` (per_device_batch_size, batch_tokens, max_num_seqs), which "
     "changes no result, or spread the model over more GPUs"
 )
+
+_READER_GONE = 128 + signal.SIGPIPE
+_DISK_IS_FULL = os.strerror(errno.ENOSPC)
+_ROOM = "finished parts are kept: make room"
+_WAYS_OUT = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "choose a place that can be written (runs=FOLDER)",
+    errno.EACCES: "finished parts are kept: allow it",
+    errno.EPERM: "finished parts are kept: allow it",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of this path is a file; choose another place",
+    errno.EISDIR: "it is a folder, and a file is needed; move it away",
+    errno.EEXIST: "it is no folder, or a link that leads nowhere; move it away",
+    errno.ELOOP: "it is a link that leads to itself; remove it",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.EIO: "the disk does not read or write; check it",
+    errno.ESTALE: "the network disk has changed under this command",
+}
+_run_folders: list[Path] = []  # of the recipe of this command, for the log of an unexpected error
 
 
 def stage_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -65,7 +96,9 @@ def _program() -> str | None:
 def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Recipe]:
     """Parses the command line (flags and key=value in any order) and loads the recipe."""
     args = parser.parse_intermixed_args()
-    return args, load_recipe(args.recipe, args.overrides)
+    recipe = load_recipe(args.recipe, args.overrides)
+    _run_folders[:] = [recipe.runs / recipe.run]
+    return args, recipe
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -73,34 +106,76 @@ def run_main(main: Callable[[], None]) -> None:
 
     SIGTERM and Ctrl-C end it and all that it has started, with exit code 143 or 130.
     """
-    configure_logging()
-    on_sigterm_stop()
     try:
+        configure_logging()
+        on_sigterm_stop()
         main()
+        sys.stdout.flush()
     except WRPOError as error:
         _stop(f"error: {error}", USER_ERROR)
     except KeyboardInterrupt as interrupt:
         stopped = sigterm_came() or isinstance(interrupt, Terminated)
         _stopped(TERMINATED if stopped else 130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        what = "may not read or write" if error.errno == errno.EACCES else "cannot write"
-        where = f" at {error.filename}" if error.filename else ""
-        _stop(
-            f"error: {what}{where}: {error.strerror}; finished parts are kept: "
-            "make room or allow it, then run the same command again",
-            USER_ERROR,
-        )
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads(sys.stdout):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            end_children()
+            leave(_READER_GONE)
+        message = _of_the_machine(error)
+        if message:
+            _stop(f"error: {message}, then run the same command again", USER_ERROR)
+        _unexpected(error)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What the user can do about an error of the operating system; None for others."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        # torch's error is recognised by name, so that torch need not be loaded.
         where = str(error).splitlines()[0] if str(error) else "on the host"
-        _stop(
-            f"error: out of memory ({where}); "
-            f"finished parts are kept. {OUT_OF_MEMORY}, then run the same command again",
-            USER_ERROR,
-        )
+        return f"out of memory ({where}); finished parts are kept. {OUT_OF_MEMORY}"
+    if not isinstance(error, OSError) or error.errno not in _WAYS_OUT:
+        # Libraries in other languages report a full disk as text.
+        full = next((line for line in str(error).splitlines() if _DISK_IS_FULL in line), None)
+        return f"{full.strip()}; finished parts are kept: make room" if full else None
+    where = f" {error.filename}" if error.filename else ""
+    return f"cannot use{where}: {error.strerror}; {_WAYS_OUT[error.errno]}"
+
+
+def _nobody_reads(stream: TextIO) -> bool:
+    """Whether the other end of a pipe, such as `head`, has seen enough and is gone."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _unexpected(error: Exception) -> NoReturn:
+    """One line about a fault of this program; its traceback goes to a file."""
+    if logger.isEnabledFor(logging.DEBUG):
+        raise error
+    code = traceback.extract_tb(error.__traceback__)[-1]
+    said = str(error).splitlines()[0][:300] if str(error) else "no message"
+    where = ", ".join([_program() or "wrpo", *getattr(error, "__notes__", [])])
+    log = _keep_traceback(error)
+    _stop(
+        f"error: unexpected {type(error).__name__} in {where}: {said} "
+        f"({Path(code.filename).name}:{code.lineno}). "
+        f"This is a fault of wrpo, or of a library under it: please report it with {log}, which "
+        "has the traceback; finished parts are kept",
+        UNEXPECTED,
+    )
+
+
+def _keep_traceback(error: Exception) -> str:
+    text = "".join(traceback.format_exception(error))
+    name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    for folder in [*_run_folders, Path(tempfile.gettempdir())]:
+        with suppress(OSError):
+            logs = folder / "logs" if folder in _run_folders else folder
+            logs.mkdir(parents=True, exist_ok=True)
+            (logs / name).write_text(text, encoding="utf-8")
+            return f"the file {logs / name}"
+    sys.stderr.write(text)
+    return "the lines above"
 
 
 def _stopped(code: int) -> NoReturn:
@@ -110,8 +185,21 @@ def _stopped(code: int) -> NoReturn:
 
 
 def configure_logging() -> None:
-    """Time, level and message on stderr; rank zero only, the level from $WRPO_LOG."""
-    level = os.environ.get("WRPO_LOG", "INFO") if os.environ.get("RANK", "0") == "0" else "ERROR"
+    """Time, level and message on stderr; rank zero only, the level from $WRPO_LOG.
+
+    Characters that a terminal cannot show are written as escapes.
+
+    Raises:
+        RecipeError: $WRPO_LOG is no level.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    level = os.environ.get("WRPO_LOG", "INFO").upper()
+    if level not in LEVELS:
+        raise RecipeError(f"WRPO_LOG is {level!r}; choose one of {', '.join(LEVELS)}")
+    if os.environ.get("RANK", "0") != "0":
+        level = "ERROR"
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
@@ -119,13 +207,7 @@ def configure_logging() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether host or device memory ran out; torch's error is recognised by name, so that torch
-    need not be loaded."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def _stop(message: str, code: int) -> None:
+def _stop(message: str, code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.write(message + "\n")
     sys.stderr.flush()

@@ -11,8 +11,8 @@ WRPOError
 
 Raise one of these for anything the user can fix; its message says what is wrong, where, the value
 seen, and what to do next. Each also inherits the standard error it stands for. Command lines turn
-them into one message on stderr and exit code 2; every other exception is a bug and keeps its
-traceback.
+them into one message on stderr and exit code 2; every other exception is a bug: one line that says
+where its traceback is, and exit code 1.
 """
 
 

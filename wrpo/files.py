@@ -1,11 +1,15 @@
-"""Writing a file so that a reader sees the old one or the new one, never half of it."""
+"""Files of ours: a reader sees the old one or the new one, never half of it."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from wrpo.errors import DataError
 
 PARTIAL = ".partial"
 
@@ -31,6 +35,29 @@ def remove_partials(folder: Path) -> None:
     """Removes what killed writers left behind; call it when no writer is left."""
     for partial in folder.glob(f".*{PARTIAL}"):
         partial.unlink(missing_ok=True)
+
+
+def read_json(path: Path, kind: type[Any], *, way_out: str) -> Any:
+    """The JSON value of a file of ours.
+
+    Args:
+        kind: the type that the value must have, `dict` or `list`.
+        way_out: what to do where the file is damaged; the end of the message.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DataError: it cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged ({error}); {way_out}") from None
+    if not isinstance(value, kind):
+        found = type(value).__name__
+        raise DataError(f"{path}: damaged (it holds {found}, not {kind.__name__}); {way_out}")
+    return value
 
 
 def is_file(path: Path) -> bool:

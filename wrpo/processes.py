@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 import psutil
@@ -31,6 +31,18 @@ class Terminated(KeyboardInterrupt):
 def on_sigterm_stop() -> None:
     """From now on SIGTERM raises `Terminated` in the main thread, once."""
     signal.signal(signal.SIGTERM, _terminate)
+
+
+def interrupt_imports_quietly() -> None:
+    """Ctrl-C while the modules of a command are still being imported ends without a traceback."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("\nstopped\n")
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def sigterm_came() -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from wrpo.ids import digest
 from wrpo.pipeline.data_stages import data_identity
 from wrpo.pipeline.stage import model_identity
-from wrpo.pipeline.tables import ANSWERS, Row
+from wrpo.pipeline.tables import ROW_RESPONSES, Row
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.prompts import dataset_responses
 
@@ -89,7 +89,7 @@ def _origin(recipe: Recipe, table: str, manifest: dict[str, Any]) -> str:
 
 
 def _responses(recipe: Recipe, table: str, rows: list[Row]) -> str:
-    names = ANSWERS.get(table, ("completion",))
+    names = ROW_RESPONSES.get(table, ("completion",))
     lines = ["| response | source | model | rows | mean score |", "|---|---|---|---|---|"]
     for name in names:
         prefix = "" if name == "completion" else f"{name}_"

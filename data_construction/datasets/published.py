@@ -28,7 +28,7 @@ from data_construction.datasets.messages import (
 )
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import digest, prompt_id, response_id
-from wrpo.pipeline.tables import ANSWERS, Drop, Row
+from wrpo.pipeline.tables import ROW_RESPONSES, Drop, Row
 from wrpo.recipe.build import ImportedTable
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
@@ -126,7 +126,7 @@ def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[s
     if table == "sft":
         row = sft_row(record)
         return response_id(row["prompt"], row["completion"][0]["content"]), row
-    row = published_preference_row(record, ANSWERS[table])
+    row = published_preference_row(record, ROW_RESPONSES[table])
     return row["triple_id"], row
 
 

@@ -19,7 +19,7 @@ from wrpo.pipeline.tables import Drop
 from wrpo.recipe import Recipe
 from wrpo.rewards import Candidate, RewardSettings
 
-PROMPTS, ANSWERS = 4, 4
+PROMPT_COUNT, RESPONSES_EACH = 4, 4
 _WORDS = ("the", "sea", "is", "wide", "and", "every", "hill", "was", "green", "once", "so", "we")
 _SEED = 7
 
@@ -28,9 +28,9 @@ def random_candidates() -> list[Candidate]:
     """Four responses to each of four prompts, of 3 to 60 words."""
     chance = random.Random(_SEED)
     found = []
-    for _ in range(PROMPTS):
+    for _ in range(PROMPT_COUNT):
         messages = [{"role": "user", "content": _text(chance)}]
-        found += [Candidate(messages, _text(chance), None) for _ in range(ANSWERS)]
+        found += [Candidate(messages, _text(chance), None) for _ in range(RESPONSES_EACH)]
     return found
 
 
@@ -51,7 +51,7 @@ def check_reward(name: str, settings: RewardSettings) -> dict[str, Any]:
         differences.append(abs(one - other))
     if not all(map(math.isfinite, differences)):
         return {"reward": name, "ok": False, "message": "a score is not a finite number"}
-    same = all(_best(together, prompt) == _best(alone, prompt) for prompt in range(PROMPTS))
+    same = all(_best(together, prompt) == _best(alone, prompt) for prompt in range(PROMPT_COUNT))
     compared = (
         f"{len(candidates)} conversations, batch 1 against batch B: {max(differences):.2g} apart"
     )
@@ -60,7 +60,7 @@ def check_reward(name: str, settings: RewardSettings) -> dict[str, Any]:
 
 
 def _best(scores: list[Any], prompt: int) -> int:
-    places = range(prompt * ANSWERS, (prompt + 1) * ANSWERS)
+    places = range(prompt * RESPONSES_EACH, (prompt + 1) * RESPONSES_EACH)
     return max(places, key=scores.__getitem__)
 
 

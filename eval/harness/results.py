@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from wrpo.errors import DataError
-from wrpo.files import replacing
+from wrpo.files import read_json, replacing
 from wrpo.pipeline.tables import Row, read_rows
 
+_FIELDS = ("tasks",)
 RESULTS = "results.json"
 SAMPLES = pa.schema(
     [
@@ -119,12 +120,14 @@ def read_results(folder: Path) -> dict[str, Any]:
         DataError: it is missing or damaged.
     """
     path = folder / RESULTS
+    way_out = "delete the folder and evaluate again"
     try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: not readable ({error}); delete the folder and evaluate again"
-        ) from None
+        results: dict[str, Any] = read_json(path, dict, way_out=way_out)
+    except FileNotFoundError:
+        raise DataError(f"{path}: is not there; {way_out}") from None
+    lacking = [name for name in _FIELDS if not isinstance(results.get(name), dict)]
+    if lacking:
+        raise DataError(f"{path}: damaged (it has no {', '.join(lacking)}); {way_out}")
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ PANELS: dict[str, dict[str, str]] = {
 }
 """Chart title to metric to its name in the legend."""
 
-FIRST = ("loss", "alpha", "rewards (beta x log-ratio)", "lengths (tokens)")
+FIRST_PANELS = ("loss", "alpha", "rewards (beta x log-ratio)", "lengths (tokens)")
 """Panels that are shown at once; the others open."""
 
 ACROSS = {
@@ -57,13 +58,14 @@ ACROSS = {
 
 
 def curve(history: History, metric: str) -> list[Point]:
-    """(step, value) wherever the metric was logged as a number."""
+    """(step, value) wherever the metric was logged as a finite number."""
     points = []
     for entry in history:
         value = entry.get(metric)
-        if isinstance(value, (int, float)) and "step" in entry:
-            points.append((float(entry["step"]), float(value)))
-    return points
+        step = entry.get("step")
+        if isinstance(value, int | float) and isinstance(step, int | float):
+            points.append((float(step), float(value)))
+    return [point for point in points if all(map(math.isfinite, point))]
 
 
 def panels(history: History) -> dict[str, dict[str, list[Point]]]:
@@ -82,7 +84,7 @@ def charts(history: History, *, first: bool) -> list[Chart]:
     return [
         line_chart(series, title=title, x_label="optimizer step")
         for title, series in panels(history).items()
-        if (title in FIRST) == first
+        if (title in FIRST_PANELS) == first
     ]
 
 

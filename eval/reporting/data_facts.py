@@ -20,7 +20,7 @@ _WINNERS = {
     "build/triples": ("source_chosen_source", "source_chosen_score"),
     "build/pairs": ("chosen_source", "chosen_score"),
 }
-_ANSWERS = {
+_RESPONSES = {
     "build/triples": ("source_chosen", "chosen", "rejected"),
     "build/pairs": ("chosen", "rejected"),
 }
@@ -98,7 +98,7 @@ def _scores(evidence: Evidence) -> dict[str, dict[str, float]]:
 def _responses(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
     """Distribution of the scores of y_ws, y_wt and y_l in each training table, and of the gap."""
     found = {}
-    for stage, responses in _ANSWERS.items():
+    for stage, responses in _RESPONSES.items():
         if stage not in evidence.folders:
             continue
         columns = _columns(evidence.folders[stage], [f"{name}_score" for name in responses])

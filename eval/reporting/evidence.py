@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from eval.harness.results import EvaluatedSample, read_results, read_samples
 from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.files import read_json
 from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.metrics_file import LOG_HISTORY
@@ -139,8 +139,8 @@ def _with_files(evidence: Evidence) -> Evidence:
 
 
 def _read_history(path: Path) -> list[dict[str, Any]]:
-    try:
-        history: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); train this stage again") from None
+    way_out = "delete the folder and train this stage again"
+    history: list[dict[str, Any]] = read_json(path, list, way_out=way_out)
+    if not all(isinstance(entry, dict) for entry in history):
+        raise DataError(f"{path}: damaged (an entry is no object); {way_out}")
     return history

@@ -36,7 +36,7 @@ INDICES = range(3)
 SCORE = st.sampled_from([None, -0.5, 0.0, 0.1, 0.1, 0.25, 1.0, math.nan, math.inf])
 TEXT = st.sampled_from(["", " \n", "same", "same", "other", "third"])
 ANSWER = st.tuples(TEXT, SCORE)
-ANSWERS = st.fixed_dictionaries(
+ALL_RESPONSES = st.fixed_dictionaries(
     {source: st.tuples(*[ANSWER for _ in INDICES]) for source in SOURCES}
 )
 
@@ -110,7 +110,7 @@ def scores_of(responses: Given, *sources: str) -> list[float]:
 
 @pytest.mark.slow
 @few
-@given(responses=st.lists(ANSWERS, min_size=6, max_size=6), seed=st.integers(0, 10**6))
+@given(responses=st.lists(ALL_RESPONSES, min_size=6, max_size=6), seed=st.integers(0, 10**6))
 def test_each_prompt_gives_the_best_row_it_can_or_is_dropped_once(
     recipe: Recipe, responses: list[Given], seed: int
 ) -> None:

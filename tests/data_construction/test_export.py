@@ -11,7 +11,7 @@ from data_construction.export import export_table
 from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import ANSWERS, read_rows
+from wrpo.pipeline.tables import ROW_RESPONSES, read_rows
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.rows.formats.base import row_formats
 from wrpo.rows.formats.llama_factory import LlamaFactory
@@ -62,7 +62,7 @@ def test_a_trl_export_loads_with_datasets_and_trains_on_the_same_tokens(
     built = read_rows(Pipeline(run).finished("build/triples"))
     assert rows == built
     tokenizer = load_tokenizer(run.target.model)
-    for responses in ANSWERS.values():
+    for responses in ROW_RESPONSES.values():
         prepared = prepare_row(rows[0], tokenizer=tokenizer, settings=RowSettings(responses))
         assert prepared["chosen_ids"] and "rejected_ids" in prepared
 
@@ -86,7 +86,7 @@ def test_every_layout_imports_back_to_the_same_preferences(run, tmp_path, layout
     overrides += [f"build.imported.triples.format={layout}"] if named else []
     again = load_recipe(tmp_path / "recipe.yaml", ["run=again", *overrides])
     build_table(again, "triples")
-    names = ("triple_id", "prompt", *ANSWERS["triples"])
+    names = ("triple_id", "prompt", *ROW_RESPONSES["triples"])
     before, after = (
         {json.dumps([row[name] for name in names]) for row in rows}
         for rows in (

@@ -17,10 +17,10 @@ from wrpo.errors import ModelError, RecipeError
 from wrpo.ids import response_id
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import ANSWERS, RESPONSES, TRIPLES, Row, read_rows
+from wrpo.pipeline.tables import RESPONSES, ROW_RESPONSES, TRIPLES, Row, read_rows
 from wrpo.recipe import Recipe, load_recipe
 
-NAMES = ANSWERS["triples"]
+NAMES = ROW_RESPONSES["triples"]
 
 
 def finish_sft(recipe: Recipe, *responses: str) -> None:

@@ -14,7 +14,7 @@ from wrpo.losses import wrpo_loss
 
 BETA = 0.3
 PROMPTS = [[1, 20, 30], [1, 41, 52, 63, 74]]
-ANSWERS = {
+RESPONSES = {
     "source": [[100, 101, 102, 3], [110, 3]],
     "target": [[120, 121, 3], [130, 131, 132, 133, 3]],
     "rejected": [[140, 3], [150, 151, 152, 3]],
@@ -50,13 +50,13 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> list[Tensor]:
 
 
 def wrpo(models, alpha: float, **responses: list[list[int]]) -> Tensor:
-    chosen = {**ANSWERS, **responses}
+    chosen = {**RESPONSES, **responses}
     ratios = [log_ratios(models, chosen[name]) for name in ("source", "target", "rejected")]
     return wrpo_loss(*ratios, alpha=alpha, beta=BETA).mean()
 
 
 def dpo(models, preferred: str) -> Tensor:
-    margin = log_ratios(models, ANSWERS[preferred]) - log_ratios(models, ANSWERS["rejected"])
+    margin = log_ratios(models, RESPONSES[preferred]) - log_ratios(models, RESPONSES["rejected"])
     return -F.logsigmoid(BETA * margin).mean()
 
 
@@ -77,7 +77,7 @@ def test_alpha_in_between_is_neither(models) -> None:
 
 def test_equal_preferred_answers_give_the_same_loss_for_every_alpha(models) -> None:
     losses = [
-        wrpo(models, alpha, source=ANSWERS["target"]).item() for alpha in (0.0, 0.1, 0.37, 1.0)
+        wrpo(models, alpha, source=RESPONSES["target"]).item() for alpha in (0.0, 0.1, 0.37, 1.0)
     ]
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-14)
 

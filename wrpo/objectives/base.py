@@ -211,11 +211,11 @@ class PreferenceSettings(ObjectiveSettings):
         self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
     ) -> list[Row]:
         from wrpo.objectives.reference import with_reference
-        from wrpo.pipeline.tables import ANSWERS
+        from wrpo.pipeline.tables import ROW_RESPONSES
 
         if not tables:
             return rows
-        return with_reference(rows, tables["sft", self.data], responses=ANSWERS[self.data])
+        return with_reference(rows, tables["sft", self.data], responses=ROW_RESPONSES[self.data])
 
 
 class Fusion(Section):
@@ -291,7 +291,7 @@ class PairLossSettings(PreferenceSettings):
         self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
     ) -> list[Row]:
         from wrpo.objectives.reference import with_fused_reference
-        from wrpo.pipeline.tables import ANSWERS
+        from wrpo.pipeline.tables import ROW_RESPONSES
 
         if self.reference != "fused":
             return super().with_reference(rows, tables)
@@ -299,7 +299,7 @@ class PairLossSettings(PreferenceSettings):
             rows,
             tables["sft", self.data],
             {model: table for (model, _), table in tables.items() if model != "sft"},
-            responses=ANSWERS[self.data],
+            responses=ROW_RESPONSES[self.data],
             fusion=self.fusion,
             length_normalised=self.form.length_normalised,
         )

@@ -64,11 +64,11 @@ class CGPOSettings(PreferenceSettings):
         self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
     ) -> list[Row]:
         from wrpo.objectives.reference import with_anchors, with_consensus, with_reference
-        from wrpo.pipeline.tables import ANSWERS
+        from wrpo.pipeline.tables import ROW_RESPONSES
 
         initial = {**tables["sft", self.data], **tables["sft", "anchors"]}
         sources = {model: table for (model, _), table in tables.items() if model != "sft"}
-        responses = ANSWERS[self.data]
+        responses = ROW_RESPONSES[self.data]
         rows = with_consensus(rows, initial, sources, responses=responses, settings=self.cgpo)
         return with_reference(with_anchors(rows), initial, responses=["anchor"])
 

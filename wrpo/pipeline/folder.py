@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from wrpo.errors import DataError, StageError
-from wrpo.files import remove_partials, replacing
+from wrpo.files import read_json, remove_partials, replacing
 from wrpo.ids import digest
 from wrpo.pipeline.tables import (
     DROPPED,
@@ -41,6 +41,9 @@ MANIFEST = "manifest.json"
 DROPPED_FILE = "dropped.parquet"
 FINISHED_ROWS = "rows"
 ROWS_PER_PART = 8192
+_FIELDS: dict[str, type] = {"key": dict, "complete": bool}
+"""What every manifest has."""
+
 _PACKAGES = ("wrpo", "torch", "transformers", "trl", "vllm", "datasets", "accelerate", "lm_eval")
 
 
@@ -237,18 +240,18 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     It is not `complete` where parts that it counts are gone, whoever removed them.
 
     Raises:
-        StageError: the file is damaged.
+        DataError: the file is damaged.
     """
-    path = folder / MANIFEST
+    way_out = "delete the folder and run the stage again"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        manifest["key"], manifest["complete"]
+        manifest: dict[str, Any] = read_json(folder / MANIFEST, dict, way_out=way_out)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StageError(
-            f"{path}: damaged ({error!r}); delete the folder and run the stage again"
-        ) from None
+    for name, kind in _FIELDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise DataError(
+                f"{folder / MANIFEST}: damaged (its {name} is {manifest.get(name)!r}); {way_out}"
+            )
     if len(parts(folder)) < (manifest.get("parts") or 0):
         manifest["complete"] = False
     return manifest

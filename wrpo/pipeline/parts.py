@@ -246,6 +246,10 @@ def open_stage(
             logger.info("%s: complete, nothing to do (%s)", name, work.path)
         else:
             work.begin()
-        yield work
+        try:
+            yield work
+        except Exception as error:
+            error.add_note(f"stage {name}")
+            raise
         if not (work.complete or helper):
             work.finish()

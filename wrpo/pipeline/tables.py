@@ -26,23 +26,31 @@ _RENAMED = {"answer": "reference_answer", "heads": "rewards", "answer_id": "resp
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
+_REQUIRED = {b"required": b"yes"}
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    """A column that holds a value in every row; `read_table` checks it."""
+    return pa.field(name, kind, metadata=_REQUIRED)
+
+
 PROMPTS = pa.schema(
     [
-        ("prompt_id", pa.string()),
-        ("messages", _MESSAGES),
-        ("domain", pa.string()),
-        ("split", pa.string()),
-        ("origin", pa.string()),
+        _required("prompt_id", pa.string()),
+        _required("messages", _MESSAGES),
+        _required("domain", pa.string()),
+        _required("split", pa.string()),
+        _required("origin", pa.string()),
         ("reference_answer", pa.string()),
     ]
 )
 
 RESPONSES = pa.schema(
     [
-        ("prompt_id", pa.string()),
-        ("source", pa.string()),
-        ("index", pa.int32()),
-        ("text", pa.string()),
+        _required("prompt_id", pa.string()),
+        _required("source", pa.string()),
+        _required("index", pa.int32()),
+        _required("text", pa.string()),
         ("token_ids", pa.list_(pa.int32())),
         ("finish_reason", pa.string()),
         ("token_count", pa.int32()),
@@ -53,19 +61,19 @@ RESPONSES = pa.schema(
 
 SCORES = pa.schema(
     [
-        ("prompt_id", pa.string()),
-        ("source", pa.string()),
-        ("index", pa.int32()),
-        ("score", pa.float64()),
-        ("rewards", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
+        _required("prompt_id", pa.string()),
+        _required("source", pa.string()),
+        _required("index", pa.int32()),
+        _required("score", pa.float64()),
+        _required("rewards", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))),
     ]
 )
 
 SFT_ROWS = pa.schema(
     [
-        ("prompt_id", pa.string()),
-        ("prompt", _MESSAGES),
-        ("completion", _MESSAGES),
+        _required("prompt_id", pa.string()),
+        _required("prompt", _MESSAGES),
+        _required("completion", _MESSAGES),
         ("source", pa.string()),
         ("index", pa.int32()),
         ("score", pa.float64()),
@@ -73,24 +81,31 @@ SFT_ROWS = pa.schema(
 )
 
 
-def _response_columns(names: Sequence[str]) -> list[tuple[str, pa.DataType]]:
-    columns: list[tuple[str, pa.DataType]] = [(name, _MESSAGES) for name in names]
+def _response_columns(names: Sequence[str]) -> list[pa.Field]:
+    columns = [_required(name, _MESSAGES) for name in names]
     for name in names:
         columns += [
-            (f"{name}_source", pa.string()),
-            (f"{name}_index", pa.int32()),
-            (f"{name}_score", pa.float64()),
+            pa.field(f"{name}_source", pa.string()),
+            pa.field(f"{name}_index", pa.int32()),
+            pa.field(f"{name}_score", pa.float64()),
         ]
     return columns
 
 
-_ROW_HEAD = [("triple_id", pa.string()), ("prompt_id", pa.string()), ("prompt", _MESSAGES)]
+_ROW_HEAD = [
+    _required("triple_id", pa.string()),
+    _required("prompt_id", pa.string()),
+    _required("prompt", _MESSAGES),
+]
 
-ANSWERS = {"triples": ("source_chosen", "chosen", "rejected"), "pairs": ("chosen", "rejected")}
+ROW_RESPONSES = {
+    "triples": ("source_chosen", "chosen", "rejected"),
+    "pairs": ("chosen", "rejected"),
+}
 """The responses of a row of each preference table."""
 
-TRIPLES = pa.schema(_ROW_HEAD + _response_columns(ANSWERS["triples"]))
-PAIRS = pa.schema(_ROW_HEAD + _response_columns(ANSWERS["pairs"]))
+TRIPLES = pa.schema(_ROW_HEAD + _response_columns(ROW_RESPONSES["triples"]))
+PAIRS = pa.schema(_ROW_HEAD + _response_columns(ROW_RESPONSES["pairs"]))
 
 BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 """Schemas of the training tables."""
@@ -98,10 +113,10 @@ BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 
 LOGPROBS = pa.schema(
     [
-        ("response_id", pa.string()),
-        ("logp", pa.float64()),
-        ("length", pa.int32()),
-        ("mean_logp", pa.float64()),
+        _required("response_id", pa.string()),
+        _required("logp", pa.float64()),
+        _required("length", pa.int32()),
+        _required("mean_logp", pa.float64()),
         ("mean_entropy", pa.float64()),
         ("method", pa.string()),
     ]
@@ -219,6 +234,11 @@ def read_table(
                 )
             problem = f"its {name} is {types[name]}" if name in types else f"it has no {name}"
             raise DataError(f"{path}: damaged, or another table, because {problem}; {_WAY_OUT}")
+    for field in schema or ():
+        name = field.name
+        if name in types and field.metadata == _REQUIRED and found[name].null_count:
+            row = found[name].is_null().to_pylist().index(True)
+            raise DataError(f"{path}: damaged, because row {row} has no {name}; {_WAY_OUT}")
     return found if columns is None else found.select(columns)
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, ValidationError
 
 from wrpo.errors import RecipeError
-from wrpo.files import replacing
+from wrpo.files import is_file, replacing
 from wrpo.recipe.yaml_source import dump_yaml, read_yaml
 from wrpo.settings import Section, Share
 
@@ -110,10 +110,14 @@ class _MeasuredFile(Section):
 DeviceKind = TypeVar("DeviceKind", ThroughputTable, _MeasuredFile)
 
 
-def find_table(recipe: Path) -> Path | None:
-    """throughput.yaml beside the recipe or above it, else in recipes/."""
+def find_table(recipe: Path, *, runs: Path) -> Path | None:
+    """throughput.yaml beside the recipe or above it, else in recipes/.
+
+    The one in the folder of runs is no such table: it holds what was measured.
+    """
     folders = [*recipe.resolve().parents, Path("recipes")]
-    return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+    tables = [folder / FILE for folder in folders if folder.resolve() != runs.resolve()]
+    return next((table for table in tables if is_file(table)), None)
 
 
 def read_throughput(path: Path) -> ThroughputTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wrpo.objectives.base import ObjectiveSettings
-from wrpo.pipeline.tables import ANSWERS
+from wrpo.pipeline.tables import ROW_RESPONSES
 from wrpo.plan.evaluation_cost import ask_judge
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
@@ -75,7 +75,7 @@ def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
     """One pass of a model over the rows of a table."""
     count, basis = facts.rows("triples" if rows_name == "anchors" else rows_name)
     shape = facts.shape(sampling_model(facts.recipe, TARGET if model == "sft" else model))
-    named = ("anchor",) if rows_name == "anchors" else ANSWERS[rows_name]
+    named = ("anchor",) if rows_name == "anchors" else ROW_RESPONSES[rows_name]
     prompt, responses = facts.lengths(rows_name, named)
     work = Work(facts.gpu)
     what = f"{len(responses)} responses behind each prompt ({basis})"

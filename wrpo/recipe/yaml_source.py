@@ -15,6 +15,14 @@ KeyPath = tuple[str, ...]
 
 _TAGS = {"map", "seq", "str", "int", "float", "bool", "null", "merge"}
 
+LARGEST_FILE = 2**18
+"""Bytes of a recipe; the parser needs about ten seconds per megabyte."""
+
+MOST_VALUES = 20_000
+"""Values of a recipe after its aliases (`*name`) are replaced by what they name."""
+
+_LARGEST_INT = 2**63 - 1
+
 
 @dataclass
 class Located:
@@ -66,7 +74,14 @@ def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))
+    text = loader.construct_scalar(node)
+    if len(text) > 20 or abs(int(text)) > _LARGEST_INT:
+        raise yaml.constructor.ConstructorError(
+            problem=f"the number {text[:20]}... has {len(text.lstrip('+-'))} digits; the largest "
+            "is 2^63 - 1",
+            problem_mark=node.start_mark,
+        )
+    return int(text)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
@@ -116,7 +131,8 @@ def read_yaml(path: Path) -> Located:
     """
     name = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= LARGEST_FILE else ""
     except FileNotFoundError:
         raise RecipeError(
             f"{name}: no such recipe file here ({Path.cwd()}); name one with --recipe. "
@@ -124,6 +140,11 @@ def read_yaml(path: Path) -> Located:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{name}: cannot be read as UTF-8 text ({error})") from None
+    if size > LARGEST_FILE:
+        raise RecipeError(
+            f"{name}: has {size:,} bytes, and a recipe has at most {LARGEST_FILE:,}; is it the "
+            "right file? Prompts and other data belong into files that the recipe names"
+        )
     located = parse_yaml(text, name=name)
     if not isinstance(located.value, dict):
         kind = type(located.value).__name__
@@ -138,14 +159,43 @@ def parse_yaml(text: str, *, name: str) -> Located:
         node = loader.get_single_node()
         located = Located(value={})
         if node is not None:
+            _refuse_expansion(node, name)
             located.value = _value(loader, node, (), name, located.places)
         return located
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{name}:{line}: not valid YAML: {error.problem}") from None
+    except RecipeError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecipeError(f"{name}: not valid YAML: {first_line}") from None
+
+
+def _refuse_expansion(root: yaml.Node, name: str) -> None:
+    """Refuses aliases that contain themselves, or would make a file much larger than it is."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        line = node.start_mark.line + 1
+        if id(node) in open_nodes:
+            raise RecipeError(f"{name}:{line}: an alias names what contains it; write it out")
+        if id(node) not in sizes:
+            open_nodes.add(id(node))
+            children = [] if isinstance(node, yaml.ScalarNode) else node.value
+            if isinstance(node, yaml.MappingNode):
+                children = [value for _, value in children]
+            sizes[id(node)] = 1 + sum(map(size, children))
+            open_nodes.remove(id(node))
+        if sizes[id(node)] > MOST_VALUES:
+            raise RecipeError(
+                f"{name}:{line}: aliases make more than {MOST_VALUES:,} values of it, the most "
+                "that a recipe may have; name fewer of them"
+            )
+        return sizes[id(node)]
+
+    size(root)
 
 
 def _value(

@@ -9,7 +9,7 @@ from data_construction.datasets.published import import_table, published_prefere
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.ids import prompt_id
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import ANSWERS, Drop, read_rows
+from wrpo.pipeline.tables import ROW_RESPONSES, Drop, read_rows
 from wrpo.recipe import load_recipe
 from wrpo.recipe.build import ImportedTable
 from wrpo.rows.formats.base import in_our_columns
@@ -32,7 +32,7 @@ def test_armorm_rows_give_pairs_with_index_and_score() -> None:
         "chosen": [user("Say sea."), assistant("b")],
         "rejected": [user("Say sea."), assistant("a")],
     }
-    row = published_preference_row(record, ANSWERS["pairs"])
+    row = published_preference_row(record, ROW_RESPONSES["pairs"])
     assert row["prompt"] == [user("Say sea.")] and row["prompt_id"] == prompt_id(row["prompt"])
     assert (row["chosen"], row["rejected"]) == ([assistant("b")], [assistant("a")])
     assert (row["chosen_index"], row["chosen_score"], row["rejected_score"]) == (1, 0.3, 0.1)
@@ -45,8 +45,8 @@ def test_wrpo_rows_give_triples(prompt: object) -> None:
         "chosen": [assistant("ws"), assistant("wt")],
         "rejected": [assistant("l")],
     }
-    row = published_preference_row(in_our_columns(record), ANSWERS["triples"])
-    assert [row[name][0]["content"] for name in ANSWERS["triples"]] == ["ws", "wt", "l"]
+    row = published_preference_row(in_our_columns(record), ROW_RESPONSES["triples"])
+    assert [row[name][0]["content"] for name in ROW_RESPONSES["triples"]] == ["ws", "wt", "l"]
     assert row["prompt"] == [user("hi")]
     assert (row["chosen_score"], row["chosen_index"], row["chosen_source"]) == (None, -1, "unknown")
 
@@ -55,7 +55,7 @@ def test_sharegpt_rows_give_sft_rows_and_pairs() -> None:
     turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
     assert sft_row({"conversations": turns})["completion"] == [assistant("hello")]
     pair = {"conversations": turns[:1], "chosen": turns[1], "rejected": "go away"}
-    row = published_preference_row(pair, ANSWERS["pairs"])
+    row = published_preference_row(pair, ROW_RESPONSES["pairs"])
     assert (row["prompt"], row["chosen"]) == ([user("hi")], [assistant("hello")])
 
 
@@ -81,13 +81,13 @@ def test_sft_rows_keep_system_and_earlier_turns() -> None:
 )
 def test_rows_that_are_no_pairs_say_why(record: dict[str, object], reason: str) -> None:
     with pytest.raises(Drop, match=reason):
-        published_preference_row(record, ANSWERS["pairs"])
+        published_preference_row(record, ROW_RESPONSES["pairs"])
 
 
 def test_a_pair_data_set_is_no_triple_data_set() -> None:
     record = {"prompt": "hi", "chosen": "a", "rejected": "b"}
     with pytest.raises(Drop, match="no source_chosen"):
-        published_preference_row(record, ANSWERS["triples"])
+        published_preference_row(record, ROW_RESPONSES["triples"])
 
 
 def test_columns_can_be_named_and_repeated_rows_are_dropped(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wrpo.errors import StageError
+from wrpo.errors import DataError, StageError
 from wrpo.pipeline.folder import StageFolder, key_differences, read_manifest
 from wrpo.pipeline.tables import SCORES, Drop, Row, read_parquet, read_rows
 
@@ -90,10 +90,24 @@ def test_keys_with_tuples_and_numbers_as_names_compare_equal_after_json(tmp_path
     assert StageFolder(tmp_path, key).open() is False
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"complete": true}', '"words"', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '"words"', "null", "[" * 10_000, "\ud800"),
+        '{"complete": true}',
+        '{"complete": true, "key": null}',
+        '{"complete": "yes", "key": {}}',
+    ],
+)
 def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(StageError, match=r"manifest\.json: damaged"):
+    (tmp_path / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(DataError, match=r"manifest\.json: damaged.*; delete the folder"):
+        StageFolder(tmp_path, KEY).open()
+
+
+def test_a_folder_in_place_of_a_manifest_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(DataError, match=r"manifest\.json: damaged.*; delete the folder"):
         StageFolder(tmp_path, KEY).open()
 
 

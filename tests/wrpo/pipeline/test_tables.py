@@ -130,3 +130,15 @@ def test_a_table_of_an_older_version_names_the_new_column(
     pq.write_table(schema.empty_table().rename_columns(names), path)
     with pytest.raises(DataError, match=f'"{old}" is now called "{new}"; delete the folder'):
         read_table(path, schema.names, schema)
+
+
+@pytest.mark.parametrize(("row", "schema"), [(PROMPT, PROMPTS), (RESPONSE, RESPONSES)])
+def test_a_row_without_a_needed_value_is_named(tmp_path: Path, row: Row, schema: pa.Schema) -> None:
+    path = tmp_path / "part-00000.parquet"
+    for field in schema:
+        write_parquet(path, [row, {**row, field.name: None}], schema)
+        if field.metadata:
+            with pytest.raises(DataError, match=f"damaged, because row 1 has no {field.name}"):
+                read_table(path, schema=schema)
+        else:
+            assert read_table(path, schema=schema).num_rows == 2

@@ -120,7 +120,18 @@ def test_no_measurements_yet(tmp_path: Path) -> None:
 
 
 def test_the_table_is_found_beside_and_above_the_recipe() -> None:
-    assert find_table(RECIPES / "fusechat3" / "gemma2-9b.yaml") == RECIPES / FILE
+    recipe = RECIPES / "fusechat3" / "gemma2-9b.yaml"
+    assert find_table(recipe, runs=Path("runs")) == RECIPES / FILE
+
+
+def test_what_was_measured_is_not_taken_for_the_table(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    record(runs, row())
+    saved = runs / "demo" / "recipe.yaml"
+    assert find_table(saved, runs=runs) != runs / FILE
+    (tmp_path / FILE).touch()
+    assert find_table(saved, runs=runs) == tmp_path / FILE
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from wrpo.rewards.networks.conversation import excess
 from wrpo.rewards.networks.vllm_classifier import VLLMClassifier
 
 ENGINE = {"backend": "vllm", "enforce_eager": True, "kv_cache_mib": 64}
-ANSWERS = [
+RESPONSES = [
     Candidate([{"role": "user", "content": f"Say {word}."}], f"{word}, {n} times" * n, None)
     for word in ("sea", "hill", "moon", "rain", "sand")
     for n in range(1, 5)
@@ -57,20 +57,20 @@ def reward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_vllm(reward_folder: Path) -> VLLMClassifier:
     reward = settings(reward_folder, ENGINE).load()
     assert isinstance(reward, VLLMClassifier)
-    reward.score(ANSWERS[:10])
+    reward.score(RESPONSES[:10])
     return reward
 
 
 @pytest.mark.slow
 def test_vllm_gives_the_logits_of_transformers_in_float32(reward_folder, by_vllm) -> None:
-    expected = settings(reward_folder, {}).load().score(ANSWERS)
-    assert by_vllm.score(ANSWERS) == pytest.approx(expected, abs=1e-3)
+    expected = settings(reward_folder, {}).load().score(RESPONSES)
+    assert by_vllm.score(RESPONSES) == pytest.approx(expected, abs=1e-3)
     assert max(expected) > 1.5 and min(expected) < -1.5
 
 
 def test_over_long_answers_are_refused_before_vllm_sees_them(by_vllm) -> None:
-    long = Candidate(ANSWERS[0].messages, "sea " * 100, None)
-    first, refused = by_vllm.score([ANSWERS[0], long])
+    long = Candidate(RESPONSES[0].messages, "sea " * 100, None)
+    first, refused = by_vllm.score([RESPONSES[0], long])
     assert isinstance(first, float)
     assert isinstance(refused, Drop) and refused.reason == "too_long"
 
@@ -90,7 +90,7 @@ def test_an_engine_that_scores_otherwise_is_refused(reward_folder, by_vllm, monk
     reward = settings(reward_folder, ENGINE).load()
     message = r"vLLM and transformers differ by up to 14.+ on 16 responses.*backend: transformers"
     with pytest.raises(ModelError, match=message):
-        reward.score(ANSWERS)
+        reward.score(RESPONSES)
 
 
 def test_differences_beyond_rounding_are_named() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from wrpo.source_fields import class_annotations
 
-_ANSWERS = "it changes the responses, and engine settings must not"
+_CHANGES_RESPONSES = "it changes the responses, and engine settings must not"
 DECIDED = {
     "model": "write `model` of the source",
     "revision": "write `revision` of the source",
@@ -34,9 +34,9 @@ DECIDED = {
     "skip_tokenizer_init": "the text of the responses needs the tokenizer",
     "disable_log_stats": "the stage decides it",
     "hf_token": "a recipe holds no keys; set HF_TOKEN in the environment",
-    "hf_overrides": _ANSWERS,
-    "logits_processors": _ANSWERS,
-    "logprobs_mode": _ANSWERS,
+    "hf_overrides": _CHANGES_RESPONSES,
+    "logits_processors": _CHANGES_RESPONSES,
+    "logprobs_mode": _CHANGES_RESPONSES,
 }
 
 
