@@ -1,7 +1,8 @@
 """Training options of WRPO: TRL's own, plus what three responses need."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,21 +10,20 @@ from trl import DPOConfig
 
 from wrpo.errors import RecipeError
 from wrpo.objectives.base import ObjectiveSettings
-from wrpo.objectives.options import LIKELIHOOD_TARGETS, LOSSES, SCHEDULES
+from wrpo.objectives.options import LOSSES
 from wrpo.rows.truncation import MODES, TokenLimits
 from wrpo.settings import kinds_in
+from wrpo.training.settings import Training
 
 TRAINER_OBJECTIVES = {
     name: kind
     for name, kind in kinds_in("wrpo.objectives", ObjectiveSettings, tag="objective").items()
     if kind.config == "WRPOConfig"
 }
-_DEFAULTS: dict[str, Any] = {
-    option: value
-    for kind in TRAINER_OBJECTIVES.values()
-    for option, value in kind().trainer_options().items()
-}
-"""The options of all objectives with the defaults of their settings."""
+OBJECTIVE_OPTIONS = tuple(
+    dict.fromkeys(option for kind in TRAINER_OBJECTIVES.values() for option in kind.options)
+)
+"""The flat options of all objectives."""
 TRIPLE_LAYOUTS = ("auto", "prefix", "padded")
 
 # Options of the parent class that this trainer does not honour: name, the only value let through,
@@ -44,16 +44,27 @@ _UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
 )
 
 
-def _option(name: str, text: str, **more: Any) -> Any:
-    """An option of an objective, with the default of its settings."""
-    return field(default=_DEFAULTS[name], metadata={"help": text, **more})
+_TRL_DEFAULTS = {
+    option.name: option.default_factory() if callable(option.default_factory) else option.default
+    for option in fields(DPOConfig)
+}
+
+
+def _option(text: str) -> Any:
+    """A flat option of an objective; None is the default of its settings."""
+    return field(default=None, metadata={"help": text})
 
 
 @dataclass
 class WRPOConfig(DPOConfig):
     """Options of `WRPOTrainer`: those of `trl.DPOConfig`, with its defaults, and the ones below.
 
-    objective: "wrpo" uses all three responses. "dpo" uses (chosen, rejected); source_chosen is not
+    objective: a name, or the settings themselves: the mapping that a recipe has under `wrpo:`, or
+        an `ObjectiveSettings`, which is kept as such a mapping. By name, the flat options below say
+        the rest: None is the default of the settings, which takes its place once the config is
+        made; None stays where the objective has no such option. Beside settings, a flat option may
+        only say the same.
+        "wrpo" uses all three responses. "dpo" uses (chosen, rejected); source_chosen is not
         even forwarded unless the likelihood term reads it. "cgpo"
         attracts source_chosen and chosen and repels rejected, each by itself, and reads a fourth
         response: `anchor`, a response to another prompt. `wrpo.objectives` has them all.
@@ -101,37 +112,32 @@ class WRPOConfig(DPOConfig):
             does not honour.
     """
 
-    beta: float = _option("beta", "Scale of the reward.")
-    alpha: float = _option("alpha", "Weight of the source response, in [0, 1].")
-    alpha_start: float = _option("alpha_start", "Weight at the first update.")
-    alpha_schedule: str = _option(
-        "alpha_schedule", "How alpha moves over the optimizer steps.", choices=list(SCHEDULES)
-    )
-    objective: str = field(
+    objective: dict[str, Any] | str | ObjectiveSettings | None = field(
         default="wrpo",
         metadata={
-            "help": "Preference objective; dpo ignores source_chosen.",
-            "choices": list(TRAINER_OBJECTIVES),
+            "help": "Preference objective: a name, or its settings (on a command line JSON)."
         },
     )
-    margin: float = _option("margin", "What the scaled difference of rewards must exceed.")
-    reference_free: bool = _option(
-        "reference_free", "Leave the reference out of the implicit rewards."
+    beta: float | None = _option("Scale of the reward.")
+    loss_type: list[str] | None = field(
+        default=None, metadata={"help": "Loss of the difference of rewards."}
     )
-    desirable_weight: float = _option("desirable_weight", "Factor of that side of cgpo.")
-    undesirable_weight: float = _option("undesirable_weight", "Factor of that side of cgpo.")
-    undesirable_warmup_start: int = _option(
-        "undesirable_warmup_start", "Optimizer steps before that side of cgpo starts to grow."
+    label_smoothing: float | None = _option("Share of flipped preferences.")
+    alpha: float | None = _option("Weight of the source response, in [0, 1].")
+    alpha_start: float | None = _option("Weight at the first update.")
+    alpha_schedule: str | None = _option("How alpha moves over the optimizer steps.")
+    margin: float | None = _option("What the scaled difference of rewards must exceed.")
+    reference_free: bool | None = _option("Leave the reference out of the implicit rewards.")
+    desirable_weight: float | None = _option("Factor of that side of cgpo.")
+    undesirable_weight: float | None = _option("Factor of that side of cgpo.")
+    undesirable_warmup_start: int | None = _option(
+        "Optimizer steps before that side of cgpo starts to grow."
     )
-    undesirable_warmup_steps: int = _option(
-        "undesirable_warmup_steps", "Optimizer steps until that side of cgpo has its weight."
+    undesirable_warmup_steps: int | None = _option(
+        "Optimizer steps until that side of cgpo has its weight."
     )
-    likelihood_weight: float = _option(
-        "likelihood_weight", "Weight of the likelihood term; 0 leaves it out."
-    )
-    likelihood_on: str = _option(
-        "likelihood_on", "Response the likelihood term reads.", choices=list(LIKELIHOOD_TARGETS)
-    )
+    likelihood_weight: float | None = _option("Weight of the likelihood term; 0 leaves it out.")
+    likelihood_on: str | None = _option("Response the likelihood term reads.")
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Most tokens of the prompt; None keeps prompts whole."}
     )
@@ -159,34 +165,30 @@ class WRPOConfig(DPOConfig):
 
     def __post_init__(self) -> None:
         self._refuse_unsupported()
+        self._settle_objective()
         self._check_values()
         super().__post_init__()
 
     @property
     def objective_settings(self) -> ObjectiveSettings:
-        """The settings of the objective that these options stand for.
+        """The settings of the objective.
 
         Raises:
-            RecipeError: a value is outside its range.
+            RecipeError: there is no such objective, or a value is outside its range.
         """
-        kind = TRAINER_OBJECTIVES[self.objective]
-        values = {option: getattr(self, option) for option in kind.options}
-        given = {"objective": self.objective, **values, **self._loss_type(kind)}
+        if isinstance(self.objective, dict):
+            return settings_from(self.objective)
+        kind = _kind(self.objective)
+        given = {name: value for name, value in self._given().items() if name in kind.options}
         try:
-            settings = kind.from_options(given)
+            return kind.model_validate({"objective": self.objective, **kind.fields_of(given)})
         except ValidationError as error:
             raise RecipeError(_first_problem(error, kind, given)) from None
-        return settings
 
     @property
     def responses(self) -> tuple[str, ...]:
         """Responses each step has to forward, in batch order."""
         return self.objective_settings.responses
-
-    @property
-    def loss(self) -> str:
-        """The one entry of `loss_type`."""
-        return self.loss_type if isinstance(self.loss_type, str) else self.loss_type[0]
 
     @property
     def limits(self) -> TokenLimits:
@@ -198,7 +200,8 @@ class WRPOConfig(DPOConfig):
     @property
     def needs_scores(self) -> bool:
         """Whether rows must carry source_chosen_score and chosen_score."""
-        return self.likelihood_weight > 0 and self.likelihood_on == "better"
+        likelihood = self.objective_settings.likelihood_term
+        return likelihood.weight > 0 and likelihood.on == "better"
 
     def _refuse_unsupported(self) -> None:
         for name, honoured, way_out in _UNSUPPORTED:
@@ -208,28 +211,48 @@ class WRPOConfig(DPOConfig):
                     f"{name} is {value!r}, which WRPOTrainer does not support; {way_out}"
                 )
 
+    def _settle_objective(self) -> None:
+        """Makes `objective` serialisable and gives the flat options the values of its settings."""
+        if self.objective is None:
+            self.objective = "wrpo"
+        if isinstance(self.objective, str) and self.objective.startswith("{"):
+            self.objective = _from_json(self.objective)
+        if isinstance(self.objective, ObjectiveSettings):
+            # How rows are batched and what is trained, TRL's own options say.
+            own = self.objective.model_dump(mode="json", exclude=set(Training.model_fields))
+            if type(self.objective) is not TRAINER_OBJECTIVES.get(str(own["objective"])):
+                raise RecipeError(
+                    f"objective is a {type(self.objective).__name__}, which is none of the "
+                    f"trainer's: {', '.join(TRAINER_OBJECTIVES)}"
+                )
+            self.objective = own
+        settings = self.objective_settings
+        flat = settings.flat_options()
+        for option, value in self._given().items():
+            if option not in flat:
+                _refuse_foreign_option(option, value, settings.objective)
+            elif isinstance(self.objective, dict) and value != flat[option]:
+                raise RecipeError(
+                    f"{option} is {value!r}, and objective says {flat[option]!r}; leave one of "
+                    "them out"
+                )
+        for option in OBJECTIVE_OPTIONS:
+            setattr(self, option, flat.get(option, _TRL_DEFAULTS.get(option)))
+
+    def _given(self) -> dict[str, Any]:
+        """The flat options that are set."""
+        given = {option: getattr(self, option) for option in OBJECTIVE_OPTIONS}
+        losses = given["loss_type"]
+        if isinstance(losses, (list, tuple)):
+            if len(losses) != 1:
+                raise RecipeError(f"loss_type is {losses}; choose one of {', '.join(LOSSES)}")
+            given["loss_type"] = losses[0]
+        return {option: value for option, value in given.items() if value is not None}
+
     def _check_values(self) -> None:
-        _check_choice("objective", self.objective, list(TRAINER_OBJECTIVES))
         _check_choice("truncation", self.truncation, MODES)
         _check_choice("triple_layout", self.triple_layout, TRIPLE_LAYOUTS)
-        if not isinstance(self.loss_type, str) and len(self.loss_type) != 1:
-            raise RecipeError(f"loss_type is {self.loss_type}; choose one of {', '.join(LOSSES)}")
-        self._refuse_options_of_other_objectives()
-        _ = self.objective_settings
         self._check_lengths()
-
-    def _refuse_options_of_other_objectives(self) -> None:
-        own = {*TRAINER_OBJECTIVES[self.objective]().trainer_options(), "likelihood_on"}
-        for option, usual in _DEFAULTS.items():
-            value = self.loss if option == "loss_type" else getattr(self, option)
-            if option not in own and value != usual:
-                raise RecipeError(
-                    f"{option} is {value!r}, which objective {self.objective} does not have; "
-                    "leave it out"
-                )
-
-    def _loss_type(self, kind: type[ObjectiveSettings]) -> dict[str, str]:
-        return {"loss_type": self.loss} if "loss_type" in kind.options else {}
 
     def _check_lengths(self) -> None:
         if problem := self.limits.problem():
@@ -241,7 +264,57 @@ class WRPOConfig(DPOConfig):
             )
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+def settings_from(given: Mapping[str, Any]) -> ObjectiveSettings:
+    """The settings of an objective from the mapping that a recipe has under `wrpo:`.
+
+    Raises:
+        RecipeError: an unknown objective or field, a value outside its range, or a field that
+            TRL's own options stand for.
+    """
+    kind = _kind(given.get("objective", "wrpo"))
+    for name in Training.model_fields:
+        if name in given:
+            raise RecipeError(
+                f"objective.{name} is {given[name]!r}, which a recipe decides; leave it out and "
+                "set the options of WRPOConfig"
+            )
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        item = error.errors()[0]
+        name = ".".join(("objective", *map(str, item["loc"])))
+        if item["type"] == "extra_forbidden":
+            own = [field for field in kind.model_fields if field not in Training.model_fields]
+            raise RecipeError(
+                f"{name} is not a field of this objective, which has {', '.join(own)}"
+            ) from None
+        message = item["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{name} is {item['input']!r}; {message}") from None
+
+
+def _kind(name: Any) -> type[ObjectiveSettings]:
+    _check_choice("objective", name, list(TRAINER_OBJECTIVES))
+    return TRAINER_OBJECTIVES[name]
+
+
+def _from_json(text: str) -> dict[str, Any]:
+    try:
+        given: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise RecipeError(f"objective is {text!r}, which is no JSON: {error}") from None
+    return given
+
+
+def _refuse_foreign_option(option: str, value: Any, objective: str) -> None:
+    """Raises for an option of other objectives; what TRL sets by default passes."""
+    usual = _TRL_DEFAULTS.get(option)
+    if value not in (usual, [usual]) and [value] != usual:
+        raise RecipeError(
+            f"{option} is {value!r}, which objective {objective} does not have; leave it out"
+        )
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         raise RecipeError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
 

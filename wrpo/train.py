@@ -74,7 +74,8 @@ def _train_preference(
     from wrpo import WRPOConfig, WRPOTrainer
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
-    arguments |= settings.trainer_options()
+    arguments["objective"] = settings
+    arguments["balance_micro_batches"] = settings.engine.balance_micro_batches
     arguments |= recipe.truncation.model_dump(exclude={"mode"})
     arguments["truncation"] = recipe.truncation.mode
     arguments["fold_system"] = recipe.target.fold_system

@@ -124,7 +124,8 @@ class WRPOTrainer(ReportingTrainer):
             needs_scores=args.needs_scores,
             cache_key=f"{args.mixed_precision}",
         )
-        self._objective = args.objective_settings.build()
+        settings = args.objective_settings
+        self._objective, self._likelihood = settings.build(), settings.likelihood_term
         self._scored = () if args.reference_free else self._objective.responses
         self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         self.cut_counts: dict[str, CutCounts] = {}
@@ -363,15 +364,15 @@ class WRPOTrainer(ReportingTrainer):
         self._weights[self._mode] = self._objective.weights(self.progress)
         named, lengths = self._by_name(logps), self._by_name(inputs["lengths"])
         metrics |= response_metrics(named, lengths)
-        if self.args.likelihood_weight > 0:
+        if self._likelihood.weight > 0:
             likelihood = likelihood_term(
                 named,
                 lengths,
-                on=self.args.likelihood_on,
+                on=self._likelihood.on,
                 source_is_better=inputs.get("source_is_better"),
             )
             metrics |= {"preference_loss": losses, "likelihood_loss": likelihood}
-            losses = losses + self.args.likelihood_weight * likelihood
+            losses = losses + self._likelihood.weight * likelihood
         return losses, {"loss": losses, **metrics}
 
     def _by_name(self, values: Tensor) -> dict[str, Tensor]:

@@ -70,6 +70,23 @@ class Objective(Protocol):
         """Loss (n,) and metrics (n,) from the implicit reward u (n,) of each response."""
 
 
+class Likelihood(Section):
+    """Optional negative log-likelihood of a preferred answer, added to the preference loss."""
+
+    weight: float = Field(0.0, ge=0.0, description="Factor of the term; 0 is off.")
+    on: LikelihoodOn = Field(
+        "better", description="Which preferred answer; better: the higher scored of the two."
+    )
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The responses that the term reads."""
+        if self.weight == 0:
+            return ()
+        both = ("source_chosen", "chosen")
+        return both if self.on in ("better", "both") else (self.on,)
+
+
 class ObjectiveSettings(Training):
     """What every objective has; a class with a field `objective: Literal[NAME]` is an objective.
 
@@ -78,7 +95,8 @@ class ObjectiveSettings(Training):
         phrase: its name in sentences, of an arm beside the fused model.
         tables: the training tables whose rows it reads.
         config: the class of TRL's options under `train`: WRPOConfig or SFTConfig.
-        options: fields by the names that WRPOConfig has for them.
+        options: the fields that WRPOConfig has flat options for too, by the option's name; the
+            trainer gets all fields, those without a flat option included.
     """
 
     label: ClassVar[str]
@@ -124,30 +142,29 @@ class ObjectiveSettings(Training):
         """The objective that the trainer calls."""
         raise NotImplementedError
 
-    def trainer_options(self) -> dict[str, Any]:
-        """The fields in WRPOConfig's names."""
-        named = {
+    @property
+    def likelihood_term(self) -> Likelihood:
+        """The likelihood term beside the objective; weight 0 where there is none."""
+        return Likelihood()
+
+    def flat_options(self) -> dict[str, Any]:
+        """The fields that `options` names, by the names of WRPOConfig."""
+        return {
             option: reduce(getattr, field.split("."), self)
             for option, field in self.options.items()
         }
-        balance = self.engine.balance_micro_batches
-        return {"objective": self.objective, "balance_micro_batches": balance, **named}
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Self:
-        """The settings that options of WRPOConfig stand for.
-
-        Raises:
-            pydantic.ValidationError: a value is outside its range.
-        """
-        fields: dict[str, Any] = {"objective": options["objective"]}
-        for option, field in cls.options.items():
-            *sections, name = field.split(".")
+    def fields_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that flat options of WRPOConfig stand for, as a recipe nests them."""
+        fields: dict[str, Any] = {}
+        for option, value in options.items():
+            *sections, name = cls.options[option].split(".")
             place = fields
             for section in sections:
                 place = place.setdefault(section, {})
-            place[name] = options[option]
-        return cls.model_validate(fields)
+            place[name] = value
+        return fields
 
     @property
     def fused_phrase(self) -> str:
@@ -157,23 +174,6 @@ class ObjectiveSettings(Training):
     def summary(self) -> str:
         """What the report says that the fused model is trained with."""
         return f"Objective {self.objective} on {self.data}"
-
-
-class Likelihood(Section):
-    """Optional negative log-likelihood of a preferred response, added to the preference loss."""
-
-    weight: float = Field(0.0, ge=0.0, description="Factor of the term; 0 is off.")
-    on: LikelihoodOn = Field(
-        "better", description="Which preferred response; better: the higher scored of the two."
-    )
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        """The responses that the term reads."""
-        if self.weight == 0:
-            return ()
-        both = ("source_chosen", "chosen")
-        return both if self.on in ("better", "both") else (self.on,)
 
 
 class PreferenceSettings(ObjectiveSettings):
@@ -196,6 +196,10 @@ class PreferenceSettings(ObjectiveSettings):
         if needed > {"chosen", "rejected"}:
             needed.add("source_chosen")
         return tuple(name for name in _ORDER if name in needed)
+
+    @property
+    def likelihood_term(self) -> Likelihood:
+        return self.likelihood
 
     @property
     def keeps_reference_model(self) -> bool:
@@ -253,6 +257,7 @@ class PairLossSettings(PreferenceSettings):
         "loss_type": "loss",
         "margin": "margin",
         "label_smoothing": "label_smoothing",
+        "reference_free": "reference",
     }
 
     loss: PreferenceLoss = Field(
@@ -280,8 +285,15 @@ class PairLossSettings(PreferenceSettings):
         """The loss of one preference."""
         return PairLoss(self.beta, self.loss, self.margin, self.label_smoothing)
 
-    def trainer_options(self) -> dict[str, Any]:
-        return {**super().trainer_options(), "reference_free": self.reference == "none"}
+    def flat_options(self) -> dict[str, Any]:
+        return {**super().flat_options(), "reference_free": self.reference == "none"}
+
+    @classmethod
+    def fields_of(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        fields = super().fields_of(options)
+        if "reference" in fields:
+            fields["reference"] = "none" if fields["reference"] else "precomputed"
+        return fields
 
     def logprob_tables(self, sources: Sequence[str]) -> list[LogProbPlace]:
         fused = [(source, self.data) for source in sources] if self.reference == "fused" else []

@@ -11,7 +11,6 @@ LENGTH_NORMALISED = frozenset({"sigmoid_norm", "ipo"})
 
 FusionRule = Literal["max_margin", "average", "confidence"]
 LikelihoodOn = Literal["source_chosen", "chosen", "better", "both"]
-LIKELIHOOD_TARGETS: tuple[str, ...] = get_args(LikelihoodOn)
 
 
 def loss_problem(loss: str, *, margin: float, label_smoothing: float) -> str | None:

@@ -228,7 +228,7 @@ def test_order_is_left_alone_when_switched_off_or_decided_elsewhere(make_trainer
 @pytest.mark.parametrize("balance", [True, False])
 def test_recipe_switches_it_and_sft_refuses_it(tmp_path, balance):
     recipe = tiny_recipe(tmp_path, f"wrpo.engine.balance_micro_batches={balance}".lower())
-    assert recipe.wrpo.trainer_options()["balance_micro_batches"] is balance
+    assert recipe.wrpo.engine.balance_micro_batches is balance
     with pytest.raises(RecipeError, match="balance_micro_batches"):
         tiny_recipe(tmp_path, "sft.engine.balance_micro_batches=true")
 
