@@ -96,7 +96,7 @@ def cgpo_loss(
     `desirable` (batch, d) and `undesirable` (batch, k) hold u as a mean over tokens, against the
     initial policy where desirable and against the calibrated consensus of the sources where not.
     `anchor` (batch,) holds u of a response to another prompt, against the initial policy. With its
-    mean z, through which no gradient flows,
+    mean z over the batch, which may be one prompt, and through which no gradient flows,
 
         loss = w_d * mean(1 - sigmoid(beta * (u - z))) over desirable
              + w_u * mean(1 - sigmoid(beta * (z - u))) over undesirable

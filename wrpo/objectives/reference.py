@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, NamedTuple
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, RecipeError
 from wrpo.ids import response_id
 from wrpo.objectives.options import FusionRule
 from wrpo.pipeline.tables import Row
@@ -34,17 +34,21 @@ def by_response(rows: Iterable[Row]) -> dict[str, Row]:
 
 
 def with_anchors(rows: Sequence[Row]) -> list[Row]:
-    """Rows with `anchor`, a response to another prompt: the `chosen` of the next row.
+    """Rows with `anchor`, a response to another prompt: the `chosen` of the next row that has one.
+
+    The rows are a circle, so that the last ones take theirs from the first.
 
     Raises:
         DataError: there is no other prompt.
     """
     if len({row["prompt_id"] for row in rows}) < 2:
         raise DataError("objective cgpo needs rows of two prompts or more; there is only one")
-    return [
-        {**row, "anchor": following["chosen"]}
-        for row, following in zip(rows, [*rows[1:], rows[0]], strict=True)
-    ]
+    anchored: list[Row] = []
+    for place, row in enumerate(rows):
+        following = (rows[(place + step) % len(rows)] for step in range(1, len(rows)))
+        other = next(each for each in following if each["prompt_id"] != row["prompt_id"])
+        anchored.append({**row, "anchor": other["chosen"]})
+    return anchored
 
 
 def with_reference(
@@ -105,24 +109,42 @@ def with_consensus(
 ) -> list[Row]:
     """Rows whose rejected response has the aligned consensus of the sources for reference (CGPO).
 
-    The other responses keep the initial policy. The spread of each source's entropy is that over
-    these rows; the authors' code takes it from a file of its own.
+    The other responses keep the initial policy. The consensus of a prompt is aligned over its
+    distinct responses in all its rows. The spread of each source's entropy is that over these rows;
+    the authors' code takes it from a file of its own.
 
     Raises:
         DataError: a response is missing in a table, or a table has no entropies.
+        RecipeError: the least weights of the sources add up to 1 or more.
     """
+    _require_room(len(sources), settings)
     ids = _response_ids(rows, responses)
     for model, table in sources.items():
         _require(rows, ids, table, model=model)
+    joined = _with_initial(rows, ids, initial)
     spreads = _spreads(ids, sources) if settings.weighting == "entropy" else None
-    joined = []
-    for row, keys in zip(_with_initial(rows, ids, initial), ids, strict=True):
-        consensus = [_consensus(key, sources, spreads, settings) for key in keys.values()]
-        level = aligned_consensus(consensus, [initial[key]["mean_logp"] for key in keys.values()])
-        rejected = dict(zip(keys, level, strict=True))["rejected"]
-        length = initial[keys["rejected"]]["length"]
-        joined.append({**row, "ref_rejected_logps": rejected * length})
-    return joined
+    of_prompt: dict[str, set[str]] = {}
+    for row, keys in zip(rows, ids, strict=True):
+        of_prompt.setdefault(row["prompt_id"], set()).update(keys.values())
+    levels: dict[str, float] = {}
+    for together in of_prompt.values():
+        ordered = sorted(together)
+        consensus = [_consensus(key, sources, spreads, settings) for key in ordered]
+        level = aligned_consensus(consensus, [initial[key]["mean_logp"] for key in ordered])
+        levels |= dict(zip(ordered, level, strict=True))
+    rejected = [keys["rejected"] for keys in ids]
+    return [
+        {**row, "ref_rejected_logps": levels[key] * initial[key]["length"]}
+        for row, key in zip(joined, rejected, strict=True)
+    ]
+
+
+def _require_room(sources: int, settings: Consensus) -> None:
+    if settings.weighting == "entropy" and sources * settings.floor >= 1.0:
+        raise RecipeError(
+            f"cgpo.floor is {settings.floor:g}, which {sources} sources cannot all have at least; "
+            f"set it below {1.0 / sources:g}"
+        )
 
 
 def _consensus(

@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, RecipeError
 from wrpo.ids import response_id
 from wrpo.objectives.base import Fusion
 from wrpo.objectives.cgpo import Consensus
@@ -128,8 +130,50 @@ def test_consensus_by_entropy_needs_entropies():
         with_consensus(data, known, {"a": known}, responses=NAMES, settings=Consensus())
 
 
-def test_an_anchor_answers_another_prompt():
+def of_prompts(prompts):
+    """Rows whose prompts are these, with responses of their own."""
+    return [
+        {**row, "prompt_id": f"p{prompt}", "prompt": message(f"say {prompt}")}
+        for row, prompt in zip(rows(len(prompts)), prompts, strict=True)
+    ]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_an_anchor_answers_another_prompt_however_many_rows_share_one(prompts):
+    data = of_prompts(prompts)
+    if len(set(prompts)) == 1:
+        with pytest.raises(DataError, match="two prompts"):
+            with_anchors(data)
+        return
+    prompt_of = {row["chosen"][0]["content"]: row["prompt_id"] for row in data}
+    anchored = with_anchors(data)
+    assert [{**row, "anchor": None} for row in anchored] == [
+        {**row, "anchor": None} for row in data
+    ]
+    for row in anchored:
+        assert prompt_of[row["anchor"][0]["content"]] != row["prompt_id"]
+
+
+def test_rows_of_different_prompts_take_their_anchor_from_the_next_row():
     anchored = with_anchors(rows(3))
     assert [row["anchor"][0]["content"] for row in anchored] == ["chosen 1", "chosen 2", "chosen 0"]
-    with pytest.raises(DataError, match="two prompts"):
-        with_anchors(rows(1))
+
+
+def test_consensus_is_aligned_over_all_responses_of_a_prompt():
+    data = of_prompts([0, 1, 0])
+    data[2]["chosen"] = data[0]["chosen"]  # counts once
+    initial = table(data, [[-1.0, -2.0, -3.0], [-9.0] * 3, [-4.0, -2.0, -6.0]], length=2)
+    source = table(data, [[-2.0, -2.0, -2.0], [-1.0] * 3, [-2.0, -2.0, -7.0]])
+    settings = Consensus(weighting="uniform")
+    joined = with_consensus(data, initial, {"a": source}, responses=NAMES, settings=settings)
+    shift = (-1 - 2 - 3 - 4 - 6) / 5 - (-2 - 2 - 2 - 2 - 7) / 5
+    expected = [(-2.0 + shift) * 2, -9.0 * 2, (-7.0 + shift) * 2]
+    assert [row["ref_rejected_logps"] for row in joined] == pytest.approx(expected)
+
+
+def test_least_weights_that_leave_nothing_are_refused():
+    data = rows(2)
+    known = table(data, [[-1.0] * 3] * 2, entropy=[[1.0] * 3] * 2)
+    settings = Consensus(floor=0.5)
+    with pytest.raises(RecipeError, match="cgpo.floor is 0.5, which 2 sources"):
+        with_consensus(data, known, {"a": known, "b": known}, responses=NAMES, settings=settings)
