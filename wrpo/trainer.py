@@ -14,7 +14,7 @@ from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wrpo.collator import DataCollatorForWRPO, by_response, reference_logps
+from wrpo.collator import DataCollatorForWRPO, by_response, padded_layout, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
 from wrpo.losses import implicit_rewards, likelihood_term
@@ -34,12 +34,17 @@ from wrpo.training.checks import (
     frozen_copy,
     model_name,
     refuse_layout_beside_collator,
-    refuse_sharded_sequences,
     refuse_two_references,
     refuse_unused_reference,
     tokenizer_of,
 )
 from wrpo.training.metrics import ReportingTrainer, response_metrics
+from wrpo.training.slicing import (
+    read_own_rows,
+    refuse_slicing,
+    require_whole,
+    use_one_device,
+)
 from wrpo.training.token_balanced_sampler import balance_micro_batches
 from wrpo.training.trl_seam import (
     add_fused_lm_head,
@@ -114,6 +119,9 @@ class WRPOTrainer(ReportingTrainer):
     ) -> None:
         args = args if args is not None else WRPOConfig(f"{model_name(model)}-WRPO")
         check_arguments(args, train_dataset, processing_class, compute_metrics)
+        refuse_slicing(args)
+        read_own_rows(args)
+        use_one_device(args)
         tokenizer = processing_class or tokenizer_of(model, args)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -152,7 +160,7 @@ class WRPOTrainer(ReportingTrainer):
         )
         self.args.precompute_ref_log_probs = args.precompute_ref_log_probs
         self.precompute_ref_logps = args.precompute_ref_log_probs and not self._reference_supplied
-        refuse_sharded_sequences(self.accelerator.parallelism_config)
+        refuse_slicing(args, parallelism=self.accelerator.parallelism_config)
         # The parent also has the head compute what only its own metrics read.
         add_fused_lm_head(causal_model(self.model), outputs=("log_probs", "entropy"))
         self._settle_layout()
@@ -348,6 +356,8 @@ class WRPOTrainer(ReportingTrainer):
         return outputs, balance.loss
 
     def _forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+        layout = getattr(self.data_collator, "layout", None)
+        require_whole(inputs, padded=layout is padded_layout)
         return fused_pass(model, inputs, bare=self.accelerator.unwrap_model(model))
 
     def _losses(

@@ -71,17 +71,6 @@ def refuse_layout_beside_collator(args: WRPOConfig) -> None:
         )
 
 
-def refuse_sharded_sequences(parallelism: Any) -> None:
-    """Raise RecipeError for an accelerate parallelism config that splits tokens or layers."""
-    for option in ("cp_size", "sp_size", "tp_size"):
-        size = getattr(parallelism, option, 1)
-        if size > 1:
-            raise RecipeError(
-                f"parallelism_config.{option} is {size}; WRPOTrainer shards data and parameters "
-                "only: set it to 1 and use FSDP or DeepSpeed"
-            )
-
-
 def column_names(dataset: Any) -> list[str]:
     """Columns of a data set; of a streamed one without a schema, those of its first row."""
     return dataset.column_names or list(next(iter(dataset)))

@@ -86,11 +86,15 @@ def open_training(pipeline: Pipeline, stage: str) -> AbstractContextManager[Stag
 
 
 def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where: str) -> Any:
-    """Builds a TRL config; a value it refuses is a recipe error."""
+    """Builds a TRL config for one device per process; a value it refuses is a recipe error."""
+    from wrpo.training.slicing import use_one_device
+
     try:
-        return config(**arguments)
+        args = config(**arguments)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{where}: {error}") from error
+    use_one_device(args)
+    return args
 
 
 def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:

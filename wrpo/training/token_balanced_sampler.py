@@ -114,12 +114,11 @@ def balance_micro_batches(
     """The rows of `sampler` in balanced micro-batches, or `sampler` itself.
 
     It stays as it is with `balance_micro_batches: false`, for streamed data sets, for another
-    `train_sampling_strategy` than "random", and where accelerate cuts ready batches into pieces
-    (split_batches, dispatch_batches). The cost of a row is its `length`: prompt and responses.
+    `train_sampling_strategy` than "random", and with split_batches, where accelerate divides the
+    rows of a batch among the ranks. The cost of a row is its `length`: prompt and responses.
     """
-    settings = args.accelerator_config
-    cut = settings.split_batches or settings.dispatch_batches
-    if not args.balance_micro_batches or cut or not isinstance(sampler, RandomSampler):
+    divided = args.accelerator_config.split_batches
+    if not args.balance_micro_batches or divided or not isinstance(sampler, RandomSampler):
         return sampler
     return BalancedBatchSampler(
         sampler,

@@ -84,6 +84,7 @@ CONTACTS = (
     Contact(f"{_DPO}().precompute_ref_logps", "whether evaluation sets are precomputed too"),
     Contact(f"{_DPO}().aux_loss_enabled", "a mixture of experts with its balancing loss"),
     Contact(f"{_DPO}().router_aux_loss_coef", "the weight of that loss"),
+    Contact("transformers:TrainingArguments()._n_gpu", "1 keeps torch.nn.DataParallel away"),
     # Functions of transformers.
     Contact(
         "transformers.modeling_utils:is_deepspeed_zero3_enabled",

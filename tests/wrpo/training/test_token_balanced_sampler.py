@@ -216,7 +216,6 @@ def test_run_resumed_inside_an_epoch_equals_the_uninterrupted_one(make_trainer, 
         {"train_sampling_strategy": "group_by_length"},
         {"train_sampling_strategy": "batch_rebalance"},
         {"accelerator_config": {"split_batches": True}},
-        {"accelerator_config": {"dispatch_batches": True}},
     ],
     ids=lambda options: "-".join(map(str, chain(*options.items()))),
 )
