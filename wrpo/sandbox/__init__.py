@@ -2,11 +2,13 @@
 
 sandbox.py     Sandbox: one program, its limits, its outcome
 bubblewrap.py  the walls: namespaces, mounts and limits as one command line
-seccomp.py     the system calls that stay closed
+users.py       as whom the programs of root run
+seccomp.py     the filter of system calls
+system_calls.py   the calls that stay closed, by machine
 launch.py      starts a program such that it can always be ended
-exchange.py    standard input and output, with a deadline and a limit
-probe.py       tries the walls before the first program runs
-unit_test.py   one program and the code that tests it
+exchange.py    standard input and output, with a deadline and limits
+probe.py       tries walls and limits before the first program runs
+attempts.py    the program that the probe runs inside
 """
 
 from wrpo.sandbox.bubblewrap import Limits

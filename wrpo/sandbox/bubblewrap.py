@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from wrpo.sandbox.users import INSIDE
 
 PROGRAM = "/sandbox/program.py"
 SCRATCH = "/tmp"
 GO = b"go\n"
 """The line of standard input that opens the gate."""
 _GATE = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh"]
+TOOLS = ("bwrap", "mount", "prlimit", "setpriv", "unshare")
+"""The commands behind the walls: bubblewrap and util-linux."""
 ENVIRONMENT = {
     "HOME": SCRATCH,
     "LANG": "C.UTF-8",
@@ -19,7 +24,9 @@ ENVIRONMENT = {
     "PYTHONIOENCODING": "utf-8",
 }
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+_COVERED = "/sys"
+"""A folder that every machine has and bwrap does not need; only bwrap sees it covered."""
+_DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +37,15 @@ class Limits:
     wall_s: float = 15.0
     memory_mib: int = 1024
     scratch_mib: int = 32
+    scratch_files: int = 1024
     output_kib: int = 256
     threads: int = 64
     open_files: int = 64
+
+    @property
+    def page_tables_mib(self) -> int:
+        """Far more than dense memory of this size needs (a 512th), and within reach of a probe."""
+        return min(64, self.memory_mib // 16)
 
 
 def python_command(limits: Limits, program: str) -> list[str]:
@@ -44,7 +57,8 @@ def python_command(limits: Limits, program: str) -> list[str]:
         f"--as={limits.memory_mib << 20}",
         f"--fsize={scratch}",
         f"--nofile={limits.open_files}",
-        f"--nproc={limits.threads}",  # not applied to root, whose threads the memory bounds
+        f"--nproc={limits.threads}",
+        f"--sigpending={limits.threads}",  # timers count here too
         "--core=0",
         "--memlock=0",
         "--",
@@ -61,22 +75,46 @@ def interpreter() -> str:
 
 
 def bubblewrap_command(
-    limits: Limits, *, program_fd: int, seccomp_fd: int, info_fd: int
+    limits: Limits, *, program_fd: int, seccomp_fd: int, info_fd: int, users_fd: int | None
 ) -> list[str]:
     """Runs the program in namespaces of its own, on a read-only system with a small /tmp.
 
-    There is no /proc, no network and no home; of /dev there are four harmless files.
+    There is no /proc, no network and no home; of /dev there are three harmless files. With
+    `users_fd` bwrap waits there until its user namespace has got users, and the program runs as the
+    second of them; without, bwrap names the user that runs it.
     """
-    command = ["bwrap", "--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000"]
+    command = [*_with_scratch(limits), "bwrap", "--unshare-all", "--unshare-user"]
     command += ["--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv"]
+    command += ["--cap-drop", "ALL", *_users(users_fd)]
     for name, value in ENVIRONMENT.items():
         command += ["--setenv", name, value]
-    command += [*_system_mounts(), *_device_mounts()]
-    command += ["--size", str(limits.scratch_mib << 20), "--tmpfs", SCRATCH]
+    command += [*_system_mounts(), *_device_mounts(), "--bind", _COVERED, SCRATCH]
     command += ["--perms", "0444", "--ro-bind-data", str(program_fd), PROGRAM]
     command += ["--remount-ro", "/", "--chdir", SCRATCH]
-    command += ["--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), "--"]
-    return [*command, *_GATE, *python_command(limits, PROGRAM)]
+    command += ["--seccomp", str(seccomp_fd), "--info-fd", str(info_fd), "--", *_GATE]
+    if users_fd is not None:
+        ids = ["--reuid", str(INSIDE), "--regid", str(INSIDE)]
+        command += ["setpriv", *ids, "--clear-groups", "--inh-caps=-all", "--"]
+    return [*command, *python_command(limits, PROGRAM)]
+
+
+def _with_scratch(limits: Limits) -> list[str]:
+    """Goes on as the command behind it, which finds a small file system at `_COVERED`.
+
+    bwrap's own tmpfs is bounded in bytes and not in files, each of which the kernel remembers.
+    """
+    size, files = limits.scratch_mib << 20, limits.scratch_files
+    options = f"size={size},nr_inodes={files},mode=1777,nosuid,nodev"
+    mount = f"mount -n -t tmpfs -o {options} scratch {_COVERED}"
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return ["unshare", *user, "--mount", "--", "/bin/sh", "-c", f'{mount} && exec "$@"', "sh"]
+
+
+def _users(users_fd: int | None) -> list[str]:
+    if users_fd is None:
+        return ["--uid", str(INSIDE), "--gid", str(INSIDE)]
+    capabilities = [word for name in ("SETUID", "SETGID") for word in ("--cap-add", f"CAP_{name}")]
+    return ["--uid", "0", "--gid", "0", "--userns-block-fd", str(users_fd), *capabilities]
 
 
 def _system_mounts() -> list[str]:
@@ -87,13 +125,18 @@ def _system_mounts() -> list[str]:
         elif path.is_dir():
             mounts += ["--ro-bind", str(path), str(path)]
     mounts += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    prefix = str(Path(sys.base_prefix).resolve())
-    if not Path(prefix).is_relative_to("/usr"):
-        mounts += ["--ro-bind", prefix, prefix]
-        if prefix != sys.base_prefix:
-            mounts += ["--ro-bind", prefix, sys.base_prefix]
+    prefix = Path(sys.base_prefix).resolve()
+    if not prefix.is_relative_to("/usr"):
+        for place in dict.fromkeys([prefix, Path(sys.base_prefix)]):
+            mounts += [*_folders_above(place), "--ro-bind", str(prefix), str(place)]
     return mounts
 
 
+def _folders_above(path: Path) -> list[str]:
+    """Open to all users; those that bwrap makes by itself need not be."""
+    return [word for folder in path.parents[-2::-1] for word in ("--dir", str(folder))]
+
+
 def _device_mounts() -> list[str]:
-    return [word for path in _DEVICES for word in ("--dev-bind", path, path)]
+    devices = [word for path in _DEVICES for word in ("--dev-bind", path, path)]
+    return ["--dir", "/dev", *devices]

@@ -6,10 +6,14 @@ import os
 import selectors
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Literal
 
 _BLOCK = 65536
+_LOOK_S = 0.025
+"""The time between two looks at what a program holds."""
 
 
 @dataclass(slots=True)
@@ -18,11 +22,16 @@ class Exchange:
 
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
-    stopped: Literal["timeout", "output"] | None = None
+    stopped: Literal["timeout", "output", "memory"] | None = None
 
 
 def exchange(
-    process: subprocess.Popen[bytes], stdin: bytes, *, seconds: float, max_bytes: int
+    process: subprocess.Popen[bytes],
+    stdin: bytes,
+    *,
+    seconds: float,
+    max_bytes: int,
+    holds_too_much: Callable[[], bool] = lambda: False,
 ) -> Exchange:
     """Talks to a process with three pipes until it ends or is to be stopped; kills nothing.
 
@@ -30,29 +39,40 @@ def exchange(
     """
     assert process.stdin and process.stdout and process.stderr
     result = Exchange()
-    deadline = time.monotonic() + seconds
+    look = time.monotonic()
+    deadline = look + seconds
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, result.stdout)
         selector.register(process.stderr, selectors.EVENT_READ, result.stderr)
         rest = _start_writing(selector, process.stdin, stdin)
-        while selector.get_map():
-            events = selector.select(max(0.0, deadline - time.monotonic()))
-            if time.monotonic() >= deadline:
-                result.stopped = "timeout"
-                return result
-            for key, _ in events:
+        while selector.get_map() or process.poll() is None:
+            for key in _ready(selector, process, max(0.0, min(look, deadline) - time.monotonic())):
                 if key.data is None:
                     rest = _write(selector, process.stdin, rest)
                 else:
                     _read(selector, key, max_bytes)
-            if len(result.stdout) + len(result.stderr) > max_bytes:
+            now = time.monotonic()
+            if now >= deadline:
+                result.stopped = "timeout"
+            elif len(result.stdout) + len(result.stderr) > max_bytes:
                 result.stopped = "output"
-                return result
-    try:
-        process.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        result.stopped = "timeout"
+            elif now >= look:
+                look = now + _LOOK_S
+                result.stopped = "memory" if holds_too_much() else None
+            if result.stopped:
+                break
     return result
+
+
+def _ready(
+    selector: selectors.BaseSelector, process: subprocess.Popen[bytes], seconds: float
+) -> list[selectors.SelectorKey]:
+    """The pipes with work; without any open, waits for the end of the process."""
+    if selector.get_map():
+        return [key for key, _ in selector.select(seconds)]
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return []
 
 
 def _start_writing(selector: selectors.BaseSelector, pipe: IO[bytes], content: bytes) -> memoryview:

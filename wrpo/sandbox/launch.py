@@ -21,6 +21,7 @@ from wrpo.sandbox.bubblewrap import (
     bubblewrap_command,
     python_command,
 )
+from wrpo.sandbox.users import map_users, spare_ids
 
 _START_S = 30.0
 _POLL_S = 0.002
@@ -36,6 +37,10 @@ class Started:
         """What must come before the program's standard input."""
         return b""
 
+    def holds_too_much(self) -> bool:
+        """Whether it holds more than its limits count."""
+        return False
+
     def kill(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -50,15 +55,28 @@ class Isolated(Started):
     this process ends before, the gate reads the end of the input and everything inside ends.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], info: int) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        limits: Limits,
+        *,
+        info: int,
+        users: int,
+        ids: tuple[int, int] | None,
+    ) -> None:
         super().__init__(process)
-        self._info = info
+        self._page_tables = limits.page_tables_mib << 20
+        self._info, self._users, self._ids = info, users, ids
+        self._program: int | None = None
         self._first: int | None = None
 
     def open_gate(self) -> bytes:
         """The line that starts the program; SandboxError, and no program, where bwrap fails."""
         end = time.monotonic() + _START_S
         self._first = self._first_process()
+        if self._first and self._ids:
+            map_users(self._first, self._ids)
+            os.write(self._users, GO)
         while self._first and self.process.poll() is None and time.monotonic() < end:
             if _is_settled(self._first):
                 return GO
@@ -67,6 +85,19 @@ class Isolated(Started):
         assert self.process.stderr
         said = self.process.stderr.read(2000).decode("utf-8", "replace").strip()
         raise SandboxError(f"bwrap did not start a program ({said or 'it says nothing'})")
+
+    def holds_too_much(self) -> bool:
+        """Whether its page tables are too large, which no limit of the kernel counts.
+
+        A page in each of the farthest corners of its address space costs a program 4 KiB of that,
+        and the kernel up to 8 KiB more.
+        """
+        with suppress(OSError, IndexError, StopIteration):  # it has ended
+            if self._program is None:
+                children = Path(f"/proc/{self._first}/task/{self._first}/children").read_text()
+                self._program = int(children.split()[0])
+            return _page_tables(self._program) > self._page_tables
+        return False
 
     def kill(self) -> None:
         """Ends the first process of the namespace; the kernel then ends all others in it."""
@@ -97,24 +128,37 @@ def _is_settled(pid: int) -> bool:
         return False
 
 
+def _page_tables(pid: int) -> int:
+    """Their size in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmPTE:"))
+
+
 @contextmanager
 def isolated(limits: Limits, seccomp: bytes, code: bytes) -> Iterator[Started]:
     """Starts a program behind the walls."""
+    ids = spare_ids()
     read_info, write_info = os.pipe()
-    fds = [_file_of(code), _file_of(seccomp), write_info]
+    read_users, write_users = os.pipe()
+    fds = [_file_of(code), _file_of(seccomp), write_info, read_users]
     try:
         try:
             command = bubblewrap_command(
-                limits, program_fd=fds[0], seccomp_fd=fds[1], info_fd=write_info
+                limits,
+                program_fd=fds[0],
+                seccomp_fd=fds[1],
+                info_fd=write_info,
+                users_fd=read_users if ids else None,
             )
             process = _popen(command, pass_fds=fds)
         finally:
             for fd in fds:
                 os.close(fd)
         with process:
-            yield Isolated(process, read_info)
+            yield Isolated(process, limits, info=read_info, users=write_users, ids=ids)
     finally:
         os.close(read_info)
+        os.close(write_users)
 
 
 @contextmanager

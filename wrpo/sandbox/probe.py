@@ -1,4 +1,4 @@
-"""Tries the walls of a sandbox with a program that wants out."""
+"""Tries the walls and the limits of a sandbox with a program that wants out."""
 
 from __future__ import annotations
 
@@ -7,69 +7,36 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wrpo.sandbox.bubblewrap import ENVIRONMENT, Limits
 
 if TYPE_CHECKING:
     from wrpo.sandbox.sandbox import Outcome
 
-_PROGRAM = """
-import json, os, socket, sys
-
-def works(attempt):
-    try:
-        attempt()
-    except OSError:
-        return False
-    return True
-
-def read_file():
-    with open(FILE) as file:
-        file.read()
-
-def write_file():
-    with open(FILE + ".new", "w") as file:
-        file.write("out")
-
-def connect():
-    socket.create_connection(("127.0.0.1", PORT), timeout=0.5)
-
-def fork():
-    if os.fork() == 0:
-        os._exit(0)
-
-attempts = {
-    "read a file outside": read_file,
-    "write a file outside": write_file,
-    "reach the network": connect,
-    "start a process": fork,
-    "signal its parent": lambda: os.kill(PARENT, 0),
-}
-escapes = [name for name, attempt in attempts.items() if works(attempt)]
-if set(os.environ) - set(ENVIRONMENT):
-    escapes.append("read the environment")
-print(json.dumps(escapes))
-"""
+_ATTEMPTS = Path(__file__).with_name("attempts.py")
 
 
-def probe(run: Callable[[str], Outcome]) -> str | None:
-    """Why programs are not isolated by `run`, or None."""
-    from wrpo.sandbox.bubblewrap import ENVIRONMENT
-
-    known = [*ENVIRONMENT, "PWD", "LC_CTYPE"]
+def probe(run: Callable[[str, str], Outcome], limits: Limits) -> str | None:
+    """Why programs are not contained by `run(source, stdin)`, or None."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         canary = Path(folder) / "canary"
         canary.write_text("inside")
-        names = {
+        for path in (canary, canary.parent):  # no wall but the sandbox's is to protect it
+            path.chmod(0o777)
+        given = asdict(limits) | {
             "FILE": str(canary),
             "PORT": server.getsockname()[1],
             "PARENT": os.getpid(),
-            "ENVIRONMENT": known,
+            "ENVIRONMENT": [*ENVIRONMENT, "PWD", "LC_CTYPE"],
         }
-        header = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-        outcome = run(header + _PROGRAM)
-    if outcome.status != "ok":
+        outcome = run(_ATTEMPTS.read_text(), json.dumps(given))
+    if outcome.status not in ("ok", "memory") or not outcome.stdout:
         said = outcome.stderr.strip()[-300:] or f"exit code {outcome.exit_code}"
         return f"a trivial program ends with status {outcome.status} ({said})"
     escapes = json.loads(outcome.stdout)
+    if outcome.status == "ok":
+        escapes.append(f"fill more than {limits.page_tables_mib} MiB of page tables")
     return f"a program inside can {', '.join(escapes)}" if escapes else None

@@ -6,11 +6,12 @@ import secrets
 import shutil
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from wrpo.errors import SandboxError
-from wrpo.sandbox.bubblewrap import Limits
+from wrpo.sandbox.bubblewrap import TOOLS, Limits
 from wrpo.sandbox.exchange import exchange
 from wrpo.sandbox.launch import isolated, unprotected
 from wrpo.sandbox.probe import probe
@@ -18,6 +19,7 @@ from wrpo.sandbox.seccomp import filter_program
 
 Status = Literal["ok", "failed", "timeout", "memory", "output", "killed"]
 
+_PROBE_S = 30
 _CPU_SIGNALS = (signal.SIGXCPU, signal.SIGKILL)
 
 
@@ -26,7 +28,8 @@ class Outcome:
     """What a program did.
 
     ok: it ended with exit code 0; failed: with another one; timeout: CPU or wall time was up;
-    memory: it ended with a MemoryError; output: it wrote too much; killed: a signal ended it.
+    memory: it ended with a MemoryError, or made the kernel hold too much; output: it wrote too
+    much; killed: a signal ended it.
     """
 
     status: Status
@@ -58,8 +61,8 @@ class Sandbox:
         if shutil.which("prlimit") is None:
             raise SandboxError("prlimit (util-linux) is not on the PATH; install util-linux")
         if isolated:
-            if shutil.which("bwrap") is None:
-                raise SandboxError(_refusal("bwrap is not on the PATH", field))
+            if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+                raise SandboxError(_refusal(f"{', '.join(missing)} not on the PATH", field))
             self._filter = filter_program()
             if problem := self._problem():
                 raise SandboxError(_refusal(problem, field))
@@ -69,17 +72,20 @@ class Sandbox:
 
         Raises SandboxError where the program was not started: that is no fault of its own.
         """
+        return self._run(source, stdin, self.limits)
+
+    def _run(self, source: str, stdin: str, limits: Limits) -> Outcome:
         start = time.monotonic()
-        max_bytes = self.limits.output_kib << 10
         code = source.encode("utf-8", "surrogatepass")
-        start_program = isolated(self.limits, self._filter, code) if self._isolated else None
-        with start_program or unprotected(self.limits, code) as started:
+        start_program = isolated(limits, self._filter, code) if self._isolated else None
+        with start_program or unprotected(limits, code) as started:
             try:
                 heard = exchange(
                     started.process,
                     started.open_gate() + stdin.encode("utf-8", "surrogatepass"),
-                    seconds=self.limits.wall_s,
-                    max_bytes=max_bytes,
+                    seconds=limits.wall_s,
+                    max_bytes=limits.output_kib << 10,
+                    holds_too_much=started.holds_too_much,
                 )
             finally:
                 started.kill()
@@ -94,8 +100,9 @@ class Sandbox:
         )
 
     def _problem(self) -> str | None:
+        limits = replace(self.limits, cpu_s=_PROBE_S, wall_s=2.0 * _PROBE_S)
         try:
-            return probe(self.run)
+            return probe(partial(self._run, limits=limits), limits)
         except SandboxError as error:
             return str(error)
 
