@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pydantic import Field
 
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards.base import Candidate, RewardSettings
+from wrpo.rewards.programs.extract import extract_program
+from wrpo.rewards.programs.names import read_code
 from wrpo.sandbox import Limits, Sandbox, failure
 from wrpo.settings import Section
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
-
-_FENCE = re.compile(
-    r"^[ \t]*```(?:python|py)[0-9]*[ \t]*\n(.*?)(?:^[ \t]*```|\Z)", re.M | re.S | re.I
-)
 
 
 class CodeEngine(Section):
@@ -98,7 +95,7 @@ class CodeTests:
         cases = read_cases(candidate.reference_answer)
         if isinstance(cases, Drop):
             return cases, "with bad tests"
-        program = extract_program(candidate.response)
+        program = extract_program(candidate.response, _names(cases))
         if not program.strip():
             return 0.0, "without program"
         passed, reason = 0, "passed"
@@ -120,12 +117,6 @@ class CodeTests:
         return None if _lines(outcome.stdout) == _lines(case.stdout) else "wrong"
 
 
-def extract_program(response: str) -> str:
-    """The last block fenced as Python, or the whole response where there is none."""
-    blocks: list[str] = _FENCE.findall(response)
-    return blocks[-1] if blocks else response
-
-
 def read_cases(reference_answer: str) -> list[Case] | Drop:
     """The tests of a reference answer."""
     try:
@@ -142,6 +133,12 @@ def read_cases(reference_answer: str) -> list[Case] | Drop:
             "bad_tests", 'expected code, or a JSON list of codes or {"stdin": ..., "stdout": ...}'
         )
     return cases
+
+
+def _names(cases: list[Case]) -> frozenset[str]:
+    """The names that the tests take from the program."""
+    codes = (read_code(case.code, limit=None) for case in cases if case.code is not None)
+    return frozenset().union(*(code.needs for code in codes if code is not None))
 
 
 def _case(item: object) -> Case | None:

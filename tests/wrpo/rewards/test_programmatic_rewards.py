@@ -10,7 +10,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import Drop
 from wrpo.recipe.load import load_recipe
 from wrpo.rewards import Candidate
-from wrpo.rewards.code import CodeReward, extract_program
+from wrpo.rewards.code import CodeReward
 from wrpo.rewards.instruction import InstructionReward
 from wrpo.rewards.math import MathReward
 
@@ -84,17 +84,23 @@ def test_unreadable_code_tests_are_refused(reference_answer: str) -> None:
     assert isinstance(result, Drop) and result.reason == "bad_tests"
 
 
+@isolating
 @pytest.mark.parametrize(
-    ("response", "program"),
+    "layout",
     [
-        ("x = 1", "x = 1"),
-        ("```python\na\n```\n```py\nb\n```\n```\nc\n```", "b\n"),
-        ("  ```Python3\na\n  ```", "a\n"),
-        ("```python\nunfinished", "unfinished"),
+        "Here it is:\n\n```\n{}\n```\n\nIt adds.",
+        '```python title="add.py"\n{}\n```',
+        "~~~python\n{}\n~~~",
+        "```python\n{}\n```\n\nExample:\n\n```python\nprint(add(1, 2))\n```",
+        "```python\ndef add(a, b):\n    return -999\n```\nFinal:\n```\n{}\n```",
+        "<think>\n```python\ndef add(a, b): ...\n```\n</think>\n```{{python}}\n{}",
     ],
 )
-def test_the_last_python_block_is_the_program(response: str, program: str) -> None:
-    assert extract_program(response) == program
+def test_a_program_scores_the_same_in_any_layout(layout: str) -> None:
+    program = "def add(a, b):\n    return a + b"
+    responses = [program, layout.format(program), layout.format(program.replace("+", "-"))]
+    tests = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
+    assert scores(code(), tests, *responses) == [1.0, 1.0, 0.0]
 
 
 def test_code_without_a_sandbox_needs_plain_words(monkeypatch, tmp_path) -> None:

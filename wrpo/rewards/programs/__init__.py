@@ -1,0 +1,6 @@
+"""Programs in responses: which text is the program, which tests it must pass, and the proof.
+
+fences.py      code blocks of Markdown, in linear time
+names.py       the names that Python code defines, and those that it uses
+extract.py     the block, or the blocks, that make the program
+"""
