@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards.base import Candidate, RewardSettings
+from wrpo.rewards.programs.cases import ASSERTED_NOTHING, Assertions, Case
 from wrpo.rewards.programs.extract import extract_program
-from wrpo.rewards.programs.names import read_code
-from wrpo.sandbox import Limits, Sandbox, failure
+from wrpo.rewards.programs.layouts import read_tests
+from wrpo.sandbox import Limits, Sandbox
 from wrpo.settings import Section
 
 if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
+
+
+_FIND_MODULES = """
+import json
+from importlib.util import find_spec
+print(json.dumps({{name: find_spec(name) is not None for name in {}}}))
+"""
 
 
 class CodeEngine(Section):
@@ -31,7 +40,7 @@ class CodeEngine(Section):
 
 
 class CodeReward(RewardSettings):
-    """Unit tests: the reference answer holds assertions, or inputs and outputs, as code or JSON."""
+    """Unit tests of programs, in the layouts of HumanEval, MBPP, APPS, LiveCodeBench, or plain."""
 
     type: Literal["code"]
     partial: bool = Field(False, description="The share of passed tests; else all or nothing.")
@@ -54,21 +63,26 @@ class CodeReward(RewardSettings):
         return self.sandbox
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One test: code that runs after the program, or what the program prints for an input."""
+@dataclass(slots=True)
+class _Prepared:
+    """The tests of a prompt, read once for all its responses."""
 
-    code: str | None = None
-    stdin: str = ""
-    stdout: str = ""
+    cases: list[Case]
+    solution: str | None
+    wanted: frozenset[str] = field(init=False)
+    empty_passes: bool | None = None
+
+    def __post_init__(self) -> None:
+        self.wanted = frozenset().union(*(case.wanted for case in self.cases))
 
 
 class CodeTests:
     """The share of tests that a response's program passes, or 1.0 only where it passes all.
 
-    The reference answer is Python code with assertions, a JSON list of such codes, or a JSON list
-    of {"stdin": ..., "stdout": ...}. Test code runs in the process of the response: it tells right
-    from wrong programs, not from programs written to deceive it.
+    `programs/extract.py` says which text is the program, `programs/layouts.py` how tests are laid
+    out. Tests that assert nothing, or that an empty program passes, are refused. Inputs and
+    outputs, and the values of calls, are compared outside the process of the program; assertions
+    run in it, which tells right from wrong programs, not from all that are written to deceive.
     """
 
     def __init__(self, settings: CodeReward) -> None:
@@ -78,79 +92,89 @@ class CodeTests:
         self._sandbox = Sandbox(limits, isolated=settings.sandbox == "bubblewrap")
         self._partial = settings.partial
         self._workers = settings.engine.workers
+        self._has_module: dict[str, bool] = {}
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One value in [0, 1] per candidate; one without readable tests is refused."""
+        """One value in [0, 1] per candidate; one without usable tests is refused."""
+        answers = dict.fromkeys(candidate.reference_answer for candidate in candidates)
+        prepared = {answer: self._prepare(answer) for answer in answers}
+        tests = [prepared[candidate.reference_answer] for candidate in candidates]
+        programs = [
+            "" if isinstance(test, Drop) else extract_program(candidate.response, test.wanted)
+            for test, candidate in zip(tests, candidates, strict=True)
+        ]
         with ThreadPoolExecutor(self._workers) as pool:
-            judged = list(pool.map(self._judge, candidates))
+            judged = list(pool.map(self._judge, tests, programs))
         reasons = Counter(reason for _, reason in judged)
         logger.info("code: %s", ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
         return [value for value, _ in judged]
 
-    def _judge(self, candidate: Candidate) -> tuple[float | Drop, str]:
+    def self_check(self, reference_answer: str) -> str | None:
+        """Why these tests cannot tell right from wrong programs, or None where they can.
+
+        Programs without content must score 0, and the dataset's own solution, if it is there, 1.
+        """
+        tests = self._prepare(reference_answer)
+        if isinstance(tests, Drop):
+            return tests.detail
+        for program in ("", "pass"):
+            if self._value(tests.cases, program)[0] != 0.0:
+                return f"the program {program!r} passes tests"
+        if tests.solution is None:
+            return None
+        value, reason = self._value(tests.cases, tests.solution)
+        return None if value == 1.0 else f"the dataset's own solution fails: {reason}"
+
+    def _prepare(self, reference_answer: str | None) -> _Prepared | Drop:
+        if reference_answer is None:
+            detail = "set prompts.datasets.NAME.reference_answer to the column of the tests"
+            return Drop("no_reference_answer", detail)
+        try:
+            tests = read_tests(reference_answer)
+        except (ValueError, RecursionError) as error:
+            return Drop("bad_tests", str(error))
+        missing = [name for case in tests.cases for name in self._missing_modules(case)]
+        if missing:
+            names = ", ".join(sorted(set(missing)))
+            return Drop("bad_tests", f"the tests import {names}, which the sandbox does not have")
+        return _Prepared(tests.cases, tests.solution)
+
+    def _missing_modules(self, case: Case) -> list[str]:
+        """Modules that the tests import and the Python of the sandbox lacks."""
+        if not isinstance(case, Assertions):
+            return []
+        names = case.code.modules - {"solution"} - sys.stdlib_module_names
+        if unknown := sorted(names - self._has_module.keys()):
+            outcome = self._sandbox.run(_FIND_MODULES.format(unknown))
+            found = json.loads(outcome.stdout) if outcome.status == "ok" else {}
+            self._has_module |= dict.fromkeys(unknown, False) | found
+        return [name for name in names if not self._has_module.get(name, False)]
+
+    def _judge(self, tests: _Prepared | Drop, program: str) -> tuple[float | Drop, str]:
         """The value, and in a word why."""
-        if candidate.reference_answer is None:
-            detail = "set prompts.datasets.NAME.response to the column of the tests"
-            return Drop("no_reference_answer", detail), "without tests"
-        cases = read_cases(candidate.reference_answer)
-        if isinstance(cases, Drop):
-            return cases, "with bad tests"
-        program = extract_program(candidate.response, _names(cases))
+        if isinstance(tests, Drop):
+            return tests, f"with {tests.reason}"
         if not program.strip():
             return 0.0, "without program"
+        value, reason = self._value(tests.cases, program, partial=self._partial)
+        if value == 1.0:
+            if tests.empty_passes is None:
+                tests.empty_passes = self._value(tests.cases, "")[0] == 1.0
+            if tests.empty_passes:
+                return Drop("bad_tests", "a program without content passes them"), "with bad_tests"
+        return value, reason
+
+    def _value(
+        self, cases: list[Case], program: str, *, partial: bool = False
+    ) -> tuple[float | Drop, str]:
         passed, reason = 0, "passed"
         for case in cases:
-            problem = self._problem(program, case)
+            problem = case.problem(self._sandbox, program)
+            if problem == ASSERTED_NOTHING:
+                return Drop("bad_tests", "they ran to their end and asserted nothing"), problem
             passed += problem is None
             if problem is not None:
                 reason = problem
-                if not self._partial:
+                if not partial:
                     return 0.0, reason
         return passed / len(cases), reason
-
-    def _problem(self, program: str, case: Case) -> str | None:
-        if case.code is not None:
-            return failure(self._sandbox, program, case.code)
-        outcome = self._sandbox.run(program, case.stdin)
-        if outcome.status != "ok":
-            return outcome.status
-        return None if _lines(outcome.stdout) == _lines(case.stdout) else "wrong"
-
-
-def read_cases(reference_answer: str) -> list[Case] | Drop:
-    """The tests of a reference answer."""
-    try:
-        value = json.loads(reference_answer)
-    except ValueError:
-        value = reference_answer
-    except RecursionError:
-        value = []
-    if not isinstance(value, list):
-        value = [reference_answer]
-    cases = [case for item in value if (case := _case(item)) is not None]
-    if not cases or len(cases) < len(value):
-        return Drop(
-            "bad_tests", 'expected code, or a JSON list of codes or {"stdin": ..., "stdout": ...}'
-        )
-    return cases
-
-
-def _names(cases: list[Case]) -> frozenset[str]:
-    """The names that the tests take from the program."""
-    codes = (read_code(case.code, limit=None) for case in cases if case.code is not None)
-    return frozenset().union(*(code.needs for code in codes if code is not None))
-
-
-def _case(item: object) -> Case | None:
-    if isinstance(item, str):
-        return Case(code=item) if item.strip() else None
-    if not isinstance(item, dict) or set(item) != {"stdin", "stdout"}:
-        return None
-    if not all(isinstance(value, str) for value in item.values()):
-        return None
-    return Case(stdin=item["stdin"], stdout=item["stdout"])
-
-
-def _lines(text: str) -> list[str]:
-    """Lines without space at their ends, and without empty lines at the end of the text."""
-    return [line.rstrip() for line in text.rstrip().splitlines()]

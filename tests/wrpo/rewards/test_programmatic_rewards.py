@@ -64,7 +64,7 @@ def test_code_tests_may_be_inputs_and_outputs() -> None:
     "program", ["exit()", "import os; os._exit(0)", "raise SystemExit(0)", "while True: pass"]
 )
 def test_a_program_that_leaves_before_the_tests_passes_none(program: str) -> None:
-    assert scores(code(cpu_s=1), "assert False", program) == [0.0]
+    assert scores(code(cpu_s=1), "assert x == 1", program) == [0.0]
 
 
 @isolating
