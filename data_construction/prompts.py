@@ -9,6 +9,7 @@ Resume:  starts again; the stage takes seconds (minutes per 100,000 prompts wher
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from functools import partial
@@ -108,10 +109,8 @@ def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
 
 def _check_columns(origin: str, dataset: PromptDataset, columns: set[str]) -> None:
     """A row may lack a reference answer or a domain; where all do, the name is not the column's."""
-    for field, column in (
-        ("reference_answer", dataset.reference_answer),
-        ("domain", dataset.domain),
-    ):
+    named = [("reference_answer", column) for column in _answer_columns(dataset)]
+    for field, column in (*named, ("domain", dataset.domain)):
         if column is not None and columns and column not in columns:
             raise DataError(
                 f"prompts.datasets.{origin}.{field}: no row of {dataset.path} has a column "
@@ -169,15 +168,30 @@ def _choose(rows: PromptRows, origin: str, count: int, seed: int) -> list[Row]:
 def _prompt_row(record: dict[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:
     messages = dataset_prompt(record, dataset)
     key = prompt_id(messages)
-    answer = record.get(dataset.reference_answer) if dataset.reference_answer else None
     domain = record.get(dataset.domain) if dataset.domain else None
     return key, {
         "prompt_id": key,
         "messages": messages,
         "domain": encodable(str(domain)) if domain is not None else dataset.domain_name or origin,
         "origin": origin,
-        "reference_answer": None if answer is None else encodable(str(answer)),
+        "reference_answer": _reference_answer(record, dataset),
     }
+
+
+def _answer_columns(dataset: PromptDataset) -> list[str]:
+    names = dataset.reference_answer
+    return [names] if isinstance(names, str) else names or []
+
+
+def _reference_answer(record: dict[str, Any], dataset: PromptDataset) -> str | None:
+    """The text of one column, or several as a JSON object; lists and objects are JSON too."""
+    values = {name: record.get(name) for name in _answer_columns(dataset)}
+    if all(value is None for value in values.values()):
+        return None
+    [answer] = [values] if isinstance(dataset.reference_answer, list) else values.values()
+    if isinstance(answer, list | dict):
+        return encodable(json.dumps(answer, ensure_ascii=False, default=str))
+    return encodable(str(answer))
 
 
 def main() -> None:

@@ -314,3 +314,22 @@ def test_a_gold_answer_that_cannot_be_written_drops_its_row(write_recipe, tmp_pa
     )
     assert [row["reference_answer"] for row in rows] == ["2"]
     assert "not valid Unicode" in dropped[0]["detail"]
+
+
+def test_a_reference_answer_may_be_a_list_an_object_or_several_columns(
+    write_recipe, tmp_path
+) -> None:
+    row = {"text": "a", "test": ["assert é() == 1"], "entry_point": "é", "none": None}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+
+    def read(columns: object) -> str | None:
+        given = dataset(tmp_path / "p.jsonl", reference_answer=columns)
+        [found], _ = collect(recipe_for(write_recipe, given))
+        return found["reference_answer"]
+
+    assert json.loads(read("test") or "") == row["test"]
+    several = ["test", "entry_point", "none"]
+    assert json.loads(read(several) or "") == {name: row[name] for name in several}
+    assert read("entry_point") == "é" and read("none") is None and read(["none"]) is None
+    with pytest.raises(DataError, match='"tests"'):
+        read(["entry_point", "tests"])

@@ -110,8 +110,10 @@ class PromptDataset(Dataset):
     input: str | None = Field(
         None, description="Column whose text, where there is any, follows that of the prompt."
     )
-    reference_answer: str | None = Field(
-        None, description="Column with the reference answer, for verifiers."
+    reference_answer: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="Column with the reference answer, for verifiers; of several columns, such as "
+        "`[test, entry_point]`, it is a JSON object.",
     )
     domain: str | None = Field(None, description="Column that names the domain of a prompt.")
     domain_name: str | None = Field(

@@ -114,12 +114,12 @@ def _must_assert(tree: ast.Module, started: set[str]) -> None:
         return
     to_read = [name for name in reached if name in holders]
     while to_read:
-        part = holders.pop(to_read.pop(), None)
-        if part is None:
+        name = to_read.pop()
+        if name not in holders:
             continue
-        if _asserts(part):
+        if _asserts(part := holders.pop(name)):
             return
-        to_read += [name for name in _used(part) if name in holders]
+        to_read += [used for used in _used(part) if used in holders]
     idle = sorted(name for name, part in holders.items() if _asserts(part))
     if idle:
         hint = "; give its entry_point too" if "check" in idle else ""

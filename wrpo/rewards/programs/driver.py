@@ -53,9 +53,9 @@ class Proof:
             equals = type(part).__eq__
             if getattr(equals, "__globals__", None) is self._namespace:
                 raise AssertionError(f"{type(part).__name__} decides itself what it equals")
-            if type(part) in (list, tuple, set, frozenset):
-                values += part  # type: ignore[operator]
-            elif type(part) is dict:
+            if isinstance(part, list | tuple | set | frozenset):
+                values += part
+            elif isinstance(part, dict):
                 values += [*part, *part.values()]
         return value
 
@@ -74,10 +74,10 @@ def work(order: dict[str, Any], module: types.ModuleType) -> object:
     if order["classes"]:
         import unittest
 
-        unittest.main = lambda *args, **options: None  # type: ignore[assignment, misc]
+        unittest.main = lambda *args, **options: None  # type: ignore[assignment]
     run(program, namespace)
     sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
     namespace |= {"__name__": "__main__", order["ran"]: proof.ran, order["plain"]: proof.plain}
     run(tests, namespace)
     for name in order["functions"]:

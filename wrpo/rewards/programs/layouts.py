@@ -179,10 +179,11 @@ class _OnlyText(pickle.Unpickler):
 def _unpacked(value: object, key: str) -> list[Any]:
     """Tests as a list, as JSON, or as LiveCodeBench packs it: base64 of zlib of a pickled JSON."""
     if isinstance(value, str):
+        packed = value
         try:
-            value = json.loads(value)
+            value = json.loads(packed)
         except ValueError:
-            value = json.loads(_text_of_pickle(value, key))
+            value = json.loads(_text_of_pickle(packed, key))
     if not isinstance(value, list):
         raise ValueError(f"{key} is no list of tests")
     return value
