@@ -158,8 +158,8 @@ class ArenaHard:
             first, second = shown if model_first else reversed(shown)
             messages = self._template.fill(
                 question_1=question.turns[0],
-                response_1=first,
-                response_2=second,
+                answer_1=first,
+                answer_2=second,
                 QUESTION=question.turns[0],
                 ANSWER_A=first,
                 ANSWER_B=second,

@@ -100,7 +100,7 @@ def test_offline_the_hub_is_named_with_the_recipe_field_for_a_copy(
 
 def test_an_answer_cannot_fill_the_gaps_of_a_prompt() -> None:
     template = judged("arena_hard").load_templates()["pair"]
-    system, user = template.fill(question_1="{answer_1}", response_1="{answer_2}", response_2="{x}")
+    system, user = template.fill(question_1="{answer_1}", answer_1="{answer_2}", answer_2="{x}")
     assert system["role"] == "system" and "[[A>>B]]" in system["content"]
     assert user["content"].index("{answer_1}") < user["content"].index("{answer_2}")
     assert "{x}" in user["content"]
@@ -120,7 +120,7 @@ def test_published_prompts_are_read_where_they_are(tmp_path: Path) -> None:
     filled = (
         judged("arena_hard", prompt=str(arena))
         .load_templates()["pair"]
-        .fill(question_1="q", response_1="a", response_2="b")
+        .fill(question_1="q", answer_1="a", answer_2="b")
     )
     assert filled == [{"role": "system", "content": "S"}, {"role": "user", "content": "q a b"}]
     mt = tmp_path / "judge_prompts.jsonl"
