@@ -38,7 +38,7 @@ def response(text: str = "yes", **fields: Any) -> Reply:
     return Reply({"choices": [choice], "usage": {"completion_tokens": 2}})
 
 
-def chat_response(text: str = "yes", **fields: Any) -> Reply:
+def chat_response(text: Any = "yes", **fields: Any) -> Reply:
     """A finished chat completion."""
     choice = {"message": {"content": text}, "finish_reason": "stop", **fields}
     return Reply({"choices": [choice], "usage": {"completion_tokens": 2}})

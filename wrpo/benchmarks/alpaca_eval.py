@@ -29,18 +29,25 @@ from wrpo.benchmarks.shared.records import (
     Metric,
     Summary,
     mean_metric,
+    nothing_read,
     parse_facts,
     position_facts,
 )
-from wrpo.errors import DataError, MissingInputError
+from wrpo.errors import MissingInputError
 from wrpo.ids import unit_hash
+from wrpo.judging.reading import VerdictForm
 from wrpo.judging.request import JudgeRequest, Verdict
 
 if TYPE_CHECKING:
     from wrpo.statistics.length_control import Gamed
 
 FIRST, SECOND = "m", "M"
-_LABEL = re.compile(r"(?<![A-Za-z'])[mM](?![A-Za-z'])")
+_LABEL = re.compile(
+    r"(?:(?:\A|\n)[^\w']*(?i:(?:the )?(?:model|output|response)\s+)?"
+    r"|(?i:verdict|label|winner|choice|(?:better|best)(?: \w+)? is)\W{1,4})"
+    r"[^\w']*(?P<verdict>[mM])[^\w']*\Z"
+)
+_FORM = VerdictForm(_LABEL, "verdict", {FIRST: 0.0, SECOND: 1.0}.get, "label m or M at the end")
 _CHATML = re.compile(r"<\|im_start\|>(\w+)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
 _TOP_LOGPROBS = 5
 _Z = 1.959963984540054
@@ -194,7 +201,7 @@ class AlpacaEval:
         """The preferences for the model in [0, 1]; the value is their mean in percent."""
         games = []
         for model_first, verdict in zip(self._orders(question), verdicts, strict=True):
-            second = preference_for_second(verdict)
+            second = preference_for_second(verdict, limited=self._logprobs)
             games.append(second if second is None or not model_first else 1.0 - second)
         read = [game for game in games if game is not None]
         values = {}
@@ -217,7 +224,9 @@ class AlpacaEval:
         from wrpo.statistics.length_control import length_controlled
 
         if not any("winrate" in record.values for record in records):
-            raise DataError("alpaca_eval_2: none of the verdicts names one of the labels m and M")
+            raise nothing_read(
+                records, "alpaca_eval_2: none of the verdicts names one of the labels m and M"
+            )
         controlled = length_controlled(
             np.array([record.values.get("winrate", math.nan) for record in records]) / 100,
             model_lengths=np.array([float(len(record.responses[0])) for record in records]),
@@ -267,13 +276,17 @@ class AlpacaEval:
         return (first, not first) if self._both else (first,)
 
 
-def preference_for_second(verdict: Verdict) -> float | None:
-    """P(second label) / (P(first label) + P(second label)); None without either label."""
-    if verdict.text is None:
+def preference_for_second(verdict: Verdict, *, limited: bool) -> float | None:
+    """P(second label) / (P(first label) + P(second label)); None where the reply names neither.
+
+    Args:
+        limited: one token was asked for, so that a reply of that length is whole.
+    """
+    if verdict.missing(limited=limited) or (verdict.top_logprobs and verdict.thinks):
         return None
     if not verdict.top_logprobs:
-        labels = set(_LABEL.findall(verdict.text))
-        return float(labels == {SECOND}) if len(labels) == 1 else None
+        written = _FORM.read(verdict, limited=limited)
+        return written if isinstance(written, float) else None
     exact = verdict.top_logprobs[0]
     # Some tokenizers write the label with a space before it.
     alternatives = exact if {FIRST, SECOND} & exact.keys() else _stripped(exact)

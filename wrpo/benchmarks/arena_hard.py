@@ -1,7 +1,8 @@
 """Arena-Hard v0.1: five-way verdicts in both orders, Bradley-Terry win rate against a baseline.
 
 A clear verdict ([[A>>B]]) counts three times. The published script asks a judge that names no
-label to go on; here such a verdict is counted as a parse failure.
+label to go on; here such a verdict is counted as a parse failure. It takes a reply with different
+labels for none; here the last one counts, unless two stand side by side.
 
 Source: lmarena/arena-hard-auto (Li et al., arXiv 2406.11939).
 """
@@ -32,10 +33,11 @@ from wrpo.benchmarks.shared.records import (
     Metric,
     Summary,
     mean_metric,
+    nothing_read,
     parse_facts,
     position_facts,
 )
-from wrpo.errors import DataError
+from wrpo.judging.reading import label_form
 from wrpo.judging.request import JudgeRequest, Verdict
 
 if TYPE_CHECKING:
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
     from wrpo.statistics.bradley_terry import Battles
 
-_VERDICT = re.compile(r"\[\[([AB<>=]+)\]\]")
 # Score of B on a scale where clear verdicts lie outside 0 to 1, and what it means.
 _LABELS = {
     "A>>B": -1.0,
@@ -58,6 +59,7 @@ _LABELS = {
     "A<B": 1.0,
     "A<<B": 2.0,
 }
+_FORM = label_form(_LABELS)
 _CLEAR = 3.0
 _HUB, _FOLDER = "lmarena-ai/arena-hard-auto", "data/arena-hard-v0.1"
 
@@ -200,7 +202,9 @@ class ArenaHard:
 
         battles, style = _battles(records)
         if not len(battles.score):
-            raise DataError("arena_hard: none of the verdicts names a label like [[A>B]]")
+            raise nothing_read(
+                records, "arena_hard: none of the verdicts names a label like [[A>B]]"
+            )
         rate, (low, high) = battles.win_rate(), question_interval(battles)
         controlled, effects = style_controlled(battles, style)
         style_low, style_high = style_interval(battles, style)
@@ -227,9 +231,9 @@ class ArenaHard:
 
 
 def score_of_second(verdict: Verdict) -> float | None:
-    """The score of assistant B: -1, 0, 0.5, 1 or 2; None without one clear label."""
-    labels = set(_VERDICT.findall(verdict.text or ""))
-    return _LABELS.get(labels.pop()) if len(labels) == 1 else None
+    """The score of assistant B: -1, 0, 0.5, 1 or 2; None where the reply has no verdict."""
+    score = _FORM.read(verdict)
+    return score if isinstance(score, float) else None
 
 
 def _battles(records: Sequence[JudgedRecord]) -> tuple[Battles, np.ndarray]:

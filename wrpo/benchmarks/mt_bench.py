@@ -24,8 +24,16 @@ from wrpo.benchmarks.shared.questions import (
     question_turns,
     with_references,
 )
-from wrpo.benchmarks.shared.records import JudgedRecord, Metric, Summary, mean_metric, parse_facts
+from wrpo.benchmarks.shared.records import (
+    JudgedRecord,
+    Metric,
+    Summary,
+    mean_metric,
+    nothing_read,
+    parse_facts,
+)
 from wrpo.errors import DataError
+from wrpo.judging.reading import grade_form, plain
 from wrpo.judging.request import JudgeRequest, Verdict
 
 TEMPERATURES = {
@@ -41,9 +49,12 @@ TEMPERATURES = {
 """Of the responses, by category; FastChat, llm_judge/common.py."""
 _REFERENCED = ("math", "reasoning", "coding")
 """Categories that are graded with a reference answer (FastChat)."""
-_RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
-_RATING_BACKUP = re.compile(r"\[(\d+\.?\d*)\]")
-_LOWEST, _HIGHEST = 1.0, 10.0
+_SINGLE_BRACKETS = re.compile(
+    r"(?:(?:\A|\n)\W*|(?i:grade|rating|score|verdict)\W*(?:is\W*)?)"
+    r"(?<!\[)\[(?P<rating>[^\[\]\n]*)\](?![\](])\W*\Z"
+)
+_FORM = grade_form(1.0, 10.0)
+_BACKUP = grade_form(1.0, 10.0, _SINGLE_BRACKETS)
 _PUBLISHED_NAMES = {
     "single": "single-v1",
     "single_reference": "single-math-v1",
@@ -256,7 +267,7 @@ class MTBench:
         """
         ratings = [game for record in records for game in record.games if game is not None]
         if not ratings:
-            raise DataError("mt_bench: none of the verdicts holds a rating like [[7]]")
+            raise nothing_read(records, "mt_bench: none of the verdicts holds a rating like [[7]]")
         by_question = mean_metric(records, "score")
         metrics = {
             "score": Metric(
@@ -282,10 +293,11 @@ class MTBench:
 
 
 def rating(verdict: Verdict) -> float | None:
-    """The number in [[ ]], or in [ ]; None without one from 1 to 10."""
-    text = verdict.text or ""
-    match = _RATING.search(text) or _RATING_BACKUP.search(text)
-    if match is None:
-        return None
-    value = float(match[1])
-    return value if _LOWEST <= value <= _HIGHEST else None
+    """The last number in [[ ]]; without such brackets that in [ ] at the end of the reply.
+
+    FastChat takes the first number in either, wherever it stands; None where there is none from 1
+    to 10.
+    """
+    form = _FORM if "[[" in plain(verdict.answer) else _BACKUP
+    found = form.read(verdict)
+    return found if isinstance(found, float) else None

@@ -45,7 +45,7 @@ def split_thoughts(text: str, tags: Sequence[tuple[str, str]] = TAGS) -> Thought
 
 
 def _split(text: str, opening: str, closing: str) -> Thoughts:
-    blocks = []
+    blocks: list[str] = []
     rest = text
     while not blocks or rest.lstrip().startswith(opening):
         inside = rest.lstrip().removeprefix(opening)

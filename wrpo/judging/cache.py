@@ -1,7 +1,8 @@
 """Judgements on disk: one SQLite file that only grows, so that none is paid for twice.
 
 Each verdict is committed as it arrives; a killed process loses those in flight. Several processes
-may share a file. To judge again, give the judge another `version`; nothing is ever overwritten.
+may share a file. For new judgements give the judge another `version`: a verdict is never
+overwritten. Only a reply without one (cut, or empty) makes room for a later reply.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,10 @@ CREATE TABLE IF NOT EXISTS judgements (
     written TEXT NOT NULL
 ) WITHOUT ROWID
 """
+_REMOVE = "DELETE FROM judgements WHERE key = ? AND verdict = ?"
 _INSERT = "INSERT OR IGNORE INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FIELDS = {field.name for field in fields(Verdict)}
+_TUPLES = ("top_logprobs", "tokens")
 _MEANS = """
 SELECT SUM(characters) * 1.0 / SUM(input_tokens), AVG(output_tokens)
 FROM judgements WHERE model = ? AND version = ? AND template = ? AND input_tokens > 0
@@ -79,9 +83,19 @@ class JudgementCache:
             ).fetchone()
             if row is None:
                 return None
-            fields = json.loads(row[0])
-            fields["top_logprobs"] = tuple(fields["top_logprobs"])
-            return Verdict(**{**fields, "cached": True})
+            kept = {name: v for name, v in json.loads(row[0]).items() if name in _FIELDS}
+            kept |= {name: tuple(kept[name]) for name in _TUPLES if name in kept}
+            return Verdict(**{**kept, "cached": True})
+
+    def remove(self, key: str, *, limited: bool) -> None:
+        """Makes room under a key if the reply there holds nothing to read."""
+        with self._explained(), self._connection:
+            row = self._connection.execute(
+                "SELECT verdict FROM judgements WHERE key = ?", (key,)
+            ).fetchone()
+            found = self.get(key)
+            if row is not None and found is not None and found.missing(limited=limited):
+                self._connection.execute(_REMOVE, (key, row[0]))
 
     def put(self, key: str, body: Body, verdict: Verdict, *, template: str, version: str) -> None:
         """Adds a verdict; the first one under a key stays."""

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _FINISHED = ("stop", "eos", "length")
 _CUT_SHORT = ("None", "abort", "error")
 _REFUSALS_THAT_PROVE = 8
-"""So many requests refused before any verdict came: it is the settings, not the requests."""
+"""So many requests without a verdict before any came: it is the settings, not the requests."""
 
 
 class Judge:
@@ -38,12 +38,12 @@ class Judge:
             verdicts = judge.ask(requests)                # in the order of the requests
             logger.info("%s", judge.used)                 # what it did cost
 
-    Reading a rating or a label out of `Verdict.text` is the caller's; text that cannot be read,
-    and refusals (text None), are to be counted and shown, never taken for a tie.
+    Reading a rating or a label is `wrpo.judging.reading`; replies that cannot be read, and
+    refusals (text None), are to be counted and shown, never taken for a tie.
 
     Every verdict is committed to the cache as it arrives. A second `ask`, in this process or after
     a kill, sends only what is missing. Equal requests are asked once; for several draws of one
-    request give each a seed. Refusals are not cached.
+    request give each a seed. Refusals and replies that are empty or cut are not cached.
 
     Model, version, sampling fields and template identify a judgement; endpoints and keys do not.
 
@@ -70,7 +70,7 @@ class Judge:
         else the limit.
         """
         distinct = {self._key(request): request for request in requests}
-        missing = [one for key, one in distinct.items() if self._cache.get(key) is None]
+        missing = [one for key, one in distinct.items() if self._cached(key, one) is None]
         tokens = Tokens()
         for template in {one.template for one in missing}:
             tokens += self._expected([one for one in missing if one.template == template])
@@ -87,7 +87,7 @@ class Judge:
         """
         keys = [self._key(request) for request in requests]
         distinct = dict(zip(keys, requests, strict=True))
-        found = {key: self._cache.get(key) for key in distinct}
+        found = {key: self._cached(key, one) for key, one in distinct.items()}
         verdicts = {key: verdict for key, verdict in found.items() if verdict is not None}
         waiting = {key: one for key, one in distinct.items() if key not in verdicts}
         cached = len(verdicts)
@@ -95,6 +95,10 @@ class Judge:
             verdicts |= asyncio.run(self._ask(waiting, proven=cached > 0))
         self._count(len(distinct), cached, [verdicts[key] for key in waiting])
         return [verdicts[key] for key in keys]
+
+    def _cached(self, key: str, request: JudgeRequest) -> Verdict | None:
+        verdict = self._cache.get(key)
+        return None if verdict is None or verdict.missing(limited=request.limited) else verdict
 
     def _count(self, judgements: int, cached: int, fresh: list[Verdict]) -> None:
         tokens = self.used.tokens
@@ -183,13 +187,15 @@ class Judge:
         for key, request in rest:
             body = self._body(request)
             verdict = await self._response(servers, body)
-            if verdict.text is not None:
+            if not verdict.missing(limited=request.limited):
                 template, version = request.template, self.settings.version
+                self._cache.remove(key, limited=request.limited)
                 self._cache.put(key, body, verdict, template=template, version=version)
             verdicts[key] = verdict
             bar.update()
             if len(verdicts) == _REFUSALS_THAT_PROVE and not proven:
                 self._refuse_if_all_refused(verdicts)
+                self._refuse_if_all_missing(verdicts, limited=request.limited)
 
     async def _response(self, servers: Servers, body: Body) -> Verdict:
         from wrpo.engines.servers.client import RequestRefused
@@ -221,6 +227,16 @@ class Judge:
                 f"{refused[0].detail}. Correct what it names under judges.{self.name}"
             )
 
+    def _refuse_if_all_missing(self, verdicts: dict[str, Verdict], *, limited: bool) -> None:
+        missing = [one.missing(limited=limited) for one in verdicts.values()]
+        if all(missing):
+            raise ModelError(
+                f"judges.{self.name}: none of the first {len(missing)} replies holds a verdict; "
+                f"the first is {missing[0]}. Raise judges.{self.name}.max_tokens "
+                f"({self.settings.max_tokens}), or let the judge think less "
+                f"(judges.{self.name}.body)"
+            )
+
 
 def judge_identity(name: str, settings: JudgeModel) -> dict[str, Any]:
     """Name, model, version and sampling fields of a judge: what decides its verdicts."""
@@ -229,17 +245,27 @@ def judge_identity(name: str, settings: JudgeModel) -> dict[str, Any]:
 
 def _verdict(reply: dict[str, Any]) -> Verdict:
     choice = reply["choices"][0]
+    message = choice["message"]
     reason = str(choice["finish_reason"])
     tokens = (choice.get("logprobs") or {}).get("content") or []
     usage = reply.get("usage") or {}
     return Verdict(
-        text=(choice["message"]["content"] or "") if reason in _FINISHED else None,
+        text=_text(message.get("content")) if reason in _FINISHED else None,
         top_logprobs=tuple(_alternatives(token) for token in tokens),
+        tokens=tuple(str(token.get("token", "")) for token in tokens),
+        thoughts=_text(message.get("reasoning_content") or message.get("reasoning")),
         finish_reason=reason,
         input_tokens=int(usage.get("prompt_tokens") or 0),
         output_tokens=int(usage.get("completion_tokens") or 0),
         detail="" if reason in _FINISHED else f"finish_reason {reason}",
     )
+
+
+def _text(content: str | list[dict[str, Any]] | None) -> str:
+    """The text of a message, whose parts some servers send apart."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") == "text")
+    return content if isinstance(content, str) else ""
 
 
 def _alternatives(token: dict[str, Any]) -> dict[str, float]:

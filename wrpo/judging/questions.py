@@ -1,4 +1,4 @@
-"""Questions to judges: templates with fields, conversations as text, and reading replies."""
+"""Questions to judges: templates with fields, and conversations as text."""
 
 from __future__ import annotations
 
@@ -38,9 +38,3 @@ def as_text(messages: Sequence[Mapping[str, str]]) -> str:
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"[{turn['role']}]\n{turn['content']}" for turn in messages)
-
-
-def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last place where the pattern matches: judges give their reasons first."""
-    matches = list(pattern.finditer(text))
-    return matches[-1] if matches else None

@@ -51,8 +51,9 @@ class JudgeReward(RewardSettings):
     )
     pattern: str | None = Field(
         None,
-        description="Regular expression; the last match in a reply counts. Its group `rating` is "
-        "the grade, or its group `verdict` is A, B or tie. Unset: [[7]], or [[A]].",
+        description="Regular expression; the last match behind the judge's thoughts counts. Its "
+        "group `rating` is the grade, or its group `verdict` is A, B or tie. Unset: [[7]], or "
+        "[[A]].",
     )
     scale: tuple[float, float] = Field((1, 10), description="Lowest and highest grade.")
     samples: int = Field(
@@ -74,10 +75,9 @@ class JudgeReward(RewardSettings):
         return grade.DIGIT if self.expected else grade.RATING
 
     @property
-    def reply_pattern(self) -> re.Pattern[str]:
-        """Finds the grade or the verdict in a reply."""
-        default = comparison.VERDICT_PATTERN if self.opponent else grade.RATING_PATTERN
-        return re.compile(self.pattern or default)
+    def reply_pattern(self) -> re.Pattern[str] | None:
+        """Finds the grade or the verdict in a reply; None: as the toolkit's prompts ask for it."""
+        return re.compile(self.pattern) if self.pattern else None
 
     @field_validator("scale")
     @classmethod
@@ -90,10 +90,10 @@ class JudgeReward(RewardSettings):
     def _pattern_has_its_group(self) -> JudgeReward:
         group = "verdict" if self.opponent else "rating"
         try:
-            groups = self.reply_pattern.groupindex
+            pattern = self.reply_pattern
         except re.error as error:
             raise ValueError(f"pattern: not a regular expression: {error}") from None
-        if group not in groups:
+        if pattern is not None and group not in pattern.groupindex:
             raise ValueError(f"pattern: must hold a group named {group}: (?P<{group}>...)")
         return self
 

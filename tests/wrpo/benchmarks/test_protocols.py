@@ -168,7 +168,7 @@ def test_own_prompts_say_that_their_scores_are_not_comparable() -> None:
 def test_log_probs_of_the_labels_become_a_preference(
     top: dict[str, float], expected: float | None
 ) -> None:
-    found = preference_for_second(Verdict("x", top_logprobs=(top,)))
+    found = preference_for_second(Verdict("x", top_logprobs=(top,)), limited=True)
     assert found == (None if expected is None else pytest.approx(expected))
 
 
@@ -177,8 +177,8 @@ def test_log_probs_of_the_labels_become_a_preference(
     [("M", 1.0), ("m\n", 0.0), ("**M**", 1.0), ("m or M", None), ("I'm unsure", None), ("", None)],
 )
 def test_labels_as_text_are_the_fallback(text: str, expected: float | None) -> None:
-    assert preference_for_second(Verdict(text)) == expected
-    assert preference_for_second(Verdict(None, finish_reason="refused")) is None
+    assert preference_for_second(Verdict(text), limited=False) == expected
+    assert preference_for_second(Verdict(None, finish_reason="refused"), limited=True) is None
 
 
 def alpaca(tmp_path: Path, **fields: object) -> tuple[AlpacaEval, list[Question]]:

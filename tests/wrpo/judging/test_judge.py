@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +16,14 @@ import pytest
 from pydantic import ValidationError
 
 from tests.conftest import REPOSITORY
-from tests.support.completion_server import CompletionServer, Reply, Seen, chat_response, problem
+from tests.support.completion_server import (
+    CompletionServer,
+    Reply,
+    Script,
+    Seen,
+    chat_response,
+    problem,
+)
 from wrpo.errors import DataError, ModelError, RecipeError
 from wrpo.judging import Judge, JudgementCache, JudgeModel, JudgeRequest
 
@@ -169,6 +178,96 @@ def test_a_judge_that_refuses_everything_stops_early(serve, judge: MakeJudge) ->
     with pytest.raises(ModelError, match=r"judges\.big: every request is refused.*too large"):
         judge(server, concurrency=1).ask(ask_for(*map(str, range(50))))
     assert len(server.seen) == 8
+
+
+def by_text(replies: dict[str, Reply]) -> Script:
+    return lambda number, seen: replies[seen.body["messages"][0]["content"]]
+
+
+UNREADABLE = {
+    "empty": chat_response(""),
+    "blank": chat_response(" \n"),
+    "null": chat_response(None),
+    "cut": chat_response("[[7]] and", finish_reason="length"),
+    "thoughts": chat_response("<think>[[7]]</think>"),
+    "unclosed": chat_response("<think>[[7]]"),
+    "apart": Reply(
+        {"choices": [{"message": {"reasoning_content": "[[7]]"}, "finish_reason": "stop"}]}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_reply_without_a_verdict_is_asked_for_again(kind: str, serve, judge: MakeJudge) -> None:
+    replies = {"a": chat_response("[[4]]"), "b": UNREADABLE[kind]}
+    server = serve(by_text(replies))
+    first = judge(server).ask(ask_for("a", "b"))
+    assert [bool(verdict.missing()) for verdict in first] == [False, True]
+    assert judge(server).estimate(ask_for("a", "b")).cached == 1
+    replies["b"] = chat_response("[[9]]")
+    assert [one.answer for one in judge(server).ask(ask_for("a", "b"))] == ["[[4]]", "[[9]]"]
+    assert len(server.seen) == 3
+    judge(server).ask(ask_for("a", "b"))
+    assert len(server.seen) == 3
+
+
+def test_thoughts_are_kept_beside_what_the_judge_says(serve, judge: MakeJudge) -> None:
+    parts = [{"type": "thinking", "thinking": "no"}, {"type": "text", "text": "[[9]]"}]
+    replies = {
+        "apart": Reply(
+            {
+                "choices": [
+                    {
+                        "message": {"content": "[[9]]", "reasoning_content": "[[1]]?"},
+                        "finish_reason": "stop",
+                    }
+                ]
+            }
+        ),
+        "inside": chat_response("<think>[[1]]?</think>[[9]]"),
+        "parts": chat_response(parts),
+    }
+    server = serve(by_text(replies))
+    for _ in range(2):
+        apart, inside, in_parts = judge(server).ask(ask_for(*replies))
+        assert {apart.answer, inside.answer, in_parts.answer} == {"[[9]]"}
+        assert apart.thinks and inside.thinks and apart.thoughts == "[[1]]?"
+    assert len(server.seen) == 3
+
+
+def test_a_verdict_of_one_token_is_whole(serve, judge: MakeJudge) -> None:
+    server = serve(lambda number, seen: chat_response("m", finish_reason="length"))
+    for _ in range(2):
+        assert judge(server).ask(ask_for("a", max_tokens=1))[0].answer == "m"
+    assert len(server.seen) == 1
+
+
+def test_a_judge_whose_replies_are_all_cut_stops_early(serve, judge: MakeJudge) -> None:
+    server = serve(lambda number, seen: chat_response("<think>so", finish_reason="length"))
+    with pytest.raises(ModelError, match=r"Raise judges\.big\.max_tokens \(2048\)"):
+        judge(server, concurrency=1).ask(ask_for(*map(str, range(50))))
+    assert len(server.seen) == 8
+
+
+def test_caches_of_version_0_1_are_read(serve, judge: MakeJudge, tmp_path: Path) -> None:
+    """Verdicts had fewer fields, and empty and cut replies were kept."""
+    server = serve(echo)
+    one = judge(server)
+    one.ask(ask_for("a", "b", "c"))
+    with sqlite3.connect(tmp_path / "cache.sqlite") as connection:
+        rows = connection.execute("SELECT key, request, verdict FROM judgements").fetchall()
+        for key, request, verdict in rows:
+            fields = json.loads(verdict)
+            del fields["tokens"], fields["thoughts"]
+            text = json.loads(request)["messages"][0]["content"]
+            fields |= {"b": {"text": ""}, "c": {"finish_reason": "length"}}.get(text, {})
+            changed = (json.dumps(fields), key)
+            connection.execute("UPDATE judgements SET verdict = ? WHERE key = ?", changed)
+    again = judge(server)
+    assert again.estimate(ask_for("a", "b", "c")).cached == 1
+    assert [one.text for one in again.ask(ask_for("a", "b", "c"))] == ["on a", "on b", "on c"]
+    assert len(server.seen) == 5
+    assert again.estimate(ask_for("a", "b", "c")).cached == 3
 
 
 def test_what_was_judged_before_a_failure_is_kept(serve, judge: MakeJudge) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wrpo.benchmarks.shared.questions import Question
+from wrpo.errors import DataError
 from wrpo.judging.request import Verdict
 
 
@@ -92,6 +93,21 @@ def position_facts(pairs: Sequence[tuple[float | None, float | None]]) -> dict[s
         "flipped": sum(flips) / len(flips) if flips else None,
         "flipped_n": len(flips),
     }
+
+
+def nothing_read(records: Sequence[JudgedRecord], what: str) -> DataError:
+    """The error of a benchmark without one verdict.
+
+    Args:
+        what: the benchmark, and what its verdicts must hold.
+    """
+    verdict = next(verdict for record in records for verdict in record.verdicts)
+    said = verdict.missing() or repr((verdict.text or "")[-200:])
+    return DataError(
+        f"{what}; the first reply: {said}. Cut and empty replies are asked for again when the same "
+        "command runs again, with more max_tokens if the judge needs them; for others choose "
+        "another judge or another prompt"
+    )
 
 
 def parse_facts(records: Sequence[JudgedRecord]) -> dict[str, Any]:

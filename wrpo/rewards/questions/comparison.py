@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from wrpo.judging import JudgeRequest, Verdict
-from wrpo.judging.questions import as_text, fill, last_match, template_name
+from wrpo.judging.questions import as_text, fill, template_name
+from wrpo.judging.reading import label_form
 from wrpo.pipeline.tables import Drop, RowLookup
 from wrpo.rewards.base import Candidate
 
@@ -34,9 +35,7 @@ Give your reasons in a few sentences. Then write [[A]] if reply A is better, [[B
 better, or [[tie]] if neither is.
 """
 
-VERDICT_PATTERN = r"(?i)\[\[\s*(?P<verdict>A|B|tie)\s*\]\]"
-
-_SHARE_OF_A = {"a": 1.0, "tie": 0.5, "b": 0.0}
+_SHARE_OF_A = {"A": 1.0, "B": 0.0, "tie": 0.5}
 
 
 class JudgeComparison:
@@ -46,14 +45,21 @@ class JudgeComparison:
     Judges prefer one of two places (arXiv 2306.05685), so each pair is shown in both orders.
 
     Args:
+        pattern: finds the verdict in its group `verdict`; None: in double square brackets.
         opponent: whose responses these are, and
         responses: the responses.
     """
 
     def __init__(
-        self, template: str, pattern: re.Pattern[str], *, opponent: str, responses: RowLookup
+        self,
+        template: str,
+        pattern: re.Pattern[str] | None,
+        *,
+        opponent: str,
+        responses: RowLookup,
     ) -> None:
-        self._template, self._pattern = template, pattern
+        self._template = template
+        self._form = label_form(_SHARE_OF_A, pattern)
         self._opponent, self._responses = opponent, responses
         self._name = template_name("comparison", template)
 
@@ -75,10 +81,5 @@ class JudgeComparison:
 
     def read(self, wording: int, verdict: Verdict) -> float | str:
         """The share that the response wins in this order, or why there is none."""
-        if verdict.text is None:
-            return verdict.detail or "refused"
-        found = last_match(self._pattern, verdict.text)
-        share = _SHARE_OF_A.get(found["verdict"].lower()) if found else None
-        if share is None:
-            return f"no verdict in {verdict.text[-200:]!r}"
-        return 1.0 - share if wording else share
+        share = self._form.read(verdict)
+        return 1.0 - share if wording and isinstance(share, float) else share
