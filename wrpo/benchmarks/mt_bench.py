@@ -33,7 +33,7 @@ from wrpo.benchmarks.shared.records import (
     parse_facts,
 )
 from wrpo.errors import DataError
-from wrpo.judging.reading import grade_form, plain
+from wrpo.judging.reading import grade_form, unescaped
 from wrpo.judging.request import JudgeRequest, Verdict
 
 TEMPERATURES = {
@@ -298,6 +298,6 @@ def rating(verdict: Verdict) -> float | None:
     FastChat takes the first number in either, wherever it stands; None where there is none from 1
     to 10.
     """
-    form = _FORM if "[[" in plain(verdict.answer) else _BACKUP
+    form = _FORM if "[[" in unescaped(verdict.answer) else _BACKUP
     found = form.read(verdict)
     return found if isinstance(found, float) else None

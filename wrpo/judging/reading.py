@@ -68,7 +68,7 @@ class VerdictForm:
 
     def read_text(self, answer: str) -> float | str:
         """The same for a reply without its thoughts."""
-        text = plain(answer)
+        text = unescaped(answer)
         found = list(self.pattern.finditer(text))
         quoted = _quoted(text, found)
         counting = [match for match in found if match not in quoted]
@@ -89,7 +89,7 @@ class VerdictForm:
         return self.value(match[self.group] or "")
 
 
-def plain(text: str) -> str:
+def unescaped(text: str) -> str:
     """The text without escapes and full-width forms of ASCII."""
     return _ESCAPED_BRACKET.sub(r"\1", html.unescape(text.translate(_FULL_WIDTH)))
 
