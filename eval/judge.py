@@ -133,12 +133,17 @@ def _headline(pipeline: Pipeline, stage: str) -> str:
     results: dict[str, Any] = read_results(pipeline.finished(stage))
     task = next(iter(results["tasks"].values()))
     shown = ", ".join(
-        f"{key.removesuffix(',none')} {metric['value']:.2f} "
-        f"[{metric['low']:.2f}, {metric['high']:.2f}]"
+        f"{key.removesuffix(',none')} {metric['value']:.2f}{_interval(metric)}"
         for key, metric in task["metrics"].items()
-        if metric["value"] is not None and metric["low"] is not None
+        if metric["value"] is not None
     )
     return f"{shown} on {task['n']} questions; {results['parse_failures']} verdicts not readable"
+
+
+def _interval(metric: dict[str, Any]) -> str:
+    if metric["low"] is None:
+        return ""
+    return f" [{metric['low']:.2f}, {metric['high']:.2f}]"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Board:
         groups: the group of each prompt, or empty when there is nothing to break down by.
         lower_is_better: metrics where less is better.
         lengths: mean characters of the responses of each model, for tasks that generate.
+        scale: lowest and highest value of ratings; None for other scores.
     """
 
     task: str
@@ -41,6 +42,7 @@ class Board:
     groups: list[str]
     lower_is_better: frozenset[str]
     lengths: dict[str, float]
+    scale: tuple[float, float] | None = None
 
     @property
     def primary(self) -> str:
@@ -65,12 +67,12 @@ class Board:
         """Mean and interval of every model over the prompts of a group."""
         chosen = [group in (ALL_PROMPTS, own) for own in self.groups or [""] * len(self.ids)]
         columns = self.values[np.array(chosen), :, self.metrics.index(metric)]
-        return dict(zip(self.models, means(columns), strict=True))
+        return dict(zip(self.models, means(columns, scale=self.scale), strict=True))
 
     def against(self, model: str, others: list[str], metric: str) -> list[Estimate]:
         """The model minus each other one, prompt by prompt."""
         columns = np.stack([self.column(name, metric) for name in others], axis=1)
-        return differences(self.column(model, metric), columns)
+        return differences(self.column(model, metric), columns, shares=self.scale is None)
 
 
 def boards(evidence: Evidence) -> list[Board]:

@@ -101,6 +101,7 @@ class JudgedTable:
             values=np.array(values, dtype=np.float64),
             groups=categories if len(set(categories)) > 1 else [],
             lower_is_better=frozenset(),
+            scale=BENCHMARKS[self.benchmark].scale,
             lengths={
                 model: float(np.mean([len(samples[i].response) for i in ids]))
                 for model, samples in by_model.items()

@@ -22,7 +22,7 @@ from wrpo.benchmarks.shared.prompts import (
     named_templates,
 )
 from wrpo.benchmarks.shared.questions import Question
-from wrpo.benchmarks.shared.records import JudgedRecord, Summary
+from wrpo.benchmarks.shared.records import PERCENT, JudgedRecord, Summary
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.judging.request import JudgeRequest, Verdict
 from wrpo.settings import Section
@@ -88,6 +88,7 @@ class BenchmarkSettings(Section):
     Attributes:
         metric: the number that counts.
         per_question: the metric that is one independent number per question.
+        scale: lowest and highest value of that metric.
         baseline: the model whose responses the judge compares with; None: responses are graded
         alone.
         turns: what the user says to the model in one question.
@@ -99,6 +100,7 @@ class BenchmarkSettings(Section):
 
     metric: ClassVar[str]
     per_question: ClassVar[str]
+    scale: ClassVar[tuple[float, float]] = PERCENT
     baseline: ClassVar[str | None] = None
     turns: ClassVar[int] = 1
     decoding_stated: ClassVar[Mapping[str, Any]] = {"temperature": 0.0, "max_tokens": 4096}

@@ -53,8 +53,9 @@ _SINGLE_BRACKETS = re.compile(
     r"(?:(?:\A|\n)\W*|(?i:grade|rating|score|verdict)\W*(?:is\W*)?)"
     r"(?<!\[)\[(?P<rating>[^\[\]\n]*)\](?![\](])\W*\Z"
 )
-_FORM = grade_form(1.0, 10.0)
-_BACKUP = grade_form(1.0, 10.0, _SINGLE_BRACKETS)
+_SCALE = (1.0, 10.0)
+_FORM = grade_form(*_SCALE)
+_BACKUP = grade_form(*_SCALE, _SINGLE_BRACKETS)
 _PUBLISHED_NAMES = {
     "single": "single-v1",
     "single_reference": "single-math-v1",
@@ -175,6 +176,7 @@ class MTBenchSettings(BenchmarkSettings):
 
     metric = "score"
     per_question = "score"
+    scale = _SCALE
     turns = 2
     hub_files: ClassVar = {
         "questions": HubFile("lmsys/mt-bench", "space", "data/mt_bench/question.jsonl"),
@@ -268,7 +270,7 @@ class MTBench:
         ratings = [game for record in records for game in record.games if game is not None]
         if not ratings:
             raise nothing_read(records, "mt_bench: none of the verdicts holds a rating like [[7]]")
-        by_question = mean_metric(records, "score")
+        by_question = mean_metric(records, "score", _SCALE)
         metrics = {
             "score": Metric(
                 fmean(ratings),
@@ -277,8 +279,8 @@ class MTBench:
                 by_question.n,
                 by_question.stderr,
             ),
-            "turn_1": mean_metric(records, "turn_1"),
-            "turn_2": mean_metric(records, "turn_2"),
+            "turn_1": mean_metric(records, "turn_1", _SCALE),
+            "turn_2": mean_metric(records, "turn_2", _SCALE),
         }
         categories: dict[str, list[float]] = defaultdict(list)
         for record in records:

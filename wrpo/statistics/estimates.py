@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,7 +36,8 @@ class Estimate:
         low, high: bounds of the interval; NaN where n allows none.
         n: prompts or seeds.
         p: two-sided p-value of "the difference is 0"; NaN for plain means.
-        method: wilson, tango, bootstrap-t or t.
+        method: wilson, tango, bootstrap-t or t; equal where all values are equal and the interval
+            follows from the scale.
         few: the data vary on so few prompts that the interval may be too narrow.
     """
 
@@ -56,30 +57,38 @@ class Estimate:
         return -1 if self.high < 0 else 0
 
 
-def means(columns: Floats, *, level: float = LEVEL) -> list[Estimate]:
+def means(
+    columns: Floats, *, scale: tuple[float, float] | None = None, level: float = LEVEL
+) -> list[Estimate]:
     """Mean of each column: shares of 0s and 1s by Wilson, all else by the studentised bootstrap.
 
     Args:
         columns: one row per prompt and one column per model, shape (n, models).
+        scale: lowest and highest value of ratings, which are no shares even where all of them are
+            0 or 1; the interval stays within it, and equal values have one too.
     """
     columns = _checked(columns)
-    if _binary(columns):
+    if scale is None and _binary(columns):
         found = wilson(columns.sum(axis=0), len(columns), level=level)
         return _estimates(columns, found, method="wilson")
     plain = _over_prompts(columns, level=level)
-    return [Estimate(e.value, e.low, e.high, e.n, math.nan, e.method, e.few) for e in plain]
+    found_means = [Estimate(e.value, e.low, e.high, e.n, math.nan, e.method, e.few) for e in plain]
+    return found_means if scale is None else [_on_scale(e, scale, level) for e in found_means]
 
 
-def differences(first: Floats, others: Floats, *, level: float = LEVEL) -> list[Estimate]:
+def differences(
+    first: Floats, others: Floats, *, shares: bool = True, level: float = LEVEL
+) -> list[Estimate]:
     """Mean of `first` minus each column of `others`, prompt by prompt.
 
     Args:
         first: shape (n,).
         others: shape (n, models).
+        shares: 0s and 1s are wins and losses, not ratings.
     """
     others = _checked(others)
     gaps = np.asarray(first, dtype=np.float64)[:, None] - others
-    if _binary(first) and _binary(others):
+    if shares and _binary(first) and _binary(others):
         won, lost = (gaps > 0).sum(axis=0), (gaps < 0).sum(axis=0)
         found = tango(won, lost, len(gaps), level=level)
         return _estimates(gaps, found, method="tango")
@@ -132,6 +141,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p * (len(tested) - rank)))
         adjusted[index] = largest
     return adjusted
+
+
+def _on_scale(estimate: Estimate, scale: tuple[float, float], level: float) -> Estimate:
+    """The interval within the scale; for equal values it follows from how many others may be.
+
+    Where n prompts all have the value v, Wilson's bound q says which share of all prompts may have
+    another one, and that lies anywhere on the scale: v - q (v - lowest) to v + q (highest - v).
+    """
+    lowest, highest = scale
+    if not math.isnan(estimate.low):
+        low, high = max(lowest, estimate.low), min(highest, estimate.high)
+        return replace(estimate, low=low, high=high)
+    q = float(wilson(np.zeros(1), estimate.n, level=level).high[0])
+    low = estimate.value - q * (estimate.value - lowest)
+    high = estimate.value + q * (highest - estimate.value)
+    return replace(estimate, low=low, high=high, method="equal")
 
 
 def _over_prompts(columns: Floats, *, level: float) -> list[Estimate]:

@@ -5,6 +5,7 @@
 | 0 or 1 | Wilson's score interval | |
 | differences of 0s and 1s | Tango's score interval | McNemar's, without continuity correction |
 | any other | studentised bootstrap | the same bootstrap |
+| equal ratings on a scale | from Wilson's bound and the ends of the scale | |
 
 `python -m benchmarks.coverage` shows how often they hold the true value. The percentile bootstrap
 is not among them: for thirty prompts it holds the truth too seldom (0.77 to 0.94 where 0.95 is
@@ -151,7 +152,8 @@ def student_t(columns: Floats, *, level: float) -> Intervals:
     half = float(t.ppf((1.0 + level) / 2.0, n - 1)) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2.0 * t.sf(np.abs(mean) / error, n - 1)
-    low, high, p = (np.where(error > 0, v, math.nan) for v in (mean - half, mean + half, p))
+    spread = (error > 0) & (varied(columns) > 0)  # equal fractions may have a tiny error
+    low, high, p = (np.where(spread, v, math.nan) for v in (mean - half, mean + half, p))
     return Intervals(low, high, p)
 
 

@@ -8,10 +8,11 @@ from tests.support.completion_server import Reply, Seen, chat_response
 
 
 class LongerIsBetter:
-    """Likes the longer response of a pair; grades by length; slow from the n-th request on."""
+    """Likes the longer response of a pair; grades by length, or `grade`; slow from the n-th request."""
 
     def __init__(self) -> None:
         self.slow_from = 10**6
+        self.grade = ""
 
     def __call__(self, number: int, seen: Seen) -> Reply:
         text = seen.body["messages"][-1]["content"]
@@ -23,7 +24,7 @@ class LongerIsBetter:
             sizes = [len(part) for part in re.split(r"# (?:Response|End).*\n", text)[1:]]
             said = "Well, [[A>B]]" if sizes[0] >= sizes[2] else "Well, [[B>>A]]"
         else:
-            said = f"[[{1 + len(text) % 10}]]"
+            said = f"[[{self.grade or 1 + len(text) % 10}]]"
         slow = 30.0 if number >= self.slow_from else 0.0
         usage = {"prompt_tokens": len(text) // 4, "completion_tokens": 5}
         return Reply({**chat_response(said).body, "usage": usage}, seconds=slow)

@@ -174,6 +174,23 @@ def test_a_killed_judge_goes_on_with_what_is_missing(
     assert results["cost"]["tokens_with_cached"]["output"] == 5 * 16
 
 
+@pytest.mark.parametrize("grade", ["1", "10", "7.3"])
+def test_equal_ratings_print_their_score_and_an_interval_on_the_scale(
+    grade: str,
+    recipe_path: Path,
+    script: LongerIsBetter,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script.grade = grade
+    recipe = load_recipe(recipe_path)
+    response(recipe, "mt_bench", "target")
+    caplog.set_level("INFO")
+    judge_responses(recipe, "mt_bench", "target")
+    score = results_of(recipe, "mt_bench", "target")["tasks"]["mt_bench"]["metrics"]["score,none"]
+    assert 1 <= score["low"] < score["high"] <= 10
+    assert f"score {float(grade):.2f} [{score['low']:.2f}, {score['high']:.2f}]" in caplog.text
+
+
 def test_another_judge_needs_another_folder_and_its_own_verdicts(
     recipe_path: Path, server: CompletionServer
 ) -> None:

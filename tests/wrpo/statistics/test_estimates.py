@@ -22,6 +22,43 @@ def test_shares_get_wilsons_interval_and_other_means_the_bootstrap() -> None:
     assert math.isnan(estimate.p)
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([1.0] * 4, (1.0, 10.0)),
+        ([10.0] * 4, (1.0, 10.0)),
+        ([7.3] * 10, (1.0, 10.0)),
+        ([100.0] * 20, (0.0, 100.0)),
+        ([0.0], (0.0, 1.0)),
+        ([1.0, 1.0, 0.0, 1.0], (0.0, 10.0)),
+        ([10.0] * 30 + [9.0], (1.0, 10.0)),
+        ([1.0] * 40 + [9.0, 10.0] * 6, (1.0, 10.0)),
+    ],
+)
+def test_ratings_have_an_interval_on_their_scale(
+    values: list[float], scale: tuple[float, float]
+) -> None:
+    (found,) = means(np.array(values)[:, None], scale=scale)
+    assert found.method in ("equal", "t", "bootstrap-t")
+    assert scale[0] <= found.low <= found.value <= found.high <= scale[1]
+    assert found.low < found.high
+
+
+def test_equal_ratings_have_wilsons_interval_stretched_to_the_scale() -> None:
+    share = wilson(np.array([8.0]), 8, level=0.95)
+    (found,) = means(np.full((8, 1), 10.0), scale=(1.0, 10.0))
+    assert found.low == pytest.approx(1 + 9 * share.low[0]) and found.high == 10.0
+    (middle,) = means(np.full((8, 1), 4.0), scale=(1.0, 10.0))
+    assert middle.high - 4.0 == pytest.approx((10 - 4) * (1 - share.low[0]))
+    assert 4.0 - middle.low == pytest.approx((4 - 1) * (1 - share.low[0]))
+
+
+def test_differences_of_ratings_are_no_shares() -> None:
+    first, second = np.array([1.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])
+    (found,) = differences(first, second[:, None], shares=False)
+    assert found.method == "t"
+
+
 def test_differences_of_shares_get_tangos_interval_and_mcnemars_p() -> None:
     first = np.array([1.0] * 15 + [0.0] * 5 + [1.0] * 40)
     second = np.array([0.0] * 15 + [1.0] * 5 + [1.0] * 40)

@@ -57,8 +57,17 @@ class Summary:
     records: list[JudgedRecord]
 
 
-def mean_metric(records: Sequence[JudgedRecord], name: str) -> Metric:
-    """The mean of one value per question, with a 95% interval over questions."""
+PERCENT = (0.0, 100.0)
+
+
+def mean_metric(
+    records: Sequence[JudgedRecord], name: str, scale: tuple[float, float] = PERCENT
+) -> Metric:
+    """The mean of one value per question, with a 95% interval over questions.
+
+    Args:
+        scale: lowest and highest value that a question can have.
+    """
     import numpy as np
 
     from wrpo.statistics.estimates import means
@@ -67,7 +76,7 @@ def mean_metric(records: Sequence[JudgedRecord], name: str) -> Metric:
     if not values:
         return Metric(math.nan, math.nan, math.nan, 0)
     array = np.array(values)
-    (estimate,) = means(array[:, None])
+    (estimate,) = means(array[:, None], scale=scale)
     error = float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else math.nan
     return Metric(estimate.value, estimate.low, estimate.high, len(array), error)
 
