@@ -75,19 +75,21 @@ _SYSTEM = (
 _USER = """\
 # What the user wrote
 
+<question-{tag}>
 {question_1}
+</question-{tag}>
 
 # Response of assistant A
 
+<response-{tag}>
 {answer_1}
-
-# End of response A
+</response-{tag}>
 
 # Response of assistant B
 
+<response-{tag}>
 {answer_2}
-
-# End of response B\
+</response-{tag}>\
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from wrpo.ids import digest
 
@@ -16,12 +16,25 @@ def fields_of(template: str) -> set[str]:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with its fields replaced.
+    """The template with its fields replaced; the field `tag` is `boundary` of the values.
 
     >>> fill("{{a}} and {{b}}", {"a": "{{b}}", "b": "2"})
     '{{b}} and 2'
     """
-    return _FIELD.sub(lambda match: values[match[1]], template)
+    filled = {"tag": boundary(values.values()), **values}
+    return _FIELD.sub(lambda match: filled[match[1]], template)
+
+
+def boundary(texts: Collection[str]) -> str:
+    """Twelve hex digits that stand in none of the texts, for the tags around them.
+
+    They follow from all the texts together, so that equal questions are equal, and a response
+    cannot close its own tag: with other words it would have another one.
+    """
+    found, salt = "", 0
+    while not found or any(found in text for text in texts):
+        found, salt = digest([salt, *texts], length=12), salt + 1
+    return found
 
 
 def template_name(kind: str, template: str) -> str:

@@ -47,7 +47,8 @@ class JudgeReward(RewardSettings):
     prompt: Path | None = Field(
         None,
         description="Text file with the question: {{prompt}} and {{response}}, or {{response_a}} "
-        "and {{response_b}}; also {{low}} and {{high}}. Unset: a general one.",
+        "and {{response_b}}; also {{low}}, {{high}} and {{tag}}, which is another one for each "
+        "question and stands in no response: <reply-{{tag}}>. Unset: a general one.",
     )
     pattern: str | None = Field(
         None,
@@ -111,10 +112,10 @@ class JudgeReward(RewardSettings):
                 f"prompt: {self.prompt}: {names} is now called "
                 + names.replace("answer", "response")
             )
-        if needed - found or found - needed - {"low", "high"}:
+        if needed - found or found - needed - {"low", "high", "tag"}:
             raise ValueError(
-                f"prompt: {self.prompt} must have the fields {sorted(needed)} and may have low and "
-                f"high; it has {sorted(found)}"
+                f"prompt: {self.prompt} must have the fields {sorted(needed)} and may have low, "
+                f"high and tag; it has {sorted(found)}"
             )
         return self
 

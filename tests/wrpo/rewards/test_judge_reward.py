@@ -57,8 +57,8 @@ def question(seen: Seen) -> str:
 
 
 def grade_by_length(_: int, seen: Seen) -> Reply:
-    reply = re.search(r"<reply>\n(.*)\n</reply>", question(seen), re.DOTALL)
-    return chat_response(f"It is not [[1]]. My grade: [[{len(reply[1])}]]")
+    reply = re.search(r"<reply-(\w+)>\n(.*)\n</reply-\1>", question(seen), re.DOTALL)
+    return chat_response(f"It is not [[1]]. My grade: [[{len(reply[2])}]]")
 
 
 def test_a_grade_is_the_last_number_of_the_reply(serve, judged) -> None:
@@ -66,7 +66,8 @@ def test_a_grade_is_the_last_number_of_the_reply(serve, judged) -> None:
     assert score(judged(server), "sea", "{{low}}", "sea") == [3.0, 7.0, 3.0]
     assert len(server.seen) == 2  # equal responses are one question
     texts = sorted(question(seen) for seen in server.seen)
-    assert all("<conversation>\nSay {{response}}.\n</conversation>" in text for text in texts)
+    shown = r"<conversation-(\w{12})>\nSay {{response}}\.\n</conversation-\1>"
+    assert all(re.search(shown, text) for text in texts)
     assert all("from 1 (useless) to 10 (could" in text for text in texts)
 
 
@@ -137,7 +138,7 @@ def sampled(recipe: Recipe) -> list[str]:
 
 
 def prefers_the_longer(_: int, seen: Seen) -> Reply:
-    a, b = re.findall(r"<reply>\n(.*?)\n</reply>", question(seen), re.DOTALL)
+    (_, a), (_, b) = re.findall(r"<reply-(\w+)>\n(.*?)\n</reply-\1>", question(seen), re.DOTALL)
     # Of equal length it takes the first place, as judges do.
     return chat_response(f"[[B]] comes to mind, but [[{'B' if len(b) > len(a) else 'A'}]]")
 

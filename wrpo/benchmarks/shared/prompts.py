@@ -13,6 +13,7 @@ from typing import Any
 
 from wrpo.errors import RecipeError
 from wrpo.ids import digest
+from wrpo.judging.questions import boundary
 
 OWN, PUBLISHED = "own", "published"
 
@@ -37,15 +38,18 @@ class Template:
     def fill(self, **values: str) -> list[dict[str, str]]:
         """The messages; every gap in one pass, so that responses cannot fill gaps.
 
+        The gap `tag` is `wrpo.judging.questions.boundary` of the values.
+
         Raises:
             RecipeError: the template has a gap that this benchmark does not fill.
         """
 
         def value(gap: re.Match[str]) -> str:
-            if gap[1] not in values:
+            if gap[1] not in filled:
                 raise RecipeError(f"judge prompt {self.name}: nothing is known for {{{gap[1]}}}")
-            return values[gap[1]]
+            return filled[gap[1]]
 
+        filled = {"tag": boundary(values.values()), **values}
         return [{"role": role, "content": _GAP.sub(value, text)} for role, text in self.turns]
 
 
