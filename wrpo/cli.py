@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from wrpo.display.redaction import redact
 from wrpo.errors import RecipeError, WRPOError
 from wrpo.processes import (
     TERMINATED,
@@ -166,7 +167,7 @@ def _unexpected(error: Exception) -> NoReturn:
 
 
 def _keep_traceback(error: Exception) -> str:
-    text = "".join(traceback.format_exception(error))
+    text = redact("".join(traceback.format_exception(error)))
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     for folder in [*_run_folders, Path(tempfile.gettempdir())]:
         with suppress(OSError):
@@ -200,15 +201,22 @@ def configure_logging() -> None:
         raise RecipeError(f"WRPO_LOG is {level!r}; choose one of {', '.join(LEVELS)}")
     if os.environ.get("RANK", "0") != "0":
         level = "ERROR"
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Shown("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=level, handlers=[handler])
     for noisy in ("httpx", "urllib3", "filelock", "fsspec", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+class _Shown(logging.Formatter):
+    """Log lines without secrets, should a library write one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 def _stop(message: str, code: int) -> NoReturn:
     sys.stdout.flush()
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(redact(message) + "\n")
     sys.stderr.flush()
     sys.exit(code)

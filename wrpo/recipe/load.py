@@ -14,12 +14,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import is_typeddict
 
+from wrpo.display.redaction import redact_override
 from wrpo.errors import RecipeError
 from wrpo.files import is_file, replacing
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.recipe.backends import engine_problems, fitting, merge_layers
 from wrpo.recipe.foreign_keys import config_fields, key_problem, type_problem
 from wrpo.recipe.schema import Recipe
+from wrpo.recipe.secrets import refuse_secrets
 from wrpo.recipe.training import OBJECTIVES, Preference
 from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
 from wrpo.settings import lacks
@@ -42,8 +44,10 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     name_sources(located)
     for item in overrides or []:
         _override(located, item)
+    refuse_secrets(located)
     name_sources(located)
     expand_sources(located, path)
+    refuse_secrets(located)
     return check(located).read_from(path, overrides or [])
 
 
@@ -104,6 +108,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
     located = read_yaml(path)
+    refuse_secrets(located)
     parent_name = located.value.pop("extends", None)
     if parent_name is None:
         return located
@@ -123,12 +128,13 @@ def _with_parent(path: Path, children: tuple[Path, ...] = ()) -> Located:
 
 def _override(located: Located, item: str) -> None:
     key, equals, text = item.partition("=")
+    shown = redact_override(item)
     if item.startswith("-") or not equals or not all(key.split(".")):
         raise RecipeError(
-            f'{COMMAND_LINE}: "{item}" is not key=value; flags choose what to run, '
+            f'{COMMAND_LINE}: "{shown}" is not key=value; flags choose what to run, '
             "key=value changes the recipe, e.g. wrpo.alpha.end=0.2"
         )
-    value = parse_yaml(text, name=f'{COMMAND_LINE} "{item}"').value if text else None
+    value = parse_yaml(text, name=f'{COMMAND_LINE} "{shown}"').value if text else None
     node = located.value
     steps = key.split(".")
     for step in steps[:-1]:
@@ -142,7 +148,7 @@ def _override(located: Located, item: str) -> None:
     for known in [place for place in located.places if place[: len(path)] == path]:
         del located.places[known]
     for end in range(1, len(path) + 1):
-        located.places.setdefault(path[:end], f'{COMMAND_LINE} "{item}"')
+        located.places.setdefault(path[:end], f'{COMMAND_LINE} "{shown}"')
 
 
 def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
