@@ -19,6 +19,7 @@ from wrpo.engines.base import (
     Request,
     Unanswered,
 )
+from wrpo.engines.servers.replies import choice_of, ending
 from wrpo.engines.servers.settings import ServerSettings
 from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.tables import Drop
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from wrpo.recipe.sampling import Model
 
 _NOT_IN_CHAT_API = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-_FINISH_REASONS = {"stop": "stop", "eos": "stop", "length": "length"}
-_CUT_SHORT = (None, "abort", "error")
+_FAILED = "failed"
 _REFUSALS_THAT_PROVE = 8
-"""So many prompts refused before any response came: it is the settings, not the prompts. Fewer may
-be the last ones of a resumed stage; the limit on dropped responses judges them."""
+"""So many prompts refused before any response came: it is the settings, not the prompts. So many
+failed since the last response: it is the server. Fewer may be the last ones of a resumed stage; the
+limit on dropped responses judges them."""
 
 
 class OpenAISettings(EngineSettings, ServerSettings):
@@ -139,22 +140,32 @@ class OpenAIEngine:
             for task in self._runner.run(_first(tasks)):
                 response = task.result()
                 tasks.discard(task)
-                if not self._answered and isinstance(response, Unanswered):
-                    held.append(response)
+                if isinstance(response, Unanswered):
+                    if response.why.reason == _FAILED or not self._answered:
+                        held.append(response)
+                    else:
+                        yield response
                     continue
                 self._answered = True
                 yield from held
                 held = []
                 yield response
+        self._stop_if_hopeless(held)
+        yield from held
+
+    def _stop_if_hopeless(self, held: list[Unanswered]) -> None:
+        """Raises ModelError where no request can be answered, by what was held back."""
+        failed = [one.why.detail for one in held if one.why.reason == _FAILED]
+        if failed and (_hopeless(held) or not self._answered):
+            raise ModelError(failed[0])
         if _hopeless(held):
             raise ModelError(
                 f"{self._where}: every request is refused, the first with: "
                 f"{held[0].why.detail}. Correct what it names under sample or engine"
             )
-        yield from held
 
     async def _response(self, request: Request) -> Completion | Unanswered:
-        from wrpo.engines.servers.client import RequestRefused
+        from wrpo.engines.servers.client import RequestFailed, RequestRefused
 
         sampling = request.sampling or self._sampling
         body = self._fields(sampling)
@@ -170,9 +181,11 @@ class OpenAIEngine:
             )
         except RequestRefused as refused:
             return Unanswered(request.row, Drop("refused", str(refused)))
+        except RequestFailed as failed:
+            return Unanswered(request.row, Drop(_FAILED, str(failed)))
         try:
             return self._read(request, reply, keep_logprobs=sampling["keep_logprobs"])
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{self._where}: a reply is not of the OpenAI API "
                 f"({type(error).__name__} {error}): {str(reply)[:300]}"
@@ -188,15 +201,11 @@ class OpenAIEngine:
     def _read(
         self, request: Request, reply: dict[str, Any], *, keep_logprobs: bool
     ) -> Completion | Unanswered:
-        choice = reply["choices"][0]
-        finish_reason = choice["finish_reason"]
-        if finish_reason in _CUT_SHORT:
-            raise ModelError(
-                f"{self._where}: the server broke off a response (finish_reason {finish_reason}). "
-                "Check the server, then run the same command again; it goes on where it was"
-            )
-        if finish_reason not in _FINISH_REASONS:
-            return Unanswered(request.row, Drop("not_finished", f"finish_reason {finish_reason}"))
+        choice = choice_of(reply)
+        ended = ending(choice["finish_reason"])
+        if ended not in ("stop", "length"):
+            why = Drop("not_finished", f"finish_reason {choice['finish_reason']}")
+            return Unanswered(request.row, why)
         text = (choice["message"]["content"] if self._chat else choice["text"]) or ""
         try:
             text.encode("utf-8")
@@ -209,7 +218,7 @@ class OpenAIEngine:
             text=text,
             token_ids=token_ids,
             token_count=len(token_ids) if token_ids else usage.get("completion_tokens"),
-            finish_reason=_FINISH_REASONS[finish_reason],
+            finish_reason=ended,
             logprob=self._logprob(choice.get("logprobs")) if keep_logprobs else None,
         )
 

@@ -18,6 +18,7 @@ from tests.support.completion_server import Reply, Seen, chat_response, problem,
 from wrpo.engines import Completion, GenerationEngine, GenerationTask, Request, Unanswered
 from wrpo.engines.openai import OpenAISettings
 from wrpo.engines.servers import client as servers
+from wrpo.engines.servers.replies import ENDINGS, ending
 from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.tables import Drop
 from wrpo.recipe.sampling import Model, Sampling
@@ -229,7 +230,7 @@ def test_answers_come_as_they_finish_and_requests_are_taken_only_when_there_is_r
     ("status", "named"),
     [(401, "KEY_FOR_TESTS"), (403, "KEY_FOR_TESTS"), (404, "served_model"), (301, "endpoints")],
 )
-def test_what_no_request_can_pass_stops_at_once(
+def test_what_no_request_can_pass_stops_when_it_comes_twice(
     status: int, named: str, serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY_FOR_TESTS", SECRET)
@@ -237,7 +238,24 @@ def test_what_no_request_can_pass_stops_at_once(
     with pytest.raises(ModelError, match=named) as caught:
         ask(server.url, api_key_env="KEY_FOR_TESTS")
     assert server.url in str(caught.value) and "not for you" in str(caught.value)
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("at", [0, 3])
+def test_one_such_status_among_responses_is_sent_again(status: int, at: int, serve) -> None:
+    server = serve(lambda number, seen: problem(status) if number == at else response())
+    assert {type(got) for got in ask(server.url, count=6, concurrency=1)} == {Completion}
+    assert len(server.seen) == 7
+
+
+def test_a_key_that_stops_to_work_stops_with_its_name(
+    serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_FOR_TESTS", SECRET)
+    server = serve(lambda number, seen: problem(401) if number else response())
+    with pytest.raises(ModelError, match="KEY_FOR_TESTS"):
+        ask(server.url, count=3, concurrency=1, retries=2, api_key_env="KEY_FOR_TESTS")
 
 
 def test_an_empty_account_stops_at_once(serve) -> None:
@@ -250,11 +268,93 @@ def test_an_empty_account_stops_at_once(serve) -> None:
 
 def test_a_page_instead_of_json_is_named(serve) -> None:
     server = serve(lambda number, seen: Reply("<html>Welcome</html>"))
-    with pytest.raises(ModelError, match="not JSON.*Welcome"):
-        ask(server.url)
-    shapeless = serve(lambda number, seen: Reply({"error": "busy"}))
+    with pytest.raises(ModelError, match=r"not JSON.*engine\.endpoints.*Welcome"):
+        ask(server.url, retries=2)
+    shapeless = serve(lambda number, seen: Reply({"busy": True}))
     with pytest.raises(ModelError, match="not of the OpenAI API.*busy"):
-        ask(shapeless.url)
+        ask(shapeless.url, retries=2)
+
+
+def choice(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"text": "yes", "finish_reason": "stop", **fields}]}
+
+
+NO_REPLIES = {
+    "error object": {"error": {"message": "Provider returned error", "code": 502}},
+    "error of no number": {"error": {"message": "Provider returned error", "code": "server"}},
+    "error text": {"error": "busy"},
+    "rate limit in the text": {"error": {"message": "slow down", "code": 429}},
+    "key in the text": {"error": {"message": "no auth", "code": 401}},
+    "no choices": {"choices": []},
+    "choices are null": {"choices": None},
+    "no choice": {"choices": [None]},
+    "no text": {"choices": [{"finish_reason": "stop"}]},
+    "no finish reason": {"choices": [{"text": "a"}]},
+    "finish reason null": choice(finish_reason=None),
+    "error in the choice": choice(finish_reason="error", error={"message": "died"}),
+    "a list": [],
+    "a number": 3,
+    "page": "<html>Bad gateway</html>",
+    "cut": '{"choices": [{"text": "ye',
+    "nothing": " ",
+    "text is no text": choice(text=["yes"]),
+    "aborted": choice(finish_reason="abort"),
+}
+
+
+@pytest.mark.parametrize("body", NO_REPLIES.values(), ids=NO_REPLIES)
+def test_a_reply_that_is_none_is_sent_again_like_a_502(body: Any, serve) -> None:
+    server = serve(lambda number, seen: Reply(body) if number in (1, 2) else response())
+    assert {type(got) for got in ask(server.url, count=4, concurrency=1)} == {Completion}
+    assert len(server.seen) == 6
+
+
+@pytest.mark.parametrize("bad", [problem(500, "died"), Reply({"error": "died"}), Reply("died")])
+def test_a_request_that_fails_alone_is_dropped_and_the_rest_goes_on(bad: Reply, serve) -> None:
+    server = serve(lambda number, seen: bad if seen.body["prompt"] == [1, 41] else response())
+    got = {a.row[1]: a for a in ask(server.url, count=4, concurrency=1, retries=1)}
+    dropped = got.pop(1)
+    assert isinstance(dropped, Unanswered) and dropped.why.reason == "failed"
+    assert "died" in dropped.why.detail
+    assert {type(one) for one in got.values()} == {Completion}
+
+
+def test_a_refusal_inside_http_200_is_a_refusal(serve) -> None:
+    refused = Reply({"error": {"message": "too long", "code": 400}})
+    server = serve(lambda number, seen: refused if number == 1 else response())
+    got = ask(server.url, count=3, concurrency=1)
+    assert [type(one) for one in got] == [Completion, Unanswered, Completion]
+    assert got[1].why.reason == "refused" and len(server.seen) == 3
+
+
+@pytest.mark.parametrize("answers", [0, 2])
+def test_a_server_that_fails_for_every_prompt_stops_the_stage(answers: int, serve) -> None:
+    broken = Reply({"error": "out of memory"})
+    server = serve(lambda number, seen: response() if number < answers else broken)
+    with pytest.raises(ModelError, match="out of memory.*run the same command again"):
+        ask(server.url, count=40, concurrency=2, retries=1)
+    assert len(server.seen) < 40
+
+
+@pytest.mark.parametrize(
+    ("words", "ended"),
+    [
+        ("stop eos eos_token stop_sequence end_turn STOP COMPLETE", "stop"),
+        ("length max_tokens MAX_TOKENS model_length", "length"),
+        ("content_filter SAFETY tool_calls function_call refusal anything-new", "withheld"),
+        ("abort error null", "broken"),
+    ],
+)
+def test_finish_reasons_of_other_servers_are_read(words: str, ended: str) -> None:
+    assert {word: ending(word) for word in words.split()} == dict.fromkeys(words.split(), ended)
+    assert ending(None) == "broken"
+    assert all(word == word.lower() for word in ENDINGS)
+
+
+@pytest.mark.parametrize(("word", "kept"), [("end_turn", "stop"), ("MAX_TOKENS", "length")])
+def test_a_finish_reason_is_kept_in_one_spelling(word: str, kept: str, serve) -> None:
+    (got,) = ask(serve(lambda number, seen: response(finish_reason=word)).url)
+    assert isinstance(got, Completion) and got.finish_reason == kept
 
 
 def test_one_refused_prompt_is_dropped_with_its_reason_and_the_rest_goes_on(serve) -> None:
@@ -266,7 +366,7 @@ def test_one_refused_prompt_is_dropped_with_its_reason_and_the_rest_goes_on(serv
     assert all(isinstance(got[n], Completion) for n in (1, 2, 3))
 
 
-def test_a_filtered_answer_is_dropped_and_a_broken_off_one_stops(serve) -> None:
+def test_a_filtered_answer_is_dropped_and_one_that_is_always_broken_off_stops(serve) -> None:
     server = serve(
         lambda number, seen: response(finish_reason="content_filter" if number else "stop")
     )
@@ -274,7 +374,7 @@ def test_a_filtered_answer_is_dropped_and_a_broken_off_one_stops(serve) -> None:
     assert filtered == Unanswered((0, 1, 0), Drop("not_finished", "finish_reason content_filter"))
     broken = serve(lambda number, seen: response(finish_reason="abort"))
     with pytest.raises(ModelError, match="abort"):
-        ask(broken.url)
+        ask(broken.url, retries=2)
 
 
 def test_half_a_surrogate_pair_is_refused_and_a_text_that_is_no_text_stops_the_stage(serve) -> None:
@@ -284,7 +384,7 @@ def test_half_a_surrogate_pair_is_refused_and_a_text_that_is_no_text_stops_the_s
     assert isinstance(half, Unanswered) and half.why.reason == "not_unicode"
     broken = serve(lambda number, seen: response(text=[{"type": "text", "text": "hi"}]))
     with pytest.raises(ModelError, match="not of the OpenAI API"):
-        ask(broken.url)
+        ask(broken.url, retries=2)
 
 
 def test_few_refused_prompts_are_no_proof_against_the_settings(serve) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from wrpo.engines.servers.replies import BadReply, choice_of
 from wrpo.engines.servers.settings import ServerSettings
 from wrpo.errors import ModelError, RecipeError
 
@@ -28,22 +29,34 @@ _WARN_EVERY_S = 30.0
 _REFUSED = {400, 413, 422}
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503}
+_CHECK_THE_SERVER = "See to the server, then run the same command again; it goes on where it was"
 
 
 class RequestRefused(Exception):
     """A server refuses this request, whoever asks and however often."""
 
 
+class RequestFailed(ModelError):
+    """A request failed too often, by a fault that others need not meet."""
+
+
 class _Failed(Exception):
     """A request that may succeed when it is sent again."""
 
     def __init__(
-        self, why: str, *, server_wide: bool, rate_limited: bool = False, wait_s: float = 0.0
+        self,
+        why: str,
+        *,
+        server_wide: bool,
+        rate_limited: bool = False,
+        wait_s: float = 0.0,
+        way_out: str = _CHECK_THE_SERVER,
     ) -> None:
         super().__init__(why)
         self.server_wide = server_wide
         self.rate_limited = rate_limited
         self.wait_s = wait_s
+        self.way_out = way_out
 
 
 @dataclass(eq=False)
@@ -53,6 +66,7 @@ class _Endpoint:
     load: int = 0
     answered: int = 0
     failures: int = 0
+    locked: bool = False
     rests_until: float = 0.0
     warned_at: float = -_WARN_EVERY_S
 
@@ -85,7 +99,9 @@ class Servers:
     """Posts to whichever server has least to do; use inside one event loop, and close it.
 
     A server that cannot be reached, or answers 429 or 503, rests, and its requests go to others.
-    The key is read from the environment and written nowhere.
+    HTTP 200 without a response in it counts as 502, or as the status that its error names. A status
+    that no request can pass (401, 404) stops at once where nothing was answered and it comes twice;
+    later it is sent again. The key is read from the environment and written nowhere.
 
     Args:
         settings: where the servers are.
@@ -130,9 +146,13 @@ class Servers:
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The reply to one request, sent again with growing pauses while that may help.
 
+        Returns:
+            An object whose first choice has a finish reason and a text (`replies.choice_of`).
+
         Raises:
             RequestRefused: the server will never answer this request.
-            ModelError: no request can be answered, or this one failed too often.
+            RequestFailed: this one failed too often.
+            ModelError: no request can be answered.
         """
         failures = 0
         while True:
@@ -145,9 +165,9 @@ class Servers:
                 queued = failed.rate_limited and endpoint.answered > before
                 failures = 0 if queued else failures + 1
                 if failures > self._retries:
-                    raise ModelError(
-                        f"{endpoint.url}: {failed}, {failures} times in a row. See to the server, "
-                        "then run the same command again; it goes on where it was"
+                    kind = ModelError if failed.server_wide else RequestFailed
+                    raise kind(
+                        f"{endpoint.url}: {failed}, {failures} times in a row. {failed.way_out}"
                     ) from None
                 if failed.server_wide:
                     pause = endpoint.rest(failed.wait_s)
@@ -169,28 +189,50 @@ class Servers:
             raise _Failed(why, server_wide=unreachable) from None
         finally:
             endpoint.load -= 1
-        self._check(endpoint, response, str(body["model"]))
+        reply = self._read(endpoint, response, str(body["model"]))
         endpoint.answered += 1
         endpoint.failures = 0
-        return self._json(endpoint, response)
+        endpoint.locked = False
+        return reply
 
-    def _check(self, endpoint: _Endpoint, response: httpx.Response, model: str) -> None:
-        status = response.status_code
+    def _read(self, endpoint: _Endpoint, response: httpx.Response, model: str) -> dict[str, Any]:
+        """The reply, if it is one; else the error that it stands for."""
+        status, said = response.status_code, f"{response.status_code} {self._message(response)}"
         if status == HTTPStatus.OK:
-            return
-        said = f"{status} {self._message(response)}"
+            try:
+                reply: dict[str, Any] = response.json()
+                choice_of(reply)
+                return reply
+            except BadReply as bad:
+                status, said = bad.status, self._hidden(str(bad))
+            except ValueError:
+                status = HTTPStatus.BAD_GATEWAY
+                said = (
+                    f"the reply is not JSON ({self._section}.endpoints): "
+                    f"{self._hidden(response.text)[:200]!r}"
+                )
+        raise self._error(endpoint, response, status=status, said=said, model=model)
+
+    def _error(
+        self, endpoint: _Endpoint, response: httpx.Response, *, status: int, said: str, model: str
+    ) -> Exception:
+        """What an HTTP status means for the request."""
         if status in _REFUSED:
-            raise RequestRefused(said)
+            return RequestRefused(said)
         if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             if "insufficient_quota" in response.text:
-                raise ModelError(f"{endpoint.url}: {said}. The account has no credit left")
-            raise _Failed(
+                return ModelError(f"{endpoint.url}: {said}. The account has no credit left")
+            return _Failed(
                 said,
                 server_wide=status in _OVERLOADED,
                 rate_limited=status == HTTPStatus.TOO_MANY_REQUESTS,
                 wait_s=_retry_after(response),
             )
-        raise ModelError(f"{endpoint.url}: {said}. {self._way_out(status, model)}")
+        way_out = self._way_out(status, model)
+        if endpoint.locked and not endpoint.answered:
+            return ModelError(f"{endpoint.url}: {said}. {way_out}")
+        endpoint.locked = True
+        return _Failed(said, server_wide=True, way_out=way_out)
 
     def _way_out(self, status: int, model: str) -> str:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -207,16 +249,6 @@ class Servers:
                 "GET /v1/models lists its names"
             )
         return f"Check {self._section}.endpoints"
-
-    def _json(self, endpoint: _Endpoint, response: httpx.Response) -> dict[str, Any]:
-        try:
-            reply: dict[str, Any] = response.json()
-        except ValueError:
-            raise ModelError(
-                f"{endpoint.url}: the reply is not JSON: {self._hidden(response.text)[:200]!r}. "
-                f"Check {self._section}.endpoints"
-            ) from None
-        return reply
 
     def _message(self, response: httpx.Response) -> str:
         """What the server says went wrong, on one line, without the key should it repeat that."""
