@@ -26,6 +26,7 @@ from wrpo.pipeline.tables import (
     PROMPTS,
     RESPONSES,
     SCORES,
+    UNFINISHED,
     Drop,
     Row,
     iter_parts,
@@ -75,8 +76,10 @@ def _rows(
     split = "sft" if table == "sft" else "preference"
     wanted = {row["prompt_id"]: row for row in prompts if row["split"] == split}
     verifiers = {key: _verifier(recipe, row["domain"]) for key, row in wanted.items()}
-    sources = _responses(pipeline, answering_sources(recipe), verifiers)
-    targets = _responses(pipeline, [TARGET], verifiers) if table == "triples" else {}
+    use = recipe.build.unfinished
+    sources = _responses(pipeline, answering_sources(recipe), verifiers, use)
+    targets = _responses(pipeline, [TARGET], verifiers, use) if table == "triples" else {}
+    _count_unfinished(table, [sources, targets], use)
     rules = TableRules(recipe.build, wanted, sources, targets)
     make = {"sft": rules.sft_row, "triples": rules.triple_row, "pairs": rules.pair_row}[table]
     rows, dropped = [], []
@@ -95,12 +98,13 @@ def _verifier(recipe: Recipe, domain: str) -> str | None:
 
 
 def _responses(
-    pipeline: Pipeline, sources: list[str], verifiers: dict[str, str | None]
+    pipeline: Pipeline, sources: list[str], verifiers: dict[str, str | None], use: str
 ) -> dict[str, list[Response]]:
     """Scored responses by prompt, joined by (prompt_id, source, index).
 
     Args:
         verifiers: of every prompt that is wanted, the reward that tells right responses, or None.
+        use: `build.unfinished`.
     """
     found: dict[str, list[Response]] = {}
     for source in sources:
@@ -116,10 +120,29 @@ def _responses(
         for rows in iter_parts(pipeline.finished(f"sample/{source}"), RESPONSES):
             for row in rows:
                 scored = scores.get((row["prompt_id"], row["index"]))
-                if scored is not None:
-                    response = Response(source, row["index"], row["text"], *scored)
+                finished = row["finish_reason"] not in UNFINISHED
+                if scored is not None and (finished or use != "never"):
+                    response = Response(
+                        source,
+                        row["index"],
+                        row["text"],
+                        *scored,
+                        finished=finished,
+                        preferable=finished or use == "any",
+                    )
                     found.setdefault(row["prompt_id"], []).append(response)
     return found
+
+
+def _count_unfinished(table: str, tables: list[dict[str, list[Response]]], use: str) -> None:
+    every = [one for found in tables for responses in found.values() for one in responses]
+    cut = sum(not response.finished for response in every)
+    if cut:
+        logger.info(
+            "build/%s: %d of %d responses are cut at max_tokens; they may become: %s "
+            "(build.unfinished)",
+            *(table, cut, len(every), use),
+        )
 
 
 def _correct(rewards: list[Row], verifier: str | None) -> bool | None:

@@ -25,6 +25,7 @@ from data_construction.sampling.part_sampler import (
     ResponseBar,
     drop_limit,
 )
+from data_construction.sampling.summary import log_summary, responses_summary
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.pipeline.parts import Shard, StageWork, open_stage
@@ -60,6 +61,10 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
             ):
                 for part in made:
                     work.written(part)
+        if not work.complete:
+            facts = responses_summary(work.path)
+            work.facts.update(facts)
+            log_summary(sampler.stage, facts)
 
 
 def _parts(sampler: PartSampler, work: StageWork, shard: Shard, bar: ResponseBar) -> Generator[int]:

@@ -60,9 +60,9 @@ def _train_sft(
     recipe: Recipe, settings: SFTSettings, model: str, *, rows: list[Row], work: StageWork
 ) -> None:
     """The control that spends the same steps on supervised learning."""
-    from wrpo.train_sft import run_sft
+    from wrpo.train_sft import run_sft, sample_of
 
-    samples = [(row["prompt"], row[settings.trained_on(row)][0]["content"]) for row in rows]
+    samples = [sample_of(row, settings.trained_on(row)) for row in rows]
     run_sft(recipe, settings, model, samples=samples, work=work)
 
 

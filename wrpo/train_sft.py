@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError
@@ -38,6 +38,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Sample(NamedTuple):
+    """One response to learn; without `finished` it was cut, and gets no end of turn."""
+
+    messages: list[Row]
+    response: str
+    finished: bool = True
+
+
+def sample_of(row: Row, name: str) -> Sample:
+    """The response of that name in a row of a training table."""
+    finished = name not in (row.get("unfinished") or ())
+    return Sample(row["prompt"], row[name][0]["content"], finished)
+
+
 def train_sft(recipe: Recipe) -> None:
     """Runs the stage."""
     pipeline = Pipeline(recipe)
@@ -46,7 +60,7 @@ def train_sft(recipe: Recipe) -> None:
         if work.complete:
             return
         rows = read_rows(table, SFT_ROWS)
-        samples = [(row["prompt"], row["completion"][0]["content"]) for row in rows]
+        samples = [sample_of(row, "completion") for row in rows]
         run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, work=work)
 
 
@@ -55,10 +69,10 @@ def run_sft(
     settings: Training,
     model: str,
     *,
-    samples: list[tuple[list[Row], str]],
+    samples: list[Sample],
     work: StageWork,
 ) -> None:
-    """Trains `model` on (messages, response) samples; loss on the responses only."""
+    """Trains `model` on samples; loss on the responses only."""
     from trl import SFTConfig, SFTTrainer
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
@@ -81,7 +95,7 @@ def run_sft(
 
 
 def tokenised(
-    samples: list[tuple[list[Row], str]],
+    samples: list[Sample],
     tokenizer: PreTrainedTokenizerBase,
     *,
     fold_system: bool,
@@ -98,9 +112,9 @@ def tokenised(
 
     rows: list[dict[str, Any]] = []
     cut = 0
-    for messages, response in samples:
+    for messages, response, finished in samples:
         prompt_ids, response_ids = render_response(
-            tokenizer, messages, response, fold_system=fold_system
+            tokenizer, messages, response, fold_system=fold_system, finished=finished
         )
         if max_length is not None and len(prompt_ids) >= max_length:
             raise DataError(

@@ -97,6 +97,7 @@ def _sft_row(prompt: Row, chosen: Response) -> Row:
         "source": chosen.source,
         "index": chosen.index,
         "score": chosen.score,
+        "unfinished": [] if chosen.finished else ["completion"],
     }
 
 
@@ -116,6 +117,7 @@ def preference_row(prompt: Row, made: Triple | Pair) -> Row:
         row[f"{name}_source"] = response.source
         row[f"{name}_index"] = response.index
         row[f"{name}_score"] = response.score
+    row["unfinished"] = [name for name, one in responses.items() if not one.finished]
     return row
 
 

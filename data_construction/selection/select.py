@@ -1,6 +1,7 @@
 """Which responses become training rows: pure functions over the scored responses of one prompt.
 
 * A response without text, or whose score is no finite number, is no candidate.
+* A response that is not `preferable` can be the worst, never the best.
 * Order decides ties: candidates are compared by score, then by source name, then by index, so the
   choice depends on nothing else.
 * A preference between equal texts teaches nothing and is no row.
@@ -24,13 +25,21 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One scored response of a prompt; `correct` is what a verifier says, None without one."""
+    """One scored response of a prompt.
+
+    Attributes:
+        correct: what a verifier says; None without one.
+        finished: it ends by itself.
+        preferable: it may be trained on as a good response.
+    """
 
     source: str
     index: int
     text: str
     score: float
     correct: bool | None = None
+    finished: bool = True
+    preferable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,11 @@ def candidates(responses: Sequence[Response]) -> list[Response]:
     ]
 
 
+def preferable(responses: Sequence[Response]) -> list[Response]:
+    """The candidates that may be trained on as good responses."""
+    return [response for response in candidates(responses) if response.preferable]
+
+
 def by_source(responses: Sequence[Response]) -> list[list[Response]]:
     """The candidates of each source, sources by name."""
     own: dict[str, list[Response]] = {}
@@ -101,8 +115,8 @@ def worst(responses: Sequence[Response]) -> Response:
 
 def sft_response(responses: Sequence[Response]) -> Response | Drop:
     """WRPO and FuseChat-3.0: the best response over all sources."""
-    found = candidates(responses)
-    return best(found) if found else Drop("no_source_response")
+    found = preferable(responses)
+    return best(found) if found else _nothing_preferable(responses)
 
 
 def triple(
@@ -114,12 +128,14 @@ def triple(
         min_gap: score(y_wt) - score(y_l) must be above it; the paper states no such limit, and 0
             drops only ties.
     """
-    sources, targets = candidates(source_responses), candidates(target_responses)
+    sources, targets = preferable(source_responses), candidates(target_responses)
     if not sources:
-        return Drop("no_source_response")
+        return _nothing_preferable(source_responses)
     if len(targets) < 2:
         return Drop("too_few_target_responses", f"{len(targets)}, two are needed")
-    pair = Pair(best(targets), worst(targets))
+    if not preferable(targets):
+        return _nothing_preferable(targets)
+    pair = Pair(best(preferable(targets)), worst(targets))
     if pair.gap <= min_gap + TOLERANCE:
         return Drop("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
     if pair.chosen.text == pair.rejected.text:
@@ -129,7 +145,9 @@ def triple(
 
 def best_and_worst(responses: Sequence[Response]) -> list[Pair]:
     """The best and the worst response of each source, unless they are equal in score or text."""
-    pairs = [Pair(best(own), worst(own)) for own in by_source(responses)]
+    pairs = [
+        Pair(best(preferable(own)), worst(own)) for own in by_source(responses) if preferable(own)
+    ]
     return [pair for pair in pairs if pair.gap > TOLERANCE and _differs(pair)]
 
 
@@ -141,9 +159,9 @@ def same_source_pair(responses: Sequence[Response], window: Window) -> Pair | Dr
 
 def verified_sft_response(responses: Sequence[Response]) -> Response | Drop:
     """FuseChat-3.0, mathematics and code: the best of the correct responses of all sources."""
-    found = candidates(responses)
+    found = preferable(responses)
     if not found:
-        return Drop("no_source_response")
+        return _nothing_preferable(responses)
     correct = [response for response in found if response.correct]
     return best(correct) if correct else Drop("no_correct_response")
 
@@ -152,7 +170,7 @@ def right_and_wrong(responses: Sequence[Response]) -> list[Pair]:
     """The best correct and the worst incorrect response of each source that has both."""
     pairs = []
     for own in by_source(responses):
-        right = [response for response in own if response.correct]
+        right = [response for response in preferable(own) if response.correct]
         wrong = [response for response in own if response.correct is False]
         if right and wrong:
             pairs.append(Pair(best(right), worst(wrong)))
@@ -179,6 +197,13 @@ def _pair_in(window: Window, pairs: Sequence[Pair]) -> Pair | Drop:
         return Drop("no_pair_in_window", f"no source has a gap of {window}")
     chosen = best([pair.chosen for pair in inside])
     return next(pair for pair in inside if pair.chosen == chosen)
+
+
+def _nothing_preferable(responses: Sequence[Response]) -> Drop:
+    found = candidates(responses)
+    if found:
+        return Drop("no_finished_response", f"max_tokens cut all {len(found)} of them")
+    return Drop("no_source_response")
 
 
 def _differs(pair: Pair) -> bool:

@@ -1,6 +1,6 @@
 """Writes finished sampling stages by hand, for tests of the stages after them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
@@ -14,8 +14,15 @@ def prompt_ids(recipe: Recipe, split: str | None = None) -> list[str]:
     return [row["prompt_id"] for row in rows if split in (None, row["split"])]
 
 
-def write_responses(recipe: Recipe, source: str, responses: Mapping[str, Sequence[str]]) -> None:
-    """Makes `sample/SOURCE` hold the given texts, two prompts per part."""
+def write_responses(
+    recipe: Recipe,
+    source: str,
+    responses: Mapping[str, Sequence[str]],
+    *,
+    cut: Collection[int] = (),
+) -> None:
+    """Makes `sample/SOURCE` hold the given texts, two prompts per part; those with an index in
+    `cut` ended at max_tokens."""
     rows = [
         {
             "prompt_id": prompt,
@@ -23,7 +30,7 @@ def write_responses(recipe: Recipe, source: str, responses: Mapping[str, Sequenc
             "index": index,
             "text": text,
             "token_ids": [1],
-            "finish_reason": "stop",
+            "finish_reason": "length" if index in cut else "stop",
             "token_count": 1,
             "seed": 0,
             "logprob": None,

@@ -14,6 +14,7 @@ from wrpo.pipeline.folder import StageFolder, read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
+from wrpo.rows.columns import TRIPLE_RESPONSES
 
 
 @pytest.fixture
@@ -217,3 +218,53 @@ def test_dropped_prompts_are_listed(built_recipe) -> None:
     assert [(row["prompt_id"], row["reason"]) for row in dropped] == [
         (ids[0], "too_few_target_responses")
     ]
+
+
+def with_cut(recipe: Recipe, use: str) -> Recipe:
+    """The best response of every source, and the best and the worst of the target, were cut."""
+    build = recipe.build.model_copy(update={"unfinished": use})
+    recipe = recipe.model_copy(update={"build": build})
+    finish_target(recipe, [0.5, 0.3, 0.8])
+    ids = prompt_ids(recipe)
+    write_responses(recipe, "one", {key: ["one a", "one b"] for key in ids}, cut=[1])
+    write_responses(recipe, "two", {key: ["two a", "two b"] for key in ids}, cut=[0])
+    own = prompt_ids(recipe, "preference")
+    texts = [f"target {n}" for n in range(3)]
+    write_responses(recipe, "target", dict.fromkeys(own, texts), cut=[1, 2])
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("use", "sft", "triple", "unfinished"),
+    [
+        ("rejected", "two b", ("two b", "target 0", "target 1"), ["rejected"]),
+        ("any", "two a", ("two a", "target 2", "target 1"), TRIPLE_RESPONSES),
+    ],
+)
+def test_responses_that_max_tokens_cut_are_used_as_the_recipe_says(
+    use, sft, triple, unfinished, built_recipe: Recipe
+) -> None:
+    recipe = with_cut(built_recipe, use)
+    for table in ("sft", "triples"):
+        build_table(recipe, table)
+    row = read_rows(Pipeline(recipe).finished("build/sft"))[0]
+    assert row["completion"][0]["content"] == sft
+    assert row["unfinished"] == ([] if use == "rejected" else ["completion"])
+    row = read_rows(Pipeline(recipe).finished("build/triples"))[0]
+    assert tuple(row[name][0]["content"] for name in TRIPLE_RESPONSES) == triple
+    assert sorted(row["unfinished"]) == sorted(unfinished)
+
+
+def test_responses_that_max_tokens_cut_can_be_left_out(built_recipe: Recipe) -> None:
+    recipe = with_cut(built_recipe, "never")
+    with pytest.raises(DataError, match="too_few_target_responses"):
+        build_table(recipe, "triples")
+
+
+def test_the_responses_that_max_tokens_cut_are_counted(
+    built_recipe: Recipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    build_table(with_cut(built_recipe, "rejected"), "sft")
+    assert "build/sft: 8 of 16 responses are cut at max_tokens" in caplog.text
+    assert "build.unfinished" in caplog.text

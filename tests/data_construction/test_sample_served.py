@@ -6,27 +6,38 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.commands import Command
 from tests.support.completion_server import CompletionServer, Reply, Seen, chat_response, problem
+from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import load_recipe
 
 
 class Script:
-    """Refuses prompts that hold a word, responses the others; slow from the n-th request on."""
+    """Refuses prompts that hold a word, responses the others; slow from the n-th request on.
+
+    `bad` is the body of every fifth reply; with `cut`, every second response ends at max_tokens.
+    """
 
     def __init__(self) -> None:
         self.refuse = "nothing"
         self.slow_from: int | None = None
+        self.bad: Any = None
+        self.cut = False
 
     def __call__(self, number: int, seen: Seen) -> Reply:
         text = seen.body["messages"][-1]["content"]
         if self.refuse in text:
             return problem(400, "refused by policy")
+        if self.bad and number % 5 == 2:
+            return Reply(self.bad)
+        if self.cut and number % 2:
+            return chat_response(f"echo {text}", finish_reason="length")
         slow = self.slow_from is not None and number >= self.slow_from
         return Reply(chat_response(f"echo {text}").body, seconds=20.0 if slow else 0.0)
 
@@ -83,6 +94,27 @@ def test_more_refusals_than_the_recipe_allows_stop_the_stage(
     result = run_module(*command(recipe_path), "sample.max_dropped_share=0.05")
     assert result.returncode == 2
     assert "2 of 20 rows dropped (10%)" in result.stderr and "refused by policy" in result.stderr
+
+
+@pytest.mark.parametrize("bad", [{"error": {"message": "Provider returned error"}}, "<html>"])
+def test_http_200_without_a_response_loses_nothing(
+    bad: Any, recipe_path: Path, script: Script, run_module
+) -> None:
+    script.bad = bad
+    result = run_module(*command(recipe_path))
+    assert result.returncode == 0, result.stderr
+    assert len(read_rows(Pipeline(load_recipe(recipe_path)).finished("sample/hosted"))) == 20
+
+
+def test_the_last_line_and_the_manifest_say_how_the_responses_ended(
+    recipe_path: Path, script: Script, run_module
+) -> None:
+    script.cut = True
+    result = run_module(*command(recipe_path))
+    assert "20 responses (length 10, stop 10; 50% cut at max_tokens)" in result.stderr
+    assert "raise sample.max_tokens" in result.stderr
+    manifest = read_manifest(Pipeline(load_recipe(recipe_path)).finished("sample/hosted"))
+    assert manifest is not None and manifest["finish_reasons"] == {"length": 10, "stop": 10}
 
 
 @pytest.mark.slow

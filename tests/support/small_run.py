@@ -68,6 +68,8 @@ def write_recipe(folder: Path, models: Path, *, prompts: int = 12, **sections: o
         },
         **sections,
     }
+    # Random models do not end their responses.
+    recipe["build"] = {"unfinished": "any", **recipe.get("build", {})}
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path

@@ -15,7 +15,7 @@ The rules, for any chat template:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from wrpo.chat.template import Chat, Messages, excerpt, render
@@ -51,6 +51,7 @@ def render_response(
     response: str,
     *,
     fold_system: bool = False,
+    finished: bool = True,
 ) -> tuple[list[int], list[int]]:
     """Token ids of a conversation and of the response that follows it.
 
@@ -65,6 +66,7 @@ def render_response(
         messages: Turns with ``role`` and ``content``; the last one is the user's.
         response: What the assistant says.
         fold_system: Put the system text at the top of the first user turn.
+        finished: Without it, the response was cut and gets no end of turn.
 
     Returns:
         ``(prompt_ids, response_ids)``: the first equals ``render_prompt`` of the same messages, the
@@ -74,7 +76,11 @@ def render_response(
         TemplateError: No template, or the template cannot render this conversation.
     """
     prompt_ids, (response_ids,) = render_responses(
-        tokenizer, messages, [response], fold_system=fold_system
+        tokenizer,
+        messages,
+        [response],
+        fold_system=fold_system,
+        unfinished=() if finished else (0,),
     )
     return prompt_ids, response_ids
 
@@ -85,9 +91,13 @@ def render_responses(
     responses: Sequence[str],
     *,
     fold_system: bool = False,
+    unfinished: Collection[int] = (),
 ) -> tuple[list[int], list[list[int]]]:
     """The ids of ``render_response`` for several responses to the same conversation, in their
     order.
+
+    Args:
+        unfinished: Places of the responses that get no end of turn.
 
     Raises:
         TemplateError: As ``render_response``.
@@ -96,8 +106,15 @@ def render_responses(
     prompt_text = _prompt_text(tokenizer, chat)
     prompt_ids = encode_chat(tokenizer, prompt_text)
     response_ids = [
-        _response_ids(tokenizer, chat, response, prompt_text=prompt_text, prompt_ids=prompt_ids)
-        for response in responses
+        _response_ids(
+            tokenizer,
+            chat,
+            response,
+            prompt_text=prompt_text,
+            prompt_ids=prompt_ids,
+            finished=place not in unfinished,
+        )
+        for place, response in enumerate(responses)
     ]
     return prompt_ids, response_ids
 
@@ -109,15 +126,18 @@ def _response_ids(
     *,
     prompt_text: str,
     prompt_ids: list[int],
+    finished: bool,
 ) -> list[int]:
     guarded = guard(tokenizer, response, "The response")
-    completion, end = _completion(tokenizer, chat, guarded, prompt_text)
+    body, end_text, end = _completion(tokenizer, chat, guarded, prompt_text)
+    completion = body + end_text if finished else body
     full_ids = encode_chat(tokenizer, prompt_text + completion)
     if full_ids[: len(prompt_ids)] == prompt_ids:
         response_ids = full_ids[len(prompt_ids) :]
     else:  # the last letters of the prompt and the first of the response share a token
         response_ids = encode(tokenizer, completion, continues=True)
-    if response_ids.count(end) != 1 or response_ids[-1] != end:
+    ends = [place for place, token in enumerate(response_ids) if token == end]
+    if ends != ([len(response_ids) - 1] if finished else []):
         raise TemplateError(
             f"{tokenizer.convert_ids_to_tokens(end)!r} ends a turn but this tokenizer does not "
             "mark it as special, so a response that spells it cannot be kept. Drop the row. "
@@ -212,8 +232,8 @@ def _marked(text: str) -> str:
 
 def _completion(
     tokenizer: PreTrainedTokenizerBase, chat: Chat, response: str, prompt: str
-) -> tuple[str, int]:
-    """What follows the prompt, end of turn included, and the id of that end of turn."""
+) -> tuple[str, str, int]:
+    """What follows the prompt: the response, its end of turn, and the id of that."""
     # Some templates render earlier turns differently once a response follows (Mistral v0.3 leaves
     # out the system text); the last exchange alone still shows how they write a response.
     for context in [chat] if len(chat) == 1 else [chat, chat[-1:]]:
@@ -224,17 +244,17 @@ def _completion(
         end_text, end = _up_to_end_of_turn(tokenizer, tail)
         opened = _OPEN_BLOCK.search(prompt)
         if opened and f"</{opened[1]}>" in response:
-            return response.removeprefix(opened[0]).rstrip() + end_text, end
+            return response.removeprefix(opened[0]).rstrip(), end_text, end
         if head.startswith(prompt) and body.endswith(response.strip()):
             _refuse_missing_header(tokenizer, context, prompt, body)
-            return body + end_text, end
+            return body, end_text, end
     if opened:
         raise TemplateError(
             f"The generation prompt opens <{opened[1]}> and the response does not close it, so "
             "this model could not give it. Set chat_template to one that does not open it, or "
             f"drop the row. Response: {excerpt(response)}"
         )
-    return response.rstrip() + end_text, end
+    return response.rstrip(), end_text, end
 
 
 def _rendered_response(

@@ -47,8 +47,15 @@ def with_anchors(rows: Sequence[Row]) -> list[Row]:
     for place, row in enumerate(rows):
         following = (rows[(place + step) % len(rows)] for step in range(1, len(rows)))
         other = next(each for each in following if each["prompt_id"] != row["prompt_id"])
-        anchored.append({**row, "anchor": other["chosen"]})
+        anchored.append(_with_anchor(row, other))
     return anchored
+
+
+def _with_anchor(row: Row, other: Row) -> Row:
+    unfinished = list(row.get("unfinished") or ())
+    if "chosen" in (other.get("unfinished") or ()):
+        unfinished.append("anchor")
+    return {**row, "anchor": other["chosen"], "unfinished": unfinished}
 
 
 def with_reference(

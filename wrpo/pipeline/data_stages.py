@@ -120,6 +120,8 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     if domains:
         own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}
         settings = {**settings, "domains": own}
+    if recipe.build.unfinished != "rejected":
+        settings = {**settings, "unfinished": recipe.build.unfinished}
     if any(rule.sft_needs_pair for rule in domains.values()):
         settings = {**rules["pairs"], **settings}
     return settings

@@ -24,6 +24,12 @@ _WAY_OUT = "delete this file and run the stage again, it makes only what is miss
 _RENAMED = {"answer": "reference_answer", "heads": "rewards", "answer_id": "response_id"}
 """Columns of tables made by older versions, and what they are called now."""
 
+_ADDED = {"unfinished"}
+"""Columns that tables of older versions lack; null there."""
+
+_UNFINISHED = ("unfinished", pa.list_(pa.string()))
+"""Names of the responses that do not end: training gives them no end of turn."""
+
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 _REQUIRED = {b"required": b"yes"}
@@ -59,6 +65,9 @@ RESPONSES = pa.schema(
     ]
 )
 
+UNFINISHED = ("length",)
+"""Finish reasons of responses that do not end by themselves."""
+
 SCORES = pa.schema(
     [
         _required("prompt_id", pa.string()),
@@ -77,6 +86,7 @@ SFT_ROWS = pa.schema(
         ("source", pa.string()),
         ("index", pa.int32()),
         ("score", pa.float64()),
+        _UNFINISHED,
     ]
 )
 
@@ -104,8 +114,8 @@ ROW_RESPONSES = {
 }
 """The responses of a row of each preference table."""
 
-TRIPLES = pa.schema(_ROW_HEAD + _response_columns(ROW_RESPONSES["triples"]))
-PAIRS = pa.schema(_ROW_HEAD + _response_columns(ROW_RESPONSES["pairs"]))
+TRIPLES = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["triples"]), _UNFINISHED])
+PAIRS = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["pairs"]), _UNFINISHED])
 
 BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
 """Schemas of the training tables."""
@@ -224,6 +234,10 @@ def read_table(
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as parquet ({error}); {_WAY_OUT}") from None
     types = dict(zip(found.schema.names, found.schema.types, strict=True))
+    for name in [name for name in columns or () if name in _ADDED and name not in types]:
+        kind = schema.field(name).type if schema else pa.null()
+        found = found.append_column(name, pa.nulls(found.num_rows, kind))
+        types[name] = kind
     for name in columns or ():
         if name not in types or (schema and types[name] != schema.field(name).type):
             old = next((old for old in written if _RENAMED.get(old) == name), None)

@@ -107,6 +107,12 @@ class Build(Section):
     domains: dict[str, DomainRules] = Field(
         default_factory=dict, description="Rules of domains, for SFT rows and pairs."
     )
+    unfinished: Literal["rejected", "any", "never"] = Field(
+        "rejected",
+        description="What responses that `max_tokens` cut may become: rejected, the rejected "
+        "response of a triple or a pair only; any, SFT rows and preferred responses too; never, "
+        "nothing. Training gives them no end of turn.",
+    )
     imported: Imported = Field(
         default_factory=Imported, description="Tables read as they are, instead of built."
     )

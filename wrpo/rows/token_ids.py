@@ -4,9 +4,11 @@
   one assistant message each, in a list; or any format of `wrpo.rows.formats` that is recognised;
 * plain text: `prompt` and the responses are strings;
 * tokenised: `prompt_ids`, `source_chosen_ids`, `chosen_ids`, `rejected_ids`.
+
+The optional column `unfinished` names the responses that get no end of turn, because they were cut.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +86,19 @@ def _conversation_ids(
     messages = [prompt] if isinstance(prompt, Mapping) else list(prompt)
     texts = {name: _response_text(row, name, row.get(name)) for name in names}
     prompt_ids, response_ids = render_responses(
-        tokenizer, messages, list(texts.values()), fold_system=fold_system
+        tokenizer,
+        messages,
+        list(texts.values()),
+        fold_system=fold_system,
+        unfinished=[place for place, name in enumerate(texts) if name in _unfinished(row)],
     )
     return prompt_ids, dict(zip(texts, response_ids, strict=True))
+
+
+def _unfinished(row: AnyRow) -> Collection[str]:
+    """Names of the responses that get no end of turn."""
+    names = row.get("unfinished")
+    return names if isinstance(names, (list, tuple)) else ()
 
 
 def _is_response(message: Any) -> bool:
@@ -126,7 +138,8 @@ def _plain_text_ids(
             raise DataError(
                 f"{where(row)}: {name} must be text as the prompt is, got {row[name]!r}"
             )
-        text = row[name] if row[name].endswith(end) else row[name] + end
+        ends = row[name].endswith(end) or name in _unfinished(row)
+        text = row[name] if ends else row[name] + end
         whole[name] = tokenizer(row["prompt"] + text)["input_ids"]
     # Tokens may merge across the end of the prompt: all responses start where the first one does.
     shared = min(_common_prefix(prompt, ids) for ids in whole.values())

@@ -7,6 +7,7 @@ whole numbers of hundredths, and the code under test compares float64 difference
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,7 @@ def responses_of(names: str, *, most: int = 9) -> st.SearchStrategy[list[Respons
             text=st.sampled_from(["x", "y", "z", "w", "", " \n"]),
             score=st.one_of(scores, scores, scores, bad),
             correct=st.sampled_from([True, False, None]),
+            preferable=st.sampled_from([True, True, False]),
         ),
         max_size=most,
         unique_by=lambda a: (a.source, a.index),
@@ -70,6 +72,10 @@ def usable(responses: list[Response]) -> list[Response]:
     return [a for a in responses if a.text.strip() and math.isfinite(a.score)]
 
 
+def likable(responses: list[Response]) -> list[Response]:
+    return [a for a in usable(responses) if a.preferable]
+
+
 def beats(first: Response, second: Response) -> bool:
     """Whether the first comes before the second among candidates for `chosen`."""
     if hundredths(first) != hundredths(second):
@@ -91,7 +97,7 @@ def slow_pairs(responses: list[Response], *, verified: bool) -> Iterator[Pair]:
     """Every pair of responses, kept only if it is the one that the rule names."""
     for chosen, rejected in itertools.product(usable(responses), repeat=2):
         own = [a for a in usable(responses) if a.source == chosen.source]
-        good = [a for a in own if a.correct is True] if verified else own
+        good = [a for a in own if a.preferable and (a.correct is True or not verified)]
         poor = [a for a in own if a.correct is False] if verified else own
         named = chosen in unbeaten(good) and rejected in lowest(poor)
         tied = not verified and hundredths(chosen) == hundredths(rejected)
@@ -133,8 +139,8 @@ def test_verified_pairs_equal_the_slow_reference(
 @given(responses_of("abc"))
 def test_sft_answers_equal_the_slow_reference(responses: list[Response]) -> None:
     for choose, own in (
-        (sft_response, usable(responses)),
-        (verified_sft_response, [a for a in usable(responses) if a.correct is True]),
+        (sft_response, likable(responses)),
+        (verified_sft_response, [a for a in likable(responses) if a.correct is True]),
     ):
         expected = unbeaten(own)
         assert choose(responses) == expected[0] if expected else isinstance(choose(responses), Drop)
@@ -145,10 +151,10 @@ def test_triples_equal_the_slow_reference(
     sources: list[Response], targets: list[Response], limit: int
 ) -> None:
     made = triple(sources, targets, min_gap=limit / 100)
-    top, bottom = unbeaten(usable(targets)), lowest(usable(targets))
-    enough = bool(usable(sources)) and len(usable(targets)) > 1
-    if enough and hundredths(top[0]) - hundredths(bottom[0]) > limit:
-        expected = Triple(unbeaten(usable(sources))[0], top[0], bottom[0])
+    top, bottom = unbeaten(likable(targets)), lowest(usable(targets))
+    enough = bool(likable(sources)) and len(usable(targets)) > 1
+    if enough and top and hundredths(top[0]) - hundredths(bottom[0]) > limit:
+        expected = Triple(unbeaten(likable(sources))[0], top[0], bottom[0])
         assert made == expected if top[0].text != bottom[0].text else isinstance(made, Drop)
     else:
         assert isinstance(made, Drop)
@@ -195,6 +201,7 @@ def test_triple_takes_best_source_best_and_worst_target() -> None:
 def test_each_way_to_give_no_row_has_its_reason() -> None:
     one, two = response("a", 0, 0.9, correct=True), response("a", 1, 0.1, correct=False)
     empty, broken = response("a", 2, 2.0, text=" "), response("a", 3, math.nan)
+    cut = [replace(each, preferable=False) for each in (one, two)]
     made = {
         "no_source_response": [
             sft_response([]),
@@ -205,6 +212,12 @@ def test_each_way_to_give_no_row_has_its_reason() -> None:
         "no_correct_response": [
             verified_sft_response([two]),
             verified_sft_response([response("a", 0, 1)]),
+        ],
+        "no_finished_response": [
+            sft_response(cut),
+            verified_sft_response(cut),
+            triple(cut, [one, two], min_gap=0.0),
+            triple([one], cut, min_gap=0.0),
         ],
         "too_few_target_responses": [triple([one], [one, empty], min_gap=0.0)],
         "gap_too_small": [triple([one], [one, response("a", 5, 0.9)], min_gap=0.0)],

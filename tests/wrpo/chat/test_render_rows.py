@@ -20,14 +20,14 @@ from tests.wrpo.chat.test_render import (
     possible,
     tokenizer_of,
 )
-from wrpo.chat.render import render_prompt, render_response
+from wrpo.chat.render import end_of_turn_ids, render_prompt, render_response
 from wrpo.chat.template import Chat
 from wrpo.errors import DataError, TemplateError
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.prepare import prepare_row
 from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import TokenLimits
-from wrpo.train_sft import tokenised
+from wrpo.train_sft import Sample, tokenised
 
 
 def control_ids(family: Family, tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
@@ -69,7 +69,7 @@ def test_sft_rows_train_on_the_answer_up_to_its_end_of_turn_and_on_nothing_else(
     family: Family, texts: list[str], responses: list[str], room: st.DataObject
 ) -> None:
     tokenizer = tokenizer_of(family.name)
-    samples = [(chat_of(texts), possible(family, response)) for response in responses]
+    samples = [Sample(chat_of(texts), possible(family, response)) for response in responses]
     whole = [render_response(tokenizer, *sample) for sample in samples]
     longest = max(len(prompt) + len(response) for prompt, response in whole)
     limit = room.draw(st.one_of(st.none(), st.integers(1, longest + 1)))
@@ -84,6 +84,32 @@ def test_sft_rows_train_on_the_answer_up_to_its_end_of_turn_and_on_nothing_else(
         kept = row["input_ids"][len(prompt) :]
         assert row["completion_mask"] == [0] * len(prompt) + [1] * len(kept)
         assert kept and kept == response[: len(kept)]
+
+
+@every_family
+@few
+@given(texts=chats(), response=contents())
+def test_a_response_that_was_cut_is_the_finished_one_without_its_end_of_turn(
+    family: Family, texts: list[str], response: str
+) -> None:
+    tokenizer, chat = tokenizer_of(family.name), chat_of(texts)
+    response = possible(family, response)
+    prompt, whole = render_response(tokenizer, chat, response)
+    found, cut = render_response(tokenizer, chat, response, finished=False)
+    assert found == prompt and whole[-1] in end_of_turn_ids(tokenizer)
+    assert whole[-1] not in cut
+    assert tokenizer.decode(whole).startswith(tokenizer.decode(cut))
+    said = [{"role": "assistant", "content": response}]
+    row = {"prompt": chat, "chosen": said, "rejected": said}
+    names = ("chosen", "rejected")
+    ids = prepare_row(
+        {**row, "unfinished": ["rejected"]}, tokenizer=tokenizer, settings=RowSettings(names)
+    )
+    assert (ids["chosen_ids"], ids["rejected_ids"]) == (whole, cut)
+    (sample,) = tokenised(
+        [Sample(chat, response, finished=False)], tokenizer, fold_system=False, max_length=None
+    )
+    assert sample["input_ids"] == prompt + cut
 
 
 @st.composite
