@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from data_construction.sampling.measured_speed import MeasuredSpeed
 from data_construction.sampling.prompt_parts import PromptParts
 from wrpo.engines import Completion, GenerationTask, Request
-from wrpo.errors import TemplateError
+from wrpo.errors import RecipeError, TemplateError
 from wrpo.ids import response_seed
 from wrpo.pipeline.folder import PartWriter
 from wrpo.pipeline.parts import DropLimit
@@ -66,7 +66,7 @@ class PartSampler:
         inputs: finished folders that another process has checked, by stage name.
 
     Raises:
-        RecipeError: no source of that name.
+        RecipeError: no source of that name, or its settings do not fit the backend.
     """
 
     def __init__(
@@ -85,6 +85,11 @@ class PartSampler:
         self.sampling = resolved_sampling(recipe, source)
         self.engine_settings = resolved_engine(recipe, source)
         self.by_domain = sampling_by_domain(recipe, source)
+        if self.entry.body and self.engine_settings.server is None:
+            raise RecipeError(
+                f"{source}: body has fields of requests to servers, and backend "
+                f"{self.engine_settings.backend} sends none; leave it out, or set engine.backend"
+            )
         self.stage = f"sample/{source}"
         self._open: dict[int, _OpenPart] = {}
         self._fresh = (0, 0)

@@ -175,6 +175,7 @@ class OpenAIEngine:
             body["prompt"] = request.prompt_ids
         if sampling["temperature"] > 0:
             body["seed"] = request.seed
+        body = _with_further_fields(body, self._entry.body)
         try:
             reply = await self._servers.post(
                 "chat/completions" if self._chat else "completions", body
@@ -262,6 +263,13 @@ def _completion_fields(sampling: dict[str, Any], stop_token_ids: list[int]) -> d
     if sampling["keep_logprobs"]:
         fields["logprobs"] = 0  # here a number: alternatives beside the token that was drawn
     return fields
+
+
+def _with_further_fields(body: dict[str, Any], further: dict[str, Any]) -> dict[str, Any]:
+    """The request with the recipe's own fields; those that are null are left out."""
+    if further.get("max_completion_tokens") is not None:
+        further = {"max_tokens": None, **further}
+    return {name: value for name, value in {**body, **further}.items() if value is not None}
 
 
 def _refuse_what_chat_lacks(entry: Model, sampling: dict[str, Any]) -> None:

@@ -79,6 +79,8 @@ def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
         model["model"] = model_identity(entry.model, entry.revision)
     if entry.adapter:
         model["adapter"] = model_identity(entry.adapter)
+    if entry.body:
+        model["body"] = entry.body
     return model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, field_validator
 from pydantic.fields import FieldInfo
 
 from wrpo.engines.base import EngineSettings
@@ -79,6 +79,11 @@ else:
     Engine = any_of(ENGINES, tag="backend", default="vllm")
 
 
+_ALWAYS_SENT = {"model", "messages", "prompt", "stream", "stop_token_ids", "return_token_ids"}
+_SENT = {*Sampling.model_fields, *_ALWAYS_SENT, "n", "seed", "logprobs"}
+"""Fields of a request that the toolkit sets."""
+
+
 class Model(Section):
     """A language model: a source, or the target."""
 
@@ -105,9 +110,22 @@ class Model(Section):
     sampling: SamplingOverride = Field(
         default_factory=SamplingOverride, description="What differs from `sample` for this model."
     )
+    body: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Servers: further fields of each request, e.g. reasoning_effort; null leaves a "
+        "field out that the server refuses; max_completion_tokens replaces max_tokens.",
+    )
     engine: EngineOverride = Field(
         default_factory=EngineOverride, description="What differs from `sample.engine`."
     )
+
+    @field_validator("body")
+    @classmethod
+    def _only_further_fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted(_SENT & body.keys()):
+            if body[name] is not None or name in _ALWAYS_SENT:
+                raise ValueError(f"{name} is set by the toolkit, or by a field of `sampling`")
+        return body
 
 
 class Source(Model):

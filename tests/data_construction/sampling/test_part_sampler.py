@@ -5,7 +5,7 @@ import pytest
 
 from data_construction.prompts import make_prompts
 from data_construction.sampling.part_sampler import PartSampler, drop_limit
-from wrpo.errors import DataError
+from wrpo.errors import DataError, RecipeError
 from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.tables import RESPONSES, Drop
 from wrpo.recipe import load_recipe
@@ -31,3 +31,9 @@ def test_a_dropped_prompt_costs_the_answers_of_its_domain(write_recipe) -> None:
         work.writer.write_part(1, [], RESPONSES, dropped=many)
         work.written(1)
     assert sampler.pipeline.state("sample/one") == "partial"
+
+
+def test_fields_of_requests_are_refused_where_none_are_sent(write_recipe) -> None:
+    recipe = load_recipe(write_recipe(), ["sources.one.body={reasoning_effort: low}"])
+    with pytest.raises(RecipeError, match=r"one: body .* backend vllm sends none"):
+        PartSampler(recipe, "one")

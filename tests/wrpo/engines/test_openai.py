@@ -112,6 +112,28 @@ def test_chat_sends_messages_and_only_fields_of_the_openai_api(serve) -> None:
     assert got == Completion((0, 0, 0), "Hello ", None, 2, "stop", None)
 
 
+def test_further_fields_of_a_source_are_sent_and_null_leaves_one_out(serve) -> None:
+    server = serve(lambda number, seen: chat_response())
+    body = {"reasoning_effort": "low", "max_completion_tokens": 90, "top_p": None, "seed": None}
+    ask(server.url, api="chat", served_model="big", entry={"body": body})
+    assert server.seen[0].body == {
+        "model": "big",
+        "messages": [{"role": "user", "content": "Say 0."}],
+        "temperature": 0.8,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "max_completion_tokens": 90,
+        "reasoning_effort": "low",
+        "n": 1,
+    }
+
+
+@pytest.mark.parametrize("body", [{"messages": None}, {"temperature": 1.0}, {"stream": True}])
+def test_fields_that_the_toolkit_sets_are_refused_as_further_ones(body: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(body))} is set by the toolkit"):
+        Model(model="org/model", body=body)
+
+
 @pytest.mark.parametrize("field", [{"top_k": 5}, {"min_p": 0.1}, {"repetition_penalty": 1.2}])
 def test_chat_refuses_fields_that_its_api_cannot_express(field: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match=next(iter(field))):
