@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 import logging
 
+from data_construction.datasets.distinct import log_unread
 from data_construction.datasets.published import import_table
+from data_construction.datasets.renderable import Renderable
 from data_construction.selection.rules import TableRules
 from data_construction.selection.select import Response
 from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
-from wrpo.pipeline.parts import open_stage
+from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import (
     BUILT,
@@ -33,6 +35,7 @@ from wrpo.pipeline.tables import (
     read_rows,
 )
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.build import ImportedTable
 from wrpo.recipe.resolved import answering_sources
 
 logger = logging.getLogger(__name__)
@@ -53,9 +56,7 @@ def build_table(recipe: Recipe, table: str) -> None:
             return
         imported = recipe.build.imported.tables().get(table)
         if imported:
-            rows, dropped = import_table(imported, table)
-            total = len(rows) + len(dropped)
-            work.check_dropped(dropped, total=total, limit=imported.max_dropped_share)
+            rows, dropped = _import(recipe, imported, table, work)
         else:
             rows, dropped = _rows(recipe, pipeline, table, read_rows(inputs[0], PROMPTS))
         if not rows:
@@ -67,6 +68,26 @@ def build_table(recipe: Recipe, table: str) -> None:
             work.facts["truncation"] = count_truncated(recipe, table, rows)
         work.write_table(rows, BUILT[table], dropped=dropped)
     logger.info("%s: %d rows, %d dropped", stage, len(rows), len(dropped))
+
+
+def _import(
+    recipe: Recipe, settings: ImportedTable, table: str, work: StageWork
+) -> tuple[list[Row], list[Row]]:
+    """Rows that the target's template can render, and dropped ones."""
+    found = import_table(settings, table)
+    log_unread(work.name, found.unread)
+    work.facts["unread"] = found.unread
+    renderable = Renderable(recipe, table)
+    rows, dropped = [], list(found.dropped)
+    for row, place in zip(found.rows, found.places, strict=True):
+        drop = renderable.refused(row, place)
+        if drop:
+            dropped.append(drop.row(row["prompt_id"]))
+        else:
+            rows.append(row)
+    total = len(rows) + len(dropped)
+    work.check_dropped(dropped, total=total, limit=settings.max_dropped_share)
+    return rows, dropped
 
 
 def _rows(

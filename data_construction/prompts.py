@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from data_construction.datasets.distinct import DistinctRows
-from data_construction.datasets.messages import dataset_prompt, encodable, user_text
+from data_construction.datasets.distinct import DistinctRows, log_unread
+from data_construction.datasets.messages import encodable, user_text
+from data_construction.datasets.prompt import dataset_prompt
 from data_construction.filters.contamination import benchmark_index, whole_text
 from data_construction.filters.near_duplicates import near_duplicates
 from data_construction.filters.rules import unwanted
@@ -43,17 +45,22 @@ def make_prompts(recipe: Recipe) -> None:
     with open_stage(pipeline, "prompts") as work:
         if work.complete:
             return
-        rows, dropped = collect(recipe)
+        work.facts["unread"] = unread = Counter[str]()
+        rows, dropped = collect(recipe, unread=unread)
         lost, total = [row for row in dropped if row["reason"] in LOST], len(rows) + len(dropped)
         work.check_dropped(lost, total=total, limit=recipe.prompts.max_dropped_share)
         work.write_table(rows, PROMPTS, dropped=dropped)
     splits = {name: sum(row["split"] == name for row in rows) for name in ("sft", "preference")}
     reasons = dict(Counter(row["reason"] for row in dropped))
+    log_unread("prompts", unread)
     logger.info("prompts: %d rows %s, %d dropped %s", len(rows), splits, len(dropped), reasons)
 
 
-def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
+def collect(recipe: Recipe, *, unread: Counter[str] | None = None) -> tuple[list[Row], list[Row]]:
     """All prompts by id, and what was dropped, each with its reason.
+
+    Args:
+        unread: counts the rows that hold something under a name that no prompt is made of.
 
     Raises:
         MissingInputError: a dataset is not there.
@@ -62,6 +69,8 @@ def collect(recipe: Recipe) -> tuple[list[Row], list[Row]]:
     settings = recipe.prompts
     found = _distinct(settings.datasets)
     rows, dropped = found.rows, found.dropped
+    if unread is not None:
+        unread.update(found.unread)
     dropped += _filter(rows, settings)
     if settings.decontaminate:
         dropped += _decontaminate(rows, settings.decontaminate)
@@ -165,10 +174,12 @@ def _choose(rows: PromptRows, origin: str, count: int, seed: int) -> list[Row]:
     return [Drop("beyond_max_prompts", origin).row(key) for key in sorted(own[count:])]
 
 
-def _prompt_row(record: dict[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:
+def _prompt_row(record: Mapping[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:
     messages = dataset_prompt(record, dataset)
     key = prompt_id(messages)
     domain = record.get(dataset.domain) if dataset.domain else None
+    if dataset.responses:  # read by the stage of their source
+        record.get(dataset.responses.column)
     return key, {
         "prompt_id": key,
         "messages": messages,

@@ -10,14 +10,17 @@ Resume:  the same command again goes on from the last checkpoint
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import DataError
+from wrpo.errors import DataError, TemplateError
+from wrpo.ids import prompt_id
+from wrpo.pipeline.folder import DROPPED_FILE
 from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import SFT_ROWS, Row, read_rows
+from wrpo.pipeline.tables import DROPPED, SFT_ROWS, Drop, Row, read_rows, write_parquet
 from wrpo.recipe import Recipe
 from wrpo.training.common import (
     load_policy,
@@ -80,7 +83,7 @@ def run_sft(
     arguments["completion_only_loss"] = True
     args = make_config(SFTConfig, arguments, where=f"{work.path.name}.train")
     tokenizer = load_target_tokenizer(model, recipe.target)
-    dataset = tokenised(
+    dataset, dropped = tokenised(
         samples, tokenizer, fold_system=recipe.target.fold_system, max_length=args.max_length
     )
     load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
@@ -91,6 +94,10 @@ def run_sft(
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora),
     )
+    if dropped and trainer.is_world_process_zero():
+        write_parquet(work.path / DROPPED_FILE, dropped, DROPPED)
+        reasons = dict(Counter(row["reason"] for row in dropped))
+        work.facts.update(dropped=len(dropped), dropped_reasons=reasons)
     train_and_save(trainer, work, rows=len(dataset), load_base=load)
 
 
@@ -100,34 +107,47 @@ def tokenised(
     *,
     fold_system: bool,
     max_length: int | None,
-) -> Dataset:
-    """Token ids and response masks; a response over `max_length` loses its tail, and is counted.
+) -> tuple[Dataset, list[Row]]:
+    """Token ids and response masks, and dropped rows.
+
+    A row is dropped where its prompt alone fills `max_length`, or the chat template cannot render
+    it. A response over `max_length` loses its tail, and is counted.
 
     Raises:
-        DataError: a prompt alone fills `max_length`.
+        DataError: no row is left.
     """
     from datasets import Dataset
 
     from wrpo.chat.render import render_response
 
     rows: list[dict[str, Any]] = []
+    dropped: list[Row] = []
     cut = 0
     for messages, response, finished in samples:
-        prompt_ids, response_ids = render_response(
-            tokenizer, messages, response, fold_system=fold_system, finished=finished
-        )
-        if max_length is not None and len(prompt_ids) >= max_length:
-            raise DataError(
-                f"a prompt has {len(prompt_ids)} tokens, which leaves no room for a response "
-                f"within max_length={max_length}; raise it or lower sample.max_prompt_tokens"
+        try:
+            prompt_ids, response_ids = render_response(
+                tokenizer, messages, response, fold_system=fold_system, finished=finished
             )
+        except TemplateError as error:
+            dropped.append(Drop("template", str(error)).row(prompt_id(messages)))
+            continue
+        if max_length is not None and len(prompt_ids) >= max_length:
+            detail = f"the prompt has {len(prompt_ids)} tokens, max_length is {max_length}"
+            dropped.append(Drop("prompt_too_long", detail).row(prompt_id(messages)))
+            continue
         ids = (prompt_ids + response_ids)[:max_length]
         cut += len(ids) < len(prompt_ids) + len(response_ids)
         mask = [0] * len(prompt_ids) + [1] * (len(ids) - len(prompt_ids))
         rows.append({"input_ids": ids, "completion_mask": mask})
     if cut:
         logger.warning("%d of %d responses are cut at max_length=%d", cut, len(rows), max_length)
-    return Dataset.from_list(rows)
+    if dropped:
+        first = f"prompt_id={dropped[0]['prompt_id']}: {dropped[0]['detail']}"
+        told = f"{len(dropped)} of {len(samples)} rows cannot be trained on; the first is {first}"
+        if not rows:
+            raise DataError(f"{told}. Raise truncation.max_length, or set target.chat_template")
+        logger.warning("%s", told)
+    return Dataset.from_list(rows), dropped
 
 
 def main() -> None:

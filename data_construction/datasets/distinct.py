@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
-from data_construction.datasets.records import numbered_records
+from data_construction.datasets.records import located_records
 from wrpo.pipeline.tables import Drop, Row
 from wrpo.recipe.prompts import Dataset
+from wrpo.rows.unread import WatchedRow
+
+logger = logging.getLogger(__name__)
 
 
 class DistinctRows:
@@ -16,18 +21,24 @@ class DistinctRows:
 
     Attributes:
         rows: by id.
+        places: file and number of each row, by id.
         dropped: rows of the table of dropped rows; reasons `unusable` and `duplicate`.
+        unread: how many rows hold something in a column, or under a key of messages (COLUMN[].KEY),
+            that no row of ours is made of.
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self.places: dict[str, str] = {}
+        self.unread: Counter[str] = Counter()
         self.dropped: list[Row] = []
 
     def add(
         self,
         dataset: Dataset,
-        make: Callable[[dict[str, Any]], tuple[str, Row]],
+        make: Callable[[Mapping[str, Any]], tuple[str, Row]],
         *,
+        prepare: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         limit: int | None = None,
         drop_repeated: bool = True,
     ) -> set[str]:
@@ -35,6 +46,8 @@ class DistinctRows:
 
         Args:
             make: (id, row) out of a record; the row has a `prompt_id`. Raises Drop.
+            prepare: the record before `make` reads it; columns that it takes out are read. Raises
+                Drop.
             limit: only the first records.
             drop_repeated: whether a repeated id is a dropped row, or nothing at all.
 
@@ -43,19 +56,27 @@ class DistinctRows:
             DataError: a file is damaged as a whole.
         """
         columns: set[str] = set()
-        for number, record in islice(numbered_records(dataset), limit):
-            where = f"{dataset.path} row {number}"
+        for where, record in islice(located_records(dataset), limit):
             try:
                 columns |= _with_columns(record).keys()
-                key, row = make(record)
+                watched = WatchedRow(prepare(record))
+                key, row = make(watched)
             except Drop as drop:
                 self.dropped.append(Drop(drop.reason, f"{where}: {drop.detail}").row(""))
                 continue
+            self.unread.update(watched.unread())
             if key not in self.rows:
-                self.rows[key] = row
+                self.rows[key], self.places[key] = row, where
             elif drop_repeated:
                 self.dropped.append(Drop("duplicate", where).row(row["prompt_id"]))
         return columns
+
+
+def log_unread(stage: str, unread: Counter[str]) -> None:
+    """Says which names of a dataset hold something that no row is made of."""
+    if unread:
+        names = ", ".join(f"{name} ({count} rows)" for name, count in sorted(unread.items()))
+        logger.info("%s: not read: %s", stage, names)
 
 
 def _with_columns(record: Any) -> dict[str, Any]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wrpo.pipeline.tables import Drop
-from wrpo.recipe.prompts import PromptDataset
+from wrpo.rows.unread import MESSAGE_KEYS, held, holds_something, message_keys
 
 MessageList = list[dict[str, str]]
 
 _ROLES = ("system", "user", "assistant")
 _SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", **{role: role for role in _ROLES}}
+
+_SPEAKER = re.compile(
+    r"""(["'])(?:role|from)\1\s*:\s*(["'])(?:system|user|assistant|human|gpt|tool)\2"""
+)
 
 
 def prompt_messages(value: Any) -> MessageList:
@@ -26,29 +32,12 @@ def prompt_messages(value: Any) -> MessageList:
     return messages
 
 
-def dataset_prompt(record: Mapping[str, Any], dataset: PromptDataset) -> MessageList:
-    """The prompt of one row of a dataset, with the text of its `input` column after it.
-
-    Raises:
-        Drop: there is no such column, or no prompt in it.
-    """
-    for column in (dataset.prompt, dataset.input):
-        if column is not None and column not in record:
-            raise Drop("unusable", f'has no column "{column}"; it has: {", ".join(record)}')
-    messages = prompt_messages(record[dataset.prompt])
-    more = record[dataset.input] if dataset.input is not None else None
-    if more is not None and not isinstance(more, str):
-        raise Drop("unusable", f"the input is {type(more).__name__}, not text")
-    if more and more.strip():
-        messages[-1] = {**messages[-1], "content": f"{messages[-1]['content']}\n\n{more}"}
-    return prompt_messages(messages)
-
-
 def to_messages(value: Any, *, text_role: str = "user") -> MessageList:
     """Text (said by `text_role`), one message, or a list of messages, as a list of messages.
 
     Raises:
-        Drop: it is something else, or a user turn is empty.
+        Drop: it is something else, a user turn is empty, or a turn holds what messages of text do
+            not keep.
     """
     if isinstance(value, str):
         value = [{"role": text_role, "content": value}]
@@ -80,6 +69,32 @@ def conversation(value: Any) -> tuple[MessageList, str]:
     return (prompt_messages(before) if before else []), messages[-1]["content"]
 
 
+def parsed_text(value: Any) -> Any:
+    """Messages where a text is nothing but JSON of them, as in cells of CSV; else the value.
+
+    Raises:
+        Drop: it is messages in another notation, such as Python's.
+    """
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    if not _SPEAKER.search(value):
+        return value
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        parsed = None
+    turns = parsed if isinstance(parsed, list) else [parsed]
+    if all(isinstance(turn, dict) and set(message_keys(turn)) <= turn.keys() for turn in turns):
+        return parsed
+    if parsed is None and re.match(r"\s*\[?\s*\{", value):
+        raise Drop(
+            "unusable",
+            f"a text is messages, but not as JSON; write them as JSON, or the table as .jsonl or "
+            f".parquet: {value[:80]}",
+        )
+    return value
+
+
 def user_text(messages: Sequence[dict[str, str]]) -> str:
     """What the user says, one turn per line; a system text shared by many prompts stays out."""
     return "\n".join(turn["content"] for turn in messages if turn["role"] == "user")
@@ -106,15 +121,43 @@ def _kind(role: str) -> str:
 
 def _message(turn: Any) -> dict[str, str]:
     role, content = _role_and_content(turn) if isinstance(turn, dict) else (None, None)
-    if role not in _ROLES or not isinstance(content, str):
+    if role not in _ROLES or content is None:
         raise Drop("unusable", f"a turn is not {{role, content}} of text: {str(turn)[:80]}")
     if not content.strip() and role == "user":
         raise Drop("unusable", "a user turn is empty")
     return {"role": role, "content": encodable(content)}
 
 
-def _role_and_content(turn: dict[str, Any]) -> tuple[Any, Any]:
-    """The two of a turn of role and content, or of from and value (ShareGPT)."""
-    if "from" in turn and "role" not in turn:
-        return _SHAREGPT_ROLES.get(str(turn["from"])), turn.get("value")
-    return turn.get("role"), turn.get("content")
+def _role_and_content(turn: Mapping[str, Any]) -> tuple[Any, str | None]:
+    lost = held(turn, MESSAGE_KEYS)
+    if lost:
+        raise Drop("unusable", f"a turn holds {lost}, {ignoring(lost)}")
+    speaker, text = message_keys(turn)
+    role = turn.get(speaker)
+    if speaker == "from":
+        role = _SHAREGPT_ROLES.get(str(role))
+    return role, _text(turn.get(text))
+
+
+def ignoring(name: str) -> str:
+    """The end of a message about a column or key that cannot be kept: why, and the way out."""
+    return f"which no training row keeps; `ignore: [{name}]` reads the row without it"
+
+
+def _text(content: Any) -> str | None:
+    """Text, or a list of parts that are all text; None for anything else."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        return None
+    texts = [part if isinstance(part, str) else _text_of_part(part) for part in content]
+    known = [text for text in texts if text is not None]
+    return "".join(known) if len(known) == len(texts) else None
+
+
+def _text_of_part(part: Any) -> str | None:
+    if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+        return None
+    more = {key: value for key, value in part.items() if key not in ("type", "text")}
+    is_text = part.get("type", "text") == "text" and not holds_something(more)
+    return part["text"] if is_text else None

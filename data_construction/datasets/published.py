@@ -15,36 +15,59 @@ names and values:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from data_construction.datasets.distinct import DistinctRows
 from data_construction.datasets.messages import (
     MessageList,
     conversation,
     encodable,
+    ignoring,
     prompt_messages,
 )
+from data_construction.datasets.prompt import check_same_prompt, whole_prompt, without_prompt
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import digest, prompt_id, response_id
 from wrpo.pipeline.tables import ROW_RESPONSES, Drop, Row
 from wrpo.recipe.build import ImportedTable
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
+from wrpo.rows.unread import RESPONSE_COLUMNS, WatchedRow, held
+
+Value = TypeVar("Value")
 
 UNKNOWN_SOURCE = "unknown"
 UNKNOWN_INDEX = -1
 
-_PROMPTS = ("prompt", "messages", "conversations", "instruction", "question")
 _CONVERSATIONS = ("messages", "conversations")
+_TEXTS = ("instruction", "question")
+_PROMPTS = ("prompt", *_CONVERSATIONS, *_TEXTS)
 _COMPLETIONS = ("completion", "response", "output", "chosen")
 _SOURCES = ("{}_source", "{}_model", "source_{}", "model_{}")
 _SCORES = ("{}_score", "score_{}", "{}_rating", "rating_{}")
 
 
-def import_table(settings: ImportedTable, table: str) -> tuple[list[Row], list[Row]]:
-    """Rows of one build table, by prompt, and what was dropped: unusable and repeated rows.
+class Imported(NamedTuple):
+    """What an import gives.
+
+    Attributes:
+        rows: by prompt.
+        dropped: unusable and repeated rows.
+        places: of the rows: file and number of each.
+        unread: how many rows hold something under a name that no row is made of.
+    """
+
+    rows: list[Row]
+    dropped: list[Row]
+    places: list[str]
+    unread: Counter[str]
+
+
+def import_table(settings: ImportedTable, table: str) -> Imported:
+    """Rows of one build table.
 
     Raises:
         MissingInputError: the data is not there.
@@ -52,19 +75,31 @@ def import_table(settings: ImportedTable, table: str) -> tuple[list[Row], list[R
     """
     found = DistinctRows()
     try:
-        found.add(settings, partial(_row, table=table, settings=settings), limit=settings.limit)
+        columns = found.add(
+            settings,
+            partial(_row, table=table),
+            prepare=partial(_in_our_columns, table=table, settings=settings),
+            limit=settings.limit,
+        )
     except MissingInputError as error:
         raise MissingInputError(f"build.imported.{table}: {error}") from None
     rows, dropped = found.rows, found.dropped
+    for ours, theirs in settings.columns.items():
+        if columns and theirs not in columns:
+            raise DataError(
+                f"build.imported.{table}.columns.{ours}: no row of {settings.path} has a column "
+                f'"{theirs}"; they have: {", ".join(sorted(columns))}'
+            )
     if not rows:
         first = dropped[0]["detail"] if dropped else f"{settings.path} holds no rows"
         raise DataError(
             f"build.imported.{table}: no usable row. {first}. Name the columns in "
             f"build.imported.{table}.columns, e.g. {{chosen: preferred_response}}"
         )
-    return [
-        rows[key] for key in sorted(rows, key=lambda key: (rows[key]["prompt_id"], key))
-    ], dropped
+    order = sorted(rows, key=lambda key: (rows[key]["prompt_id"], key))
+    return Imported(
+        [rows[key] for key in order], dropped, [found.places[key] for key in order], found.unread
+    )
 
 
 def published_preference_row(record: Mapping[str, Any], names: tuple[str, ...]) -> Row:
@@ -73,8 +108,7 @@ def published_preference_row(record: Mapping[str, Any], names: tuple[str, ...]) 
     Raises:
         Drop: a response is missing, or chosen and rejected are the same text.
     """
-    prompt, responses = _prompt_and_responses(record, names)
-    prompt = _with_system(record, prompt)
+    prompt, responses = _prompt_and_responses(record, _response_values(record, names))
     if responses["chosen"] == responses["rejected"]:
         raise Drop("unusable", "chosen and rejected are the same text")
     key = prompt_id(prompt)
@@ -96,33 +130,25 @@ def sft_row(record: Mapping[str, Any]) -> Row:
         Drop: there is no response.
     """
     column = next((name for name in _COMPLETIONS if record.get(name) is not None), None)
-    if column:
-        prompt, response = conversation(record[column])
-        prompt = prompt or _prompt(record)
-    else:
-        column = _present(record, _CONVERSATIONS, "completion, and no conversation")
-        prompt, response = conversation(record[column])
-        if not prompt:
-            raise Drop("unusable", f"{column} holds no user turn before the response")
-    prompt = _with_system(record, prompt)
-    source = record.get("source", record.get("model"))
+    alone = column is None
+    column = column or _present(record, _CONVERSATIONS, "completion, and no conversation")
+    prompt, responses = _prompt_and_responses(
+        record, {column: record[column]}, needs_conversation=alone
+    )
+    source = next((record[name] for name in ("source", "model") if record.get(name)), None)
+    index = _read_as(_integer, record, "index")
     return {
         "prompt_id": prompt_id(prompt),
         "prompt": prompt,
-        "completion": [{"role": "assistant", "content": response}],
+        "completion": [{"role": "assistant", "content": responses[column]}],
         "source": encodable(str(source)) if source else UNKNOWN_SOURCE,
-        "index": _integer(record.get("index")),
-        "score": _number(record.get("score")),
+        "index": UNKNOWN_INDEX if index is None else index,
+        "score": _read_as(_number, record, "score"),
     }
 
 
-def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[str, Row]:
+def _row(record: Mapping[str, Any], table: str) -> tuple[str, Row]:
     """(id, row): an SFT row is known by its response, another by its triple_id."""
-    named = settings.columns.items()
-    renamed: dict[str, Any] = {ours: record.get(theirs) for ours, theirs in named}
-    record = {**record, **renamed}
-    if settings.format is None:
-        record = _inferred_from_columns(record, table)
     if table == "sft":
         row = sft_row(record)
         return response_id(row["prompt"], row["completion"][0]["content"]), row
@@ -130,7 +156,13 @@ def _row(record: dict[str, Any], table: str, settings: ImportedTable) -> tuple[s
     return row["triple_id"], row
 
 
-def _inferred_from_columns(record: dict[str, Any], table: str) -> dict[str, Any]:
+def _in_our_columns(record: dict[str, Any], table: str, settings: ImportedTable) -> dict[str, Any]:
+    """The record with the columns that the recipe names, and in the format that it is of."""
+    named = settings.columns
+    others = {name: value for name, value in record.items() if name not in named.values()}
+    record = {**others, **{ours: record.get(theirs) for ours, theirs in named.items()}}
+    if settings.format is not None:  # it was read so
+        return record
     try:
         return dict(in_our_columns(record, table=table))
     except DataError as error:
@@ -138,17 +170,26 @@ def _inferred_from_columns(record: dict[str, Any], table: str) -> dict[str, Any]
 
 
 def _prompt_and_responses(
-    record: Mapping[str, Any], names: tuple[str, ...]
+    record: Mapping[str, Any], values: Mapping[str, Any], *, needs_conversation: bool = False
 ) -> tuple[MessageList, dict[str, str]]:
     """The prompt before every response, which must be the same, and the responses by name."""
+    lost = held(record, RESPONSE_COLUMNS)
+    if lost:
+        raise Drop("unusable", f"its column {lost} holds something, {ignoring(lost)}")
     prompts, responses = [], {}
-    for name, value in _response_values(record, names).items():
+    for name, value in values.items():
         before, responses[name] = conversation(value)
         if before:
             prompts.append(before)
     if any(prompt != prompts[0] for prompt in prompts):
         raise Drop("unusable", "chosen and rejected answer different prompts")
-    return (prompts[0] if prompts else _prompt(record)), responses
+    if needs_conversation and not prompts:
+        raise Drop("unusable", f"{', '.join(values)} holds no user turn before the response")
+    if prompts:
+        check_same_prompt(record.get("prompt"), prompts[0])
+        return whole_prompt(record, prompts[0]), responses
+    asked = record[_present(record, _PROMPTS, "prompt")]
+    return whole_prompt(record, asked), without_prompt(prompt_messages(asked), responses)
 
 
 def _response_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -166,18 +207,6 @@ def _response_values(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[
 
 def _several(value: Any) -> bool:
     return isinstance(value, list) and len(value) != 1
-
-
-def _prompt(record: Mapping[str, Any]) -> MessageList:
-    return prompt_messages(record[_present(record, _PROMPTS, "prompt")])
-
-
-def _with_system(record: Mapping[str, Any], prompt: MessageList) -> MessageList:
-    """The prompt after the text of the column `system` (LLaMA-Factory), unless it has one."""
-    system = record.get("system")
-    if not isinstance(system, str) or not system or prompt[0]["role"] == "system":
-        return prompt
-    return [{"role": "system", "content": system}, *prompt]
 
 
 def _present(record: Mapping[str, Any], names: tuple[str, ...], what: str) -> str:
@@ -201,23 +230,45 @@ def _source(record: Mapping[str, Any], name: str) -> str:
 def _provenance(record: Mapping[str, Any], name: str, response: str) -> tuple[int, float | None]:
     """Index and score: from columns of their own, else from the list of all scored responses."""
     columns = (pattern.format(name) for pattern in _SCORES)
-    score = next((record[column] for column in columns if record.get(column) is not None), None)
-    index = _integer(record.get(f"{name}_index"))
-    texts, scores = record.get("all_generated_responses"), record.get("all_rm_scores")
-    if isinstance(texts, list) and isinstance(scores, list) and response in texts[: len(scores)]:
+    score = next((s for c in columns if (s := _read_as(_number, record, c)) is not None), None)
+    index = _read_as(_integer, record, f"{name}_index")
+    texts = _read_as(_list, record, "all_generated_responses")
+    scores = _read_as(_list, record, "all_rm_scores")
+    if texts and scores and response in texts[: len(scores)]:
         index = texts.index(response)
-        score = scores[index] if score is None else score
-    return index, _number(score)
+        score = _number(scores[index]) if score is None else score
+    elif isinstance(record, WatchedRow):
+        record.read -= {"all_generated_responses", "all_rm_scores"}
+    return UNKNOWN_INDEX if index is None else index, score
+
+
+def _read_as(
+    convert: Callable[[Any], Value | None], record: Mapping[str, Any], name: str
+) -> Value | None:
+    """A column; None, and the column counts as unread, where it is nothing of this kind."""
+    value = convert(record.get(name))
+    if value is None and isinstance(record, WatchedRow):
+        record.read.discard(name)
+    return value
 
 
 def _number(value: Any) -> float | None:
+    """A score; cells of CSV hold text."""
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        return None
     try:
-        return float(value) if isinstance(value, (int, float)) else None
-    except OverflowError:
+        return float(value)
+    except (OverflowError, ValueError):
         return None
 
 
-def _integer(value: Any) -> int:
+def _integer(value: Any) -> int | None:
     """A place among responses; what cannot be one is unknown."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value) if len(value) < 10 else None
     is_place = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-    return value if is_place else UNKNOWN_INDEX
+    return value if is_place else None
+
+
+def _list(value: Any) -> list[Any] | None:
+    return value if isinstance(value, list) else None

@@ -1,173 +1,118 @@
-"""Reads the rows of a dataset: local files of four formats, folders of them, or the hub."""
+"""The rows of a dataset and their places: a local file, a folder of files, or the hub."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wrpo.errors import DataError, MissingInputError
-from wrpo.files import is_file, is_folder
+from data_construction.datasets.files import KINDS, file_kind, read_file
+from data_construction.datasets.messages import parsed_text
+from data_construction.datasets.splits import split_files
+from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.files import is_file, is_folder, looks_local
 from wrpo.pipeline.tables import Drop, parts
 from wrpo.recipe.prompts import Dataset
 from wrpo.rows.formats.base import in_our_columns
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 SAVED_BY_DATASETS = ("state.json", "dataset_dict.json")
 
 
-def numbered_records(dataset: Dataset) -> Iterator[tuple[int, Any]]:
-    """Numbered rows from 1, in our columns where the dataset names its format.
+def located_records(dataset: Dataset) -> Iterator[tuple[str, Any]]:
+    """(place, row): file and number from 1, and the row in our columns where `format` is named.
 
-    An unreadable row comes as the Drop that says why.
+    What `ignore` names is taken out. An unreadable row comes as the Drop that says why.
 
     Raises:
-        MissingInputError: the file, the folder or the hub dataset is not there.
+        MissingInputError: the file, the folder, the hub dataset or the split is not there.
         DataError: a file is damaged as a whole.
+        RecipeError: a field of the dataset does not go with its path.
     """
-    records = _records(dataset)
-    if dataset.format is not None:
-        records = (_of_format(record, dataset.format) for record in records)
-    return enumerate(records, start=1)
+    for name, records in _tables(dataset):
+        for number, record in enumerate(records, start=1):
+            yield f"{name} row {number}", _prepared(record, dataset)
 
 
-def _of_format(record: Any, name: str) -> Any:
-    """The record in our columns; what is no record of columns stays for the caller to refuse."""
+def _prepared(record: Any, dataset: Dataset) -> Any:
+    """What is no record of columns stays for the caller to refuse."""
     if not isinstance(record, dict):
         return record
+    ignored = set(dataset.ignore or ())
     try:
-        return in_our_columns(record, name=name)
+        parsed = {name: parsed_text(value) for name, value in record.items() if name not in ignored}
+        if ignored:
+            parsed = {name: _without_keys(value, ignored) for name, value in parsed.items()}
+        return parsed if dataset.format is None else in_our_columns(parsed, name=dataset.format)
+    except Drop as drop:
+        return drop
     except DataError as error:
         return Drop("unusable", str(error))
 
 
-def _records(dataset: Dataset) -> Iterable[Any]:
+def _without_keys(value: Any, names: set[str]) -> Any:
+    """Messages without some of their keys."""
+    if isinstance(value, list):
+        return [_without_keys(item, names) for item in value]
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if key not in names}
+    return value
+
+
+def _tables(dataset: Dataset) -> Iterator[tuple[str, Iterable[Any]]]:
+    """The tables that a dataset is made of, by name."""
     path = Path(dataset.path)
-    if is_folder(path):
-        return _folder(path, dataset)
-    if path.suffix in _READERS:
-        if not is_file(path):
-            raise MissingInputError(f"no file {path}")
-        return _READERS[path.suffix](path)
-    return _hub(dataset)
-
-
-def _folder(path: Path, dataset: Dataset) -> Iterable[Any]:
-    if any((path / name).is_file() for name in SAVED_BY_DATASETS):
-        return _saved(path, dataset.split)
-    # A stage folder holds its dropped rows and its manifest beside the parts.
-    files = parts(path) or sorted(file for file in path.iterdir() if file.suffix in _READERS)
-    files = [file for file in files if not file.name.startswith((".", "dataset_info"))]
-    if not files:
+    if is_file(path):
+        _refuse(dataset, "split", "config", "revision", kind="a file, which is read whole")
+        yield str(path), read_file(path)
+    elif is_folder(path):
+        for file, rows in _folder(path, dataset):
+            yield str(file), rows
+    elif any(letter in dataset.path for letter in "*?["):
+        raise RecipeError(f"path: {dataset.path} is a pattern; name one file, or their folder")
+    elif file_kind(path) or looks_local(dataset.path):
         raise MissingInputError(
-            f"{path} holds neither a dataset that was saved by save_to_disk nor any file of "
-            f"{', '.join(_READERS)}"
+            f"no file {path}" if file_kind(path) else f"no file or folder {path}"
         )
-    return chain.from_iterable(_READERS[file.suffix](file) for file in files)
+    else:
+        yield dataset.path, _hub(dataset)
 
 
-def _saved(path: Path, split: str) -> Iterable[Any]:
+def _folder(path: Path, dataset: Dataset) -> Iterator[tuple[Path, Iterable[Any]]]:
+    if any((path / name).is_file() for name in SAVED_BY_DATASETS):
+        yield path, _saved(path, dataset)
+        return
+    files = parts(path)  # a stage folder, with its dropped rows and its manifest beside the parts
+    if files:
+        _refuse(dataset, "split", "config", "revision", kind="the folder of a stage")
+    else:
+        _refuse(dataset, "revision", kind="a folder")
+        default = type(dataset).model_fields["split"].default
+        files = split_files(path, config=dataset.config, split=dataset.split, default=default)
+    for file in files:
+        yield file, read_file(file)
+
+
+def _saved(path: Path, dataset: Dataset) -> Iterable[Any]:
     from datasets import DatasetDict, load_from_disk
 
     saved = load_from_disk(str(path))
+    _refuse(dataset, "config", "revision", kind="saved by save_to_disk")
     if not isinstance(saved, DatasetDict):
+        _refuse(dataset, "split", kind="saved by save_to_disk as one table")
         return saved
-    if split not in saved:
-        raise MissingInputError(f"{path} has no split {split}; it has: {', '.join(saved)}")
-    return saved[split]
+    if dataset.split not in saved:
+        raise MissingInputError(f"{path} has no split {dataset.split}; it has: {', '.join(saved)}")
+    return saved[dataset.split]
 
 
-def _jsonl(path: Path) -> Iterator[Any]:
-    with path.open("rb") as lines:
-        for line in lines:
-            if line.strip():
-                try:
-                    yield json.loads(line.decode("utf-8-sig"))
-                except (UnicodeDecodeError, ValueError, RecursionError) as error:
-                    yield Drop("unusable", f"not a UTF-8 JSON line ({error})")
-
-
-# Bytes that are no UTF-8 become lone surrogates, so that only the rows that hold them are dropped.
-_LENIENT: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape"}
-
-
-def _json(path: Path) -> Iterable[Any]:
-    try:
-        records = json.loads(path.read_text(**_LENIENT))
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: not a JSON file: {error}. Fix it there, or give one row a line as .jsonl, "
-            "of which only bad rows are dropped"
-        ) from None
-    if not isinstance(records, list):
-        raise DataError(
-            f"{path}: holds a {type(records).__name__}, not a list of rows; put them into [ ]"
-        )
-    return records
-
-
-def _csv(path: Path) -> Iterator[Any]:
-    csv.field_size_limit(2**31 - 1)  # the default, 128 KiB, is less than a long document
-    line = 0
-    try:
-        with path.open(newline="", **_LENIENT) as lines:
-            reader = csv.DictReader(lines, strict=True)  # an open quote would take all that follows
-            for record in reader:
-                line = reader.line_num
-                if None in record:
-                    yield Drop("unusable", "has more cells than the header has columns")
-                else:
-                    yield record
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: not a CSV file after line {line}: {error}; fix it there"
-        ) from None
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    read = 0
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        expected = file.metadata.num_rows
-        for batch in file.iter_batches():
-            read += batch.num_rows
-            yield from _rows(batch)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: names of columns
-        raise DataError(
-            f"{path}: not readable as parquet: {error}. Download the file again"
-        ) from None
-    if read != expected:
-        raise DataError(f"{path}: has {read} rows and should have {expected}. Download it again")
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
-    """The rows of a batch; one whose text is not UTF-8 does not take the others with it."""
-    try:
-        yield from batch.to_pylist()
-        return
-    except UnicodeDecodeError:
-        pass
-    for place in range(batch.num_rows):
-        try:
-            yield batch.slice(place, 1).to_pylist()[0]
-        except UnicodeDecodeError as error:
-            yield Drop("unusable", f"not UTF-8 ({error})")
-
-
-_READERS: dict[str, Callable[[Path], Iterable[Any]]] = {
-    ".jsonl": _jsonl,
-    ".json": _json,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+def _refuse(dataset: Dataset, *fields: str, kind: str) -> None:
+    """Refuses fields that say something of a dataset of another kind."""
+    for name in fields:
+        value, default = getattr(dataset, name), type(dataset).model_fields[name].default
+        if value != default:
+            raise RecipeError(
+                f"{dataset.path} is {kind}; take {name}: {value} out. `limit` takes the first rows"
+            )
 
 
 def _hub(dataset: Dataset) -> Iterable[Any]:
@@ -180,5 +125,5 @@ def _hub(dataset: Dataset) -> Iterable[Any]:
     except Exception as error:  # datasets raises many unrelated types for a name it cannot load
         raise MissingInputError(
             f"cannot load dataset {dataset.path} ({type(error).__name__}: {error}); "
-            "check the name and the network, or give a .jsonl, .parquet or .csv file"
+            f"check the name and the network, or give a file of {', '.join(KINDS)}"
         ) from None

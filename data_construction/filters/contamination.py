@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_construction.datasets.messages import MessageList, to_messages
-from data_construction.datasets.records import numbered_records
+from data_construction.datasets.records import located_records
 from data_construction.filters.ngrams import ngram_hashes, words
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.tables import Drop
@@ -69,10 +69,9 @@ def whole_text(messages: Sequence[dict[str, str]]) -> str:
 def _questions(name: str, benchmark: BenchmarkTexts) -> list[str]:
     where = f"prompts.decontaminate.benchmarks.{name}"
     try:
-        records = numbered_records(benchmark)
         questions = [
-            whole_text(_question(record, benchmark, f"{where}: {benchmark.path} row {number}"))
-            for number, record in records
+            whole_text(_question(record, benchmark, f"{where}: {place}"))
+            for place, record in located_records(benchmark)
         ]
     except MissingInputError as error:
         raise MissingInputError(f"{where}: {error}") from None

@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from data_construction.datasets.messages import conversation, dataset_prompt
-from data_construction.datasets.records import numbered_records
+from data_construction.datasets.messages import MessageList, conversation, ignoring, prompt_messages
+from data_construction.datasets.prompt import check_same_prompt, dataset_prompt, without_prompt
+from data_construction.datasets.records import located_records
 from wrpo.ids import prompt_id
 from wrpo.pipeline.parts import Shard, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, RESPONSES, Drop, Row, read_rows
 from wrpo.recipe import Recipe
 from wrpo.recipe.prompts import PromptDataset, dataset_responses
+from wrpo.rows.unread import RESPONSE_COLUMNS, held
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +77,13 @@ class GivenResponses:
         found: dict[str, list[Row]] = {}
         dropped: list[Row] = []
         for dataset in self.datasets.values():
-            for where, key, record in _asked(dataset):
+            for where, prompt, record in _asked(dataset):
+                key = prompt_id(prompt)
                 if key not in kept:
                     continue
                 try:
-                    row = self._row(key, len(found.get(key, ())), _response(record, dataset))
+                    text = _response(record, dataset, prompt)
+                    row = self._row(key, len(found.get(key, ())), text)
                 except Drop as drop:
                     located = Drop(drop.reason, f"{where}: {drop.detail}")
                     dropped.append(located.row(key, source=self.source))
@@ -104,20 +108,28 @@ class GivenResponses:
         return {**row, "finish_reason": GIVEN, **unknown}
 
 
-def _asked(dataset: PromptDataset) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(where, prompt id, record) of every row that has a prompt; the others are dropped there."""
-    for number, record in islice(numbered_records(dataset), dataset.limit):
+def _asked(dataset: PromptDataset) -> Iterator[tuple[str, MessageList, dict[str, Any]]]:
+    """(place, prompt, record) of every row that has a prompt; the others are dropped there."""
+    for where, record in islice(located_records(dataset), dataset.limit):
         if not isinstance(record, dict):
             continue
         try:
-            key = prompt_id(dataset_prompt(record, dataset))
+            prompt = dataset_prompt(record, dataset)
         except Drop:
             continue
-        yield f"{dataset.path} row {number}", key, record
+        yield where, prompt, record
 
 
-def _response(record: dict[str, Any], dataset: PromptDataset) -> str:
+def _response(record: dict[str, Any], dataset: PromptDataset, prompt: MessageList) -> str:
     column = dataset.responses.column if dataset.responses else ""
     if record.get(column) is None:
         raise Drop("unusable", f'has no column "{column}"; it has: {", ".join(record)}')
-    return conversation(record[column])[1]
+    lost = held(record, [name for name in RESPONSE_COLUMNS if name != column])
+    if lost:
+        raise Drop("unusable", f"its column {lost} holds something, {ignoring(lost)}")
+    before, text = conversation(record[column])
+    if before:
+        check_same_prompt(prompt, before)
+        return text
+    asked = prompt_messages(record[dataset.prompt])
+    return without_prompt(asked, {column: text})[column]

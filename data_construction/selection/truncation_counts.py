@@ -37,7 +37,7 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
     from wrpo.rows.token_ids import RowSettings
     from wrpo.rows.truncation import count_cuts
 
-    tokenizer = _tokenizer(recipe, table)
+    tokenizer = target_tokenizer(recipe, table)
     limits = recipe.truncation.limits
     responses = tuple(name for name in TRIPLE_RESPONSES if name in rows[0])
     settings = RowSettings(responses, limits, fold_system=recipe.target.fold_system)
@@ -51,12 +51,17 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
     return {"limits": asdict(limits), "template": template_hash(tokenizer), **asdict(counts)}
 
 
-def _tokenizer(recipe: Recipe, table: str) -> Any:
+def target_tokenizer(recipe: Recipe, table: str) -> Any:
+    """The target's tokenizer, before SFT.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
     from wrpo.training.common import load_target_tokenizer
 
     try:
         return load_target_tokenizer(recipe.target.model, recipe.target)
     except ModelError as error:
         raise ModelError(
-            f"build/{table} counts what truncation cuts, in tokens of the target. {error}"
+            f"build/{table} renders rows for the target and counts what truncation cuts. {error}"
         ) from error

@@ -172,7 +172,7 @@ def test_a_target_without_tokenizer_is_told_before_anything_is_written(
 ) -> None:
     target = built_recipe.target.model_copy(update={"model": str(tmp_path / "nowhere")})
     recipe = built_recipe.model_copy(update={"target": target})
-    with pytest.raises(ModelError, match="build/pairs counts what truncation cuts.*nowhere"):
+    with pytest.raises(ModelError, match="build/pairs renders rows for the target.*nowhere"):
         build_table(recipe, "pairs")
     assert not list(Pipeline(recipe).folder("build/pairs").glob("*.parquet"))
 

@@ -133,7 +133,7 @@ def test_too_many_dropped_rows_stop_the_stage_and_keep_the_reasons(write_recipe,
         make_prompts(recipe)
     folder = Pipeline(recipe).folder("prompts")
     assert len(read_parquet(folder / "dropped.parquet")) == 3
-    assert Pipeline(recipe).state("prompts") == "partial"
+    assert Pipeline(recipe).state("prompts") == "missing"  # other settings may have the folder
 
 
 def test_a_second_start_leaves_a_complete_stage_alone(write_recipe) -> None:

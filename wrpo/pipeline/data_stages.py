@@ -108,7 +108,8 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     imported = recipe.build.imported.tables().get(table)
     if imported:
         settings = imported.model_dump(mode="json", exclude={"max_dropped_share"})
-        return {"imported": _identify(settings)}
+        # Rows that the target's template cannot render are left out.
+        return {"imported": _identify(settings), "target": target_settings(recipe)}
     rules: dict[str, dict[str, Any]] = {
         "sft": {},
         "triples": {"min_gap": recipe.build.min_gap},
@@ -129,11 +130,22 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     return settings
 
 
+def target_settings(recipe: Recipe) -> Settings:
+    """What identifies the target before SFT, and how chats are rendered for it."""
+    return {
+        "model": model_identity(recipe.target.model, recipe.target.revision),
+        "chat_template": template_identity(recipe.target.chat_template),
+        "fold_system": recipe.target.fold_system,
+    }
+
+
 def _identify(dataset: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a dataset with what identifies its rows; a format that is unset stays out."""
+    """The settings of a dataset with what identifies its rows; unset fields of later versions stay
+    out."""
     dataset["path"] = data_identity(dataset["path"])
-    if dataset["format"] is None:
-        del dataset["format"]
+    for name in ("format", "ignore"):
+        if dataset[name] is None:
+            del dataset[name]
     return dataset
 
 

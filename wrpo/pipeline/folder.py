@@ -191,6 +191,15 @@ class StageFolder(PartWriter):
                 ) from None
             yield
 
+    def release(self) -> None:
+        """Gives a folder up in which nothing was made, so that other settings can claim it.
+
+        What was dropped stays until then, for reading.
+        """
+        made = [path.name for path in self.path.iterdir() if not _is_bookkeeping(path.name)]
+        if not made:
+            (self.path / MANIFEST).unlink(missing_ok=True)
+
     def _refuse_other_key(self, manifest: dict[str, Any]) -> None:
         differences = key_differences(manifest["key"], self.key)
         if differences:
@@ -217,6 +226,10 @@ class StageFolder(PartWriter):
         with replacing(self.path / MANIFEST) as partial:
             text = json.dumps(manifest, indent=1, ensure_ascii=False)
             partial.write_text(text, encoding="utf-8")
+
+
+def _is_bookkeeping(name: str) -> bool:
+    return name.startswith((".", "dropped")) or name == MANIFEST
 
 
 def _dropped_in(path: Path) -> list[Row]:

@@ -7,7 +7,7 @@
 Entering claims the folder under the stage's key, so that rows of other settings never mix with it,
 and locks it, or this shard of it. A stage that is complete, here or in the run that `reuse` names,
 has nothing in `todo`. Leaving completes the manifest, once all parts are there; an error leaves the
-stage partial.
+stage partial, or, where nothing was made, the folder free for other settings.
 
 A process may be killed anywhere. A part is written under a temporary name and renamed, its dropped
 rows before it, and the manifest says `complete` last. So what a killed process leaves is whole
@@ -158,7 +158,7 @@ class StageWork:
             f"{self.path}: {lost} of {total} rows dropped ({share:.0%}), more than "
             f"max_dropped_share={limit:.0%} allows. First reason: {first['reason']} "
             f"({first['detail']}). All of them: python -m data_construction.peek {self.path} "
-            "--dropped. Fix the data and delete the folder, or raise the limit"
+            "--dropped. Fix the data, or raise the limit"
         )
 
     def leave_unfinished(self) -> None:
@@ -248,8 +248,10 @@ def open_stage(
             work.begin()
         try:
             yield work
-        except Exception as error:
+        except BaseException as error:
             error.add_note(f"stage {name}")
+            if not (work.complete or helper or shard):
+                folder.release()
             raise
         if not (work.complete or helper):
             work.finish()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from wrpo.errors import RecipeError
-from wrpo.pipeline.data_stages import sampled_model
-from wrpo.pipeline.stage import Settings, Stage, model_identity, template_identity
+from wrpo.pipeline.data_stages import sampled_model, target_settings
+from wrpo.pipeline.stage import Settings, Stage
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.settings import SPEED_FIELDS
@@ -18,17 +18,9 @@ def sft_stage(recipe: Recipe) -> Stage:
 
 def _sft_settings(recipe: Recipe) -> Settings:
     settings = recipe.sft.model_dump(mode="json", exclude=SPEED_FIELDS)
-    settings |= {"seed": recipe.seed, "target": _target_settings(recipe)}
+    settings |= {"seed": recipe.seed, "target": target_settings(recipe)}
     settings["train"] = {"max_length": recipe.truncation.max_length, **settings["train"]}
     return settings
-
-
-def _target_settings(recipe: Recipe) -> Settings:
-    return {
-        "model": model_identity(recipe.target.model, recipe.target.revision),
-        "chat_template": template_identity(recipe.target.chat_template),
-        "fold_system": recipe.target.fold_system,
-    }
 
 
 def logprobs_stage(recipe: Recipe, model: str, rows: str) -> Stage:

@@ -22,16 +22,25 @@ class Dataset(Section):
     """A table of rows: a dataset of the hub, or local files."""
 
     path: str = Field(
-        description="Hub id; a .jsonl, .json, .parquet or .csv file; a folder of such files or one "
-        "that `datasets` saved."
+        description="Hub id; a .jsonl, .json, .csv (or these with .gz, .bz2, .xz) or .parquet "
+        "file; a folder of such files or one that `datasets` saved."
     )
-    config: str | None = Field(None, description="Configuration of a hub dataset.")
-    split: str = Field("train", description="Split of a hub dataset.")
+    config: str | None = Field(
+        None, description="Configuration of a hub dataset, or of a folder whose README.md has some."
+    )
+    split: str = Field(
+        "train", description="Split of a hub dataset, or of a folder, by the names of its files."
+    )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
     format: RowFormatName | None = Field(
         None,
         description="How its rows are laid out; unset: inferred from the columns, in imported "
         "tables.",
+    )
+    ignore: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Columns, and keys of messages, without which its rows are read.",
     )
 
 
@@ -49,7 +58,9 @@ class NearDuplicates(Section):
 class BenchmarkTexts(Dataset):
     """Evaluation questions that no prompt may repeat."""
 
-    split: str = Field("test", description="Split of a hub dataset.")
+    split: str = Field(
+        "test", description="Split of a hub dataset, or of a folder, by the names of its files."
+    )
     column: str = Field("prompt", description="Column: text, one message, or a list of messages.")
 
 

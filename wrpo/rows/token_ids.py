@@ -16,11 +16,10 @@ from wrpo.errors import DataError
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
 from wrpo.rows.truncation import TokenIds, TokenLimits
+from wrpo.rows.unread import CONTEXT_COLUMNS, MESSAGE_KEYS, RESPONSE_COLUMNS, held
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_UNREAD_COLUMNS = ("image", "images", "tools", "chat_template_kwargs")
 
 AnyRow = Mapping[str, Any]
 
@@ -56,15 +55,25 @@ def read_row(
     row = in_our_columns(row)
     _require(row, ["prompt", "chosen", "rejected"])
     names = _read_responses(settings, source=row.get("source_chosen") is not None)
-    for column in _UNREAD_COLUMNS:
-        if row.get(column):
-            raise DataError(
-                f"{where(row)}: column {column} is set, which WRPOTrainer does not read; render "
-                "the rows yourself and pass prompt_ids and *_ids columns"
-            )
+    _refuse_unreadable(row, names)
     if isinstance(row["prompt"], str):
         return _plain_text_ids(row, tokenizer, names)
     return _conversation_ids(row, tokenizer, names, fold_system=settings.fold_system)
+
+
+def _refuse_unreadable(row: AnyRow, names: Iterable[str]) -> None:
+    """Refuses what a conversation is not whole without and no chat is rendered with."""
+    found = held(row, (*CONTEXT_COLUMNS, *RESPONSE_COLUMNS))
+    for name in ("prompt", *names):
+        value = row.get(name)
+        turns = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        keys = (held(turn, MESSAGE_KEYS) for turn in turns if isinstance(turn, Mapping))
+        found = found or next((f"{name}[].{key}" for key in keys if key), None)
+    if found:
+        raise DataError(
+            f"{where(row)}: {found} is set, which WRPOTrainer does not read; render the rows "
+            "yourself and pass prompt_ids and *_ids columns, or take it out"
+        )
 
 
 def _read_responses(settings: RowSettings, *, source: bool) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def test_columns_can_be_named_and_repeated_rows_are_dropped(tmp_path: Path) -> N
     file.write_text("\n".join([json.dumps(record)] * 2))
     columns = {"prompt": "q", "chosen": "good", "rejected": "bad", "chosen_score": "points"}
     settings = ImportedTable.model_validate({"path": str(file), "columns": columns})
-    rows, dropped = import_table(settings, "pairs")
+    rows, dropped, *_ = import_table(settings, "pairs")
     assert [row["chosen_score"] for row in rows] == [2.0]
     assert [row["reason"] for row in dropped] == ["duplicate"]
     with pytest.raises(DataError, match=r"it has: q, good, bad, points.*columns"):

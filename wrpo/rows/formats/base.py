@@ -12,10 +12,11 @@ from functools import cache
 from typing import Any, ClassVar
 
 from wrpo.errors import DataError
+from wrpo.rows.unread import WatchedRow
 from wrpo.settings import Section, kinds_in
 
 Columns = Mapping[str, Any]
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 class RowFormat(Section):
@@ -34,10 +35,12 @@ class RowFormat(Section):
         return False
 
     def read(self, row: Columns) -> dict[str, Any]:
-        """The row with our columns; others stay.
+        """Our columns. What is read of the row is replaced by them; its other columns stay.
+
+        Messages keep their other keys, so that none is lost before it is refused or counted.
 
         Raises:
-            KeyError, TypeError, ValueError: the row is not of this format.
+            LookupError, AttributeError, TypeError, ValueError: the row is not of this format.
         """
         return dict(row)
 
@@ -79,11 +82,13 @@ def in_our_columns(row: Columns, *, name: str | None = None, table: str | None =
     for each, known in row_formats().items():
         fits = table is None or table in known.tables
         if each == name or (name is None and fits and known.recognises(row)):
+            watched = WatchedRow(row)
             try:
-                return known.read(row)
-            except (KeyError, TypeError, ValueError) as error:
+                ours = known.read(watched)
+            except (LookupError, AttributeError, TypeError, ValueError) as error:
                 raise DataError(
                     f"not a row of format {each} ({type(error).__name__}: {error}); it has: "
                     f"{', '.join(map(str, row))}"
                 ) from None
+            return {name: row[name] for name in row if name not in watched.read} | ours
     return row

@@ -13,7 +13,7 @@ from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import Columns, Message, RowFormat
 
 _NAMES = {"user": "human", "assistant": "gpt"}
-_ROLES = {theirs: ours for ours, theirs in _NAMES.items()}
+_ROLES = {"system": "system", **{theirs: ours for ours, theirs in _NAMES.items()}}
 
 
 class LlamaFactory(RowFormat):
@@ -25,13 +25,13 @@ class LlamaFactory(RowFormat):
         """Messages; a conversation that ends with the model becomes prompt and completion."""
         turns = _messages(row["conversations"])
         if row.get("system"):
-            turns = [{"role": "system", "content": row["system"]}, *turns]
+            turns = [{"role": "system", "content": row["system"]}, *_without_system(turns, row)]
         ours: dict[str, Any] = {
             name: _messages([row[name]]) for name in TRIPLE_RESPONSES if row.get(name)
         }
         if turns[-1]["role"] == "assistant" and not ours:
             ours["completion"] = [turns.pop()]
-        return {**row, "prompt": turns, **ours}
+        return {"prompt": turns, **ours}
 
     def write(self, row: Columns) -> dict[str, Any]:
         """The system text is empty where there is none."""
@@ -57,4 +57,20 @@ def _turns(messages: list[Message]) -> list[Message]:
 
 
 def _messages(turns: list[Message]) -> list[Message]:
-    return [{"role": _ROLES[turn["from"]], "content": turn["value"]} for turn in turns]
+    return [
+        {
+            **{key: value for key, value in turn.items() if key not in ("from", "value")},
+            "role": _ROLES[turn["from"]],
+            "content": turn["value"],
+        }
+        for turn in turns
+    ]
+
+
+def _without_system(turns: list[Message], row: Columns) -> list[Message]:
+    """The turns after a system turn that is empty or says what the column says."""
+    if turns[0]["role"] != "system":
+        return turns
+    if str(turns[0]["content"]).strip() not in ("", row["system"].strip()):
+        raise ValueError("the column system and the system turn say different things")
+    return turns[1:]

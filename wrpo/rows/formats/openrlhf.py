@@ -20,7 +20,7 @@ class OpenRLHF(RowFormat):
     def read(self, row: Columns) -> dict[str, Any]:
         """`response` becomes `completion`."""
         response = {"completion": row["response"]} if "response" in row else {}
-        return {**row, "prompt": row["prompt"], **response}
+        return {"prompt": row["prompt"], **response}
 
     def write(self, row: Columns) -> dict[str, Any]:
         """Prompt and responses."""

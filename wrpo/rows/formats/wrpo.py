@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import Columns, Message, RowFormat
+from wrpo.rows.unread import message_keys
 
 _SPEAKERS = {"assistant", "gpt"}
 
@@ -27,7 +28,7 @@ class WRPOTriples(RowFormat):
         if both is None:
             raise ValueError("chosen is not [y_ws, y_wt]")
         source, target = both
-        return {**row, "source_chosen": [source], "chosen": [target]}
+        return {"source_chosen": [source], "chosen": [target]}
 
     def write(self, row: Columns) -> dict[str, Any]:
         """Prompt, responses and scores only."""
@@ -49,6 +50,12 @@ def _both(chosen: Any) -> list[Message] | None:
 
 def _response(turn: Any) -> Message | None:
     """Text, an assistant message, or a ShareGPT turn of gpt; None for anything else."""
-    if isinstance(turn, Mapping) and _SPEAKERS & {turn.get("role"), turn.get("from")}:
-        turn = turn.get("content", turn.get("value"))
-    return {"role": "assistant", "content": turn} if isinstance(turn, str) else None
+    if isinstance(turn, str):
+        return {"role": "assistant", "content": turn}
+    if not isinstance(turn, Mapping):
+        return None
+    speaker, text = message_keys(turn)
+    if turn.get(speaker) not in _SPEAKERS or not isinstance(turn.get(text), (str, list)):
+        return None
+    others = {key: value for key, value in turn.items() if key not in (speaker, text)}
+    return {**others, "role": "assistant", "content": turn[text]}
