@@ -77,25 +77,30 @@ def _by_name(
 ) -> dict[str, list[Path]]:
     """By the name itself where a file has that of the wanted split, else by the words in names."""
     names = {path: list(_names(path.relative_to(folder))) for path in files}
-    exact: dict[str, list[Path]] = {}
-    for path in files:
-        exact.setdefault(names[path][0], []).append(path)
-    own = [path for path in files if wanted in names[path]]
-    if own:
-        return {**exact, wanted: own}
     words = {path: next(filter(None, map(_word, names[path])), None) for path in files}
-    if not any(words.values()):
+    own = [path for path in files if wanted in names[path]]
+    several = len({found[0] for found in names.values()}) > 1 and any(map(_is_shard, files))
+    if not own and not any(words.values()) and not several:
         return {default: files}
-    unnamed = next((path for path, word in words.items() if word is None), None)
+    unnamed = [p for p in files if not (p in own or words[p] or _is_shard(p))]
     if unnamed:
         raise DataError(
-            f"{unnamed}: other files of {folder} are named by their split, and this one is not; "
+            f"{unnamed[0]}: other files of {folder} are named by their split, and this one is not; "
             "rename it or move it away"
         )
     found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(names[path][0], []).append(path)
+    if own:
+        return {**found, wanted: own}
+    by_word: dict[str, list[Path]] = {}
     for path, word in words.items():
-        found.setdefault(str(word), []).append(path)
-    return {**exact, **found}
+        by_word.setdefault(str(word or names[path][0]), []).append(path)
+    return {**found, **by_word}
+
+
+def _is_shard(path: Path) -> bool:
+    return _SHARD.search(path.name) is not None
 
 
 def _names(path: Path) -> Iterator[str]:

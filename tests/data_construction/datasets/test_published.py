@@ -9,7 +9,7 @@ from data_construction.datasets.published import import_table, published_prefere
 from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.ids import prompt_id
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import ROW_RESPONSES, Drop, read_rows
+from wrpo.pipeline.tables import ROW_RESPONSES, Drop, read_parquet, read_rows
 from wrpo.recipe import load_recipe
 from wrpo.recipe.build import ImportedTable
 from wrpo.rows.formats.base import in_our_columns
@@ -164,3 +164,47 @@ def test_imports_that_nothing_reads_or_that_need_sampling_are_refused(imported_r
         Pipeline(load_recipe(imported_recipe, ["build.imported.pairs={path: x.jsonl}"]))
     with pytest.raises(RecipeError, match="logprobs.method sampled"):
         load_recipe(imported_recipe, ["logprobs.method=sampled"])
+
+
+def test_an_imported_row_that_the_template_cannot_render_is_dropped_alone(
+    imported_recipe, tmp_path: Path
+) -> None:
+    strict = tmp_path / "strict.jinja"
+    strict.write_text(
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}"
+        "{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    for name in ("sft", "triples"):
+        path = tmp_path / f"{name}.jsonl"
+        bad = {"prompt": [user("x"), user("y")], "response": "z", "rejected": "n"}
+        bad["chosen"] = [assistant("a"), assistant("b")] if name == "triples" else None
+        path.write_text(path.read_text() + "\n" + json.dumps(bad))
+        recipe = load_recipe(
+            imported_recipe,
+            [f"target.chat_template={strict}", f"build.imported.{name}.max_dropped_share=0.3"],
+        )
+        build_table(recipe, name)
+        folder = Pipeline(recipe).finished(f"build/{name}")
+        (dropped,) = read_parquet(folder / "dropped.parquet")
+        assert dropped["reason"] == "template"
+        assert f"{path} row {len(path.read_text().splitlines())}: " in dropped["detail"]
+
+
+def test_an_import_that_failed_leaves_its_folder_to_other_settings(
+    imported_recipe, tmp_path: Path
+) -> None:
+    path = tmp_path / "sft.jsonl"
+    path.write_text(json.dumps({"q": "a", "response": "b"}))
+    with pytest.raises(DataError, match="no usable row"):
+        build_table(load_recipe(imported_recipe), "sft")
+    recipe = load_recipe(imported_recipe, ["build.imported.sft.columns={prompt: q}"])
+    build_table(recipe, "sft")
+    assert Pipeline(recipe).state("build/sft") == "done"
+
+
+def test_a_name_that_no_row_has_is_refused(imported_recipe) -> None:
+    recipe = load_recipe(imported_recipe, ["build.imported.sft.columns={score: typo}"])
+    with pytest.raises(DataError, match='columns.score: no row .* has a column "typo"'):
+        build_table(recipe, "sft")

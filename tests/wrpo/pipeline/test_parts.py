@@ -241,4 +241,4 @@ def test_the_rows_of_a_table_are_checked_before_it_is_written(tmp_path: Path) ->
         open_stage(pipeline, "prompts") as work,
     ):
         work.check_dropped(dropped(0), total=2, limit=0.4)
-    assert pipeline.state("prompts") == "partial"
+    assert pipeline.state("prompts") == "missing"  # nothing was made, so other settings may have it
