@@ -23,6 +23,7 @@ from typing import NoReturn, TextIO
 
 from wrpo.display.redaction import redact
 from wrpo.errors import RecipeError, WRPOError
+from wrpo.pipeline.integrity import VERIFY
 from wrpo.processes import (
     TERMINATED,
     Terminated,
@@ -80,6 +81,11 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
         help="recipe file (default: $WRPO_RECIPE, else %(default)s)",
     )
     parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the digests of the parts that are read, too, and not only their rows",
+    )
+    parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
@@ -97,6 +103,8 @@ def _program() -> str | None:
 def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Recipe]:
     """Parses the command line (flags and key=value in any order) and loads the recipe."""
     args = parser.parse_intermixed_args()
+    if args.verify:
+        os.environ[VERIFY] = "1"  # for the commands that this one starts, too
     recipe = load_recipe(args.recipe, args.overrides)
     _run_folders[:] = [recipe.runs / recipe.run]
     return args, recipe

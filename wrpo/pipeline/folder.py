@@ -25,13 +25,13 @@ import pyarrow as pa
 from wrpo.errors import DataError, StageError
 from wrpo.files import read_json, remove_partials, replacing
 from wrpo.ids import digest
+from wrpo.pipeline.integrity import FILES, check_marks, marked, record
 from wrpo.pipeline.tables import (
     DROPPED,
     Row,
     part_name,
     parts,
     read_parquet,
-    read_table,
     write_parquet,
 )
 
@@ -68,7 +68,7 @@ class PartWriter:
             write_parquet(dropped_path, dropped, DROPPED)
         else:
             dropped_path.unlink(missing_ok=True)
-        write_parquet(self.path / part_name(part), rows, schema)
+        write_parquet(self.path / part_name(part), rows, marked(schema, self.key, part))
 
 
 class StageFolder(PartWriter):
@@ -114,6 +114,14 @@ class StageFolder(PartWriter):
             before.replace(self.path / "dropped-before.parquet")
         self._write_manifest({"complete": False, "parts": parts})
 
+    def check_parts(self) -> None:
+        """Finds parts of other settings or under another number, before the stage goes on.
+
+        Raises:
+            DataError: there is one, or a part is not readable.
+        """
+        check_marks(self.path, read_manifest(self.path) or {"key": self.key})
+
     def done_parts(self) -> set[int]:
         """Numbers of the parts that are there."""
         return {int(path.stem.removeprefix("part-")) for path in parts(self.path)}
@@ -151,9 +159,10 @@ class StageFolder(PartWriter):
     def _gather(self, expected: int, facts: dict[str, Any]) -> None:
         dropped = self.dropped_rows()
         write_parquet(self.path / DROPPED_FILE, dropped, DROPPED)
-        rows = sum(read_table(path, columns=[]).num_rows for path in parts(self.path))
-        self.finish(
-            **{FINISHED_ROWS: rows},
+        files = record(self.path)
+        self._finish(
+            files,
+            **{FINISHED_ROWS: sum(entry.get("rows", 0) for entry in files.values())},
             dropped=len(dropped),
             dropped_reasons=dict(Counter(row["reason"] for row in dropped)),
             parts=expected,
@@ -172,7 +181,10 @@ class StageFolder(PartWriter):
 
     def finish(self, **facts: Any) -> None:
         """Writes the complete manifest; `facts` are counts and measurements worth keeping."""
-        self._write_manifest({"complete": True, **facts})
+        self._finish(record(self.path), **facts)
+
+    def _finish(self, files: dict[str, dict[str, Any]], **facts: Any) -> None:
+        self._write_manifest({"complete": True, **facts, **({FILES: files} if files else {})})
 
     @contextmanager
     def lock(self, name: str = "all") -> Iterator[None]:

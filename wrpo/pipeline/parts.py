@@ -166,7 +166,12 @@ class StageWork:
         self._unfinished = True
 
     def begin(self) -> None:
-        """Finds what is left to do; the stage is locked. Errors as `write_part`."""
+        """Finds what is left to do; the stage is locked.
+
+        Raises:
+            DataError: more is dropped than the limit allows, or a part is not of this stage.
+        """
+        self._folder.check_parts()
         if self._parts is not None:
             done = self._folder.done_parts()
             numbers = self._shard.of(self._parts) if self._shard else range(self._parts)

@@ -17,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from wrpo.errors import MissingInputError, RecipeError, StageError
+from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
 from wrpo.pipeline.data_stages import build_stage, prompts_stage, sample_stage, score_stage
 from wrpo.pipeline.evaluation_stages import evaluation_stages
 from wrpo.pipeline.folder import key_differences, read_manifest
+from wrpo.pipeline.integrity import check_folder
 from wrpo.pipeline.stage import Stage, StageKind
 from wrpo.pipeline.training_stages import (
     logprobs_stage,
@@ -107,13 +108,14 @@ class Pipeline:
 
         Raises:
             MissingInputError: it is not there or not complete; names the command that makes it.
+            DataError: it holds something else than its manifest says; names file and command.
             StageError: it was made with other settings than the recipe now says.
         """
         if name in self._given:
             return self._given[name]
         state = self.state(name)
         if state == "done":
-            return self.reused(name) or self.folder(name)
+            return self._checked(name, self.reused(name) or self.folder(name))
         folder = self.folder(name)
         if state == "stale":
             manifest = read_manifest(folder) or {"key": {}}
@@ -128,6 +130,13 @@ class Pipeline:
             f"needs {folder}, which is {'not finished' if state == 'partial' else 'not there'}; "
             f"make it with: {self.shell_command(name)}"
         )
+
+    def _checked(self, name: str, folder: Path) -> Path:
+        try:
+            check_folder(folder, read_manifest(folder) or {"key": {}})
+        except DataError as error:
+            raise DataError(f"{error}. Command: {self.shell_command(name)}") from None
+        return folder
 
     def is_done(self, name: str) -> bool:
         """Whether the stage need not be made.

@@ -19,7 +19,7 @@ from wrpo.files import replacing
 
 Row = dict[str, Any]
 
-_WAY_OUT = "delete this file and run the stage again, it makes only what is missing"
+WAY_OUT = "delete this file and run the stage again, it makes only what is missing"
 
 _RENAMED = {"answer": "reference_answer", "heads": "rewards", "answer_id": "response_id"}
 """Columns of tables made by older versions, and what they are called now."""
@@ -232,7 +232,7 @@ def read_table(
             found = file.read(columns=columns)
         found.validate(full=True)  # UTF-8 too, in files that have no checksums
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as parquet ({error}); {_WAY_OUT}") from None
+        raise DataError(f"{path}: not readable as parquet ({error}); {WAY_OUT}") from None
     types = dict(zip(found.schema.names, found.schema.types, strict=True))
     for name in [name for name in columns or () if name in _ADDED and name not in types]:
         kind = schema.field(name).type if schema else pa.null()
@@ -247,12 +247,12 @@ def read_table(
                     f'"{name}"; delete the folder {path.parent} and run the stage again'
                 )
             problem = f"its {name} is {types[name]}" if name in types else f"it has no {name}"
-            raise DataError(f"{path}: damaged, or another table, because {problem}; {_WAY_OUT}")
+            raise DataError(f"{path}: damaged, or another table, because {problem}; {WAY_OUT}")
     for field in schema or ():
         name = field.name
         if name in types and field.metadata == _REQUIRED and found[name].null_count:
             row = found[name].is_null().to_pylist().index(True)
-            raise DataError(f"{path}: damaged, because row {row} has no {name}; {_WAY_OUT}")
+            raise DataError(f"{path}: damaged, because row {row} has no {name}; {WAY_OUT}")
     return found if columns is None else found.select(columns)
 
 

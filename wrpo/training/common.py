@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import ModelError, RecipeError
+from wrpo.pipeline.integrity import MODEL
 from wrpo.pipeline.metrics_file import LOG_HISTORY, METRICS
 from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-MODEL = "model"
 
 
 def accumulation_steps(settings: Training, *, processes: int) -> int:
