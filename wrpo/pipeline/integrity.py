@@ -57,9 +57,8 @@ def check_folder(folder: Path, manifest: dict[str, Any], *, digests: bool | None
         DataError: a part is missing, one too many, of another stage, or has other rows; or a model
             file is missing or changed. Names the file and the way out.
     """
-    check_marks(folder, manifest)
     recorded: dict[str, Any] = manifest.get(FILES, {})
-    rows = {path.name: _footer(path).num_rows for path in parts(folder)}
+    rows = check_marks(folder, manifest)
     if not recorded and rows and manifest.get("rows") not in (None, sum(rows.values())):
         raise DataError(
             f"{folder}: its parts hold {sum(rows.values())} rows, and its manifest says "
@@ -80,21 +79,23 @@ def check_folder(folder: Path, manifest: dict[str, Any], *, digests: bool | None
     _check_model(folder, recorded)
 
 
-def check_marks(folder: Path, manifest: dict[str, Any]) -> None:
-    """Finds parts of another stage, of other settings, or under another number.
+def check_marks(folder: Path, manifest: dict[str, Any]) -> dict[str, int]:
+    """Finds parts of another stage, of other settings, or under another number; rows by part.
 
     Raises:
         DataError: there is one, or a part is not readable. Names it and the way out.
     """
-    files = parts(folder)
+    rows: dict[str, int] = {}
     count = manifest.get("parts")
     numbered = {part_name(part) for part in range(count)} if count is not None else None
-    for path in files:
+    for path in parts(folder):
         if numbered is not None and path.name not in numbered:
             raise DataError(
                 f"{path}: the stage has {count} parts, and this is none of them; delete this file"
             )
-        mark = (_footer(path).metadata or {}).get(_MARK)
+        footer = _footer(path)
+        rows[path.name] = footer.num_rows
+        mark = (footer.metadata or {}).get(_MARK)
         if mark is None:  # of an older version
             continue
         said = json.loads(mark)
@@ -104,6 +105,7 @@ def check_marks(folder: Path, manifest: dict[str, Any]) -> None:
                 if said["key"] != digest(manifest["key"])
                 else f"{path}: is a copy of {part_name(said['part'])}; {WAY_OUT}"
             )
+    return rows
 
 
 def _check_model(folder: Path, recorded: dict[str, Any]) -> None:
