@@ -6,7 +6,7 @@ Sampled responses were rendered when they were sampled, and rows that cannot be 
 from __future__ import annotations
 
 from wrpo.errors import DataError, TemplateError
-from wrpo.pipeline.tables import ANSWERS, Drop, Row
+from wrpo.pipeline.tables import ROW_RESPONSES, Drop, Row
 from wrpo.recipe import Recipe
 
 
@@ -21,7 +21,7 @@ class Renderable:
         from data_construction.selection.truncation_counts import target_tokenizer
 
         self._tokenizer = target_tokenizer(recipe, table)
-        self._names = ANSWERS.get(table, ("completion",))
+        self._names = ROW_RESPONSES.get(table, ("completion",))
         self._fold_system = recipe.target.fold_system
 
     def refused(self, row: Row, place: str) -> Drop | None:

@@ -144,7 +144,7 @@ def sandbox(context: CheckContext) -> Iterator[Finding]:
     except SandboxError as error:
         yield Finding("problem", "sandbox", str(error))
         return
-    yield Finding("ok", "sandbox", "bubblewrap's walls hold")
+    yield Finding("ok", "sandbox", "bubblewrap's walls and the limits of programs hold")
 
 
 def rewards(context: CheckContext) -> Iterator[Finding]:

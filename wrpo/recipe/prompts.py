@@ -153,6 +153,12 @@ class PromptDataset(Dataset):
             raise ValueError("domain is a column, domain_name the domain itself; give one of them")
         return self
 
+    @property
+    def reference_columns(self) -> list[str]:
+        """The columns that the reference answer is read from."""
+        names = self.reference_answer
+        return [names] if isinstance(names, str) else names or []
+
 
 class Prompts(Section):
     """Which prompts the run uses and how they are divided."""

@@ -213,6 +213,15 @@ def test_the_sandbox_is_tried_where_a_reward_or_a_benchmark_runs_programs(
     assert found.message
 
 
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubblewrap")
+def test_a_limit_of_the_sandbox_that_does_not_hold_is_a_problem(write_recipe, monkeypatch) -> None:
+    said = "a program inside can start more than 64 threads"
+    monkeypatch.setattr("wrpo.sandbox.sandbox.probe", lambda run, limits: said)
+    [found] = services.sandbox(context(write_recipe(), "rewards={tests: {type: code}}"))
+    assert found.level == "problem"
+    assert said in found.message
+
+
 def test_a_recipe_that_runs_no_program_needs_no_sandbox(write_recipe) -> None:
     assert not list(services.sandbox(context(write_recipe())))
 
