@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +10,7 @@ from pydantic import Field
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards.base import Candidate, RewardSettings
+from wrpo.rewards.mathematics import Answer, Equality, UnreadableAnswerError
 
 if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
@@ -20,7 +20,7 @@ class MathReward(RewardSettings):
     """Mathematical equality with the reference answer, by math-verify."""
 
     type: Literal["math"]
-    timeout_s: int = Field(5, ge=1, description="For parsing and for comparing, in seconds.")
+    timeout_s: int = Field(5, ge=1, description="For reading and comparing, in seconds.")
 
     def load(self, pipeline: Pipeline | None = None) -> MathVerifier:
         """The verifier."""
@@ -32,11 +32,11 @@ class MathReward(RewardSettings):
 
 
 class MathVerifier:
-    """1.0 where the last expression of a response equals the reference answer, else 0.0.
+    """1.0 where the final answer of a response equals the reference answer, else 0.0.
 
-    Nothing of the response is executed. Parsing and comparing end after `timeout_s` seconds each,
-    by
-    an alarm signal: scoring must run in the main thread. What takes longer counts as unequal.
+    The last box of a response is its answer; without a box its last formula is. Nothing of the
+    response is executed. A response that takes longer than `timeout_s` counts as unequal; the limit
+    is an alarm signal: scoring must run in the main thread.
 
     Raises ModelError where math-verify is not installed.
     """
@@ -47,39 +47,29 @@ class MathVerifier:
                 "reward type math needs the package math-verify; install it with "
                 'pip install "wrpo[eval]"'
             )
-        # It logs each expression that it gives up, at any length, as an error.
-        logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-        self._timeout = settings.timeout_s
+        self._equality = Equality(timeout_s=settings.timeout_s)
+        self._references: dict[str, Answer | Drop] = {}
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One 0 or 1 per candidate; one whose reference answer is missing or no formula is
+        """One 0 or 1 per candidate; one whose reference answer is missing or cannot be read is
         refused."""
         return [self._score(candidate) for candidate in candidates]
 
     def _score(self, candidate: Candidate) -> float | Drop:
-        from math_verify import verify
-
         if candidate.reference_answer is None:
             return Drop(
                 "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
             )
-        # A bare LaTeX formula is found only between dollars.
-        reference_answer = self._parse(candidate.reference_answer) or self._parse(
-            f"${candidate.reference_answer}$"
-        )
-        if not reference_answer:
-            return Drop(
-                "bad_reference_answer", f"no formula in {candidate.reference_answer[:80]!r}"
-            )
-        response = self._parse(candidate.response)
-        return (
-            float(verify(reference_answer, response, timeout_seconds=self._timeout))
-            if response
-            else 0.0
-        )
+        reference = self._read(candidate.reference_answer)
+        if isinstance(reference, Drop):
+            return reference
+        return float(self._equality.is_correct(candidate.response, reference))
 
-    def _parse(self, text: str) -> list[object]:
-        from math_verify import parse
-
-        found: list[object] = parse(text, parsing_timeout=self._timeout)
-        return found
+    def _read(self, text: str) -> Answer | Drop:
+        if text not in self._references:
+            try:
+                self._references[text] = self._equality.read_reference(text)
+            except UnreadableAnswerError as error:
+                detail = f"{text[:80]!r} is no answer that can be compared: {error}"
+                self._references[text] = Drop("bad_reference_answer", detail)
+        return self._references[text]

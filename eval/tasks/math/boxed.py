@@ -1,9 +1,11 @@
-"""Reads boxed answers and compares them with the gold answer by math-verify."""
+"""Boxed answers, compared with the gold answer as the reward `math` does."""
 
 from __future__ import annotations
 
-import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from wrpo.rewards.mathematics import Equality, UnreadableAnswerError, last_boxed, same_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,19 +44,6 @@ def amc_documents(documents: Dataset) -> Dataset:
     return documents.map(lambda row: {"gold": str(row["answer"])})
 
 
-def last_boxed(text: str) -> str | None:
-    """What is in the last \\boxed{...}, its braces balanced; None where there is none."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth = 0
-    for place in range(start + len("\\boxed"), len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[start + len("\\boxed{") : place]
-    return None
-
-
 def strict(answers: list[list[str]], documents: list[dict[str, Any]]) -> list[list[str]]:
     """Only what is boxed."""
     found = [[last_boxed(answer) for answer in group] for group in answers]
@@ -62,17 +51,28 @@ def strict(answers: list[list[str]], documents: list[dict[str, Any]]) -> list[li
 
 
 def flexible(answers: list[list[str]], documents: list[dict[str, Any]]) -> list[list[str]]:
-    """The whole answer; math-verify looks for a box, then for the last expression."""
+    """The whole response: its last box, without a box its last formula."""
     return answers
 
 
 def score(document: dict[str, Any], answers: list[str]) -> dict[str, float]:
-    """1 where the answer is mathematically equal to the gold answer."""
-    from math_verify import parse, verify
+    """1 where the final answer equals the gold answer, as the reward `math` compares them."""
+    return {"math_verify": float(is_correct(answers[0], document["gold"]))}
 
-    # It logs each expression that it gives up, at any length, as an error.
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    if not answers[0]:
-        return {"math_verify": 0.0}
-    gold = parse(f"${document['gold']}$")
-    return {"math_verify": float(verify(gold, parse(answers[0])))}
+
+@cache
+def _equality() -> Equality:
+    return Equality()
+
+
+def is_correct(response: str, gold: str) -> bool:
+    """Whether the final answer of a response equals the gold answer.
+
+    A gold answer that is no formula that can be read counts where the response has the same text.
+    """
+    try:
+        reference = _equality().read_reference(gold)
+    except UnreadableAnswerError:
+        box = last_boxed(response)
+        return box is not None and same_text(box, gold)
+    return _equality().is_correct(response, reference)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.tasks.math.boxed import last_boxed
 from tests.eval.tasks.local import local_task, prompts, scores
+from wrpo.pipeline.tables import Drop
+from wrpo.rewards import Candidate
+from wrpo.rewards.math import MathReward
+from wrpo.rewards.mathematics import last_boxed
 
 GSM8K = [
     {"question": "How many? ", "answer": "He has 2 boxes of 600.\n#### 1,200"},
@@ -68,3 +71,30 @@ def test_amc_answers_are_whole_numbers_written_as_decimals(tmp_path: Path) -> No
     task = local_task(tmp_path, "amc23_boxed", AMC)
     assert values(task, [r"\boxed{27}"]) == {"strict": [1.0], "flexible": [1.0]}
     assert values(task, [r"\boxed{28}"]) == {"strict": [0.0], "flexible": [0.0]}
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "expected"),
+    [
+        (r"So \boxed{4}. But wait, let me double check: \boxed{5}", "5", 1.0),
+        (r"First \boxed{4}. Then \boxed{5}", "5", 1.0),
+        (r"First \boxed{4}. Then \boxed{5}", "4", 0.0),
+        (r"\boxed{2\sqrt{3}}", r"2\sqrt{3}", 1.0),
+        (r"\boxed{2}", r"2\sqrt{3}", 0.0),
+        (r"\boxed{no formula $$ {}", "no formula $$ {}", 0.0),
+        (r"\boxed{1,2,\ldots,10}", r"1, 2, \ldots, 10", 1.0),
+        (r"\boxed{}", "", 0.0),
+    ],
+)
+def test_the_task_and_the_reward_agree(
+    tmp_path: Path, response: str, gold: str, expected: float
+) -> None:
+    amc = [{"id": 0, "question": "What?", "answer": 0, "url": ""}]
+    task = local_task(tmp_path, "amc23_boxed", amc)
+    rows = scores(task, [[response]])
+    for name, [_] in rows.items():
+        filtered = task.instances[0].filtered_resps[name]
+        document = {**task.instances[0].doc, "gold": gold}
+        assert task.process_results(document, [filtered]) == {"math_verify": expected}
+    [reward] = MathReward(type="math").load().score([Candidate([], response, gold)])
+    assert isinstance(reward, Drop) or reward == expected
