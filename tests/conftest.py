@@ -1,5 +1,6 @@
 """A small fusion run in a temporary folder: two sources, a target, a reward model, real recipes."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,14 +9,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 
 from tests.support import commands, small_run
+from tests.support.command_server import FAST_PYTHON
 from tests.support.commands import REPOSITORY as REPOSITORY
 from tests.support.completion_server import CompletionServer, Script
 from tests.support.small_run import WORDS as WORDS
+
+if TYPE_CHECKING:
+    from execnet import XSpec
 
 
 def hear_ctrl_c() -> None:
@@ -30,8 +36,17 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="commands-", ignore_cleanup_errors=True)
         os.environ[commands.FOLDER] = folder.name
         os.environ["WRPO_TEST_PYTHON"] = sys.executable
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(commands.stop_server)
+    multiprocessing.set_executable(str(FAST_PYTHON))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list["XSpec"]) -> None:
+    """Test processes are forks too, and so have loaded what nearly every test file imports."""
+    commands.start_server()
+    specs[:] = [type(spec)(f"{spec}//python={commands.FORKED_PYTHON}") for spec in specs]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""As `python`, but `-m` of a module of this toolkit runs in a fork of the command server."""
+"""As `python`, but modules and code of these tests run in a fork of the command server."""
 
 import json
 import os
@@ -7,20 +7,32 @@ import socket
 import sys
 from pathlib import Path
 
-OURS = ("wrpo", "data_construction", "eval", "tiny_world", "benchmarks")
+MODULES = ("wrpo", "data_construction", "eval", "tiny_world", "benchmarks", "tests")
+LAUNCHERS = ("accelerate", "torch", "lm_eval", "vllm")
+"""What tests start and what their commands start: it has heavy imports or starts others."""
 
 
 def main() -> None:
-    """Hands over arguments, folder, environment and streams; ends as the command ends."""
-    server = Path(os.environ.get("WRPO_TEST_COMMANDS", "")) / "socket"
-    is_ours = sys.argv[1:2] == ["-m"] and sys.argv[2].split(".")[0] in OURS
-    if not is_ours or not server.is_socket():
+    """Hands over arguments, folder, environment and open files; ends as the command ends."""
+    name = os.environ.pop("WRPO_TEST_SERVER", "commands")
+    server = Path(os.environ.get("WRPO_TEST_COMMANDS", "")) / name
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("-u", "-B")]
+    if not is_served(arguments) or not server.is_socket():
         python = os.environ["WRPO_TEST_PYTHON"]
         os.execv(python, [python, *sys.argv[1:]])
+    numbers = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+    open_files = [number for number in numbers if is_open(number)]
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(str(server))
-    request = {"arguments": sys.argv[2:], "folder": str(Path.cwd()), "environment": {**os.environ}}
-    socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
+    request = {
+        "arguments": arguments,
+        "numbers": open_files,
+        "folder": str(Path.cwd()),
+        "environment": {**os.environ},
+    }
+    socket.send_fds(connection, [json.dumps(request).encode()], open_files)
+    for number in open_files:
+        os.close(number)
     replies = connection.makefile()
     pid = int(replies.readline())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -29,7 +41,20 @@ def main() -> None:
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
-    sys.exit(code)
+    os._exit(code)
+
+
+def is_served(arguments: list[str]) -> bool:
+    option, what = [*arguments, "", ""][:2]
+    return option == "-c" or (option == "-m" and what.split(".")[0] in MODULES + LAUNCHERS)
+
+
+def is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 main()

@@ -14,15 +14,21 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.support.command_server import COMMANDS, FAST_PYTHON, PROCESSES
+
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = "WRPO_TEST_COMMANDS"
-"""Environment variable with the folder of the command server's socket."""
+"""Environment variable with the folder of the command server's sockets."""
 TIMEOUT = 1200.0
 
 
 def environment() -> dict[str, str]:
     """What commands of the tests run with."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+FORKED_PYTHON = f"env WRPO_TEST_SERVER={PROCESSES} {FAST_PYTHON}"
+"""In the place of `python` for pytest's own processes."""
 
 
 class Command:
@@ -41,9 +47,11 @@ class Command:
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(str(start_server()))
         request = {
-            "arguments": self.args[2:],
+            "arguments": self.args[1:],
+            "numbers": [0, 1, 2],
             "folder": str(folder),
             "environment": environment() if env is None else env,
+            "session": True,
         }
         with (
             Path(os.devnull).open("rb") as stdin,
@@ -96,17 +104,17 @@ class Command:
 
 
 def run_module(
-    module: str, *arguments: object, folder: Path = REPOSITORY
+    module: str, *arguments: object, folder: Path = REPOSITORY, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python -m MODULE ARGUMENTS` in the repository, or a copy of its packages."""
-    command = Command(module, *arguments, folder=folder)
+    command = Command(module, *arguments, folder=folder, env=env)
     code = command.wait()
     return subprocess.CompletedProcess(command.args, code, command.stdout, command.stderr)
 
 
 def start_server() -> Path:
     """The socket of the command server of this test run, which the first caller starts."""
-    path = Path(os.environ[FOLDER]) / "socket"
+    path = Path(os.environ[FOLDER]) / COMMANDS
     with path.with_name("lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
@@ -116,7 +124,7 @@ def start_server() -> Path:
 
 def _start(path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.command_server", str(path)],
+        [sys.executable, "-m", "tests.support.command_server", str(path.parent)],
         cwd=REPOSITORY,
         env={
             **environment(),
@@ -139,4 +147,4 @@ def stop_server() -> None:
     """Ends the command server of this test run, if one was started."""
     pid = Path(os.environ.pop(FOLDER)) / "pid"
     if pid.exists():
-        os.kill(int(pid.read_text()), signal.SIGKILL)
+        os.killpg(int(pid.read_text()), signal.SIGKILL)
