@@ -1,25 +1,19 @@
 """Balanced micro-batches over two processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.support.commands import environment, run_module
 
 
 def run(folder: Path, *, processes: int, batch: int, balance: str) -> dict:
     folder.mkdir()
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        f"--nproc_per_node={processes}",
-        *("-m", "tests.wrpo.training.balanced_run", str(folder), str(batch), balance),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=500)
+    launcher = ("torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m")
+    script = ("tests.wrpo.training.balanced_run", folder, batch, balance)
+    result = run_module(*launcher, *script, env={**environment(), "CUDA_VISIBLE_DEVICES": ""})
+    assert result.returncode == 0, result.stderr[-3000:]
     return json.loads((folder / "result.json").read_text())
 
 
