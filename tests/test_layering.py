@@ -148,12 +148,23 @@ def test_no_command_loads_anything_heavy_before_it_runs() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_says_what_the_command_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_says_what_the_command_does(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    result = run_module(name, "--help")
-    assert result.returncode == 0, result.stderr
-    assert f"python -m {name} " in result.stdout
-    assert result.stderr == ""
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"{name}.__main__" if name == "wrpo" else name).main()
+    assert end.value.code == 0
+    printed = capsys.readouterr()
+    assert f"python -m {name} " in printed.out
+    assert printed.err == ""
+
+
+def test_a_command_of_its_own_says_the_same() -> None:
+    result = run_module("data_construction.prompts", "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "python -m data_construction.prompts " in result.stdout
 
 
 @pytest.mark.parametrize(
