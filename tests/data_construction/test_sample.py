@@ -234,7 +234,7 @@ def test_seeded_answers_do_not_depend_on_shards_or_chunks(write_recipe, run_modu
 def test_kill_9_again_and_again_then_resume_equals_an_uninterrupted_run(
     write_recipe, run_module
 ) -> None:
-    recipe_path = write_recipe(prompts=400, sample=GREEDY)
+    recipe_path = write_recipe(prompts=240, sample=GREEDY)
     clean = "run=clean"
     for run in ("run=killed", clean):
         finish(run_module("data_construction.prompts", "--recipe", recipe_path, run))
@@ -243,20 +243,20 @@ def test_kill_9_again_and_again_then_resume_equals_an_uninterrupted_run(
     folder = Pipeline(load_recipe(recipe_path, ["run=killed"])).folder("sample/one")
     # Few responses at a time, so that a kill finds parts missing on a busy machine too.
     slow = "sample.engine.max_num_seqs=4"
-    kills_while_writing = _kill_six_times([*command, "run=killed", slow], folder)
+    kills_while_writing = _kill_four_times([*command, "run=killed", slow], folder)
     finish(run_module(*command, "run=killed"))
-    assert kills_while_writing >= 3
+    assert kills_while_writing >= 2
     rows = sampled(recipe_path, "one", "run=killed")
-    assert len(rows) == len({(row["prompt_id"], row["index"]) for row in rows}) == 800
+    assert len(rows) == len({(row["prompt_id"], row["index"]) for row in rows}) == 480
     assert rows == sampled(recipe_path, "one", clean)
     assert not [path for path in folder.iterdir() if path.name.endswith(".partial")]
 
 
-def _kill_six_times(command: list[str], folder: Path) -> int:
+def _kill_four_times(command: list[str], folder: Path) -> int:
     """Kills the command at a random moment after it wrote something new; counts such kills."""
     chance = random.Random(0)
     hits = 0
-    for _ in range(6):
+    for _ in range(4):
         before = len(list(folder.glob("part-*")))
         process = Command(*command)
         deadline = time.monotonic() + 120
@@ -268,5 +268,5 @@ def _kill_six_times(command: list[str], folder: Path) -> int:
         with suppress(ProcessLookupError):  # it may be done already
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        hits += len(list(folder.glob("part-*"))) < 100
+        hits += len(list(folder.glob("part-*"))) < 60
     return hits

@@ -81,12 +81,16 @@ class Checkout:
 
 
 def _environment(folder: Path) -> Path:
-    """The programs of this environment, with a `python` that starts the toolkit's commands fast."""
+    """The programs of this environment; `python` starts the toolkit's commands and lm-eval fast."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
     for program in (Path(sys.prefix) / "bin").iterdir():
         is_python = program.name.startswith("python")
         (programs / program.name).symlink_to(FAST_PYTHON if is_python else program)
+    lm_eval = programs / "lm-eval"
+    lm_eval.unlink(missing_ok=True)
+    lm_eval.write_text('#!/bin/sh\nexec python -m lm_eval "$@"\n')
+    lm_eval.chmod(0o755)
     return programs
 
 

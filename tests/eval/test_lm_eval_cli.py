@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,13 @@ from eval.harness.command_line import command_lines, printed
 from eval.harness.models import EvalModel
 from eval.run import evaluate_models, print_commands
 from tests.eval.conftest import CHOICE_YAML, TASK, make_recipe
+from tests.support.commands import environment, run_module
 from wrpo.errors import MissingInputError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.suite import OWN_TASKS
 
-REPOSITORY = Path(__file__).parents[2]
 ENGINE = {"enforce_eager": True, "kv_cache_mib": 64, "max_num_seqs": 16}
 VLLM_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
 LLAMA = EvalModel("target", "meta/llama", None, None, False, None, False)
@@ -79,13 +76,11 @@ def api_folder(recipe: Recipe) -> Path:
 
 
 def run_command(line: str, output: Path) -> None:
-    """Runs a printed command, with the programs of this environment."""
-    command = line.split(" ")
-    programs = {"python": sys.executable, "lm-eval": str(Path(sys.executable).with_name("lm-eval"))}
-    command[0] = programs[command[0]]
-    command[command.index("--output_path") + 1] = str(output)
-    environment = {**os.environ, **VLLM_ENVIRONMENT, "PYTHONPATH": str(REPOSITORY)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    """Runs a printed command of plain lm-eval."""
+    program, *arguments = line.split(" ")
+    assert program == "lm-eval"
+    arguments[arguments.index("--output_path") + 1] = str(output)
+    result = run_module("lm_eval", *arguments, env={**environment(), **VLLM_ENVIRONMENT})
     assert result.returncode == 0, result.stderr[-3000:]
 
 

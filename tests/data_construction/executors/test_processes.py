@@ -7,11 +7,13 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 
+from data_construction.executors import processes
 from data_construction.executors.processes import Replicas, device_groups
 from data_construction.sampling.part_sampler import PartSampler
 from wrpo.engines.vllm import VLLMSettings
@@ -68,8 +70,10 @@ def test_servers_are_their_own_replicas(write_recipe, run_module) -> None:
 
 @pytest.mark.slow
 def test_what_a_killed_replica_had_claimed_is_made_by_the_other(
-    write_recipe, run_module, caplog: pytest.LogCaptureFixture
+    write_recipe, run_module, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # This process has loaded what replicas need; the test of their errors starts new ones.
+    monkeypatch.setattr(processes, "get_context", lambda _: get_context("fork"))
     path: Path = write_recipe(prompts=96, sample=SAMPLE)
     for run in ("run=alone", "run=test"):
         assert run_module("data_construction.prompts", "--recipe", path, run).returncode == 0

@@ -44,19 +44,19 @@ def test_a_tiny_model_judges_three_benchmarks_and_survives_a_kill(tmp_path: Path
 
     shape = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
     model = save_tiny(tmp_path / "judge", max_position_embeddings=4096, **shape)
-    with vllm_serve(model, tmp_path, max_model_len=4096, logprobs_mode="processed_logprobs") as url:
+    with vllm_serve(model, max_model_len=4096, logprobs_mode="processed_logprobs") as url:
         path = _write_recipe(tmp_path, model, url, tiny_tokenizer().convert_tokens_to_ids)
         recipe = load_recipe(path)
         for name in recipe.eval.judged:
             response(recipe, name, "target")
         _kill_while_judging(path, cache_path(recipe.runs))
         kept = judgements(cache_path(recipe.runs))
-        assert 0 < kept < 80
-        assert f"80 judgements, {kept} of them cached" in judging_dry_run(
+        assert 0 < kept < 40
+        assert f"40 judgements, {kept} of them cached" in judging_dry_run(
             recipe, "arena_hard", "target"
         )
         judge_responses(recipe, model="target")
-        assert judgements(cache_path(recipe.runs)) == 80 + 24 + 16
+        assert judgements(cache_path(recipe.runs)) == 40 + 24 + 16
     _check_arena_hard(recipe, kept)
     _check_alpaca_eval(recipe)
     ratings = _results(recipe, "mt_bench")
@@ -78,7 +78,7 @@ def _write_recipe(folder: Path, model: Path, url: str, token_id: Callable[[str],
     alpaca = {**write_alpaca_eval(folder), "prompt": "own", "both_orders": True}
     judged = {
         "alpaca_eval_2": {"judge": "labels", **alpaca},
-        "arena_hard": {"judge": "verdicts", **write_arena_hard(folder, n=40)},
+        "arena_hard": {"judge": "verdicts", **write_arena_hard(folder, n=20)},
         "mt_bench": {"judge": "grades", **write_mt_bench(folder)},
     }
     return write_judge_recipe(folder, model, served, judged, judges=judges)
@@ -100,9 +100,9 @@ def _results(recipe: Recipe, benchmark: str) -> dict[str, Any]:
 
 def _check_arena_hard(recipe: Recipe, kept: int) -> None:
     results = _results(recipe, "arena_hard")
-    assert (results["verdicts"], results["parse_failures"], results["refused"]) == (80, 0, 0)
-    assert (results["cost"]["judgements"], results["cost"]["cached"]) == (80, kept)
-    assert results["position"]["flipped_n"] == 40
+    assert (results["verdicts"], results["parse_failures"], results["refused"]) == (40, 0, 0)
+    assert (results["cost"]["judgements"], results["cost"]["cached"]) == (40, kept)
+    assert results["position"]["flipped_n"] == 20
     assert 0 <= results["tasks"]["arena_hard"]["metrics"]["winrate,none"]["value"] <= 100
 
 

@@ -22,12 +22,10 @@ LENGTH = 256
 
 
 @pytest.fixture(scope="module")
-def server(
-    tiny_models_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path]]:
+def server(tiny_models_folder: Path) -> Iterator[tuple[str, Path]]:
     """A running `vllm serve` of the model `one`: its base URL, and that model's folder."""
     model = tiny_models_folder / "one"
-    with vllm_serve(model, tmp_path_factory.mktemp("server"), max_model_len=LENGTH) as url:
+    with vllm_serve(model, max_model_len=LENGTH) as url:
         yield url, model
 
 
