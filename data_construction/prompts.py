@@ -118,7 +118,7 @@ def _distinct(datasets: dict[str, PromptDataset]) -> DistinctRows:
 
 def _check_columns(origin: str, dataset: PromptDataset, columns: set[str]) -> None:
     """A row may lack a reference answer or a domain; where all do, the name is not the column's."""
-    named = [("reference_answer", column) for column in dataset.reference_columns]
+    named = [("reference_answer", column) for column in dataset.answer_columns]
     for field, column in (*named, ("domain", dataset.domain)):
         if column is not None and columns and column not in columns:
             raise DataError(
@@ -191,7 +191,7 @@ def _prompt_row(record: Mapping[str, Any], dataset: PromptDataset, origin: str) 
 
 def _reference_answer(record: Mapping[str, Any], dataset: PromptDataset) -> str | None:
     """The text of one column, or several as a JSON object; lists and objects are JSON too."""
-    values = {name: record.get(name) for name in dataset.reference_columns}
+    values = {name: record.get(name) for name in dataset.answer_columns}
     if all(value is None for value in values.values()):
         return None
     [answer] = [values] if isinstance(dataset.reference_answer, list) else values.values()

@@ -36,7 +36,7 @@ def dataset_prompt(record: Mapping[str, Any], dataset: PromptDataset) -> Message
         if column is not None and column not in record:
             raise Drop("unusable", f'has no column "{column}"; it has: {", ".join(record)}')
     responses = dataset.responses.column if dataset.responses else None
-    named = (dataset.prompt, *dataset.reference_columns, dataset.domain, responses)
+    named = (dataset.prompt, dataset.domain, responses, *dataset.answer_columns)
     taken = {name for name in named if name is not None}
     value = record[dataset.prompt]
     if dataset.input is None:

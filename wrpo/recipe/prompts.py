@@ -154,8 +154,8 @@ class PromptDataset(Dataset):
         return self
 
     @property
-    def reference_columns(self) -> list[str]:
-        """The columns that the reference answer is read from."""
+    def answer_columns(self) -> list[str]:
+        """The columns of the reference answer."""
         names = self.reference_answer
         return [names] if isinstance(names, str) else names or []
 
