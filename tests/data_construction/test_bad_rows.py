@@ -25,7 +25,7 @@ POISON = "~"
 
 GOOD = 14
 OVERRIDES = [
-    "prompts.datasets.words.response=null",
+    "prompts.datasets.words.reference_answer=null",
     "prompts.datasets.words.domain=null",
     "sample.chunk_prompts=16",  # one part: scoring compares what it has seen with its limit
 ]

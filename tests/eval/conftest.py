@@ -19,7 +19,7 @@ dataset_kwargs:
 test_split: test
 output_type: generate_until
 doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{response}}}}"
+doc_to_target: "{{{{answer}}}}"
 process_results: !function metrics.process_results
 generation_kwargs:
   until: ["\\n"]

@@ -106,10 +106,10 @@ def contradiction(checks: list[tuple[str, Value]]) -> str | None:
 
 def _contradict(name: str, value: Value, other: str, second: Value) -> bool:
     match name, value, other, second:
-        case ("min_words", int(), "max_words", int()) | (
-            "min_characters", int(), "max_characters", int()
+        case ("min_words", int(low), "max_words", int(high)) | (
+            "min_characters", int(low), "max_characters", int(high)
         ):  # fmt: skip
-            return value > second
+            return low > high
         case ("bullets" | "paragraphs", int(), _, _) if name == other:
             return value != second
         case ("json" | "lowercase" | "uppercase" | "no_commas", bool(), _, _) if name == other:
