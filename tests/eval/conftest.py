@@ -53,7 +53,7 @@ metric_list:
 """
 METRICS_PY = """\
 def process_results(doc, results):
-    right = float(results[0].strip() == doc["response"])
+    right = float(results[0].strip() == doc["answer"])
     return {"acc": right, "reward": 2 * right + float(len(results[0]) > 0)}
 """
 
