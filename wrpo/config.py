@@ -14,6 +14,7 @@ from wrpo.objectives.options import LOSSES
 from wrpo.rows.truncation import MODES, TokenLimits
 from wrpo.settings import kinds_in
 from wrpo.training.settings import Training
+from wrpo.training.trl_keys import NOT_BY_WRPO_TRAINER, says_nothing
 
 TRAINER_OBJECTIVES = {
     name: kind
@@ -25,24 +26,6 @@ OBJECTIVE_OPTIONS = tuple(
 )
 """The flat options of all objectives."""
 TRIPLE_LAYOUTS = ("auto", "prefix", "padded")
-
-# Options of the parent class that this trainer does not honour: name, the only value let through,
-# and what to do instead.
-_UNSUPPORTED: tuple[tuple[str, Any, str], ...] = (
-    ("loss_weights", None, "weigh the likelihood term with likelihood_weight"),
-    ("ld_alpha", None, "use TRL's DPOTrainer for length-desensitised DPO"),
-    ("f_divergence_type", "reverse_kl", "use TRL's DPOTrainer for other divergences"),
-    ("f_alpha_divergence_coef", 0.5, "use TRL's DPOTrainer for other divergences"),
-    ("discopop_tau", 0.05, "use TRL's DPOTrainer for DiscoPOP"),
-    ("use_weighting", False, "use TRL's DPOTrainer for WPO weighting"),
-    ("padding_free", False, "leave it out: TRL pads all the same"),
-    ("truncation_mode", "keep_start", "leave it out: the tail of a too long response is cut"),
-    ("use_liger_kernel", False, "set model_init_kwargs: {use_kernels: true}"),
-    ("sync_ref_model", False, "leave it out: the reference stays the starting point"),
-    ("pad_token", None, "set tokenizer.pad_token and pass the tokenizer as processing_class"),
-    ("label_smoothing_factor", 0.0, "set label_smoothing"),
-)
-
 
 _TRL_DEFAULTS = {
     option.name: option.default_factory() if callable(option.default_factory) else option.default
@@ -204,11 +187,11 @@ class WRPOConfig(DPOConfig):
         return likelihood.weight > 0 and likelihood.on == "better"
 
     def _refuse_unsupported(self) -> None:
-        for name, honoured, way_out in _UNSUPPORTED:
-            value = getattr(self, name, honoured)
-            if value != honoured:
+        for name, refused in NOT_BY_WRPO_TRAINER.items():
+            value = getattr(self, name, refused.unless[0])
+            if not says_nothing(refused, value):
                 raise RecipeError(
-                    f"{name} is {value!r}, which WRPOTrainer does not support; {way_out}"
+                    f"{name} is {value!r}, which WRPOTrainer does not support; {refused.way_out}"
                 )
 
     def _settle_objective(self) -> None:

@@ -27,12 +27,12 @@ from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
-    make_config,
     open_training,
     train_and_save,
     trl_arguments,
 )
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
+from wrpo.training.trl_config import make_config, refusals
 
 
 def train_arm(recipe: Recipe, arm: str) -> None:
@@ -81,13 +81,15 @@ def _train_preference(
     arguments["fold_system"] = recipe.target.fold_system
     args = make_config(WRPOConfig, arguments, where=f"{work.path.name}.train")
     load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
-    trainer = WRPOTrainer(
-        model=load(quantize=settings.lora.quantize if settings.lora else None),
-        args=args,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=load_target_tokenizer(model, recipe.target),
-        peft_config=lora_config(settings.lora),
-    )
+    policy = load(quantize=settings.lora.quantize if settings.lora else None)
+    with refusals(f"{work.path.name}.train"):
+        trainer = WRPOTrainer(
+            model=policy,
+            args=args,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=load_target_tokenizer(model, recipe.target),
+            peft_config=lora_config(settings.lora),
+        )
     train_and_save(trainer, work, rows=len(rows), load_base=load)
 
 

@@ -26,13 +26,13 @@ from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
-    make_config,
     open_training,
     train_and_save,
     trl_arguments,
 )
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 from wrpo.training.settings import Training
+from wrpo.training.trl_config import make_config, refusals
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,20 +80,25 @@ def run_sft(
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
     arguments = {"max_length": recipe.truncation.max_length, **arguments}
+    max_length = arguments["max_length"]
+    if arguments.get("padding_free") and not arguments.get("packing"):
+        arguments["max_length"] = None  # TRL cuts no such rows; they are cut here
     arguments["completion_only_loss"] = True
     args = make_config(SFTConfig, arguments, where=f"{work.path.name}.train")
     tokenizer = load_target_tokenizer(model, recipe.target)
     dataset, dropped = tokenised(
-        samples, tokenizer, fold_system=recipe.target.fold_system, max_length=args.max_length
+        samples, tokenizer, fold_system=recipe.target.fold_system, max_length=max_length
     )
     load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
-    trainer = SFTTrainer(
-        model=load(quantize=settings.lora.quantize if settings.lora else None),
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        peft_config=lora_config(settings.lora),
-    )
+    policy = load(quantize=settings.lora.quantize if settings.lora else None)
+    with refusals(f"{work.path.name}.train"):
+        trainer = SFTTrainer(
+            model=policy,
+            args=args,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=lora_config(settings.lora),
+        )
     if dropped and trainer.is_world_process_zero():
         write_parquet(work.path / DROPPED_FILE, dropped, DROPPED)
         reasons = dict(Counter(row["reason"] for row in dropped))

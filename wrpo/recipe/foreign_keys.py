@@ -6,46 +6,13 @@ refused in milliseconds, before torch or a model is loaded.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from wrpo.source_fields import class_annotations
-
-STATED_ELSEWHERE = {
-    "output_dir": "the run directory decides it (`run`, `runs`)",
-    "per_device_train_batch_size": "write `engine.per_device_batch_size`",
-    "gradient_accumulation_steps": "it is derived from `global_batch_size`",
-    "seed": "write `seed` at the top of the recipe",
-    "data_seed": "write `seed` at the top of the recipe",
-    "beta": "write `wrpo.beta`",
-    "label_smoothing": "write `wrpo.label_smoothing`",
-    "alpha": "write `wrpo.alpha.end`",
-    "alpha_start": "write `wrpo.alpha.start`",
-    "alpha_schedule": "write `wrpo.alpha.schedule`",
-    "loss_type": "write `wrpo.loss`",
-    "margin": "write `wrpo.margin`",
-    "reference_free": "write `wrpo.reference: none`",
-    "desirable_weight": "write `wrpo.cgpo.desirable_weight`",
-    "undesirable_weight": "write `wrpo.cgpo.undesirable_weight`",
-    "undesirable_warmup_start": "write `wrpo.cgpo.warmup_start`",
-    "undesirable_warmup_steps": "write `wrpo.cgpo.warmup_steps`",
-    "objective": "write `wrpo.objective`",
-    "likelihood_weight": "write `wrpo.likelihood.weight`",
-    "likelihood_on": "write `wrpo.likelihood.on`",
-    "balance_micro_batches": "write `wrpo.engine.balance_micro_batches`",
-    "precompute_ref_log_probs": "write `wrpo.reference`",
-    "model_init_kwargs": "write `target.dtype` and its neighbours",
-    "resume_from_checkpoint": "a stage resumes by itself",
-    "completion_only_loss": "the loss always counts response tokens only",
-    "push_to_hub": "publish the finished model folder yourself",
-}
-
-TRUNCATION = {
-    "max_length": "write `truncation.max_length`",
-    "max_prompt_length": "write `truncation.max_prompt_length`",
-    "max_response_length": "write `truncation.max_response_length`",
-    "truncation": "write `truncation.mode`",
-}
+from wrpo.training.trl_keys import REFUSED, honours, refusal
 
 RENAMED = {
     "torch_dtype": "the weights' precision is `target.dtype`",
@@ -93,14 +60,22 @@ def config_fields(config: str) -> dict[str, str]:
     return fields
 
 
-def key_problem(config: str, key: str) -> str | None:
-    """Why `key` is not allowed under `train:`, or None; unknown keys are the caller's to report."""
-    elsewhere = STATED_ELSEWHERE | (TRUNCATION if config == "WRPOConfig" else {})
-    if key in elsewhere:
-        return f"does not belong here: {elsewhere[key]}"
-    if key in RENAMED and key not in config_fields(config):
+def key_problem(config: str, key: str, train: Mapping[str, Any]) -> str | None:
+    """Why a key of `train` is not allowed there, or None."""
+    fields = config_fields(config)
+    if key not in fields and key in RENAMED:
         return f"is not a key of {config}: {RENAMED[key]}"
-    return None
+    if key not in fields:
+        close = difflib.get_close_matches(key, fields, n=1)
+        return f"is not a key of {config}" + (f'; did you mean "{close[0]}"?' if close else "")
+    if way_out := refusal(config, key, train):
+        return f"does not belong here: {way_out}"
+    if not honours(config, key) and key not in REFUSED:
+        return (
+            f"is a key of the installed {config} that no stage is known to honour; leave it out, "
+            "or classify it in wrpo/training/trl_keys.py"
+        )
+    return type_problem(config, key, train[key])
 
 
 def type_problem(config: str, key: str, value: Any) -> str | None:

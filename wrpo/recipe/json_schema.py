@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from wrpo.recipe.common_fields import Node, common_fields
-from wrpo.recipe.foreign_keys import STATED_ELSEWHERE, config_fields, key_problem
+from wrpo.recipe.foreign_keys import config_fields
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.training import OBJECTIVES
+from wrpo.training.trl_keys import honours
 
 TRL_VERSIONS = "x-versions"
 """Key of the schema that names the packages whose configs the `train:` keys are read from."""
@@ -99,10 +100,8 @@ def _set_train_keys(section: dict[str, Any], configs: list[str]) -> None:
     keys: dict[str, Any] = {}
     for config in configs:
         for name, annotation in config_fields(config).items():
-            if key_problem(config, name) is None:
+            if honours(config, name):
                 keys.setdefault(name, {"description": f"TRL: {annotation}", **_type(annotation)})
-    for name in STATED_ELSEWHERE:
-        keys.pop(name, None)
     section["properties"]["train"] |= {
         "properties": dict(sorted(keys.items())),
         "additionalProperties": False,

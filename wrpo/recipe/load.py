@@ -19,12 +19,13 @@ from wrpo.errors import RecipeError
 from wrpo.files import is_file, replacing
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.recipe.backends import engine_problems, fitting, merge_layers
-from wrpo.recipe.foreign_keys import config_fields, key_problem, type_problem
+from wrpo.recipe.foreign_keys import key_problem
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.secrets import refuse_secrets
 from wrpo.recipe.training import OBJECTIVES, Preference
 from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
 from wrpo.settings import lacks
+from wrpo.training.trl_keys import honours
 
 COMMAND_LINE = "command line"
 _PREFERENCE: TypeAdapter[Any] = TypeAdapter(Preference)
@@ -71,7 +72,7 @@ def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
     """The settings of one trained model: "wrpo", or a name under `arms`.
 
     An arm is `wrpo` with its own differences; it inherits the fields that its objective has, and of
-    the TRL keys under `wrpo.train` those that the config of its objective knows.
+    the TRL keys under `wrpo.train` those that its objective's config honours.
     """
     if arm == "wrpo":
         return recipe.wrpo
@@ -82,10 +83,9 @@ def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
     name = str(own.get("objective", recipe.wrpo.objective))
     kind = OBJECTIVES.get(name, type(recipe.wrpo))
     inherited = recipe.wrpo.model_dump(mode="json", include=set(kind.model_fields))
-    known = config_fields(kind.config)
-    inherited["train"] = {
-        key: inherited["train"][key] for key in inherited["train"] if key in known
-    }
+    if kind.config != recipe.wrpo.config:
+        train = inherited["train"]
+        inherited["train"] = {key: train[key] for key in train if honours(kind.config, key)}
     if recipe.wrpo.data not in kind.tables:
         del inherited["data"]
     settings: ObjectiveSettings = _PREFERENCE.validate_python(merge(inherited, own))
@@ -168,28 +168,23 @@ def _arm_places(located: Located, name: str) -> dict[tuple[str, ...], str]:
 
 
 def _train_problems(recipe: Recipe, located: Located) -> list[str]:
-    problems: list[str] = []
-    for key, value in recipe.sft.train.items():
-        problems.append(_train_problem("SFTConfig", key, value, ("sft", "train", key), located))
+    problems = [
+        _train_problem("SFTConfig", key, recipe.sft.train, ("sft", "train", key), located)
+        for key in recipe.sft.train
+    ]
     for arm in ["wrpo", *recipe.arms]:
         settings = preference(recipe, arm)
-        config = settings.config
         own = recipe.arms.get(arm, {}).get("train", {})
-        for key, value in settings.train.items():
+        for key in settings.train:
             path = ("arms", arm, "train", key) if key in own else ("wrpo", "train", key)
-            problems.append(_train_problem(config, key, value, path, located))
+            problems.append(_train_problem(settings.config, key, settings.train, path, located))
     return [problem for problem in dict.fromkeys(problems) if problem]
 
 
 def _train_problem(
-    config: str, key: str, value: Any, path: tuple[str, ...], located: Located
+    config: str, key: str, train: dict[str, Any], path: tuple[str, ...], located: Located
 ) -> str:
-    fields = config_fields(config)
-    problem = key_problem(config, key)
-    if problem is None and key not in fields:
-        close = difflib.get_close_matches(key, fields, n=1)
-        problem = f"is not a key of {config}" + (f'; did you mean "{close[0]}"?' if close else "")
-    problem = problem or type_problem(config, key, value)
+    problem = key_problem(config, key, train)
     return f"{located.place(path)}: {'.'.join(path)}: {problem}" if problem else ""
 
 

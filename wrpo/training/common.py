@@ -20,6 +20,7 @@ from wrpo.recipe.sampling import Model
 from wrpo.training.saving import save_model
 from wrpo.training.settings import Lora, Training
 from wrpo.training.trackers import tracking_arguments
+from wrpo.training.trl_config import require_effect
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -83,18 +84,6 @@ def open_training(pipeline: Pipeline, stage: str) -> AbstractContextManager[Stag
         StageError: another command works on it, or the folder was made with other settings.
     """
     return open_stage(pipeline, stage, helper=os.environ.get("RANK", "0") != "0")
-
-
-def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where: str) -> Any:
-    """Builds a TRL config for one device per process; a value it refuses is a recipe error."""
-    from wrpo.training.slicing import use_one_device
-
-    try:
-        args = config(**arguments)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{where}: {error}") from error
-    use_one_device(args)
-    return args
 
 
 def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
@@ -186,6 +175,7 @@ def train_and_save(
     last = last_checkpoint(work.path / CHECKPOINTS)
     if last:
         logger.info("resuming from %s", last)
+    require_effect(trainer, where=f"{work.path.name}.train")
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     if preemption.stopped:
         raise Terminated

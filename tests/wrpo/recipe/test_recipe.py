@@ -567,13 +567,6 @@ def test_training_values_of_right_types_pass(tmp_path: Path) -> None:
     assert load(tmp_path, extra).wrpo.train["warmup_steps"] == 0.1
 
 
-def test_every_key_said_to_be_stated_elsewhere_is_really_a_key() -> None:
-    from wrpo.recipe.foreign_keys import STATED_ELSEWHERE, config_fields
-
-    known = set(config_fields("WRPOConfig")) | set(config_fields("SFTConfig"))
-    assert set(STATED_ELSEWHERE) <= known
-
-
 def test_fields_read_from_source_are_those_of_the_real_configs() -> None:
     import dataclasses
 
