@@ -32,6 +32,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.support.task_index import keep_task_index
+
 FOR_TRAINING = (
     *("numpy", "pandas", "pyarrow.parquet", "pydantic", "yaml", "scipy.stats", "jinja2"),
     *("torch", "torch.utils.data", "transformers", "transformers.trainer", "tokenizers"),
@@ -60,6 +62,8 @@ def main(folder: Path) -> None:
     listeners[0].close()
     select.select([listeners[1]], [], [])
     _load(FOR_COMMANDS)
+    if "lm_eval" in sys.modules:
+        keep_task_index(folder)
     serve(listeners[1], str(FAST_PYTHON))
 
 
