@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-GIVEN: dict[str, Any] = {}
+_GIVEN: dict[str, Any] = {}
 F_SETPIPE_SZ = 1031
 READ, PRIVATE_ANONYMOUS_POPULATE = 1, 0x8022
 
@@ -56,19 +56,19 @@ def start_threads() -> None:
 
     _thread.stack_size(1 << 16)
     try:
-        for _ in range(GIVEN["threads"]):
+        for _ in range(_GIVEN["threads"]):
             _thread.start_new_thread(wait, ())
     finally:
         end.release()
 
 
 def hold_memory() -> None:
-    mmap.mmap(-1, GIVEN["memory_mib"] << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    mmap.mmap(-1, _GIVEN["memory_mib"] << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def make_files() -> None:
     with TemporaryDirectory() as folder:
-        for number in range(GIVEN["scratch_files"]):
+        for number in range(_GIVEN["scratch_files"]):
             Path(folder, str(number)).touch()
 
 
@@ -76,13 +76,13 @@ def write_scratch() -> None:
     """Twice what there is room for, in files as large as files may be."""
     with TemporaryFile() as one, TemporaryFile() as two:
         for file in (one, two):
-            os.posix_fallocate(file.fileno(), 0, GIVEN["scratch_mib"] << 20)
+            os.posix_fallocate(file.fileno(), 0, _GIVEN["scratch_mib"] << 20)
 
 
 def open_files() -> None:
     opened: list[int] = []
     try:
-        while len(opened) <= GIVEN["open_files"]:
+        while len(opened) <= _GIVEN["open_files"]:
             opened.append(os.open("/dev/null", os.O_RDONLY))
     finally:
         for descriptor in opened:
@@ -91,7 +91,10 @@ def open_files() -> None:
 
 def be_unlimited() -> None:
     """Where a limit that takes too long to try is not set, or can be raised."""
-    kinds = {resource.RLIMIT_CPU: GIVEN["cpu_s"] + 1, resource.RLIMIT_SIGPENDING: GIVEN["threads"]}
+    kinds = {
+        resource.RLIMIT_CPU: _GIVEN["cpu_s"] + 1,
+        resource.RLIMIT_SIGPENDING: _GIVEN["threads"],
+    }
     if all(resource.getrlimit(kind)[1] == limit for kind, limit in kinds.items()):
         resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
@@ -107,28 +110,28 @@ def fill_page_tables() -> None:
 def escapes() -> list[str]:
     """What could be done."""
     attempts: dict[str, Callable[[], object]] = {
-        "read a file outside": Path(GIVEN["FILE"]).read_bytes,
-        "write a file outside": Path(GIVEN["FILE"]).touch,
-        "reach the network": lambda: socket.create_connection(("127.0.0.1", GIVEN["PORT"]), 0.5),
+        "read a file outside": Path(_GIVEN["FILE"]).read_bytes,
+        "write a file outside": Path(_GIVEN["FILE"]).touch,
+        "reach the network": lambda: socket.create_connection(("127.0.0.1", _GIVEN["PORT"]), 0.5),
         "open a socket": open_a_socket,
         "start a process": fork,
-        "signal its parent": lambda: os.kill(GIVEN["PARENT"], 0),
-        f"start more than {GIVEN['threads']} threads": start_threads,
-        f"hold more than {GIVEN['memory_mib']} MiB": hold_memory,
-        f"make more than {GIVEN['scratch_files']} files": make_files,
-        f"write more than {GIVEN['scratch_mib']} MiB": write_scratch,
-        f"open more than {GIVEN['open_files']} files": open_files,
+        "signal its parent": lambda: os.kill(_GIVEN["PARENT"], 0),
+        f"start more than {_GIVEN['threads']} threads": start_threads,
+        f"hold more than {_GIVEN['memory_mib']} MiB": hold_memory,
+        f"make more than {_GIVEN['scratch_files']} files": make_files,
+        f"write more than {_GIVEN['scratch_mib']} MiB": write_scratch,
+        f"open more than {_GIVEN['open_files']} files": open_files,
         "keep extended attributes": lambda: os.setxattr("/tmp", "user.wrpo", b"x"),
         "hold memory by shared maps": lambda: mmap.mmap(-1, 1 << 20),
         "enlarge a pipe": lambda: fcntl.fcntl(os.pipe()[1], F_SETPIPE_SZ, 1 << 20),
         "lift its limits": be_unlimited,
     }
     found = [name for name, attempt in attempts.items() if works(attempt)]
-    return found + ["read the environment"] * bool(set(os.environ) - set(GIVEN["ENVIRONMENT"]))
+    return found + ["read the environment"] * bool(set(os.environ) - set(_GIVEN["ENVIRONMENT"]))
 
 
 if __name__ == "__main__":
-    GIVEN.update(json.load(sys.stdin))
+    _GIVEN.update(json.load(sys.stdin))
     sys.stdout.write(json.dumps(escapes()))
     sys.stdout.flush()
     fill_page_tables()
