@@ -18,10 +18,11 @@ from pathlib import Path
 
 from data_construction.executors.scoring import score_on_ray
 from data_construction.scoring.scorer import Part, Scorer, joint_parts
+from data_construction.scoring.verifiers import check_verifiers, log_passed, passed, verifiers
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.pipeline.parts import DropLimit, Shard, StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import SCORES, parts, read_table
+from wrpo.pipeline.tables import SCORES, PromptLookup, parts, read_table
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor import RayExecutor
 from wrpo.recipe.resolved import answering_sources, check_source
@@ -36,7 +37,8 @@ def score_sources(
         RecipeError: no source of that name.
         MissingInputError: a source is not sampled yet.
         StageError: another process works on one of them.
-        DataError: one source loses more than `score.max_dropped_share` of its responses.
+        DataError: one source loses more than `score.max_dropped_share` of its responses, or a
+            verifier does not give 1 to the reference answer itself.
     """
     from tqdm import tqdm
 
@@ -54,13 +56,28 @@ def score_sources(
             for source, work in works.items()
             for number in work.todo
         ]
+        if todo:
+            check_verifiers(pipeline, f"score/{todo[0].source}")
         if todo and isinstance(recipe.executor, RayExecutor):
             busy = {source: work for source, work in works.items() if work.todo}
             score_on_ray(pipeline, recipe.executor, busy, joint_parts(todo))
-            return
-        made = (scorer or Scorer(recipe))(joint_parts(todo))
-        for part, rows, dropped in tqdm(made, total=len(todo), unit="part", desc="score"):
-            works[part.source].write_part(part.number, rows, SCORES, dropped=dropped)
+        else:
+            made = (scorer or Scorer(recipe))(joint_parts(todo))
+            for part, rows, dropped in tqdm(made, total=len(todo), unit="part", desc="score"):
+                works[part.source].write_part(part.number, rows, SCORES, dropped=dropped)
+        for source, work in works.items():
+            if not work.complete:
+                _summarise(pipeline, work, expected=len(files[source]))
+
+
+def _summarise(pipeline: Pipeline, work: StageWork, *, expected: int) -> None:
+    """Says, and keeps in the manifest, how many responses the verifiers find correct."""
+    made = parts(work.path)
+    if len(made) == expected and verifiers(pipeline.recipe):
+        prompts = PromptLookup(pipeline.finished("prompts"))
+        found = passed(pipeline.recipe, prompts, made)
+        log_passed(work.name, found)
+        work.facts["correct"] = found
 
 
 def _open(

@@ -9,10 +9,13 @@ from pydantic import Field, field_validator
 
 from wrpo.ids import normalise_text
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings
+from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
 
 if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
+
+
+DEFAULT_PATTERN = r"(?s)(?P<answer>.*)"
 
 
 class AnswerReward(RewardSettings):
@@ -20,7 +23,7 @@ class AnswerReward(RewardSettings):
 
     type: Literal["answer"]
     pattern: str = Field(
-        r"(?s)(?P<answer>.*)", description="Regular expression with a group named `answer`."
+        DEFAULT_PATTERN, description="Regular expression with a group named `answer`."
     )
     ignore_case: bool = Field(False, description="Compare without regard to case.")
 
@@ -35,9 +38,32 @@ class AnswerReward(RewardSettings):
             raise ValueError("must hold a group named answer: (?P<answer>...)")
         return pattern
 
+    def self_check(self, reference_answer: str) -> SelfCheck:
+        """The reference answer in the first usual form that fits the pattern; nothing; a wrong one.
+
+        The pattern decides the form of an answer, so that there may be no form known here.
+        """
+        verifier = AnswerVerifier(self)
+        forms = [form.format(reference_answer) for form in _FORMS]
+        right = next((form for form in forms if verifier.is_correct(form, reference_answer)), None)
+        if self.pattern == DEFAULT_PATTERN:
+            right = reference_answer
+        return SelfCheck(
+            right, ("", _NO_ANSWER, *(form.format(_NO_ANSWER) for form in _FORMS[1:4]))
+        )
+
     def load(self, pipeline: Pipeline | None = None) -> AnswerVerifier:
         """The verifier."""
         return AnswerVerifier(self)
+
+
+_FORMS = (
+    *("{}", "The answer is {}", "The answer is {}.", "The answer is: {}", "Answer: {}"),
+    *("ANSWER: {}", "**Answer:** {}", "The best answer is {}", "The final answer is {}."),
+    *("The answer is ({}).", "({})", "#### {}", "\\boxed{{{}}}", "$\\boxed{{{}}}$"),
+    *("<answer>{}</answer>", "<answer>\n{}\n</answer>", "[[{}]]"),
+)
+_NO_ANSWER = "xqzvw"
 
 
 class AnswerVerifier:
@@ -60,12 +86,14 @@ class AnswerVerifier:
             return Drop(
                 "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
             )
-        match = self._pattern.fullmatch(normalise_text(candidate.response))
+        return float(self.is_correct(candidate.response, candidate.reference_answer))
+
+    def is_correct(self, response: str, reference_answer: str) -> bool:
+        """Whether the answer of a response equals the reference answer."""
+        match = self._pattern.fullmatch(normalise_text(response))
         if match is None:
-            return 0.0
-        return float(
-            self._comparable(match["answer"] or "") == self._comparable(candidate.reference_answer)
-        )
+            return False
+        return self._comparable(match["answer"] or "") == self._comparable(reference_answer)
 
     def _comparable(self, text: str) -> str:
         text = " ".join(normalise_text(text).split())

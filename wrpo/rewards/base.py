@@ -72,6 +72,18 @@ class JudgeCalls(NamedTuple):
     written: int | None
 
 
+class SelfCheck(NamedTuple):
+    """Responses whose scores a verifier knows beforehand, for one reference answer.
+
+    Attributes:
+        right: scores 1; None: the form that the verifier asks for cannot be written here.
+        wrong: each scores 0.
+    """
+
+    right: str | None
+    wrong: tuple[str, ...]
+
+
 class RewardSettings(Section):
     """What the settings of all rewards share.
 
@@ -131,6 +143,13 @@ class RewardSettings(Section):
     def files(self) -> Mapping[str, Path]:
         """Files of the user's own, by the field that names them."""
         return {}
+
+    def self_check(self, reference_answer: str) -> SelfCheck | None:
+        """What scoring tries before it starts, for some prompts; None: this is no verifier.
+
+        A verifier never raises here; what it cannot read, it refuses when it scores.
+        """
+        return None
 
     def program_walls(self) -> str | None:
         """The sandbox for responses that are run as programs; None: none is run."""

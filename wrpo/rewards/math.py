@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings
+from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
 from wrpo.rewards.mathematics import Answer, Equality, UnreadableAnswerError
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ class MathReward(RewardSettings):
     def load(self, pipeline: Pipeline | None = None) -> MathVerifier:
         """The verifier."""
         return MathVerifier(self)
+
+    def self_check(self, reference_answer: str) -> SelfCheck:
+        """The reference answer in a box; nothing, no formula, and a number that it is not."""
+        wrong = r"The answer is $\boxed{-314159.25}$."
+        right = rf"The answer is $\boxed{{{reference_answer}}}$."
+        return SelfCheck(right, ("", "I do not know.", wrong))
 
     def extras(self) -> frozenset[str]:
         """math-verify is installed with lm-eval."""
