@@ -9,10 +9,9 @@ Resume:  starts again; the stage takes seconds (minutes per 100,000 prompts wher
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from data_construction.datasets.prompt import dataset_prompt
 from data_construction.filters.contamination import benchmark_index, whole_text
 from data_construction.filters.near_duplicates import near_duplicates
 from data_construction.filters.rules import unwanted
+from wrpo.cells import UnreadableCellError, name_text, reference_text
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
@@ -177,27 +177,37 @@ def _choose(rows: PromptRows, origin: str, count: int, seed: int) -> list[Row]:
 def _prompt_row(record: Mapping[str, Any], dataset: PromptDataset, origin: str) -> tuple[str, Row]:
     messages = dataset_prompt(record, dataset)
     key = prompt_id(messages)
-    domain = record.get(dataset.domain) if dataset.domain else None
+    domain = _cell(record, dataset.domain, name_text)
     if dataset.responses:  # read by the stage of their source
         record.get(dataset.responses.column)
     return key, {
         "prompt_id": key,
         "messages": messages,
-        "domain": encodable(str(domain)) if domain is not None else dataset.domain_name or origin,
+        "domain": domain if domain is not None else dataset.domain_name or origin,
         "origin": origin,
         "reference_answer": _reference_answer(record, dataset),
     }
 
 
 def _reference_answer(record: Mapping[str, Any], dataset: PromptDataset) -> str | None:
-    """The text of one column, or several as a JSON object; lists and objects are JSON too."""
+    """The text of one column, or several as a JSON object."""
+    if not isinstance(dataset.reference_answer, list):
+        return _cell(record, dataset.reference_answer, reference_text)
     values = {name: record.get(name) for name in dataset.answer_columns}
     if all(value is None for value in values.values()):
         return None
-    [answer] = [values] if isinstance(dataset.reference_answer, list) else values.values()
-    if isinstance(answer, list | dict):
-        return encodable(json.dumps(answer, ensure_ascii=False, default=str))
-    return encodable(str(answer))
+    return _cell({"reference_answer": values}, "reference_answer", reference_text)
+
+
+def _cell(
+    record: Mapping[str, Any], column: str | None, read: Callable[[Any], str | None]
+) -> str | None:
+    """The text of a cell; None where the recipe names no column, or the row has none."""
+    try:
+        text = read(record.get(column)) if column else None
+    except UnreadableCellError as error:
+        raise Drop("unusable", f"{column}: {error}") from None
+    return None if text is None else encodable(text)
 
 
 def main() -> None:

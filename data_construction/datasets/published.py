@@ -29,6 +29,7 @@ from data_construction.datasets.messages import (
     prompt_messages,
 )
 from data_construction.datasets.prompt import check_same_prompt, whole_prompt, without_prompt
+from wrpo.cells import UnreadableCellError, name_text
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import digest, prompt_id, response_id
 from wrpo.pipeline.tables import ROW_RESPONSES, Drop, Row
@@ -141,7 +142,7 @@ def sft_row(record: Mapping[str, Any]) -> Row:
         "prompt_id": prompt_id(prompt),
         "prompt": prompt,
         "completion": [{"role": "assistant", "content": responses[column]}],
-        "source": encodable(str(source)) if source else UNKNOWN_SOURCE,
+        "source": _name(source),
         "index": UNKNOWN_INDEX if index is None else index,
         "score": _read_as(_number, record, "score"),
     }
@@ -224,7 +225,15 @@ def _source(record: Mapping[str, Any], name: str) -> str:
         column for pattern in _SOURCES if (column := pattern.format(name)) not in TRIPLE_RESPONSES
     ]
     found = next((record[column] for column in columns if record.get(column)), None)
-    return encodable(str(found)) if found else UNKNOWN_SOURCE
+    return _name(found)
+
+
+def _name(value: Any) -> str:
+    try:
+        found = name_text(value)
+    except UnreadableCellError as error:
+        raise Drop("unusable", f"the source is {error}") from None
+    return encodable(found) if found else UNKNOWN_SOURCE
 
 
 def _provenance(record: Mapping[str, Any], name: str, response: str) -> tuple[int, float | None]:

@@ -1,7 +1,10 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_construction.prompts import collect, make_prompts
@@ -319,7 +322,7 @@ def test_a_gold_answer_that_cannot_be_written_drops_its_row(write_recipe, tmp_pa
 def test_a_reference_answer_may_be_a_list_an_object_or_several_columns(
     write_recipe, tmp_path
 ) -> None:
-    row = {"text": "a", "test": ["assert é() == 1"], "entry_point": "é", "none": None}
+    row = {"text": "a", "test": ["assert é() == 1", "assert é()"], "entry_point": "é", "none": None}
     (tmp_path / "p.jsonl").write_text(json.dumps(row))
 
     def read(columns: object) -> str | None:
@@ -329,7 +332,54 @@ def test_a_reference_answer_may_be_a_list_an_object_or_several_columns(
 
     assert json.loads(read("test") or "") == row["test"]
     several = ["test", "entry_point", "none"]
-    assert json.loads(read(several) or "") == {name: row[name] for name in several}
+    assert json.loads(read(several) or "") == {name: row[name] for name in several[:2]}
     assert read("entry_point") == "é" and read("none") is None and read(["none"]) is None
     with pytest.raises(DataError, match='"tests"'):
         read(["entry_point", "tests"])
+
+
+def test_columns_of_reference_answers_and_domains_are_typed(
+    write_recipe: Callable[..., Path],
+) -> None:
+    cells: list[tuple[object, object]] = [
+        (42.0, "42"),
+        (None, None),
+        (0.5, "0.5"),
+        (math.nan, None),
+    ]
+    path = write_recipe(prompts=4)
+    table = pa.table(
+        {
+            "text": [f"Question {n}?" for n in range(len(cells))],
+            "gold": pa.array([cell for cell, _ in cells], pa.float64()),
+            "kind": pa.array([1.0, 2.0, None, math.nan], pa.float64()),
+        }
+    )
+    pq.write_table(table, path.parent / "own.parquet")
+    dataset = {
+        "path": str(path.parent / "own.parquet"),
+        "prompt": "text",
+        "reference_answer": "gold",
+        "domain": "kind",
+    }
+    rows, dropped = collect(load_recipe(path, [f"prompts.datasets={json.dumps({'own': dataset})}"]))
+    found = {row["messages"][0]["content"]: row for row in rows}
+    assert not dropped
+    assert [found[f"Question {n}?"]["reference_answer"] for n in range(4)] == [
+        text for _, text in cells
+    ]
+    assert [found[f"Question {n}?"]["domain"] for n in range(4)] == ["1", "2", "own", "own"]
+
+
+def test_a_cell_that_stands_for_no_text_is_dropped_with_the_reason(
+    write_recipe: Callable[..., Path],
+) -> None:
+    path = write_recipe(prompts=4)
+    rows = [{"text": "One?", "gold": True}, {"text": "Two?", "gold": "yes"}]
+    data = path.parent / "own.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = {"path": str(data), "prompt": "text", "reference_answer": "gold"}
+    kept, dropped = collect(load_recipe(path, [f"prompts.datasets={json.dumps({'own': dataset})}"]))
+    assert [row["reference_answer"] for row in kept] == ["yes"]
+    [drop] = dropped
+    assert drop["reason"] == "unusable" and "row 1: gold: boolean True" in drop["detail"]

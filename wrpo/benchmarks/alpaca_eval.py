@@ -23,7 +23,7 @@ from pydantic import Field
 from wrpo.benchmarks.base import BenchmarkSettings, Calls, one_per_order
 from wrpo.benchmarks.shared.files import HubFile, read_records
 from wrpo.benchmarks.shared.prompts import PUBLISHED, JudgePromptParts, Templates
-from wrpo.benchmarks.shared.questions import Question
+from wrpo.benchmarks.shared.questions import Question, label
 from wrpo.benchmarks.shared.records import (
     JudgedRecord,
     Metric,
@@ -121,7 +121,7 @@ class AlpacaEvalSettings(BenchmarkSettings):
             Question(
                 id=str(n),
                 number=n,
-                category=str(record.get("dataset", "")),
+                category=label(record.get("dataset")),
                 turns=(record["instruction"],),
                 references=(record["output"],),
             )

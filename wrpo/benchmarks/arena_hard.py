@@ -24,6 +24,7 @@ from wrpo.benchmarks.shared.files import HubFile, read_records
 from wrpo.benchmarks.shared.prompts import JudgePromptParts, Templates
 from wrpo.benchmarks.shared.questions import (
     Question,
+    label,
     question_id,
     question_turns,
     with_references,
@@ -120,7 +121,7 @@ class ArenaHardSettings(BenchmarkSettings):
             Question(
                 id=question_id(record),
                 number=n,
-                category=str(record.get("cluster", record.get("category", ""))),
+                category=label(record.get("cluster", record.get("category"))),
                 turns=question_turns(record),
             )
             for n, record in enumerate(read_records(path))

@@ -88,7 +88,7 @@ _OF_PREFERENCE = {
     **{key: f"wrpo.{place}" for key, place in _PLACES.items()},
     "max_length": "truncation.max_length",
     "max_prompt_length": "truncation.max_prompt_length",
-    "max_answer_length": "truncation.max_answer_length",
+    "max_response_length": "truncation.max_response_length",
     "truncation": "truncation.mode",
     "fold_system": "target.fold_system",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from wrpo.cells import reference_text
 from wrpo.rewards.mathematics import Equality, UnreadableAnswerError, last_boxed, same_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def math_documents(documents: Dataset) -> Dataset:
 
 def amc_documents(documents: Dataset) -> Dataset:
     """Adds `gold`."""
-    return documents.map(lambda row: {"gold": str(row["answer"])})
+    return documents.map(lambda row: {"gold": reference_text(row["answer"])})
 
 
 def strict(answers: list[list[str]], documents: list[dict[str, Any]]) -> list[list[str]]:

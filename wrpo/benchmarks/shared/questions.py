@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wrpo.benchmarks.shared.files import read_records
+from wrpo.cells import UnreadableCellError, name_text
 from wrpo.errors import DataError
 
 
@@ -53,13 +54,28 @@ def with_references(
 
 def question_id(record: dict[str, Any]) -> str:
     """The id of a question or a response, in FastChat's form or Arena-Hard's."""
-    return str(record["question_id"] if "question_id" in record else record["uid"])
+    found = label(record["question_id"] if "question_id" in record else record["uid"])
+    if not found:
+        raise DataError("a question has an empty id")
+    return found
+
+
+def label(value: Any) -> str:
+    """The text of an id or a category; empty where there is none.
+
+    Raises:
+        DataError: the value is no name.
+    """
+    try:
+        return name_text(value) or ""
+    except UnreadableCellError as error:
+        raise DataError(f"the id or the category of a question is {error}") from None
 
 
 def question_turns(record: dict[str, Any]) -> tuple[str, ...]:
     """The user's turns: FastChat's texts, Arena-Hard's contents, or its later `prompt`."""
     if "turns" not in record:
-        return (str(record["prompt"]),)
+        return (record["prompt"],)
     return tuple(turn if isinstance(turn, str) else turn["content"] for turn in record["turns"])
 
 

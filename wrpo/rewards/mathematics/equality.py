@@ -57,6 +57,8 @@ class Equality:
 
 
 def _round_trip(text: str) -> Answer:
+    if text.lstrip().startswith(('["', "[{", '{"')):
+        raise UnreadableAnswerError("a list or an object of JSON; one answer is expected")
     reference = read_answer(text)
     for response in (rf"\boxed{{{text}}}", f"The answer is ${text.strip().strip('$')}$."):
         if not _is_correct(response, reference):
