@@ -41,8 +41,10 @@ class Comparison:
 
     @property
     def uncorrected(self) -> bool:
-        """Whether the interval leaves out 0 and the correction for several comparisons does not."""
-        return self.outcome == 0 and self.estimate.sign != 0
+        """Whether interval and p show a difference before the correction for several comparisons,
+        and not after it."""
+        alone = math.isnan(self.estimate.p) or self.estimate.p < SIGNIFICANCE
+        return self.outcome == 0 and self.estimate.sign != 0 and alone
 
 
 def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:

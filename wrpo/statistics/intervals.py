@@ -3,7 +3,7 @@
 | values | interval | test of "no difference" that agrees with it |
 |---|---|---|
 | 0 or 1 | Wilson's score interval | |
-| differences of 0s and 1s | Tango's score interval | McNemar's, without continuity correction |
+| differences of 0s and 1s | Tango's score interval | McNemar's: exact for few discordant pairs |
 | any other | studentised bootstrap | the same bootstrap |
 | equal ratings on a scale | from Wilson's bound and the ends of the scale | |
 
@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 RESAMPLES = 10_000
 RESAMPLING_SEED = 0
 FEWEST_VARIED = 10
+EXACT_BELOW = 25
+"""Discordant pairs below which McNemar's test is the exact binomial one."""
 _CHUNK_CELLS = 4_000_000
 _HALVINGS = 60
 
@@ -34,8 +36,8 @@ class Intervals:
     """One interval per column.
 
     Attributes:
-        p: two-sided p-values of "the mean is 0": below 1 - level exactly where the interval leaves
-            out 0. NaN where the method has no such test.
+        p: two-sided p-values of "the mean is 0": below 1 - level where the interval leaves out 0,
+            but for few discordant pairs (see `tango`). NaN where the method has no such test.
     """
 
     low: Floats
@@ -64,6 +66,9 @@ def wilson(successes: Floats, n: int, *, level: float) -> Intervals:
 def tango(only_first: Floats, only_second: Floats, n: int, *, level: float) -> Intervals:
     """Score interval of the difference of two shares over the same n prompts (Tango 1998).
 
+    Its p is McNemar's. For few discordant pairs that test is exact and the interval is not, so that
+    the interval may leave out 0 where p is above 1 - level: a claim needs both.
+
     Args:
         only_first: prompts on which the first is 1 and the second 0; `only_second` the reverse.
     """
@@ -78,12 +83,21 @@ def tango(only_first: Floats, only_second: Floats, n: int, *, level: float) -> I
 
 
 def mcnemar(only_first: Floats, only_second: Floats) -> Floats:
-    """Two-sided p of McNemar's test: the score of Tango's interval at a difference of 0."""
+    """Two-sided p of McNemar's test, without continuity correction.
+
+    With fewer than `EXACT_BELOW` discordant pairs the normal approximation claims too much (6 to 0
+    has p = 0.014 by it and 0.031 exactly): p is then twice the smaller tail of the binomial
+    distribution with share one half. Above, it is the score of Tango's interval at a difference of
+    0.
+    """
+    from scipy.stats import binom  # type: ignore[import-untyped]
+
+    only_first, only_second = np.asarray(only_first), np.asarray(only_second)
     total = only_first + only_second
     score = np.abs(only_first - only_second) / np.sqrt(np.maximum(total, 1.0))
-    return np.array([math.erfc(value / math.sqrt(2)) for value in score.ravel()]).reshape(
-        score.shape
-    )
+    approximate = np.vectorize(math.erfc, otypes=[float])(score / math.sqrt(2))
+    exact = np.minimum(1.0, 2.0 * binom.cdf(np.minimum(only_first, only_second), total, 0.5))
+    return np.where(total < EXACT_BELOW, exact, approximate)
 
 
 def _crossing(b: Floats, c: Floats, n: int, *, from_: Floats, to: Floats, z: float) -> Floats:
@@ -145,7 +159,7 @@ def student_t(columns: Floats, *, level: float) -> Intervals:
 
     NaN where all values of a column are equal: without spread there is nothing to judge by.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     n = len(columns)
     mean, error = columns.mean(axis=0), standard_error(columns)

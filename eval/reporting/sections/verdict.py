@@ -22,15 +22,18 @@ from eval.reporting.page import (
 )
 from eval.reporting.sections.common import interval, p_value
 from wrpo.statistics.estimates import LEVEL, SIGNIFICANCE
+from wrpo.statistics.intervals import EXACT_BELOW
 
 _NOTE = (
     "Differences are the fused model minus the other on the same prompts (paired), with Tango's "
     "interval for scores of 0 and 1 and a studentised bootstrap for others. A difference is shown "
     f"when its {LEVEL:.0%} interval leaves out 0 and its p, after Holm's correction for all "
-    f"comparisons on the same metric, is below {SIGNIFICANCE:.2f}. “No difference shown” does not "
-    "mean that the models are equal. Where two models differ on fewer than five prompts, Tango's "
-    "interval is wider than it need be. The best single source is the one with the best mean on "
-    "these prompts, which favours it slightly. All of this is one run with one training seed."
+    f"comparisons on the same metric, is below {SIGNIFICANCE:.2f}; where scores of 0 and 1 differ "
+    f"on fewer than {EXACT_BELOW} prompts, p is that of the exact binomial test. “No difference "
+    "shown” does not mean that the models are equal. Where two models differ on fewer than five "
+    "prompts, Tango's interval is wider than it need be. The best single source is the one "
+    "with the best mean on these prompts, which favours it slightly. All of this is one run with "
+    "one training seed."
 )
 NOT_EVALUATED = "The fused model is not evaluated, so there is nothing to compare."
 FEW = (

@@ -7,7 +7,9 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.coverage import Situation, measure, measure_percentile, situations
+from wrpo.statistics.estimates import differences, wins
 from wrpo.statistics.intervals import (
+    EXACT_BELOW,
     FEWEST_VARIED,
     mcnemar,
     normal_quantile,
@@ -54,11 +56,37 @@ def test_tango_turns_around_with_the_order_of_the_models() -> None:
     assert one.high.max() <= 1
 
 
-def test_mcnemars_p_is_below_five_percent_exactly_where_tango_leaves_out_zero() -> None:
+def test_mcnemars_p_is_below_five_percent_only_where_tango_leaves_out_zero() -> None:
     won, lost = (grid.ravel() for grid in np.meshgrid(np.arange(25), np.arange(25)))
     found = tango(won, lost, 60, level=0.95)
-    assert np.array_equal(found.p < 0.05, (found.low > 0) | (found.high < 0))
-    assert mcnemar(np.array([15.0]), np.array([5.0]))[0] == pytest.approx(0.025347, abs=1e-6)
+    outside = (found.low > 0) | (found.high < 0)
+    many = won + lost >= EXACT_BELOW
+    assert np.array_equal(found.p[many] < 0.05, outside[many])
+    assert not (found.p[~many] < 0.05)[~outside[~many]].any()
+    assert mcnemar(np.array([30.0]), np.array([15.0]))[0] == pytest.approx(0.025347, abs=1e-6)
+
+
+def test_mcnemar_is_the_exact_binomial_test_for_few_discordant_pairs() -> None:
+    won, lost = (grid.ravel() for grid in np.meshgrid(np.arange(25), np.arange(25)))
+    few = won + lost < 25
+    expected = [
+        binomtest(int(b), int(b + c)).pvalue if b + c else 1.0
+        for b, c in zip(won[few], lost[few], strict=True)
+    ]
+    assert mcnemar(won[few], lost[few]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "p"), [(5, 0, 0.0625), (6, 0, 0.03125), (0, 6, 0.03125), (9, 2, 0.0654297)]
+)
+def test_paired_comparisons_of_few_discordant_pairs_have_the_exact_p(
+    won: int, lost: int, p: float
+) -> None:
+    first = np.array([1.0] * won + [0.0] * lost + [1.0] * 30)
+    second = np.array([0.0] * won + [1.0] * lost + [1.0] * 30)
+    [estimate] = differences(first, second[:, None])
+    assert estimate.p == pytest.approx(p, abs=1e-6)
+    assert wins(first, second).p == pytest.approx(p, abs=1e-6)
 
 
 def test_bootstrap_p_is_below_five_percent_exactly_where_the_interval_leaves_out_zero() -> None:
