@@ -19,7 +19,9 @@ Hashes = npt.NDArray[np.uint64]
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff" + (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 )
-_WORD = re.compile(rf"(?=\w)[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+# Marks that belong to a word though they are no letters: accents, points, vowels of Indic scripts.
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0971-\u0dff"
+_WORD = re.compile(rf"(?=\w)[{_UNSPACED}]|[^\W{_UNSPACED}](?:[{_MARKS}]|[^\W{_UNSPACED}])*")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -15,14 +15,14 @@ from wrpo.recipe.prompts import Filters
 
 _CODE_PATTERNS = (
     # A fenced block, or inline code that calls or indexes something.
-    r"```|`[^`\n]*[(\[{][^`\n]*`",
+    r"```|`[^`\n(\[{]*[(\[{][^`\n]*`",
     # Lines of source: definitions, imports, includes, statements that end in ; or {.
-    r"^\s*(def|class)\s+\w+.*:\s*$",
-    r"^\s*(from\s+[\w.]+\s+)?import\s+[\w.*]+",
-    r"^\s*#include\s*[<\"]",
-    r"^\s*(public|private|static|const|let|var|func|fn|return)\b.*[;{]\s*$",
-    r"</?(div|span|html|body|script|table)\b[^>]*>",
-    r"\bSELECT\b[\s\S]+\bFROM\b",
+    r"^[ \t]*(def|class)\s+\w+.*:\s*$",
+    r"^[ \t]*(from\s+[\w.]+\s+)?import\s+[\w.*]+",
+    r"^[ \t]*#include\s*[<\"]",
+    r"^[ \t]*(public|private|static|const|let|var|func|fn|return)\b.*[;{]\s*$",
+    r"</?(div|span|html|body|script|table)\b[^>]{0,1000}>",
+    r"\bSELECT\b[\s\S]{1,1000}?\bFROM\b",
     # Names of languages and tools that mean nothing else.
     r"\b(python|javascript|typescript|c\+\+(?!\w)|c#(?!\w)|golang|kotlin|matlab|bash script|"
     r"sql|html|css|regex|regular expression|numpy|pandas|leetcode|docker|java (class|code|"
@@ -33,7 +33,7 @@ _CODE_PATTERNS = (
 _MATH_PATTERNS = (
     # LaTeX: commands, display maths, inline maths with an operator or a command.
     r"\\(frac|sqrt|sum|int|lim|cdot|times|begin\{(equation|align|matrix|pmatrix|cases))",
-    r"\$\$|\\\[|\\\(|\$[^$\n]*[\\^_=+][^$\n]*\$",
+    r"\$\$|\\\[|\\\(|\$[^$\n\\^_=+]*[\\^_=+][^$\n]*\$",
     # Arithmetic and equations; spaces around a minus keep years and phone numbers out.
     r"\d\s*[*^×÷=]\s*\d|\d\s*\+\s*\d|\d\s+[-/]\s+\d",
     r"\b[a-z]\s*(\^\s*\d|²|³)|\b\d*[a-z]\s*[-+]\s*\d+[a-z]?\s*=|\b[a-z]\s*=\s*-?\d",
@@ -42,7 +42,7 @@ _MATH_PATTERNS = (
     r"the|factori[sz]e|prove that|theorem|lemma|matri(x|ces)|eigenvalues?|triangles?|hypotenuse|"
     r"perimeter|probability that|arithmetic|remainder|prime numbers?|divisible by|"
     r"square root|logarithms?)\b",
-    r"\b(calculate|compute|how (many|much))\b[^?\n]*\d",
+    r"\b(calculate|compute|how (many|much))\b[^?\n]{0,1000}\d",
 )
 _CODE = re.compile("|".join(_CODE_PATTERNS), re.IGNORECASE | re.MULTILINE)
 _MATH = re.compile("|".join(_MATH_PATTERNS), re.IGNORECASE | re.MULTILINE)

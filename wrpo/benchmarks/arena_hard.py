@@ -274,7 +274,7 @@ def _weight(game: float) -> float:
 STYLE_FEATURES = ("length", "headers", "lists", "bold")
 _CODE_BLOCK = re.compile(r"```[^`]*```")
 _HEADERS = re.compile(r"^#{1,6}\s", re.MULTILINE)
-_LISTS = re.compile(r"^\s*(?:\d+\.|[-*+])\s", re.MULTILINE)
+_LISTS = re.compile(r"^[^\S\n]*(?:\d+\.|[-*+])\s", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 
 

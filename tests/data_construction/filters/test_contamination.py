@@ -41,6 +41,10 @@ def test_in_chinese_each_character_is_a_word() -> None:
     assert words("第3章 GPT4とABC") == ["第", "3", "章", "gpt4", "と", "abc"]
 
 
+def test_marks_belong_to_their_word() -> None:
+    assert words("हिन्दी पढ़ता है। كِتابٌ") == ["हिन्दी", "पढ़ता", "है", "كِتابٌ"]
+
+
 def test_benchmarks_are_read_as_text_or_messages(tmp_path: Path) -> None:
     file = tmp_path / "quiz.jsonl"
     turns = [{"role": "user", "content": "What do tall green trees eat?"}]

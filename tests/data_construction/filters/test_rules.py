@@ -1,4 +1,5 @@
 import sys
+import time
 
 import pytest
 
@@ -58,6 +59,32 @@ def test_mathematical_tasks_are_math(text: str) -> None:
 )
 def test_everyday_prompts_are_neither(text: str) -> None:
     assert reason(text, remove_code=True, remove_math=True) is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "\n",
+        " \n",
+        " ",
+        "select ",
+        "<div ",
+        "`(",
+        "`((((",
+        "$=",
+        "====",
+        "1 ",
+        "compute ",
+        "def a:\n\n",
+    ],
+)
+def test_filters_take_linear_time(part: str) -> None:
+    text = part * (60_000 // len(part))
+    start = time.process_time()
+    for around in (text, f"`{text}", f"${text}", f"compute {text}"):
+        reason(around, remove_code=True)
+        reason(around, remove_math=True)
+    assert time.process_time() - start < 10
 
 
 def test_lengths_and_domains() -> None:

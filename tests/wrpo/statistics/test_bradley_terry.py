@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -97,6 +98,12 @@ def test_intervals_of_resampled_questions_cover_and_those_of_battles_are_too_nar
         theirs += low <= truth <= high
     assert 0.92 <= ours / 300 <= 0.98
     assert theirs / 300 < 0.90
+
+
+def test_style_counts_blank_lines_in_linear_time() -> None:
+    start = time.process_time()
+    assert style_counts(" \n" * 50_000 + "- a")[2] == 1
+    assert time.process_time() - start < 3
 
 
 def test_style_counts_markdown_outside_code() -> None:
