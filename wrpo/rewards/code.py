@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings
+from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
 from wrpo.rewards.programs.cases import ASSERTED_NOTHING, Assertions, Case
 from wrpo.rewards.programs.extract import extract_program
 from wrpo.rewards.programs.layouts import read_tests
@@ -58,6 +58,15 @@ class CodeReward(RewardSettings):
         """The tests, and the sandbox in which they run."""
         return CodeTests(self)
 
+    def self_check(self, reference_answer: str) -> SelfCheck:
+        """The dataset's own solution, if it has one; programs without content are wrong."""
+        try:
+            solution = read_tests(reference_answer).solution
+        except (ValueError, RecursionError):
+            solution = None
+        # Where each test counts, those that expect no output are passed by a program without any.
+        return SelfCheck(solution, ("",) if self.partial else ("", "pass"))
+
     def program_walls(self) -> str:
         """The sandbox."""
         return self.sandbox
@@ -68,7 +77,6 @@ class _Prepared:
     """The tests of a prompt, read once for all its responses."""
 
     cases: list[Case]
-    solution: str | None
     wanted: frozenset[str] = field(init=False)
     empty_passes: bool | None = None
 
@@ -109,22 +117,6 @@ class CodeTests:
         logger.info("code: %s", ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
         return [value for value, _ in judged]
 
-    def self_check(self, reference_answer: str) -> str | None:
-        """Why these tests cannot tell right from wrong programs, or None where they can.
-
-        Programs without content must score 0, and the dataset's own solution, if it is there, 1.
-        """
-        tests = self._prepare(reference_answer)
-        if isinstance(tests, Drop):
-            return tests.detail
-        for program in ("", "pass"):
-            if self._value(tests.cases, program)[0] != 0.0:
-                return f"the program {program!r} passes tests"
-        if tests.solution is None:
-            return None
-        value, reason = self._value(tests.cases, tests.solution)
-        return None if value == 1.0 else f"the dataset's own solution fails: {reason}"
-
     def _prepare(self, reference_answer: str | None) -> _Prepared | Drop:
         if reference_answer is None:
             detail = "set prompts.datasets.NAME.reference_answer to the column of the tests"
@@ -137,7 +129,7 @@ class CodeTests:
         if missing:
             names = ", ".join(sorted(set(missing)))
             return Drop("bad_tests", f"the tests import {names}, which the sandbox does not have")
-        return _Prepared(tests.cases, tests.solution)
+        return _Prepared(tests.cases)
 
     def _missing_modules(self, case: Case) -> list[str]:
         """Modules that the tests import and the Python of the sandbox lacks."""

@@ -5,8 +5,8 @@
 - HumanEval: `{"test", "entry_point"}`; `prompt` and `canonical_solution` are its own solution.
 - MBPP: `{"test_list"}` with `test_setup_code`, `test_imports` and `challenge_test_list` where there
   are any; `code` is its own solution.
-- APPS, TACO: `{"inputs", "outputs"}`, with `fn_name` for calls of a function; or the two columns
-  `{"input_output", "solutions"}`.
+- APPS, TACO: `{"inputs", "outputs"}`, with `fn_name` for calls of a function; or such an object as
+  `{"input_output"}`. Their solutions are those of users, some in Python 2, and not read.
 - LiveCodeBench: a list of `{"input", "output", "testtype"}`, or the columns
   `{"public_test_cases", "private_test_cases", "metadata"}`, whose `func_name` is for calls.
 """
@@ -146,8 +146,7 @@ def _apps_columns(value: dict[str, Any]) -> Tests:
     tests = _parsed_text(value["input_output"], "input_output")
     if not isinstance(tests, dict) or not tests.keys() >= {"inputs", "outputs"}:
         raise ValueError("input_output has no inputs and outputs")
-    solutions = _parsed_text(value.get("solutions") or "[]", "solutions")
-    return Tests(_apps(tests).cases, str(solutions[0]) if solutions else None)
+    return _apps(tests)
 
 
 def _livecodebench(value: dict[str, Any]) -> Tests:
