@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from wrpo.cli import run_main
+from wrpo.display.characters import one_line
 from wrpo.errors import MissingInputError, RecipeError
 from wrpo.pipeline.folder import DROPPED_FILE, read_manifest
 from wrpo.pipeline.tables import Row, iter_parts, parts, read_parquet
@@ -31,13 +32,13 @@ def describe(folder: Path) -> str:
     state = "complete" if manifest["complete"] else "not finished"
     lines = [f"{folder}: {state}, {len(parts(folder))} parts, {manifest.get('rows', '?')} rows"]
     for reason, count in manifest.get("dropped_reasons", {}).items():
-        lines.append(f"  dropped: {count} x {reason}")
+        lines.append(f"  dropped: {count} x {one_line(reason)}")
     return "\n".join(lines)
 
 
 def show_row(row: Row) -> str:
     """One row, one column a line; conversations as `role: text`."""
-    return "\n".join(f"  {name:22} {_show(value)}" for name, value in row.items())
+    return "\n".join(f"  {one_line(name):22} {_show(value)}" for name, value in row.items())
 
 
 def matching(rows: Iterator[Row], conditions: list[str]) -> Iterator[Row]:
@@ -58,8 +59,8 @@ def _show(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False)
     else:
         text = str(value)
-    text = text.replace("\n", "\\n")
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text)} characters)"
+    shown = one_line(text[:MAX_TEXT])
+    return shown if len(text) <= MAX_TEXT else f"{shown}... ({len(text)} characters)"
 
 
 def _rows(folder: Path, *, dropped: bool) -> Iterator[Row]:

@@ -27,6 +27,7 @@ from data_construction.sampling.part_sampler import (
 )
 from data_construction.sampling.summary import log_summary, responses_summary
 from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.display.characters import visible
 from wrpo.errors import RecipeError
 from wrpo.pipeline.parts import Shard, StageWork, open_stage
 from wrpo.processes import end_children, leave, run_command
@@ -141,7 +142,7 @@ def main() -> None:
             else sampling_dry_run(PartSampler(recipe, source, limit=args.limit))
             for source in sources
         ]
-        sys.stdout.write("\n\n".join(texts) + "\n")
+        sys.stdout.write(visible("\n\n".join(texts)) + "\n")
         return
     if args.source in given:
         GivenResponses(recipe, args.source, limit=args.limit).run(args.shard)

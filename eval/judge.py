@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.harness.models import ALL, add_flags, chosen
 from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.display.characters import visible
 from wrpo.errors import ModelError, WRPOError
 from wrpo.judging import Judge, JudgementCache, cache_path
 from wrpo.pipeline.parts import StageWork, open_stage
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what it takes, and stop")
     args, recipe = parse_stage(parser)
     if args.dry_run:
-        sys.stdout.write(judging_dry_run(recipe, args.benchmark, args.model) + "\n")
+        sys.stdout.write(visible(judging_dry_run(recipe, args.benchmark, args.model)) + "\n")
     else:
         judge_responses(recipe, args.benchmark, args.model)
 

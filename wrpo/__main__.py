@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from wrpo.cli import USER_ERROR, parse_stage, run_main, stage_parser
+from wrpo.display.characters import visible
 from wrpo.doctor.checks import CheckContext, finding_text
 from wrpo.doctor.doctor import examine
 from wrpo.doctor.services import hub_responses
@@ -44,7 +45,7 @@ def plan(recipe: Recipe, args: argparse.Namespace) -> None:
         sys.stdout.write(as_json(plan_json(pipeline, stages, prices, kind=kind)))
         return
     lines = plan_text(pipeline, stages, prices, kind=kind, explain=args.explain)
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(visible("\n".join(lines)) + "\n")
 
 
 def _estimator(pipeline: Pipeline, args: argparse.Namespace) -> Estimator | None:
@@ -82,7 +83,7 @@ def doctor(recipe: Recipe, args: argparse.Namespace) -> None:
     levels = Counter[str]()
     for finding in examine(CheckContext(recipe, offline=args.offline, hub=hub)):
         levels[finding.level] += 1
-        sys.stdout.write(finding_text(finding) + "\n")
+        sys.stdout.write(visible(finding_text(finding)) + "\n")
         sys.stdout.flush()
     counts = ", ".join(f"{levels[level]} {level}" for level in ("ok", "warning", "problem"))
     sys.stdout.write(f"\n{counts}\n")

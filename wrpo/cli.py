@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from wrpo.display.characters import visible
 from wrpo.display.redaction import redact
 from wrpo.errors import RecipeError, WRPOError
 from wrpo.pipeline.integrity import VERIFY
@@ -217,14 +218,14 @@ def configure_logging() -> None:
 
 
 class _Shown(logging.Formatter):
-    """Log lines without secrets, should a library write one."""
+    """Log lines without secrets and control characters, whatever a library or a row says."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return visible(redact(super().format(record)))
 
 
 def _stop(message: str, code: int) -> NoReturn:
     sys.stdout.flush()
-    sys.stderr.write(redact(message) + "\n")
+    sys.stderr.write(visible(redact(message)) + "\n")
     sys.stderr.flush()
     sys.exit(code)

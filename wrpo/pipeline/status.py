@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wrpo.display.characters import visible
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.metrics_file import METRICS, MetricsRecord, training_records
 from wrpo.pipeline.pipeline import Pipeline, State
@@ -228,7 +229,7 @@ def _draw(lines: list[str]) -> None:
             lines = [line for line in lines if not line.startswith("missing")][: rows - 1]
         lines = [_coloured(line[: columns - 1]) for line in lines]
         sys.stdout.write(_NEW_SCREEN)
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(visible("\n".join(lines)) + "\n")
     sys.stdout.flush()
 
 
