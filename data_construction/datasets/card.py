@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from wrpo.display.markdown import cell, code, inline, name
 from wrpo.ids import digest
 from wrpo.pipeline.data_stages import data_identity
 from wrpo.pipeline.stage import model_identity
@@ -68,7 +69,7 @@ def _header(file: str, licence: str | None) -> str:
 def _counts(rows: list[Row], manifest: dict[str, Any]) -> str:
     reasons = manifest.get("dropped_reasons") or {}
     lines = [f"- rows: {len(rows)}", f"- prompts: {len({row['prompt_id'] for row in rows})}"]
-    lines += [f"- left out, {reason}: {count}" for reason, count in sorted(reasons.items())]
+    lines += [f"- left out, {inline(reason)}: {count}" for reason, count in sorted(reasons.items())]
     return "\n".join(lines)
 
 
@@ -78,44 +79,52 @@ def _origin(recipe: Recipe, table: str, manifest: dict[str, Any]) -> str:
     lines.append(f"- wrpo {manifest['versions'].get('wrpo', 'of an unknown version')}")
     imported = recipe.build.imported.tables().get(table)
     if imported:
-        lines.append(f"- imported from `{data_identity(imported.path)}`, split {imported.split}")
+        lines.append(
+            f"- imported from {code(data_identity(imported.path))}, split {name(imported.split)}"
+        )
         return "\n".join(lines)
     datasets = recipe.prompts.datasets.items()
-    lines += [f"- prompts `{name}`: `{data_identity(data.path)}`" for name, data in datasets]
-    for name, reward in recipe.rewards.items():
-        of = "".join(f" `{model_identity(one.model, one.revision)}`" for one in reward.networks())
-        lines.append(f"- reward `{name}`: {reward.type}{of}, weight {reward.weight:g}")
+    lines += [f"- prompts {code(own)}: {code(data_identity(data.path))}" for own, data in datasets]
+    for own, reward in recipe.rewards.items():
+        found = [model_identity(one.model, one.revision) for one in reward.networks()]
+        of = "".join(f" {code(model)}" for model in found)
+        lines.append(f"- reward {code(own)}: {reward.type}{of}, weight {reward.weight:g}")
     return "\n".join(lines)
 
 
 def _responses(recipe: Recipe, table: str, rows: list[Row]) -> str:
     names = ROW_RESPONSES.get(table, ("completion",))
     lines = ["| response | source | model | rows | mean score |", "|---|---|---|---|---|"]
-    for name in names:
-        prefix = "" if name == "completion" else f"{name}_"
+    for response in names:
+        prefix = "" if response == "completion" else f"{response}_"
         found = Counter(row[f"{prefix}source"] for row in rows)
         for source, count in sorted(found.items()):
             own = [row[f"{prefix}score"] for row in rows if row[f"{prefix}source"] == source]
             scores = [score for score in own if score is not None]
             mean = f"{sum(scores) / len(scores):.4f}" if scores else "-"
-            lines.append(f"| {name} | {source} | {_model(recipe, source)} | {count} | {mean} |")
+            shown = f"{cell(source)} | {_model(recipe, source)}"
+            lines.append(f"| {response} | {shown} | {count} | {mean} |")
     return "\n".join(lines)
 
 
 def _model(recipe: Recipe, source: str) -> str:
     datasets = dataset_responses(recipe.prompts).get(source)
     if datasets:
-        return f"its responses come with {', '.join(f'`{name}`' for name in datasets)}"
+        return f"its responses come with {', '.join(map(code, datasets))}"
     model = recipe.target if source == TARGET else recipe.sources.get(source)
     if model is None:
         return "-"
     after = " after SFT" if source == TARGET else ""
-    return f"`{model_identity(model.model, model.revision)}`{after}"
+    return f"{code(model_identity(model.model, model.revision))}{after}"
 
 
 def _licence(recipe: Recipe, licence: str | None) -> str:
     models = [Path(model.model).name for model in (*recipe.sources.values(), recipe.target)]
-    lines = [f"Licence of this data set: {licence or TO_FILL}", "", "Terms that may bind its use:"]
-    lines += [f"- prompts `{name}`: {TO_FILL}" for name in recipe.prompts.datasets]
-    lines += [f"- responses of `{model}`: {TO_FILL}" for model in dict.fromkeys(models)]
+    lines = [
+        f"Licence of this data set: {inline(licence) if licence else TO_FILL}",
+        "",
+        "Terms that may bind its use:",
+    ]
+    lines += [f"- prompts {code(own)}: {TO_FILL}" for own in recipe.prompts.datasets]
+    lines += [f"- responses of {code(model)}: {TO_FILL}" for model in dict.fromkeys(models)]
     return "\n".join(lines)

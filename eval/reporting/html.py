@@ -38,6 +38,7 @@ from eval.reporting.page import (
     Verbatim,
     markdown,
 )
+from wrpo.display.characters import visible
 from wrpo.files import replacing
 
 ASSETS = Path(__file__).parent / "assets"
@@ -62,8 +63,8 @@ def html(title: str, blocks: Sequence[Block]) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"<main>\n{body}\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
+        f"<title>{escape(visible(title))}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<main>\n{visible(body)}\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
     )
 
 

@@ -1,16 +1,17 @@
 """A report as a list of blocks, written once: Markdown here, HTML in `eval.reporting.html`.
 
-Text may hold `code` and **bold**, nothing else.
+Text may hold `code` and **bold**, nothing else: names and rows are literal.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from eval.reporting.charts import Chart
+from wrpo.display.characters import visible
+from wrpo.display.markdown import cell, code, fence, inline, summary
 
 CARDS_IN_MARKDOWN = 10
 
@@ -148,17 +149,17 @@ def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
 def markdown(blocks: Sequence[Block]) -> str:
     """The blocks as GitHub-flavoured Markdown."""
     texts = [text for text in (_block(block) for block in blocks) if text]
-    return "\n\n".join(texts) + "\n"
+    return visible("\n\n".join(texts)) + "\n"
 
 
 def _block(block: Block) -> str:
     match block:
         case Heading():
-            return f"{'#' * block.level} {block.text}"
+            return f"{'#' * block.level} {inline(block.text)}"
         case Paragraph():
-            return block.text
+            return inline(block.text)
         case Items():
-            return "\n".join(f"- {text}" for text in block.texts)
+            return "\n".join(f"- {inline(text)}" for text in block.texts)
         case PageTable():
             return _table(block)
         case Figures():
@@ -166,11 +167,11 @@ def _block(block: Block) -> str:
         case Beside():
             return markdown(block.blocks).rstrip()
         case Code():
-            fence = _fence(block.text, shortest=3)
-            return f"{fence}{block.language}\n{block.text.rstrip()}\n{fence}"
+            marks = fence(block.text, shortest=3)
+            return f"{marks}{block.language}\n{block.text.rstrip()}\n{marks}"
         case Details():
             body = markdown(block.blocks).rstrip()
-            return f"<details><summary>{block.summary}</summary>\n\n{body}\n\n</details>"
+            return f"<details><summary>{summary(block.summary)}</summary>\n\n{body}\n\n</details>"
         case Cards():
             return _cards(block)
 
@@ -188,9 +189,9 @@ def _cards(cards: Cards) -> str:
 
 
 def _table(table: PageTable) -> str:
-    lines = [_line([_cell(cell) for cell in table.header]), _line(["---"] * len(table.header))]
+    lines = [_line([_cell(text) for text in table.header]), _line(["---"] * len(table.header))]
     for place, row in enumerate(table.rows):
-        cells = [_cell(cell) for cell in row]
+        cells = [_cell(text) for text in row]
         if place in table.strong:
             cells[0] = f"**{cells[0]}**"
         lines.append(_line(cells))
@@ -201,16 +202,7 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cell(cell: str) -> str:
-    if not isinstance(cell, Verbatim):
-        return cell.replace("|", "\\|").replace("\n", " ")
-    text = re.sub(r"\s*\n\s*", " ⏎ ", cell).replace("|", "\\|")
-    if not text.strip():
-        return "(empty)"
-    fence = _fence(text, shortest=1)
-    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`"
-
-
-def _fence(text: str, *, shortest: int) -> str:
-    runs = [len(run) for run in re.findall(r"`+", text)]
-    return "`" * max([shortest, *(run + 1 for run in runs)])
+def _cell(text: str) -> str:
+    if not isinstance(text, Verbatim):
+        return cell(text)
+    return code(text) if text.strip() else "(empty)"
