@@ -18,6 +18,7 @@ from data_construction.datasets.published import import_table
 from data_construction.datasets.renderable import Renderable
 from data_construction.selection.rules import TableRules
 from data_construction.selection.select import Response
+from data_construction.selection.trained_text import TrainedText
 from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
@@ -58,7 +59,10 @@ def build_table(recipe: Recipe, table: str) -> None:
         if imported:
             rows, dropped = _import(recipe, imported, table, work)
         else:
-            rows, dropped = _rows(recipe, pipeline, table, read_rows(inputs[0], PROMPTS))
+            text = TrainedText(recipe)
+            rows, dropped = _rows(recipe, pipeline, table, read_rows(inputs[0], PROMPTS), text)
+            if text.thoughts:
+                work.facts["thoughts"] = {"responses": text.thoughts, "kept": bool(text.tags)}
         if not rows:
             raise DataError(
                 f"{stage}: none of {len(dropped)} prompts gives a row; first reason: "
@@ -91,15 +95,15 @@ def _import(
 
 
 def _rows(
-    recipe: Recipe, pipeline: Pipeline, table: str, prompts: list[Row]
+    recipe: Recipe, pipeline: Pipeline, table: str, prompts: list[Row], text: TrainedText
 ) -> tuple[list[Row], list[Row]]:
     """Training rows and dropped prompts of one table."""
     split = "sft" if table == "sft" else "preference"
     wanted = {row["prompt_id"]: row for row in prompts if row["split"] == split}
     verifiers = {key: _verifier(recipe, row["domain"]) for key, row in wanted.items()}
     use = recipe.build.unfinished
-    sources = _responses(pipeline, answering_sources(recipe), verifiers, use)
-    targets = _responses(pipeline, [TARGET], verifiers, use) if table == "triples" else {}
+    sources = _responses(pipeline, answering_sources(recipe), verifiers, use, text)
+    targets = _responses(pipeline, [TARGET], verifiers, use, text) if table == "triples" else {}
     _count_unfinished(table, [sources, targets], use)
     rules = TableRules(recipe.build, wanted, sources, targets)
     make = {"sft": rules.sft_row, "triples": rules.triple_row, "pairs": rules.pair_row}[table]
@@ -119,13 +123,18 @@ def _verifier(recipe: Recipe, domain: str) -> str | None:
 
 
 def _responses(
-    pipeline: Pipeline, sources: list[str], verifiers: dict[str, str | None], use: str
+    pipeline: Pipeline,
+    sources: list[str],
+    verifiers: dict[str, str | None],
+    use: str,
+    text: TrainedText,
 ) -> dict[str, list[Response]]:
     """Scored responses by prompt, joined by (prompt_id, source, index).
 
     Args:
         verifiers: of every prompt that is wanted, the reward that tells right responses, or None.
         use: `build.unfinished`.
+        text: what of a response is trained on.
     """
     found: dict[str, list[Response]] = {}
     for source in sources:
@@ -146,7 +155,7 @@ def _responses(
                     response = Response(
                         source,
                         row["index"],
-                        row["text"],
+                        text(row),
                         *scored,
                         finished=finished,
                         preferable=finished or use == "any",

@@ -25,7 +25,7 @@ from data_construction.sampling.part_sampler import (
     ResponseBar,
     drop_limit,
 )
-from data_construction.sampling.summary import log_summary, responses_summary
+from data_construction.sampling.summary import log_summary, summarise_responses, warn_of_thoughts
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.display.characters import visible
 from wrpo.errors import RecipeError
@@ -63,9 +63,12 @@ def sample(sampler: PartSampler, shard: Shard) -> None:
                 for part in made:
                     work.written(part)
         if not work.complete:
-            facts = responses_summary(work.path)
+            facts = summarise_responses(work.path)
             work.facts.update(facts)
             log_summary(sampler.stage, facts)
+            if sampler.entry.thinking.thinks is None:
+                place = TARGET if sampler.source == TARGET else f"sources.{sampler.source}"
+                warn_of_thoughts(sampler.stage, work.path, field=f"{place}.thinking")
 
 
 def _parts(sampler: PartSampler, work: StageWork, shard: Shard, bar: ResponseBar) -> Generator[int]:

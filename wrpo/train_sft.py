@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import DataError, TemplateError
+from wrpo.errors import StageError, TemplateError
 from wrpo.ids import prompt_id
-from wrpo.pipeline.folder import DROPPED_FILE
+from wrpo.pipeline.folder import DROPPED_FILE, read_manifest
 from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import DROPPED, SFT_ROWS, Drop, Row, read_rows, write_parquet
@@ -62,9 +63,34 @@ def train_sft(recipe: Recipe) -> None:
     with open_training(pipeline, "sft") as work:
         if work.complete:
             return
+        _refuse_rows_for_another_target(recipe, table)
         rows = read_rows(table, SFT_ROWS)
         samples = [sample_of(row, "completion") for row in rows]
         run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, work=work)
+
+
+def _refuse_rows_for_another_target(recipe: Recipe, table: Path) -> None:
+    """Rows have thoughts where the target thinks; the target is in the key of this stage only.
+
+    Raises:
+        StageError: the table was built for a target that thinks, and this does not, or the reverse.
+    """
+    thoughts = (read_manifest(table) or {}).get("thoughts")
+    if not thoughts:
+        return
+    from wrpo.chat.thoughts import style_of
+
+    thinking, tokenizer = (
+        recipe.target.thinking,
+        load_target_tokenizer(recipe.target.model, recipe.target),
+    )
+    thinks = style_of(tokenizer, thinking.tags, thinks=thinking.thinks) is not None
+    if thinks != thoughts["kept"]:
+        raise StageError(
+            f"{table} was built for a target that {'thinks' if thoughts['kept'] else 'does not'}, "
+            f"and {recipe.target.model} {'thinks' if thinks else 'does not'}: its rows "
+            f"{'have' if thoughts['kept'] else 'lack'} thoughts. Delete the folder and build again"
+        )
 
 
 def run_sft(

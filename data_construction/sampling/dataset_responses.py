@@ -14,12 +14,15 @@ from typing import Any
 from data_construction.datasets.messages import MessageList, conversation, ignoring, prompt_messages
 from data_construction.datasets.prompt import check_same_prompt, dataset_prompt, without_prompt
 from data_construction.datasets.records import located_records
+from data_construction.sampling.summary import warn_of_thoughts
+from wrpo.chat.thoughts import answer_start
 from wrpo.ids import prompt_id
 from wrpo.pipeline.parts import Shard, open_stage
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import PROMPTS, RESPONSES, Drop, Row, read_rows
+from wrpo.pipeline.tables import PROMPTS, RESPONSES, UNCLOSED, Drop, Row, read_rows
 from wrpo.recipe import Recipe
 from wrpo.recipe.prompts import PromptDataset, dataset_responses
+from wrpo.recipe.thinking import Thinking
 from wrpo.rows.unread import RESPONSE_COLUMNS, held
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,10 @@ class GivenResponses:
             for part in work.todo:
                 rows = [row for key in chunks[part] for row in responses[key]]
                 work.write_part(part, rows, RESPONSES, dropped=dropped if part == 0 else None)
+        for name, dataset in self.datasets.items():
+            if dataset.responses and dataset.responses.thinking.thinks is None:
+                place = f"prompts.datasets.{name}.responses.thinking"
+                warn_of_thoughts(self.stage, work.path, field=place)
         logger.info(
             "%s: %d prompts with responses, %d dropped", self.stage, len(prompts), len(dropped)
         )
@@ -83,7 +90,7 @@ class GivenResponses:
                     continue
                 try:
                     text = _response(record, dataset, prompt)
-                    row = self._row(key, len(found.get(key, ())), text)
+                    row = self._row(key, len(found.get(key, ())), text, dataset)
                 except Drop as drop:
                     located = Drop(drop.reason, f"{where}: {drop.detail}")
                     dropped.append(located.row(key, source=self.source))
@@ -102,10 +109,14 @@ class GivenResponses:
             ]
         )
 
-    def _row(self, key: str, index: int, text: str) -> Row:
-        unknown = dict.fromkeys(("token_ids", "token_count", "seed", "logprob"))
+    def _row(self, key: str, index: int, text: str, dataset: PromptDataset) -> Row:
+        thinking = dataset.responses.thinking if dataset.responses else Thinking()
+        start = answer_start(text, thinking.tags) if thinking.thinks else None
+        unclosed = start == len(text) and not text.rstrip().endswith(thinking.tags[1])
+        unknown = ("token_ids", "token_count", "seed", "logprob", "thought_tokens")
         row: Row = {"prompt_id": key, "source": self.source, "index": index, "text": text}
-        return {**row, "finish_reason": GIVEN, **unknown}
+        row |= {"finish_reason": UNCLOSED if unclosed else GIVEN, "answer_start": start}
+        return {**row, **dict.fromkeys(unknown)}
 
 
 def _asked(dataset: PromptDataset) -> Iterator[tuple[str, MessageList, dict[str, Any]]]:

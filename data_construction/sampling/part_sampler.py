@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_construction.sampling.measured_speed import MeasuredSpeed
 from data_construction.sampling.prompt_parts import PromptParts
+from data_construction.sampling.whole_response import ResponseReader
 from wrpo.engines import Completion, GenerationTask, Request
 from wrpo.errors import RecipeError, TemplateError
 from wrpo.ids import response_seed
@@ -155,8 +156,14 @@ class PartSampler:
             self.model_path,
             revision=self.entry.revision if self.source != TARGET else None,
             chat_template=str(self.entry.chat_template) if self.entry.chat_template else None,
+            template_kwargs=self.entry.thinking.chat_template_kwargs,
             trust_remote_code=self.entry.trust_remote_code,
         )
+
+    @cached_property
+    def reader(self) -> ResponseReader:
+        """Divides responses into thoughts and answers."""
+        return ResponseReader(self.entry.thinking, self.tokenizer)
 
     @cached_property
     def engine(self) -> GenerationEngine:
@@ -290,16 +297,19 @@ class PartSampler:
         self._fresh = (self._fresh[0] + responses, self._fresh[1] + tokens)
 
     def _row(self, prompt: Row, index: int, seed: int, completion: Completion) -> Row:
+        whole = self.reader(completion)
         return {
             "prompt_id": prompt["prompt_id"],
             "source": self.source,
             "index": index,
-            "text": completion.text,
+            "text": whole.text,
             "token_ids": completion.token_ids,
-            "finish_reason": completion.finish_reason,
+            "finish_reason": whole.finish_reason,
             "token_count": completion.token_count,
             "seed": seed,
             "logprob": completion.logprob,
+            "answer_start": whole.answer_start,
+            "thought_tokens": whole.thought_tokens,
         }
 
     def _write(self, part: int) -> int:

@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import (
     RESPONSES,
+    UNFINISHED,
     Drop,
     PromptLookup,
     Row,
+    answer_of,
     read_column,
     read_parquet,
 )
@@ -70,7 +72,7 @@ class Scorer:
                 rows[place] = _dropped(response, drop)
             else:
                 domains[place] = prompt["domain"]
-                candidates[place] = _candidate(prompt, response)
+                candidates[place] = _candidate(prompt, self._read(response))
         for place, heads in self._heads(domains, candidates).items():
             rows[place] = self._row(responses[place], heads)
         return [rows[place] for place in range(len(responses))]
@@ -93,12 +95,17 @@ class Scorer:
         return self._prompts
 
     def _unscorable(self, prompt: Row, response: Row) -> Drop | None:
-        if not response["text"].strip():
-            return Drop("empty_response")
+        if not self._read(response).strip():
+            unclosed = response["answer_start"] and response["finish_reason"] in UNFINISHED
+            return Drop("unclosed_thought" if unclosed else "empty_response")
         domain = prompt["domain"]
         if not any(reward.covers(domain) for reward in self.recipe.rewards.values()):
             return Drop("no_reward", f"domain {domain}")
         return None
+
+    def _read(self, response: Row) -> str:
+        """What rewards see of a response."""
+        return str(response["text"]) if self.recipe.score.thoughts else answer_of(response)
 
     def _heads(self, domains: dict[int, str], candidates: dict[int, Candidate]) -> dict[int, Heads]:
         """What the rewards that cover each candidate's domain say of it."""
@@ -128,10 +135,8 @@ class Scorer:
         }
 
 
-def _candidate(prompt: Row, response: Row) -> Candidate:
-    return Candidate(
-        prompt["messages"], response["text"], prompt["reference_answer"], prompt["prompt_id"]
-    )
+def _candidate(prompt: Row, text: str) -> Candidate:
+    return Candidate(prompt["messages"], text, prompt["reference_answer"], prompt["prompt_id"])
 
 
 def _dropped(response: Row, drop: Drop) -> Row:

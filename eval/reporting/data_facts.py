@@ -10,7 +10,7 @@ import numpy as np
 
 from eval.reporting.evidence import Evidence
 from eval.reporting.length_bias import length_bias
-from wrpo.pipeline.tables import parts, read_table
+from wrpo.pipeline.tables import UNFINISHED, parts, read_table
 from wrpo.recipe import TARGET
 from wrpo.recipe.resolved import answering_sources
 
@@ -72,16 +72,21 @@ def _winners(evidence: Evidence) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _lengths(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Token counts of the sampled responses, and the share that max_tokens cut off."""
+    """Token counts of the sampled responses, the share of responses that max_tokens cut off, and
+    the share of tokens that are thoughts."""
     found = {}
     for name in [*answering_sources(evidence.recipe), TARGET]:
         folder = evidence.folders.get(f"sample/{name}")
         if folder is None:
             continue
-        columns = _columns(folder, ["token_count", "finish_reason"])
-        cut = sum(reason == "length" for reason in columns["finish_reason"])
-        facts = summarise(_floats(columns["token_count"]))
-        found[name] = {**facts, "cut": cut / max(1, len(columns["finish_reason"]))}
+        columns = _columns(folder, ["token_count", "finish_reason", "thought_tokens"])
+        cut = sum(reason in UNFINISHED for reason in columns["finish_reason"])
+        tokens, thoughts = (_floats(columns[name]) for name in ("token_count", "thought_tokens"))
+        shares = {
+            "cut": cut / max(1, len(tokens)),
+            "thinking": float(np.nansum(thoughts) / max(1.0, np.nansum(tokens))),
+        }
+        found[name] = {**summarise(tokens), **shares}
     return found
 
 

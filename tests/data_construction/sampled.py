@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from wrpo.chat.thoughts import Tags, answer_start
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import RESPONSES, SCORES, Row, read_rows
@@ -20,9 +21,14 @@ def write_responses(
     responses: Mapping[str, Sequence[str]],
     *,
     cut: Collection[int] = (),
+    tags: Tags | None = None,
 ) -> None:
-    """Makes `sample/SOURCE` hold the given texts, two prompts per part; those with an index in
-    `cut` ended at max_tokens."""
+    """Makes `sample/SOURCE` hold the given texts, two prompts per part.
+
+    Args:
+        cut: indices of those that ended at max_tokens.
+        tags: of the thoughts that the texts have.
+    """
     rows = [
         {
             "prompt_id": prompt,
@@ -34,6 +40,7 @@ def write_responses(
             "token_count": 1,
             "seed": 0,
             "logprob": None,
+            "answer_start": answer_start(text, tags) if tags else None,
         }
         for prompt, texts in responses.items()
         for index, text in enumerate(texts)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerBase
@@ -8,13 +9,16 @@ from data_construction.build import _ready_tables, build_table
 from data_construction.prompts import make_prompts
 from tests.data_construction.sampled import prompt_ids, write_responses, write_scores
 from wrpo.chat.template import template_hash
+from wrpo.chat.thoughts import THINK, with_thought
 from wrpo.chat.tokenizer import load_tokenizer
-from wrpo.errors import DataError, MissingInputError, ModelError
+from wrpo.errors import DataError, MissingInputError, ModelError, StageError
 from wrpo.pipeline.folder import StageFolder, read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
+from wrpo.recipe.thinking import Thinking
 from wrpo.rows.columns import TRIPLE_RESPONSES
+from wrpo.train_sft import _refuse_rows_for_another_target
 
 
 @pytest.fixture
@@ -268,3 +272,50 @@ def test_the_responses_that_max_tokens_cut_are_counted(
     build_table(with_cut(built_recipe, "rejected"), "sft")
     assert "build/sft: 8 of 16 responses are cut at max_tokens" in caplog.text
     assert "build.unfinished" in caplog.text
+
+
+def with_thoughts(recipe: Recipe, **thinking: Any) -> Recipe:
+    """Sources and target have thoughts, each in its own tags."""
+    target = recipe.target.model_copy(update={"thinking": Thinking(**thinking)})
+    recipe = recipe.model_copy(update={"target": target})
+    finish_target(recipe, [0.5, 0.3, 0.8])
+    for source, keys, tags in (
+        ("one", prompt_ids(recipe), THINK),
+        ("two", prompt_ids(recipe), THINK),
+        ("target", prompt_ids(recipe, "preference"), target.thinking.tags),
+    ):
+        texts = [with_thought("hm", f"{source} {index}", tags) for index in range(3)]
+        write_responses(recipe, source, dict.fromkeys(keys, texts), tags=tags)
+        write_scores(recipe, source, {key: [0.5, 0.3, 0.8] for key in keys})
+    return recipe
+
+
+@pytest.mark.parametrize("thinking", [{}, {"thinks": False}])
+def test_a_target_that_does_not_think_is_trained_on_answers(
+    thinking: dict[str, Any], built_recipe: Recipe
+) -> None:
+    recipe = with_thoughts(built_recipe, **thinking)
+    for table in ("sft", "triples"):
+        build_table(recipe, table)
+    row = read_rows(Pipeline(recipe).finished("build/sft"))[0]
+    assert row["completion"][0]["content"] == "one 2"
+    row = read_rows(Pipeline(recipe).finished("build/triples"))[0]
+    texts = [row[name][0]["content"] for name in TRIPLE_RESPONSES]
+    assert texts == ["one 2", "target 2", "target 1"]
+    manifest = read_manifest(Pipeline(recipe).finished("build/sft"))
+    assert manifest is not None and manifest["thoughts"]["kept"] is False
+
+
+def test_a_target_that_thinks_is_trained_on_thoughts_in_its_own_tags(built_recipe: Recipe) -> None:
+    tags = ("<reason>", "</reason>")
+    recipe = with_thoughts(built_recipe, thinks=True, tags=tags)
+    scores = {key: [0.5, 0.3, 0.9] for key in prompt_ids(recipe)}
+    write_scores(recipe, "two", scores)
+    build_table(recipe, "sft")
+    row = read_rows(Pipeline(recipe).finished("build/sft"))[0]
+    assert row["completion"][0]["content"] == with_thought("hm", "two 2", tags)
+    other = recipe.target.model_copy(update={"thinking": Thinking(thinks=False)})
+    with pytest.raises(StageError, match="built for a target that thinks, and .* does not"):
+        _refuse_rows_for_another_target(
+            recipe.model_copy(update={"target": other}), Pipeline(recipe).finished("build/sft")
+        )

@@ -8,6 +8,7 @@ from data_construction.prompts import make_prompts
 from data_construction.score import score_sources
 from data_construction.scoring.scorer import Scorer
 from tests.data_construction.sampled import prompt_ids, write_responses
+from wrpo.chat.thoughts import THINK
 from wrpo.errors import DataError, MissingInputError
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
@@ -183,3 +184,33 @@ def test_several_rewards_add_up_and_one_bad_value_drops_the_answer(scored_recipe
         ("score_not_finite", "second gave -inf"),
     ]
     assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("thoughts", "value"), [(False, 1.0), (True, 0.0)])
+def test_rewards_read_the_answer_of_a_thinking_model_unless_the_recipe_says_otherwise(
+    thoughts: bool, value: float, write_recipe: Callable[..., Path]
+) -> None:
+    rewards = {"first": {**ANSWER, "weight": 1.0}}
+    score = {"max_dropped_share": 0.5, "thoughts": thoughts}
+    recipe = load_recipe(write_recipe(prompts=8, rewards=rewards, score=score))
+    make_prompts(recipe)
+    right = reference_answer(recipe)
+    texts = {key: [f"<think>\nwrong\n</think>\n\n{right[key]}"] for key in right}
+    write_responses(recipe, "one", texts, tags=THINK)
+    score_sources(recipe, ["one"], WHOLE)
+    rows = read_rows(Pipeline(recipe).finished("score/one"))
+    assert {row["score"] for row in rows} == {value}
+
+
+def test_a_thought_that_does_not_end_is_no_answer(scored_recipe) -> None:
+    right = reference_answer(scored_recipe)
+    texts = {key: [right[key], f"<think>\n{right[key]}", "<think>a</think>"] for key in right}
+    scored_recipe = scored_recipe.model_copy(
+        update={"score": scored_recipe.score.model_copy(update={"max_dropped_share": 0.7})}
+    )
+    write_responses(scored_recipe, "one", texts, cut=[1], tags=THINK)
+    score_sources(scored_recipe, ["one"], WHOLE)
+    folder = Pipeline(scored_recipe).finished("score/one")
+    assert {row["index"] for row in read_rows(folder)} == {0}
+    dropped = {(row["index"], row["reason"]) for row in read_parquet(folder / "dropped.parquet")}
+    assert dropped == {(1, "unclosed_thought"), (2, "empty_response")}

@@ -57,10 +57,10 @@ def render_response(
 
     The response is what the template adds to the prompt: it has what the template puts before a
     response (an empty think block, a space) and lacks what the template trims. Where the template
-    rewrites the response, takes back a part of the generation prompt once there is a response, or
-    opens a think block that the response closes, it is the response's own text and the template's
-    end
-    of turn: what the model has to generate.
+    rewrites the response, or takes back a part of the generation prompt once there is a response,
+    it is the response's own text and the template's end of turn: what the model has to generate.
+    Where the generation prompt opens a think block, the response goes on in it; one without a
+    thought closes it first, unless the template does that.
 
     Args:
         messages: Turns with ``role`` and ``content``; the last one is the user's.
@@ -243,18 +243,27 @@ def _completion(
         body = head[len(prompt) :]
         end_text, end = _up_to_end_of_turn(tokenizer, tail)
         opened = _OPEN_BLOCK.search(prompt)
-        if opened and f"</{opened[1]}>" in response:
-            return response.removeprefix(opened[0]).rstrip(), end_text, end
+        if opened and _has_thought(response, opened[1]):
+            return _inside(response, opened).rstrip(), end_text, end
         if head.startswith(prompt) and body.endswith(response.strip()):
             _refuse_missing_header(tokenizer, context, prompt, body)
             return body, end_text, end
-    if opened:
-        raise TemplateError(
-            f"The generation prompt opens <{opened[1]}> and the response does not close it, so "
-            "this model could not give it. Set chat_template to one that does not open it, or "
-            f"drop the row. Response: {excerpt(response)}"
-        )
+    if opened:  # an empty thought, as templates with a switch for thoughts write it
+        return f"\n</{opened[1]}>\n\n{response.strip()}", end_text, end
     return response.rstrip(), end_text, end
+
+
+def _has_thought(response: str, tag: str) -> bool:
+    return f"</{tag}>" in response or response.lstrip().startswith(f"<{tag}>")
+
+
+def _inside(response: str, opened: re.Match[str]) -> str:
+    """The response without the beginning of its block, which the prompt has."""
+    tag, after = f"<{opened[1]}>", opened[0].partition(">")[2]
+    if not response.lstrip().startswith(tag):
+        return response
+    rest = response.lstrip().removeprefix(tag)
+    return rest.removeprefix(after) if rest.startswith(after) else rest.lstrip()
 
 
 def _rendered_response(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from wrpo.chat.template import template_of
 from wrpo.errors import ModelError, TemplateError
 from wrpo.files import is_file, looks_local
 
@@ -17,6 +19,7 @@ def load_tokenizer(
     *,
     revision: str | None = None,
     chat_template: str | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer that can pad and, with ``chat_template``, render chats in another format.
@@ -27,6 +30,8 @@ def load_tokenizer(
         model: Folder or hub name.
         revision: Branch, tag or commit on the hub.
         chat_template: Jinja text, or the path of a file that holds it, instead of the model's own.
+        template_kwargs: Variables of the template, which become its defaults: whoever renders with
+            this tokenizer, or with the model that is saved with it, need not know of them.
         trust_remote_code: Run tokenizer code that comes with the model.
 
     Raises:
@@ -46,6 +51,8 @@ def load_tokenizer(
         raise ModelError(_load_failure(name, revision, error)) from error
     if chat_template is not None:
         tokenizer.chat_template = _template_text(chat_template)
+    if template_kwargs:
+        tokenizer.chat_template = _with_defaults(template_of(tokenizer), template_kwargs)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ModelError(f"Tokenizer of {name}: no pad and no EOS token. Set one and save it.")
@@ -63,6 +70,28 @@ def _load_failure(name: str, revision: str | None, error: Exception) -> str:
     else:
         way_out = "Check the name, the network and the hub login, or give a local folder."
     return f"Tokenizer of {where} cannot be loaded: {reason} {way_out}"
+
+
+def _with_defaults(template: str, variables: Mapping[str, Any]) -> str:
+    """The template, with values for variables that whoever renders it does not give."""
+    lines = "".join(
+        f"{{% if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}"
+        for name, value in sorted(variables.items())
+    )
+    lines += "{{ '' }}"  # a newline that the template begins with stays: only blocks swallow one
+    return template if template.startswith(lines) else lines + template
+
+
+def _literal(value: Any) -> str:
+    """A value of YAML or JSON as Jinja writes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, dict):
+        items = (f"{_literal(str(key))}: {_literal(item)}" for key, item in value.items())
+        return "{" + ", ".join(items) + "}"
+    return repr(value)
 
 
 def _template_text(chat_template: str) -> str:

@@ -42,6 +42,8 @@ class Completion:
 
     `token_ids` end in the stop token, if one was drawn; None, as `token_count` may be, where a
     server does not tell. `logprob` is the sum over the tokens in nats, where it was asked for.
+    `thought` is what came apart from the text, from servers that divide responses themselves;
+    `thought_tokens` counts its tokens where they say.
     """
 
     row: Place
@@ -50,6 +52,8 @@ class Completion:
     token_count: int | None
     finish_reason: str
     logprob: float | None
+    thought: str | None = None
+    thought_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from wrpo.engines.base import (
     Request,
     Unanswered,
 )
-from wrpo.engines.servers.replies import choice_of, ending
+from wrpo.engines.servers.replies import choice_of, ending, texts_of
 from wrpo.engines.servers.settings import ServerSettings
 from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.tables import Drop
@@ -171,6 +171,8 @@ class OpenAIEngine:
         body = self._fields(sampling)
         if self._chat:
             body["messages"] = [dict(message) for message in request.messages]
+            if variables := self._entry.thinking.chat_template_kwargs:
+                body["chat_template_kwargs"] = variables
         else:
             body["prompt"] = request.prompt_ids
         if sampling["temperature"] > 0:
@@ -207,13 +209,14 @@ class OpenAIEngine:
         if ended not in ("stop", "length"):
             why = Drop("not_finished", f"finish_reason {choice['finish_reason']}")
             return Unanswered(request.row, why)
-        text = (choice["message"]["content"] if self._chat else choice["text"]) or ""
+        thought, text = texts_of(choice)
         try:
-            text.encode("utf-8")
+            f"{thought}{text}".encode()
         except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
             return Unanswered(request.row, Drop("not_unicode", str(error)))
         token_ids = choice.get("token_ids")
         usage = reply.get("usage") or {}
+        details = usage.get("completion_tokens_details") or {}
         return Completion(
             row=request.row,
             text=text,
@@ -221,6 +224,8 @@ class OpenAIEngine:
             token_count=len(token_ids) if token_ids else usage.get("completion_tokens"),
             finish_reason=ended,
             logprob=self._logprob(choice.get("logprobs")) if keep_logprobs else None,
+            thought=thought,
+            thought_tokens=details.get("reasoning_tokens") if thought else None,
         )
 
     def _logprob(self, logprobs: dict[str, Any] | None) -> float:

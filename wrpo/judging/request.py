@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wrpo.chat.thoughts import split_thoughts
+from wrpo.chat.thoughts import split_any
 from wrpo.ids import digest
 
 Body = dict[str, Any]
@@ -72,12 +72,12 @@ class Verdict:
     @property
     def answer(self) -> str:
         """What the judge said after its thoughts; empty where it did not come to that."""
-        return split_thoughts(self.text or "").answer
+        return split_any(self.text or "").answer
 
     @property
     def thinks(self) -> bool:
         """Whether the reply begins with thoughts."""
-        split = split_thoughts(self.text or "")
+        split = split_any(self.text or "")
         return bool(self.thoughts or split.thought.strip() or not split.closed)
 
     def missing(self, *, limited: bool = False) -> str:

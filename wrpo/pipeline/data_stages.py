@@ -44,9 +44,16 @@ def _prompts_settings(recipe: Recipe) -> Settings:
         del dataset["expected_prompts"]
         for key in [key for key in _OPTIONAL_OF_DATASETS if dataset[key] is None]:
             del dataset[key]
+        _leave_out_thinking(dataset.get("responses"))
     for dataset in [*settings["datasets"].values(), *benchmarks.values()]:
         _identify(dataset)
     return {"seed": recipe.seed, **settings}
+
+
+def _leave_out_thinking(responses: dict[str, Any] | None) -> None:
+    """It changes no prompt."""
+    if responses:
+        del responses["thinking"]
 
 
 def sample_stage(recipe: Recipe, source: str) -> Stage:
@@ -57,7 +64,11 @@ def sample_stage(recipe: Recipe, source: str) -> Stage:
 def _sample_settings(recipe: Recipe, source: str) -> Settings:
     given = dataset_responses(recipe.prompts).get(source)
     if given:  # which rows these are is part of the key of the prompts
-        return {"responses_of": sorted(given)}
+        said = {name: dataset.responses for name, dataset in given.items()}
+        thinking = {
+            n: r.thinking.settings() for n, r in said.items() if r and r.thinking.settings()
+        }
+        return {"responses_of": sorted(given)} | ({"thinking": thinking} if thinking else {})
     settings = {
         "seed": recipe.seed,
         "model": sampled_model(recipe, source),
@@ -81,6 +92,8 @@ def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
         model["adapter"] = model_identity(entry.adapter)
     if entry.body:
         model["body"] = entry.body
+    if entry.thinking.settings():
+        model["thinking"] = entry.thinking.settings()
     return model
 
 
@@ -92,7 +105,7 @@ def score_stage(recipe: Recipe, source: str) -> Stage:
 
 def _score_settings(recipe: Recipe) -> Settings:
     rewards = {name: reward.key_settings(recipe) for name, reward in recipe.rewards.items()}
-    return {"rewards": rewards}
+    return {"rewards": rewards} | ({"thoughts": True} if recipe.score.thoughts else {})
 
 
 def build_stage(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
@@ -125,6 +138,8 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
         settings = {**settings, "domains": own}
     if recipe.build.unfinished != "rejected":
         settings = {**settings, "unfinished": recipe.build.unfinished}
+    if recipe.target.thinking.settings():
+        settings = {**settings, "target_thinking": recipe.target.thinking.settings()}
     if any(rule.sft_needs_pair for rule in domains.values()):
         settings = {**rules["pairs"], **settings}
     return settings
@@ -132,10 +147,12 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
 
 def target_settings(recipe: Recipe) -> Settings:
     """What identifies the target before SFT, and how chats are rendered for it."""
+    thinking = recipe.target.thinking.settings()
     return {
         "model": model_identity(recipe.target.model, recipe.target.revision),
         "chat_template": template_identity(recipe.target.chat_template),
         "fold_system": recipe.target.fold_system,
+        **({"thinking": thinking} if thinking else {}),
     }
 
 

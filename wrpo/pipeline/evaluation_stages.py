@@ -65,9 +65,11 @@ def _given_model(recipe: Recipe, name: str) -> Settings:
     if not _is_given(recipe, name):
         return {}
     entry = sampling_model(recipe, name)
+    thinking = entry.thinking.settings()
     return {
         "model": model_identity(entry.model, entry.revision),
         "chat_template": template_identity(entry.chat_template),
+        **({"thinking": thinking} if thinking else {}),
     }
 
 

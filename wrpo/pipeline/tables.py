@@ -24,7 +24,7 @@ WAY_OUT = "delete this file and run the stage again, it makes only what is missi
 _RENAMED = {"answer": "reference_answer", "heads": "rewards", "answer_id": "response_id"}
 """Columns of tables made by older versions, and what they are called now."""
 
-_ADDED = {"unfinished"}
+_ADDED = {"unfinished", "answer_start", "thought_tokens"}
 """Columns that tables of older versions lack; null there."""
 
 _UNFINISHED = ("unfinished", pa.list_(pa.string()))
@@ -62,11 +62,24 @@ RESPONSES = pa.schema(
         ("token_count", pa.int32()),
         ("seed", pa.int64()),
         ("logprob", pa.float64()),
+        ("answer_start", pa.int32()),
+        ("thought_tokens", pa.int32()),
     ]
 )
+"""`text` is the whole response. `answer_start` is where its answer begins, in characters: null
+where it has no thought, the length of the text where the thought is not closed."""
 
-UNFINISHED = ("length",)
+UNCLOSED = "unclosed_thought"
+"""Finish reason of responses that end before their thought does."""
+
+UNFINISHED = ("length", UNCLOSED)
 """Finish reasons of responses that do not end by themselves."""
+
+
+def answer_of(row: Row) -> str:
+    """The answer of a row of responses: its text without the thought."""
+    return str(row["text"][row.get("answer_start") or 0 :])
+
 
 SCORES = pa.schema(
     [

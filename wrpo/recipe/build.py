@@ -66,6 +66,9 @@ class Score(Section):
     """How scoring deals with bad rows."""
 
     max_dropped_share: Share = Field(0.2, description="The stage stops above this share.")
+    thoughts: bool = Field(
+        False, description="Rewards read the thoughts of thinking models too, not only the answers."
+    )
     engine: ScoreEngine = Field(default_factory=ScoreEngine, description="Speed only.")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from wrpo.recipe.thinking import Thinking
 from wrpo.rows.formats.base import row_formats
 from wrpo.settings import Section, Share
 
@@ -109,6 +110,11 @@ class DatasetResponses(Section):
     column: str = Field(
         description="Column: text, or messages that end in the response. Rows with the same prompt "
         "are several responses to it."
+    )
+    thinking: Thinking = Field(
+        default_factory=Thinking,
+        description="Whether the responses begin with thoughts: on or off, or their tags. Unset: "
+        "off, with a warning where they seem to.",
     )
 
 

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from wrpo.engines.base import EngineSettings
 from wrpo.engines.vllm import VLLMSettings
+from wrpo.recipe.thinking import Thinking
 from wrpo.settings import Section, Share, any_of, kinds_in
 
 
@@ -101,6 +102,11 @@ class Model(Section):
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's.")
     fold_system: bool = Field(
         False, description="Put the system text into the first user turn (templates without one)."
+    )
+    thinking: Thinking = Field(
+        default_factory=Thinking,
+        description="Whether the model thinks before it answers, and how it writes that: auto, on, "
+        "off, or a section.",
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's folder.")
     parameters_b: float | None = Field(None, gt=0, description="Size in billions, for planning.")

@@ -156,7 +156,11 @@ class JudgeReward(RewardSettings):
             )
         responses = RowLookup(pipeline.finished(f"sample/{self.opponent}"), RESPONSES)
         return comparison.JudgeComparison(
-            self.template, self.reply_pattern, opponent=self.opponent, responses=responses
+            self.template,
+            self.reply_pattern,
+            opponent=self.opponent,
+            responses=responses,
+            thoughts=pipeline.recipe.score.thoughts,
         )
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:

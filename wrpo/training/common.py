@@ -94,6 +94,7 @@ def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
         model,
         revision=entry.revision if model == entry.model else None,
         chat_template=str(entry.chat_template) if entry.chat_template else None,
+        template_kwargs=entry.thinking.chat_template_kwargs,
         trust_remote_code=entry.trust_remote_code,
     )
 

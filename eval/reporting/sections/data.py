@@ -57,13 +57,18 @@ def _winners(stage: str, winners: dict[str, dict[str, float]]) -> list[Block]:
 def _lengths(lengths: dict[str, dict[str, float]]) -> list[Block]:
     columns = ("mean", "q05", "q50", "q95")
     rows = [
-        [name, str(f["n"]), *(number(f[column], digits=1) for column in columns), f"{f['cut']:.1%}"]
+        [
+            name,
+            str(f["n"]),
+            *(number(f[column], digits=1) for column in columns),
+            *(f"{f[share]:.1%}" for share in ("cut", "thinking")),
+        ]
         for name, f in lengths.items()
         if f["n"]
     ]
     if not rows:
         return []
-    header = ["source", "responses", "mean", "5%", "median", "95%", "cut at max_tokens"]
+    header = ["source", "responses", "mean", "5%", "median", "95%", "cut at max_tokens", "thoughts"]
     return [Heading("Lengths of sampled responses (tokens)", 3), PageTable(header, rows)]
 
 

@@ -184,6 +184,7 @@ FAMILIES = {
             "<｜begin▁of▁sentence｜>",
             adds_bos=True,
             words=("<think>", "</think>"),
+            lead="\n</think>\n\n",
         ),
     )
 }

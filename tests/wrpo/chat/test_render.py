@@ -68,11 +68,6 @@ def chat_of(texts: list[str], system: str | None = None) -> Chat:
     return turns if system is None else [{"role": "system", "content": system}, *turns]
 
 
-def possible(family: Family, response: str) -> str:
-    """The response, with the end of the thoughts that the family's generation prompt opens."""
-    return "a thought</think>" + response if family.name == "deepseek_r1" else response
-
-
 @functools.cache
 def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
     return FAMILIES[name].tokenizer()
@@ -157,7 +152,7 @@ def test_the_prompt_of_an_answer_is_the_prompt_of_generation(
     family: Family, texts: list[str], response: str
 ) -> None:
     tokenizer = tokenizer_of(family.name)
-    prompt_ids, _ = render_response(tokenizer, chat_of(texts), possible(family, response))
+    prompt_ids, _ = render_response(tokenizer, chat_of(texts), response)
     assert prompt_ids == render_prompt(tokenizer, chat_of(texts))
 
 
@@ -168,7 +163,6 @@ def test_an_answer_is_its_text_and_one_end_of_turn(
     family: Family, texts: list[str], response: str
 ) -> None:
     tokenizer = tokenizer_of(family.name)
-    response = possible(family, response)
     _, response_ids = render_response(tokenizer, chat_of(texts), response)
     end = tokenizer.convert_tokens_to_ids(family.end)
     assert response_ids[-1] == end
@@ -201,9 +195,7 @@ def test_message_text_never_becomes_a_control_token(
     special = {tokenizer.convert_tokens_to_ids(token) for token in family.special}
 
     def controls(words: list[str], last: str) -> list[int]:
-        prompt_ids, response_ids = render_response(
-            tokenizer, chat_of(words), possible(family, last)
-        )
+        prompt_ids, response_ids = render_response(tokenizer, chat_of(words), last)
         return [index for index in prompt_ids + response_ids if index in special]
 
     assert controls(texts, response) == controls(["x" for _ in texts], "x")
@@ -212,7 +204,7 @@ def test_message_text_never_becomes_a_control_token(
 @every_family
 def test_every_control_token_can_be_spelled(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)
-    response = possible(family, f"say {' '.join(family.special)} please")
+    response = f"say {' '.join(family.special)} please"
     _, response_ids = render_response(tokenizer, chat_of(["hi"]), response)
     special = {tokenizer.convert_tokens_to_ids(token) for token in family.special}
     assert special.isdisjoint(response_ids[:-1])
@@ -250,9 +242,9 @@ def test_a_system_message_is_rendered_or_refused(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)
     chat = chat_of(["hi", "hello", "more"], system="Response in rhymes.")
     if family.system:
-        prompt_ids, response_ids = render_response(tokenizer, chat, possible(family, "yes"))
+        prompt_ids, response_ids = render_response(tokenizer, chat, "yes")
         assert tokenizer.decode(prompt_ids).count("Response in rhymes.") == 1
-        _, without = render_response(tokenizer, chat[1:], possible(family, "yes"))
+        _, without = render_response(tokenizer, chat[1:], "yes")
         assert response_ids == without
     else:
         with pytest.raises(TemplateError, match="fold_system: true"):
@@ -269,9 +261,7 @@ def test_a_system_message_whose_words_another_turn_has_is_refused_too(name: str)
 def test_answers_rendered_together_are_those_rendered_alone(family: Family) -> None:
     tokenizer = tokenizer_of(family.name)
     chat = chat_of(["hi", "hello", "more"], system="Be brief." if family.system else None)
-    responses = [
-        possible(family, response) for response in ("yes", "\n\nstant\n", f"no {family.end} no")
-    ]
+    responses = ["yes", "\n\nstant\n", f"no {family.end} no"]
     alone = [render_response(tokenizer, chat, response) for response in responses]
     prompt_ids, response_ids = render_responses(tokenizer, chat, responses)
     assert [(prompt_ids, ids) for ids in response_ids] == alone
@@ -282,7 +272,7 @@ def test_a_folded_system_message_is_in_the_first_user_turn(family: Family) -> No
     tokenizer = tokenizer_of(family.name)
     chat = chat_of(["hi", "hello", "more"], system="Response in rhymes.")
     folded = chat_of(["Response in rhymes.\n\nhi", "hello", "more"])
-    response = possible(family, "yes")
+    response = "yes"
     assert render_response(tokenizer, chat, response, fold_system=True) == render_response(
         tokenizer, folded, response
     )
@@ -354,9 +344,32 @@ def test_an_answer_the_template_would_rewrite_is_kept_as_generated() -> None:
     assert tokenizer.decode(response_ids) == response + "<|im_end|>"
 
 
-def test_an_answer_that_leaves_the_opened_thoughts_open_is_refused() -> None:
-    with pytest.raises(TemplateError, match="opens <think> and the response does not close it"):
-        render_response(tokenizer_of("deepseek_r1"), chat_of(["hi"]), "yes")
+@pytest.mark.parametrize("name", ["qwen3_thinking", "deepseek_r1"])
+def test_an_answer_without_a_thought_closes_the_thought_that_the_prompt_opens(name: str) -> None:
+    tokenizer = tokenizer_of(name)
+    prompt_ids, response_ids = render_response(tokenizer, chat_of(["hi"]), "yes")
+    text = tokenizer.decode(prompt_ids + response_ids)
+    assert text.endswith(f"<think>\n\n</think>\n\nyes{FAMILIES[name].end}")
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_thinking", "deepseek_r1"])
+def test_a_thought_that_was_cut_goes_on_in_the_opened_block_and_does_not_end(name: str) -> None:
+    tokenizer = tokenizer_of(name)
+    response = "<think>\na thought"
+    prompt_ids, response_ids = render_response(tokenizer, chat_of(["hi"]), response, finished=False)
+    text = tokenizer.decode(prompt_ids + response_ids)
+    assert text.endswith("<think>\na thought")
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_thinking", "deepseek_r1"])
+def test_templates_that_strip_thoughts_from_earlier_turns_do_so_in_every_prompt(name: str) -> None:
+    tokenizer = tokenizer_of(name)
+    thought = "<think>\na secret\n</think>\n\nhello"
+    chat = chat_of(["hi", thought, "more"])
+    assert "secret" not in tokenizer.decode(render_prompt(tokenizer, chat))
+    prompt, response = render_response(tokenizer, chat, thought)
+    assert prompt == render_prompt(tokenizer, chat)
+    assert tokenizer.decode(response).count("secret") == 1
 
 
 def test_thoughts_are_encoded_with_their_own_tokens() -> None:

@@ -301,6 +301,47 @@ def choice(**fields: Any) -> dict[str, Any]:
     return {"choices": [{"text": "yes", "finish_reason": "stop", **fields}]}
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "yes", "reasoning_content": "hm"},
+        {"content": "yes", "reasoning": "hm"},
+        {"content": "yes", "reasoning": None, "reasoning_content": "hm"},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                {"type": "text", "text": "yes"},
+            ]
+        },
+    ],
+)
+def test_a_thought_comes_apart_whatever_a_server_calls_it(message: dict[str, Any], serve) -> None:
+    choices = [{"message": message, "finish_reason": "stop"}]
+    usage = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}
+    server = serve(lambda number, seen: Reply({"choices": choices, "usage": usage}))
+    (got,) = ask(server.url, api="chat")
+    assert isinstance(got, Completion)
+    assert (got.text, got.thought, got.thought_tokens, got.token_count) == ("yes", "hm", 6, 9)
+
+
+@pytest.mark.parametrize("thought", [None, "", "  "])
+def test_an_empty_thought_is_none(thought: str | None, serve) -> None:
+    message = {"content": "yes", "reasoning_content": thought}
+    choices = [{"message": message, "finish_reason": "stop"}]
+    server = serve(lambda number, seen: Reply({"choices": choices}))
+    assert ask(server.url, api="chat") == [Completion((0, 0, 0), "yes", None, None, "stop", None)]
+
+
+def test_variables_of_the_chat_template_go_to_the_server_that_renders_it(serve) -> None:
+    entry = {"thinking": {"chat_template_kwargs": {"enable_thinking": False}}}
+    server = serve(lambda number, seen: chat_response())
+    ask(server.url, api="chat", entry=entry)
+    assert server.seen[0].body["chat_template_kwargs"] == {"enable_thinking": False}
+    ids = serve(lambda number, seen: response())
+    ask(ids.url, entry=entry)  # these are rendered here
+    assert "chat_template_kwargs" not in ids.seen[0].body
+
+
 NO_REPLIES = {
     "error object": {"error": {"message": "Provider returned error", "code": 502}},
     "error of no number": {"error": {"message": "Provider returned error", "code": "server"}},

@@ -97,11 +97,38 @@ def choice_of(reply: object) -> dict[str, Any]:
     return choice
 
 
+def texts_of(choice: dict[str, Any]) -> tuple[str | None, str]:
+    """The thought and the text of a choice; None where the server gives no thought apart.
+
+    Servers name the thought `reasoning_content` (vLLM, SGLang, DeepSeek) or `reasoning`
+    (OpenRouter, newer vLLM), or give parts of a content of the type "thinking" (Mistral).
+    """
+    message = choice.get("message") or {"content": choice.get("text")}
+    content = message.get("content") or ""
+    if isinstance(content, list):
+        thoughts = [_part_text(part) for part in content if part.get("type") == "thinking"]
+        texts = [_part_text(part) for part in content if part.get("type") != "thinking"]
+        return "".join(thoughts) or None, "".join(texts)
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return (thought if isinstance(thought, str) and thought.strip() else None), content
+
+
+def _part_text(part: dict[str, Any]) -> str:
+    """The text of one part of a content; a thought has parts of its own."""
+    inner = part.get("thinking", part.get("text"))
+    if isinstance(inner, list):
+        return "".join(_part_text(one) for one in inner if isinstance(one, dict))
+    return inner if isinstance(inner, str) else ""
+
+
 def _has_text(choice: dict[str, Any]) -> bool:
     message = choice.get("message", {"content": choice.get("text", 0)})
     if not isinstance(message, dict) or "finish_reason" not in choice:
         return False
-    return isinstance(message.get("content"), str | None)
+    content = message.get("content")
+    if "message" in choice and isinstance(content, list):
+        return all(isinstance(part, dict) for part in content)
+    return isinstance(content, str | None)
 
 
 def _message(error: object) -> str:

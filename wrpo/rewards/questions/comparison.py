@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from wrpo.judging import JudgeRequest, Verdict
 from wrpo.judging.questions import as_text, fill, template_name
 from wrpo.judging.reading import label_form
-from wrpo.pipeline.tables import Drop, RowLookup
+from wrpo.pipeline.tables import Drop, RowLookup, answer_of
 from wrpo.rewards.base import Candidate
 
 COMPARISON = """You compare two replies of assistants.
@@ -48,6 +48,7 @@ class JudgeComparison:
         pattern: finds the verdict in its group `verdict`; None: in double square brackets.
         opponent: whose responses these are, and
         responses: the responses.
+        thoughts: the judge reads thoughts too.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class JudgeComparison:
         *,
         opponent: str,
         responses: RowLookup,
+        thoughts: bool = False,
     ) -> None:
         self._template = template
+        self._thoughts = thoughts
         self._form = label_form(_SHARE_OF_A, pattern)
         self._opponent, self._responses = opponent, responses
         self._name = template_name("comparison", template)
@@ -66,7 +69,8 @@ class JudgeComparison:
     def requests(self, candidate: Candidate) -> Sequence[JudgeRequest] | float | Drop:
         """The response as A, then as B; nothing is asked about equal responses."""
         responses = self._responses.rows(candidate.prompt_id)
-        other = min(responses, key=lambda row: row["index"])["text"] if responses else ""
+        first = min(responses, key=lambda row: row["index"], default=None)
+        other = "" if first is None else first["text"] if self._thoughts else answer_of(first)
         if not other.strip():
             return Drop("no_opponent_response", f"of {self._opponent}")
         if other == candidate.response:
