@@ -78,13 +78,8 @@ def _refuse_rows_for_another_target(recipe: Recipe, table: Path) -> None:
     thoughts = (read_manifest(table) or {}).get("thoughts")
     if not thoughts:
         return
-    from wrpo.chat.thoughts import style_of
-
-    thinking, tokenizer = (
-        recipe.target.thinking,
-        load_target_tokenizer(recipe.target.model, recipe.target),
-    )
-    thinks = style_of(tokenizer, thinking.tags, thinks=thinking.thinks) is not None
+    tokenizer = load_target_tokenizer(recipe.target.model, recipe.target)
+    thinks = recipe.target.thinking.style(tokenizer) is not None
     if thinks != thoughts["kept"]:
         raise StageError(
             f"{table} was built for a target that {'thinks' if thoughts['kept'] else 'does not'}, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from wrpo.chat.thoughts import Tags, ThinkingStyle, answer_start, style_of, with_thought
+from wrpo.chat.thoughts import answer_start, with_thought
 from wrpo.engines import Completion
 from wrpo.pipeline.tables import UNCLOSED
 from wrpo.recipe.thinking import Thinking
@@ -39,7 +39,7 @@ class ResponseReader:
     def __init__(self, thinking: Thinking, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._thinking = thinking
         self._tokenizer = tokenizer
-        self.style = _style(thinking, tokenizer)
+        self.style = thinking.style(tokenizer)
 
     def __call__(self, completion: Completion) -> WholeResponse:
         """The response with the tags that the prompt, or the server, took from it."""
@@ -106,15 +106,3 @@ def _pieces(ids: Sequence[int], alone: Collection[int]) -> list[list[int]]:
         else:
             runs.append([index])
     return runs
-
-
-def _style(thinking: Thinking, tokenizer: PreTrainedTokenizerBase | None) -> ThinkingStyle | None:
-    tags: Tags = thinking.tags
-    if tokenizer is None:
-        thinks = thinking.thinks or (thinking.opened and thinking.thinks is None)
-        found = ThinkingStyle(tags) if thinks else None
-    else:
-        found = style_of(tokenizer, tags, thinks=thinking.thinks)
-    if found is None or thinking.opened is None or thinking.opened == bool(found.opened):
-        return found
-    return found._replace(opened=f"{tags[0]}\n" if thinking.opened else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from wrpo.chat.thoughts import Tags, split_thoughts, style_of, with_thought
+from wrpo.chat.thoughts import Tags, split_thoughts, with_thought
 from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.tables import Row, answer_of
 from wrpo.recipe import TARGET, Recipe
@@ -56,7 +56,7 @@ class TrainedText:
                 f"responses have thoughts, and whether the target thinks is read off its chat "
                 f"template. {error} Or set target.thinking to off"
             ) from error
-        style = style_of(tokenizer, thinking.tags, thinks=thinking.thinks)
+        style = thinking.style(tokenizer)
         if style is None:
             return None
         added = added_tokens(tokenizer)

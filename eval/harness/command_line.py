@@ -57,6 +57,8 @@ def why_not_plain(model: EvalModel) -> str | None:
     """What lm-eval's own classes have no argument for."""
     if model.chat_template is not None:
         return "it takes no chat template from a file"
+    if model.thinking.thinks:
+        return "it stops in thoughts at the stop texts of tasks, and reads thoughts as answers"
     if model.fold_system:
         return "it drops system turns instead of folding them into the first user turn"
     return None

@@ -9,16 +9,19 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from eval.harness.chat import ChatPrompts, own_tokenizer
+from eval.harness.thinking import AnswersOnly, thinking_style
 from wrpo.chat.render import stop_token_ids
+from wrpo.recipe.thinking import Thinking
 
 
-class ChatHFLM(HFLM):
+class ChatHFLM(AnswersOnly, HFLM):
     """HFLM that generates from chat ids and takes nothing from generation_config.json.
 
     Args:
         tokenizer: the loaded tokenizer, with the chat template to use; without it, the model's.
         chat_template: Jinja file for a tokenizer that is not given.
         fold_system: put system text into the first user turn.
+        thinking: whether the model thinks; by itself, as its chat template says.
     """
 
     def __init__(
@@ -28,12 +31,14 @@ class ChatHFLM(HFLM):
         tokenizer: PreTrainedTokenizerBase | None = None,
         chat_template: str | None = None,
         fold_system: bool = False,
+        thinking: Thinking | None = None,
         **kwargs: Any,
     ) -> None:
         if tokenizer is None:
             tokenizer = own_tokenizer(pretrained, chat_template, kwargs)
         super().__init__(pretrained, tokenizer=tokenizer, add_bos_token=False, **kwargs)
         self.prompts = ChatPrompts(self.tokenizer, fold_system=fold_system)
+        self.style = thinking_style(self.tokenizer, thinking or Thinking())
         self.model.generation_config = GenerationConfig(
             bos_token_id=self.tokenizer.bos_token_id,
             eos_token_id=stop_token_ids(self.tokenizer),

@@ -38,10 +38,12 @@ def load_model(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> Chat
         model.path,
         revision=model.revision,
         chat_template=template,
+        template_kwargs=model.thinking.chat_template_kwargs,
         trust_remote_code=model.trust_remote_code,
     )
     shared: dict[str, Any] = {
         "tokenizer": tokenizer,
+        "thinking": model.thinking,
         "fold_system": model.fold_system,
         "revision": model.revision or "main",
         "dtype": settings.dtype,

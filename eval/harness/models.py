@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.evaluation import BENCHMARKS
 from wrpo.recipe.resolved import sampling_model, vllm_engine
 from wrpo.recipe.suite import evaluated_tasks
+from wrpo.recipe.thinking import Thinking
 
 ALL = "all"
 
@@ -27,6 +28,7 @@ class EvalModel:
         path: hub id or folder.
         chat_template: Jinja file used instead of the model's own.
         fold_system: put system text into the first user turn.
+        thinking: whether it thinks, and the variables of its template.
     """
 
     name: str
@@ -36,6 +38,7 @@ class EvalModel:
     fold_system: bool
     quantization: str | None
     trust_remote_code: bool
+    thinking: Thinking = field(default_factory=Thinking)
 
 
 def chosen_names(recipe: Recipe, name: str) -> list[str]:
@@ -108,6 +111,7 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
             fold_system=entry.fold_system,
             quantization=entry.quantization,
             trust_remote_code=entry.trust_remote_code,
+            thinking=entry.thinking,
         )
     return EvalModel(
         name=name,
@@ -117,6 +121,7 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
         fold_system=recipe.target.fold_system,
         quantization=None,
         trust_remote_code=recipe.target.trust_remote_code,
+        thinking=recipe.target.thinking,
     )
 
 

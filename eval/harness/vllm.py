@@ -8,16 +8,19 @@ from lm_eval.models.vllm_causallms import VLLM
 from transformers import PreTrainedTokenizerBase
 
 from eval.harness.chat import ChatPrompts, own_tokenizer
+from eval.harness.thinking import AnswersOnly, thinking_style
 from wrpo.chat.render import stop_token_ids
+from wrpo.recipe.thinking import Thinking
 
 
-class ChatVLLM(VLLM):
+class ChatVLLM(AnswersOnly, VLLM):
     """VLLM that generates from chat ids.
 
     Args:
         tokenizer: the loaded tokenizer, with the chat template to use; without it, the model's.
         chat_template: Jinja file for a tokenizer that is not given.
         fold_system: put system text into the first user turn.
+        thinking: whether the model thinks; by itself, as its chat template says.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class ChatVLLM(VLLM):
         tokenizer: PreTrainedTokenizerBase | None = None,
         chat_template: str | None = None,
         fold_system: bool = False,
+        thinking: Thinking | None = None,
         **kwargs: Any,
     ) -> None:
         if tokenizer is None:
@@ -34,6 +38,7 @@ class ChatVLLM(VLLM):
         super().__init__(pretrained, add_bos_token=False, **kwargs)
         self.tokenizer = tokenizer
         self.prompts = ChatPrompts(tokenizer, fold_system=fold_system)
+        self.style = thinking_style(self.tokenizer, thinking or Thinking())
         self._stop_token_ids = stop_token_ids(tokenizer)
 
     def apply_chat_template(

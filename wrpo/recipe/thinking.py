@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from wrpo.chat.thoughts import THINK, Tags
+from wrpo.chat.thoughts import THINK, Tags, ThinkingStyle, style_of
 from wrpo.settings import Section
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _SHORT: dict[Any, dict[str, Any]] = {
     "auto": {},
@@ -61,6 +64,25 @@ class Thinking(Section):
             if not name.isidentifier() or name in ("messages", "add_generation_prompt"):
                 raise ValueError(f'"{name}" is no variable of a chat template that can be set')
         return variables
+
+    def style(self, tokenizer: PreTrainedTokenizerBase | None) -> ThinkingStyle | None:
+        """How the model writes its thoughts; None: it writes none.
+
+        Args:
+            tokenizer: the model's, with the template that makes the prompts; None where a server
+                renders them: then a model thinks if its settings say so.
+
+        Raises:
+            TemplateError: the tokenizer has no chat template.
+        """
+        if tokenizer is None:
+            thinks = self.opened if self.thinks is None else self.thinks
+            found = ThinkingStyle(self.tags) if thinks else None
+        else:
+            found = style_of(tokenizer, self.tags, thinks=self.thinks)
+        if found is None or self.opened in (None, bool(found.opened)):
+            return found
+        return found._replace(opened=f"{self.tags[0]}\n" if self.opened else "")
 
     def settings(self) -> dict[str, Any]:
         """What is set, for keys; nothing where all is unset."""

@@ -48,6 +48,8 @@ RESPONSE: Row = {
     "token_count": 3,
     "seed": 2**31 - 1,
     "logprob": None,
+    "answer_start": None,
+    "thought_tokens": None,
 }
 
 
