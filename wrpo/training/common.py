@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.processes import Terminated
 from wrpo.recipe.sampling import Model
+from wrpo.training.model_card import complete_model_folder
 from wrpo.training.saving import save_model
 from wrpo.training.settings import Lora, Training
 from wrpo.training.trackers import tracking_arguments
@@ -77,13 +78,18 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
     return arguments
 
 
-def open_training(pipeline: Pipeline, stage: str) -> AbstractContextManager[StageWork]:
+@contextmanager
+def open_training(pipeline: Pipeline, stage: str) -> Iterator[StageWork]:
     """Opens a training stage; rank 0 of a distributed run has the lock and completes it.
 
     Raises:
         StageError: another command works on it, or the folder was made with other settings.
     """
-    return open_stage(pipeline, stage, helper=os.environ.get("RANK", "0") != "0")
+    helper = os.environ.get("RANK", "0") != "0"
+    with open_stage(pipeline, stage, helper=helper) as work:
+        yield work
+        if not (work.complete or helper):
+            complete_model_folder(work.path / MODEL, pipeline.recipe, stage, facts=work.facts)
 
 
 def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
