@@ -11,6 +11,7 @@ from data_construction.datasets.card import card
 from data_construction.prompts import make_prompts
 from data_construction.sampling.dataset_responses import GivenResponses
 from wrpo.errors import DataError
+from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
@@ -140,3 +141,46 @@ def test_the_card_of_an_export_says_where_they_are_from(recipe_with_responses) -
         licence=None,
     )
     assert "| completion | teacher | its responses come with `given` | 1 | 0.5000 |" in text
+
+
+def test_what_a_response_does_not_keep_is_refused_and_a_repeated_transcript_is_cut(
+    write_recipe, tmp_path: Path
+) -> None:
+    asked = "Human: Hi\n\nAssistant:"
+    rows = [
+        {"text": asked, "solution": f"{asked} Hello"},
+        {
+            "text": "a",
+            "solution": [{"role": "assistant", "content": "b", "tool_calls": [{"n": 1}]}],
+        },
+        {"text": "c", "solution": "d", "reasoning_content": "because"},
+        {"text": "e", "solution": [{"role": "user", "content": "Other."}, {"from": "gpt"}]},
+        {"text": "f", "solution": "g", "tools": [{"name": "get"}]},
+        {"text": "h", "input": "2 and 3", "solution": "5", "licence": "mit"},
+    ]
+    (tmp_path / "given.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = write_recipe()
+    content = yaml.safe_load(path.read_text())
+    content["sample"]["max_dropped_share"] = content["prompts"]["max_dropped_share"] = 0.9
+    content["prompts"]["datasets"] = {
+        "given": {
+            "path": str(tmp_path / "given.jsonl"),
+            "prompt": "text",
+            "responses": {"column": "solution", "source": "teacher"},
+        }
+    }
+    path.write_text(yaml.safe_dump(content))
+    recipe = load_recipe(path)
+    make_prompts(recipe)
+    prompts = Pipeline(recipe).finished("prompts")
+    (refused,) = read_parquet(prompts / "dropped.parquet")
+    assert "its column tools" in refused["detail"]
+    unread = {"reasoning_content": 1, "licence": 1, "solution[].tool_calls": 1}
+    assert read_manifest(prompts)["unread"] == unread
+    asked_of = {row["prompt_id"]: row["messages"][-1]["content"] for row in read_rows(prompts)}
+    GivenResponses(recipe, "teacher").run(Shard(1, 1))
+    folder = Pipeline(recipe).finished("sample/teacher")
+    said = {asked_of[row["prompt_id"]]: row["text"] for row in read_rows(folder)}
+    assert said == {asked: " Hello", "h\n\n2 and 3": "5"}
+    reasons = " ".join(row["detail"] for row in read_parquet(folder / "dropped.parquet"))
+    assert all(name in reasons for name in ("tool_calls", "reasoning_content", "row 4"))
