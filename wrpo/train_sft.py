@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import StageError, TemplateError
+from wrpo.errors import DataError, StageError, TemplateError
 from wrpo.ids import prompt_id
 from wrpo.pipeline.folder import DROPPED_FILE, read_manifest
 from wrpo.pipeline.parts import StageWork
@@ -169,10 +169,10 @@ def tokenised(
         logger.warning("%d of %d responses are cut at max_length=%d", cut, len(rows), max_length)
     if dropped:
         first = f"prompt_id={dropped[0]['prompt_id']}: {dropped[0]['detail']}"
-        told = f"{len(dropped)} of {len(samples)} rows cannot be trained on; the first is {first}"
+        lost = f"{len(dropped)} of {len(samples)} rows cannot be trained on; the first is {first}"
         if not rows:
-            raise DataError(f"{told}. Raise truncation.max_length, or set target.chat_template")
-        logger.warning("%s", told)
+            raise DataError(f"{lost}. Raise truncation.max_length, or set target.chat_template")
+        logger.warning("%s", lost)
     return Dataset.from_list(rows), dropped
 
 
