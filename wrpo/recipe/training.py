@@ -74,6 +74,8 @@ class LogProbEngine(Section):
 class LogProbs(Section):
     """Log-probs of the training responses under the SFT model and, where needed, the sources."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"check_answers": "check_responses"}
+
     method: Literal["trainer", "vllm", "sampled"] = Field(
         "trainer",
         description="trainer: the training step's own pass; vllm: its prompt log-probs; sampled: "

@@ -868,6 +868,7 @@ def test_gaps_of_older_judge_questions_are_refused_with_their_new_name(
         ("prompts.datasets.a.answer=gold", "reference_answer"),
         ("prompts.datasets.a.answers={source: s, column: c}", "responses"),
         ("truncation.max_answer_length=9", "max_response_length"),
+        ("logprobs.check_answers=4", "check_responses"),
     ],
 )
 def test_keys_of_older_recipes_are_refused_with_their_new_name(
