@@ -15,7 +15,7 @@ from wrpo.rewards.forms.checks import (
     FLAG_CHECKS,
     NUMBER_CHECKS,
     TEXT_CHECKS,
-    Value,
+    CheckValue,
     contradiction,
     lines_of,
     problem,
@@ -78,7 +78,7 @@ def read_checks(reference_answer: str) -> list[Callable[[str], bool]]:
     return [partial(_passes, name=name, value=value) for name, value in named]
 
 
-def _named(item: object) -> tuple[str, Value]:
+def _named(item: object) -> tuple[str, CheckValue]:
     if not isinstance(item, dict) or len(item) != 1:
         raise ValueError(f"expected an object with one key, got {item!r}")
     [(name, value)] = item.items()
@@ -87,7 +87,7 @@ def _named(item: object) -> tuple[str, Value]:
     return name, value
 
 
-def _passes(text: str, *, name: str, value: Value) -> bool:
+def _passes(text: str, *, name: str, value: CheckValue) -> bool:
     if name in NUMBER_CHECKS:
         return NUMBER_CHECKS[name](text, int(value))
     if name in TEXT_CHECKS:

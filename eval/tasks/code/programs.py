@@ -11,7 +11,9 @@ from functools import cache
 from math import comb
 from typing import Any
 
-from wrpo.sandbox import Limits, Sandbox, failure
+from wrpo.rewards.programs.assertions import read_test_code
+from wrpo.rewards.programs.cases import Assertions
+from wrpo.sandbox import Limits, Sandbox
 
 SANDBOX_VARIABLE = "WRPO_EVAL_SANDBOX"
 """Environment variable with the value of `eval.sandbox`."""
@@ -83,8 +85,13 @@ def mbpp(document: dict[str, Any], programs: list[list[str]]) -> dict[str, float
 
 
 def passes(programs: list[str], test: str) -> dict[str, float]:
-    """pass@k for every k of 1, 10, 100 that the number of programs allows."""
+    """pass@k for every k of 1, 10, 100 that the number of programs allows.
+
+    Raises:
+        ValueError: the test asserts nothing.
+    """
+    case = Assertions(read_test_code(test))
     with ThreadPoolExecutor(WORKERS) as pool:
-        problems = list(pool.map(lambda program: failure(sandbox(), program, test), programs))
+        problems = list(pool.map(lambda program: case.problem(sandbox(), program), programs))
     passed = problems.count(None)
     return {f"pass@{k}": pass_at_k(len(programs), passed, k) for k in KS if k <= len(programs)}

@@ -7,9 +7,16 @@ import re
 from collections.abc import Callable
 from itertools import combinations, pairwise
 
-from wrpo.rewards.forms.scripts import UNSPACED, characters, composed, has_comma, holds, words
+from wrpo.rewards.forms.scripts import (
+    UNSPACED,
+    composed,
+    count_characters,
+    count_words,
+    has_comma,
+    holds,
+)
 
-Value = int | str | bool
+CheckValue = int | str | bool
 
 _SPACE = r"[^\S\n]"
 _BULLET = re.compile(
@@ -55,10 +62,10 @@ def _has_case(text: str) -> bool:
 
 
 NUMBER_CHECKS: dict[str, Callable[[str, int], bool]] = {
-    "min_words": lambda text, number: words(text) >= number,
-    "max_words": lambda text, number: words(text) <= number,
-    "min_characters": lambda text, number: characters(text) >= number,
-    "max_characters": lambda text, number: characters(text) <= number,
+    "min_words": lambda text, number: count_words(text) >= number,
+    "max_words": lambda text, number: count_words(text) <= number,
+    "min_characters": lambda text, number: count_characters(text) >= number,
+    "max_characters": lambda text, number: count_characters(text) <= number,
     "bullets": lambda text, number: bullets(text) == number,
     "paragraphs": lambda text, number: paragraphs(text) == number,
 }
@@ -96,7 +103,7 @@ def problem(name: object, value: object) -> str | None:
     return None
 
 
-def contradiction(checks: list[tuple[str, Value]]) -> str | None:
+def contradiction(checks: list[tuple[str, CheckValue]]) -> str | None:
     """Two checks that no response passes together, or None."""
     for one, other in combinations(checks, 2):
         if _contradict(*one, *other) or _contradict(*other, *one):
@@ -104,7 +111,7 @@ def contradiction(checks: list[tuple[str, Value]]) -> str | None:
     return None
 
 
-def _contradict(name: str, value: Value, other: str, second: Value) -> bool:
+def _contradict(name: str, value: CheckValue, other: str, second: CheckValue) -> bool:
     match name, value, other, second:
         case ("min_words", int(low), "max_words", int(high)) | (
             "min_characters", int(low), "max_characters", int(high)
@@ -131,5 +138,5 @@ def _contradict(name: str, value: Value, other: str, second: Value) -> bool:
     return False
 
 
-def _shown(name: str, value: Value) -> str:
+def _shown(name: str, value: CheckValue) -> str:
     return json.dumps({name: value}, ensure_ascii=False)

@@ -32,13 +32,13 @@ _JOINER = "\u200d"
 _SARA_AM = "\u0e33\u0eb3"
 
 
-def words(text: str) -> int:
+def count_words(text: str) -> int:
     """How many words a text has."""
     runs = sum(any(map(str.isalnum, run)) for run in _RUN.findall(text))
     return runs + len(_LETTER.findall(text))
 
 
-def characters(text: str) -> int:
+def count_characters(text: str) -> int:
     """How many characters readers see, spaces included; a line end is one."""
     count = flags = 0
     before = ""

@@ -23,7 +23,7 @@ from bisect import bisect_left
 from collections.abc import Set
 
 from wrpo.rewards.programs.fences import fenced_blocks, indented_blocks
-from wrpo.rewards.programs.names import Code, ends_in_string, read_code
+from wrpo.rewards.programs.names import PythonCode, ends_in_string, read_code
 
 _READS_INPUT = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b|\bfileinput\b")
 _FUTURE = re.compile(r"^from __future__ import [\w, ]+$", re.M)
@@ -62,7 +62,7 @@ def without_thought(response: str) -> str:
     return after if end and "<think>" not in before else response
 
 
-def _read(text: str) -> Code | None:
+def _read(text: str) -> PythonCode | None:
     """Code as it is, or else without the space before it."""
     return read_code(text) or read_code(text.strip()) or read_code(textwrap.dedent(text))
 
@@ -79,7 +79,7 @@ def _joined(texts: list[str]) -> str:
 class _Parts:
     """Blocks of code, by the names that they define."""
 
-    def __init__(self, codes: list[Code]) -> None:
+    def __init__(self, codes: list[PythonCode]) -> None:
         self._codes = codes
         self._kinds: list[dict[str, list[int]]] = [{}, {}, {}]
         for at, code in enumerate(codes):

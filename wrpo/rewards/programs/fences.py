@@ -28,7 +28,7 @@ _STRINGS_ASKED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class CodeBlock:
     """A code block: its language in lower case, empty where none is named, and its text."""
 
     language: str
@@ -58,7 +58,7 @@ class _Reader:
     asked: int = 0
     fence: _Fence | None = None
     content: list[str] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[CodeBlock] = field(default_factory=list)
 
     def read(self, line: str) -> None:
         if self.fence is None:
@@ -76,14 +76,14 @@ class _Reader:
     def end(self) -> None:
         """The block under way, if there is one, ends here."""
         if self.fence is not None:
-            self.blocks.append(Block(self.fence.language, self._text()))
+            self.blocks.append(CodeBlock(self.fence.language, self._text()))
             self.fence, self.content = None, []
 
     def _text(self) -> str:
         return "".join(f"{line}\n" for line in self.content)
 
     def _may_be_python(self) -> bool:
-        return self.fence is not None and Block(self.fence.language, "").may_be_python
+        return self.fence is not None and CodeBlock(self.fence.language, "").may_be_python
 
     def _in_string(self) -> bool:
         if self.ends_in_string is None or not self._may_be_python():
@@ -98,7 +98,9 @@ class _Reader:
         return opener is not None and opener.language in PYTHON
 
 
-def fenced_blocks(text: str, ends_in_string: Callable[[str], bool] | None = None) -> list[Block]:
+def fenced_blocks(
+    text: str, ends_in_string: Callable[[str], bool] | None = None
+) -> list[CodeBlock]:
     """The fenced blocks of a text, in order; one that is never closed runs to the end.
 
     Args:
@@ -114,7 +116,7 @@ def fenced_blocks(text: str, ends_in_string: Callable[[str], bool] | None = None
     return reader.blocks
 
 
-def indented_blocks(text: str) -> list[Block]:
+def indented_blocks(text: str) -> list[CodeBlock]:
     """The blocks that are code because four columns or more stand before each line."""
     blocks: list[list[str]] = [[]]
     after_blank = True
@@ -131,7 +133,7 @@ def indented_blocks(text: str) -> list[Block]:
             if inside:
                 blocks.append([])
             after_blank = False
-    return [Block("", "\n".join(lines).rstrip("\n") + "\n") for lines in blocks if lines]
+    return [CodeBlock("", "\n".join(lines).rstrip("\n") + "\n") for lines in blocks if lines]
 
 
 def _opener(line: str) -> _Fence | None:

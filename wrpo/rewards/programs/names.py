@@ -16,7 +16,7 @@ _KNOWN = frozenset(dir(builtins)) | {"__file__"}
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class PythonCode:
     """Code that parses.
 
     Attributes:
@@ -35,7 +35,7 @@ class Code:
     calls: bool
 
 
-def read_code(text: str, *, limit: int | None = MAX_CHARACTERS) -> Code | None:
+def read_code(text: str, *, limit: int | None = MAX_CHARACTERS) -> PythonCode | None:
     """The names of a text, or None where it is no Python code, or longer than the limit."""
     if limit is not None and len(text) > limit:
         return None
@@ -49,7 +49,7 @@ def read_code(text: str, *, limit: int | None = MAX_CHARACTERS) -> Code | None:
     top = table.get_symbols()
     imports = frozenset(name.get_name() for name in top if name.is_imported())
     defines = frozenset(name.get_name() for name in top if name.is_assigned()) - imports
-    return Code(
+    return PythonCode(
         text,
         defines,
         frozenset(

@@ -8,7 +8,7 @@ import pytest
 
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards import Candidate
-from wrpo.rewards.forms.scripts import characters, words
+from wrpo.rewards.forms.scripts import count_characters, count_words
 from wrpo.rewards.instruction import InstructionReward
 
 CHINESE = "这是一个很长的中文回答，其中包含了许多词语，远远超过二十个字，因此应该通过这项检查。"
@@ -47,8 +47,8 @@ def score(checks: object, response: str, **fields: object) -> float | Drop:
     ],
 )
 def test_words_in_each_script(text: str, count: int) -> None:
-    assert words(text) == count
-    assert words(unicodedata.normalize("NFC", text)) == count
+    assert count_words(text) == count
+    assert count_words(unicodedata.normalize("NFC", text)) == count
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_words_in_each_script(text: str, count: int) -> None:
     ],
 )
 def test_characters_as_readers_see_them(text: str, count: int) -> None:
-    assert characters(text) == count
+    assert count_characters(text) == count
 
 
 CHECKS: list[tuple[dict[str, object], str, str]] = [

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wrpo.rewards.programs.extract import extract_program
-from wrpo.rewards.programs.fences import Block, fenced_blocks
+from wrpo.rewards.programs.fences import CodeBlock, fenced_blocks
 from wrpo.rewards.programs.names import read_code
 
 FUNCTION = "import math\n\ndef add(a, b):\n\tif a:\n\t\tb += a\n\n\treturn b\n"
@@ -156,12 +156,12 @@ def test_fences_are_read_as_a_reader_of_commonmark_does(lines: list[str]) -> Non
     text = "\n".join(lines)
     tokens = markdown_it.MarkdownIt("commonmark").parse(text)
     expected = [
-        Block((token.info.split() or [""])[0], token.content.removesuffix("\n"))
+        CodeBlock((token.info.split() or [""])[0], token.content.removesuffix("\n"))
         for token in tokens
         if token.type == "fence"
     ]
     found = fenced_blocks(text)
-    assert [Block(block.language, block.text.removesuffix("\n")) for block in found] == expected
+    assert [CodeBlock(block.language, block.text.removesuffix("\n")) for block in found] == expected
 
 
 @pytest.mark.parametrize(
