@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from wrpo.chat.limits import BYTES, SECONDS, TooMuch, limited
 from wrpo.chat.tokens import adds_bos, unguard
-from wrpo.errors import TemplateError
+from wrpo.errors import ModelError, TemplateError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,6 +20,10 @@ Chat = list[dict[str, str]]
 
 # The date in Llama-3.1's own template, which Llama-3.2 uses where it cannot ask for today's.
 TODAY = datetime(2024, 7, 26)
+
+# A template may write that much around a conversation, and each message so many times.
+_LONGEST_FRAME = 1_000_000
+_REPEATS = 20
 
 
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -47,17 +52,21 @@ def render(
 
     Raises:
         TemplateError: No template, or it refuses these turns.
+        ModelError: It does not come to an end, or writes without measure.
     """
+    template = template_of(tokenizer)
     try:
-        text = tokenizer.apply_chat_template(
-            chat,
-            chat_template=template_of(tokenizer),
-            tokenize=False,
-            add_generation_prompt=generation_prompt,
-            strftime_now=TODAY.strftime,
-        )
-    except TemplateError:
-        raise
+        with limited():
+            text = tokenizer.apply_chat_template(
+                chat,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
+                strftime_now=TODAY.strftime,
+            )
+    except (TooMuch, MemoryError):
+        limit = f"{SECONDS:.0f} seconds and {BYTES >> 30} GiB"
+        raise _endless(tokenizer, f"does not come to an end within {limit}") from None
     except Exception as error:  # a template is foreign code and may fail in any way
         roles = [message["role"] for message in chat]
         way_out = (
@@ -69,7 +78,17 @@ def render(
         raise TemplateError(
             f"The chat template refuses turns {roles}: {error or type(error).__name__}. {way_out}"
         ) from error
+    given = sum(len(message["content"]) for message in chat)
+    if len(text) > _LONGEST_FRAME + _REPEATS * given:
+        raise _endless(tokenizer, f"writes {len(text):,} characters for {given:,}")
     return str(text)
+
+
+def _endless(tokenizer: PreTrainedTokenizerBase, what: str) -> ModelError:
+    return ModelError(
+        f"The chat template of {tokenizer.name_or_path or 'this model'} {what}. Set chat_template "
+        "to another one"
+    )
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> str:

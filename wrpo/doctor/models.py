@@ -87,12 +87,15 @@ def _template(
     try:
         prompt, response = render_response(tokenizer, [_USER], _ANSWER, fold_system=fold_system)
         ends = end_of_turn_ids(tokenizer)
-    except TemplateError as error:
+    except (TemplateError, ModelError) as error:
         yield Finding("problem", subject, str(error), "set chat_template to one that can")
         return
     bos, wanted = prompt.count(tokenizer.bos_token_id), int(adds_bos(tokenizer))
     closing = sum(response.count(end) for end in ends)
     counts = f"BOS {bos}, end of turn {closing}"
+    begins = prompt[0] == tokenizer.bos_token_id
+    if begins and _begins_turns(tokenizer, bos):
+        bos, counts = 1, f"BOS {tokenizer.bos_token} begins every turn, end of turn {closing}"
     if bos > 1 or bos < wanted or closing != 1 or response[-1] not in ends:
         yield Finding("problem", subject, f"{counts}; one each is right", "set chat_template")
         return
@@ -104,6 +107,19 @@ def _template(
         return
     how = "system turn folded into the user's" if fold_system else "takes a system turn"
     yield Finding("ok", subject, f"{counts}; {how}")
+
+
+def _begins_turns(tokenizer: PreTrainedTokenizerBase, found: int) -> bool:
+    """Whether the template writes BOS before each turn (SmolLM2), by two more turns.
+
+    Args:
+        found: times in the prompt of one turn.
+    """
+    from wrpo.chat.render import render_prompt
+
+    more = [_USER, {"role": "assistant", "content": _ANSWER}, _USER]
+    longer = render_prompt(tokenizer, more).count(tokenizer.bos_token_id)
+    return found > 1 and longer == found + 2
 
 
 def _tokenizer(entry: _Chatting) -> PreTrainedTokenizerBase:

@@ -25,6 +25,7 @@ LLAMA3_HEADER = ("<|start_header_id|>", "<|end_header_id|>")
 LLAMA3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", *LLAMA3_HEADER)
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 GEMMA = ("<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>")
+SMOLLM = ("<|im_start|>", "<|im_end|>")
 LLAMA2 = ("<unk>", "<s>", "</s>")
 PHI3 = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
@@ -44,6 +45,7 @@ class Family:
         system: The template takes a system message.
         sentencepiece: Space becomes a visible letter, also before the first word.
         rstrip: Control tokens swallow the whitespace after them.
+        bos_begins_turns: BOS is the token that begins every turn.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Family:
     system: bool = True
     sentencepiece: bool = False
     rstrip: bool = False
+    bos_begins_turns: bool = False
 
     @property
     def template_path(self) -> Path:
@@ -185,6 +188,15 @@ FAMILIES = {
             adds_bos=True,
             words=("<think>", "</think>"),
             lead="\n</think>\n\n",
+        ),
+        Family(
+            "smollm2", SMOLLM, "<|im_end|>", "<|im_end|>", "<|im_start|>", bos_begins_turns=True
+        ),
+        Family(
+            "granite",
+            ("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>"),
+            "<|end_of_text|>",
+            "<|end_of_text|>",
         ),
     )
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,6 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tests.wrpo.chat.chat_families import FAMILIES, Family
+from wrpo.chat import template as templates
+from wrpo.chat.limits import TooMuch, limited
 from wrpo.chat.render import (
     end_of_turn_ids,
     fold_system_message,
@@ -20,8 +24,8 @@ from wrpo.chat.render import (
     render_responses,
     stop_token_ids,
 )
-from wrpo.chat.template import Chat, template_hash
-from wrpo.errors import TemplateError
+from wrpo.chat.template import TODAY, Chat, template_hash
+from wrpo.errors import ModelError, TemplateError
 
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 few = settings(max_examples=10, deadline=None, derandomize=True, database=None)
@@ -85,7 +89,7 @@ def template_text(family: Family, chat: Chat, *, generation_prompt: bool) -> str
         chat,
         tokenize=False,
         add_generation_prompt=generation_prompt,
-        strftime_now=lambda _: "26 Jul 2024",
+        strftime_now=TODAY.strftime,
     )
     return str(text)
 
@@ -182,7 +186,8 @@ def test_a_prompt_starts_with_its_only_bos(family: Family, texts: list[str]) -> 
         assert ids[0] != tokenizer.eos_token_id
     else:
         assert ids[0] == tokenizer.bos_token_id
-        assert ids.count(tokenizer.bos_token_id) == 1
+        turns = len(texts) + 2  # the default system turn, and the response
+        assert ids.count(tokenizer.bos_token_id) == (turns if family.bos_begins_turns else 1)
 
 
 @every_family
@@ -378,9 +383,70 @@ def test_thoughts_are_encoded_with_their_own_tokens() -> None:
     assert response_ids[0] == tokenizer.convert_tokens_to_ids("<think>")
 
 
-def test_ids_do_not_depend_on_the_day() -> None:
-    tokenizer = tokenizer_of("llama32")
-    assert "Today Date: 26 Jul 2024" in tokenizer.decode(render_prompt(tokenizer, chat_of(["hi"])))
+@pytest.mark.parametrize(
+    ("name", "date"),
+    [("llama31", "26 Jul 2024"), ("llama32", "26 Jul 2024"), ("granite", "July 26, 2024")],
+)
+def test_ids_do_not_depend_on_the_day(name: str, date: str) -> None:
+    tokenizer = tokenizer_of(name)
+    prompt, _ = render_response(tokenizer, chat_of(["hi"]), "yes")
+    assert date in tokenizer.decode(prompt)
+    assert prompt == render_prompt(tokenizer, chat_of(["hi"]))
+
+
+def test_bos_may_be_the_token_that_begins_every_turn() -> None:
+    tokenizer = tokenizer_of("smollm2")
+    chat = chat_of(["hi", "hello", "more"])
+    prompt, response = render_response(tokenizer, chat, "yes")
+    ids = tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True)
+    assert prompt == ids["input_ids"]
+    assert prompt.count(tokenizer.bos_token_id) == len(chat) + 2
+    assert tokenizer.decode(response) == "yes<|im_end|>"
+
+
+# --- templates without an end ---------------------------------------------------------------------
+
+LOOP = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
+GROWING = (
+    "{% set n = namespace(s='xxxxxxxx') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}"
+    "{% endfor %}{{ n.s }}"
+)
+TALKING = "{% for a in range(3000) %}{{ 'many words ' * 100 }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(LOOP, "come to an end"), (GROWING, "come to an end"), (TALKING, "writes 3,300,0")],
+)
+def test_a_template_without_an_end_stops_with_one_message(
+    text: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "limited", lambda: limited(seconds=0.5, grown_bytes=1 << 28))
+    tokenizer = with_template("chatml", text)
+    with pytest.raises(ModelError, match=f"chat template .*{reason}.*Set chat_template"):
+        render_prompt(tokenizer, chat_of(["hi"]))
+    assert render_prompt(tokenizer_of("chatml"), chat_of(["hi"]))
+
+
+def test_what_is_limited_may_be_on_any_thread_and_ends_alone() -> None:
+    ended: list[str] = []
+
+    def work(seconds: float) -> None:
+        try:
+            with limited(seconds=0.3):
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    pass
+            ended.append("done")
+        except TooMuch:
+            ended.append("stopped")
+
+    threads = [threading.Thread(target=work, args=[seconds]) for seconds in (0.01, 5.0, 0.01)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == ["done", "done", "stopped"]
 
 
 def test_bos_is_not_added_when_the_tokenizer_does_not_add_one() -> None:

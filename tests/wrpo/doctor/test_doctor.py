@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.tiny_models import CHAT_TEMPLATE, save_tiny
+from tests.wrpo.chat.chat_families import FAMILIES, Family
+from wrpo.chat import template as templates
+from wrpo.chat.limits import limited
 from wrpo.doctor import environment, models, services, training
 from wrpo.doctor.checks import CheckContext, Finding, run_checks
 from wrpo.doctor.environment import wanted_extras
@@ -98,6 +101,23 @@ def test_a_second_bos_is_a_problem(with_template) -> None:
     found = with_template("{{ bos_token }}" + CHAT_TEMPLATE)
     assert found.level == "problem"
     assert "twice at the start" in found.message
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_the_template_of_every_family_is_right(family: Family) -> None:
+    (found,) = models._template("template", family.tokenizer(), fold_system=not family.system)
+    assert found.level == "ok", found.message
+    begins = "BOS <|im_start|> begins every turn, end of turn 1"
+    assert (begins in found.message) == family.bos_begins_turns
+
+
+def test_a_template_without_an_end_is_a_problem(
+    with_template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "limited", lambda: limited(seconds=0.3))
+    loop = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
+    found = with_template(loop)
+    assert found.level == "problem" and "does not come to an end" in found.message
 
 
 def test_a_template_that_cannot_render_is_a_problem(with_template) -> None:
