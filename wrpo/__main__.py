@@ -29,7 +29,7 @@ from wrpo.plan.estimate import Estimator
 from wrpo.plan.throughput import find_table, read_measured, read_throughput
 from wrpo.plan.view import as_json, plan_json, plan_text
 from wrpo.recipe import Recipe
-from wrpo.recipe.json_schema import editor_schema_text, reference_text
+from wrpo.recipe.json_schema import editor_schema_text, recipe_reference
 
 COMMANDS = ("plan", "status", "run", "doctor", "schema", "reference")
 
@@ -110,7 +110,7 @@ def main() -> None:
         sys.exit(0 if wants_help else USER_ERROR)
     command = sys.argv.pop(1)
     if command in ("schema", "reference"):
-        sys.stdout.write(editor_schema_text() if command == "schema" else reference_text())
+        sys.stdout.write(editor_schema_text() if command == "schema" else recipe_reference())
         return
     parser = stage_parser(__doc__)
     if command == "plan":

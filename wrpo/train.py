@@ -15,7 +15,7 @@ from functools import partial
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.objectives.reference import (
-    by_response,
+    rows_by_response_id,
 )
 from wrpo.objectives.sft import SFTSettings
 from wrpo.pipeline.parts import StageWork
@@ -49,7 +49,7 @@ def train_arm(recipe: Recipe, arm: str) -> None:
             _train_sft(recipe, settings, model, rows=rows, work=work)
             return
         tables = {
-            (name, kind): by_response(read_rows(inputs[f"logprobs/{name}/{kind}"]))
+            (name, kind): rows_by_response_id(read_rows(inputs[f"logprobs/{name}/{kind}"]))
             for name, kind in scored_rows(recipe, arm)
         }
         rows = settings.with_reference(rows, tables)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Sample(NamedTuple):
+class SFTExample(NamedTuple):
     """One response to learn; without `finished` it was cut, and gets no end of turn."""
 
     messages: list[Row]
@@ -50,10 +50,10 @@ class Sample(NamedTuple):
     finished: bool = True
 
 
-def sample_of(row: Row, name: str) -> Sample:
+def sample_of(row: Row, name: str) -> SFTExample:
     """The response of that name in a row of a training table."""
     finished = name not in (row.get("unfinished") or ())
-    return Sample(row["prompt"], row[name][0]["content"], finished)
+    return SFTExample(row["prompt"], row[name][0]["content"], finished)
 
 
 def train_sft(recipe: Recipe) -> None:
@@ -93,7 +93,7 @@ def run_sft(
     settings: Training,
     model: str,
     *,
-    samples: list[Sample],
+    samples: list[SFTExample],
     work: StageWork,
 ) -> None:
     """Trains `model` on samples; loss on the responses only."""
@@ -128,7 +128,7 @@ def run_sft(
 
 
 def tokenised(
-    samples: list[Sample],
+    samples: list[SFTExample],
     tokenizer: PreTrainedTokenizerBase,
     *,
     fold_system: bool,

@@ -51,7 +51,7 @@ _SOURCES = ("{}_source", "{}_model", "source_{}", "model_{}")
 _SCORES = ("{}_score", "score_{}", "{}_rating", "rating_{}")
 
 
-class Imported(NamedTuple):
+class ImportedRows(NamedTuple):
     """What an import gives.
 
     Attributes:
@@ -67,7 +67,7 @@ class Imported(NamedTuple):
     unread: Counter[str]
 
 
-def import_table(settings: ImportedTable, table: str) -> Imported:
+def import_table(settings: ImportedTable, table: str) -> ImportedRows:
     """Rows of one build table.
 
     Raises:
@@ -98,7 +98,7 @@ def import_table(settings: ImportedTable, table: str) -> Imported:
             f"build.imported.{table}.columns, e.g. {{chosen: preferred_response}}"
         )
     order = sorted(rows, key=lambda key: (rows[key]["prompt_id"], key))
-    return Imported(
+    return ImportedRows(
         [rows[key] for key in order], dropped, [found.places[key] for key in order], found.unread
     )
 

@@ -31,7 +31,7 @@ class Claim(NamedTuple):
     wait: bool
 
 
-class Progress(NamedTuple):
+class ReplicaProgress(NamedTuple):
     """Progress since the last message of this kind."""
 
     responses: int
@@ -67,7 +67,7 @@ def run_replica(work: WorkerTask, parent: Connection) -> None:
         sampler.engine  # noqa: B018  loads the model before a part is claimed
         while (first := _claim(parent, wait=True)) is not None:
             for part in sampler.parts(
-                _claims(parent, first), work.writer, lambda *new: parent.send(Progress(*new))
+                _claims(parent, first), work.writer, lambda *new: parent.send(ReplicaProgress(*new))
             ):
                 parent.send(part)
         sampler.close()

@@ -19,7 +19,12 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from data_construction.executors.process_worker import Claim, Progress, WorkerTask, run_replica
+from data_construction.executors.process_worker import (
+    Claim,
+    ReplicaProgress,
+    WorkerTask,
+    run_replica,
+)
 from data_construction.sampling.part_sampler import PartSampler, ReportProgress
 from wrpo.engines import EngineSettings
 from wrpo.errors import ModelError, RecipeError, WRPOError
@@ -123,7 +128,7 @@ class Replicas:
                 message = replica.connection.recv()
                 if isinstance(message, WRPOError):
                     raise message
-                if isinstance(message, Progress):
+                if isinstance(message, ReplicaProgress):
                     replica.unwritten += message.responses
                     progress(*message)
                 elif isinstance(message, Claim):

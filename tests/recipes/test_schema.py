@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from wrpo.recipe.json_schema import editor_schema_text, reference_text
+from wrpo.recipe.json_schema import editor_schema_text, recipe_reference
 from wrpo.recipe.yaml_source import parse_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def recipe_text(text: str) -> Any:
 
 
 def test_the_reference_is_that_of_the_code() -> None:
-    assert (ROOT / "docs/recipe.md").read_text("utf-8") == reference_text(), ANEW
+    assert (ROOT / "docs/recipe.md").read_text("utf-8") == recipe_reference(), ANEW
 
 
 def test_the_schema_is_a_schema(schema: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def test_a_file_may_leave_things_to_its_parent(text: str, schema: dict[str, Any]
 
 
 def test_the_reference_names_every_field_with_a_sentence() -> None:
-    text = reference_text()
+    text = recipe_reference()
     for section in (
         "`sources.NAME.sampling`",
         "`wrpo`, objective: dpo",
@@ -108,7 +108,7 @@ def test_the_reference_names_every_field_with_a_sentence() -> None:
 
 
 def test_the_reference_opens_with_what_all_shipped_recipes_set() -> None:
-    common, _, everything = reference_text().partition("\n## All fields\n")
+    common, _, everything = recipe_reference().partition("\n## All fields\n")
     fields = re.findall(r"^\| `([\w.]+)` \|", common, re.MULTILINE)
     assert 20 <= len(fields) <= 30
     assert {"run", "sources", "prompts.datasets.NAME.path", "wrpo.train.learning_rate"} <= {*fields}

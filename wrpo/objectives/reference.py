@@ -28,7 +28,7 @@ ResponseIds = dict[str, str]
 """response_id by name of the response, of one row."""
 
 
-def by_response(rows: Iterable[Row]) -> dict[str, Row]:
+def rows_by_response_id(rows: Iterable[Row]) -> dict[str, Row]:
     """A table of log-probabilities, ready for lookup."""
     return {row["response_id"]: row for row in rows}
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 from wrpo.errors import DataError, StageError
 from wrpo.files import read_json, remove_partials, replacing
 from wrpo.ids import digest
-from wrpo.pipeline.integrity import FILES, check_marks, marked, record
+from wrpo.pipeline.integrity import FILES, check_marks, marked, record_digests
 from wrpo.pipeline.tables import (
     DROPPED,
     Row,
@@ -159,7 +159,7 @@ class StageFolder(PartWriter):
     def _gather(self, expected: int, facts: dict[str, Any]) -> None:
         dropped = self.dropped_rows()
         write_parquet(self.path / DROPPED_FILE, dropped, DROPPED)
-        files = record(self.path)
+        files = record_digests(self.path)
         self._finish(
             files,
             **{FINISHED_ROWS: sum(entry.get("rows", 0) for entry in files.values())},
@@ -181,7 +181,7 @@ class StageFolder(PartWriter):
 
     def finish(self, **facts: Any) -> None:
         """Writes the complete manifest; `facts` are counts and measurements worth keeping."""
-        self._finish(record(self.path), **facts)
+        self._finish(record_digests(self.path), **facts)
 
     def _finish(self, files: dict[str, dict[str, Any]], **facts: Any) -> None:
         self._write_manifest({"complete": True, **facts, **({FILES: files} if files else {})})

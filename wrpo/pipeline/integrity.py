@@ -38,7 +38,7 @@ def marked(schema: pa.Schema, key: dict[str, Any], part: int) -> pa.Schema:
     return schema.with_metadata({_MARK: json.dumps({"key": digest(key), "part": part})})
 
 
-def record(folder: Path) -> dict[str, dict[str, Any]]:
+def record_digests(folder: Path) -> dict[str, dict[str, Any]]:
     """What is in a folder that is about to be finished, by name of the file."""
     found: dict[str, dict[str, Any]] = {
         path.name: {"rows": _footer(path).num_rows, "digest": file_digest(path)}

@@ -169,7 +169,7 @@ _LIMITS = {
 }
 
 
-def reference_text() -> str:
+def recipe_reference() -> str:
     """The whole page as markdown."""
     schema = recipe_schema()
     writer = _Writer(schema.pop("$defs"))

@@ -11,7 +11,7 @@ from wrpo.recipe import Recipe
 from wrpo.statistics.estimates import Estimate
 
 
-def label(recipe: Recipe, model: str) -> str:
+def model_label(recipe: Recipe, model: str) -> str:
     """A model's name as the report writes it; the oracle has its own."""
     return model if model == ORACLE else display_name(recipe, model)
 

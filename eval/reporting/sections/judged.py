@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.reporting.judged_table import JudgedTable
 from eval.reporting.page import Block, Code, Details, Heading, PageTable, Paragraph, number
-from eval.reporting.sections.common import fused_row, interval, label
+from eval.reporting.sections.common import fused_row, interval, model_label
 from wrpo.recipe import Recipe
 
 _NOTE = (
@@ -26,7 +26,7 @@ def judged(recipe: Recipe, table: JudgedTable) -> list[Block]:
     models = list(table.results)
     rows = [
         [
-            label(recipe, model),
+            model_label(recipe, model),
             *(
                 interval(found[model], digits=2) if model in found else "–"
                 for found in metrics.values()
@@ -103,7 +103,7 @@ def _costs(recipe: Recipe, table: JudgedTable) -> Details:
         dollars = used["dollars"]
         rows.append(
             [
-                label(recipe, model),
+                model_label(recipe, model),
                 str(used["judgements"]),
                 str(used["cached"]),
                 f"{used['tokens']['input']:,}",

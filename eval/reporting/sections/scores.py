@@ -8,7 +8,7 @@ from eval.reporting.board import ORACLE, Board
 from eval.reporting.charts import Chart, Range, radar_chart, range_chart
 from eval.reporting.compare import FUSED
 from eval.reporting.page import Block, Figures, Heading, PageTable, Paragraph, measured, number
-from eval.reporting.sections.common import fused_row, interval, label, model_hue
+from eval.reporting.sections.common import fused_row, interval, model_hue, model_label
 from wrpo.recipe import TARGET, Recipe
 from wrpo.statistics.estimates import LEVEL, SIGNIFICANCE, Estimate
 from wrpo.statistics.intervals import FEWEST_VARIED, RESAMPLES
@@ -46,7 +46,7 @@ def across(recipe: Recipe, boards: list[Board], scores: dict[str, Scores]) -> li
     columns = [(board, metric) for board in boards for metric in board.headline]
     rows = [
         [
-            label(recipe, model),
+            model_label(recipe, model),
             *(
                 interval(scores[board.task][metric][model]) if model in board.models else "–"
                 for board, metric in columns
@@ -65,7 +65,7 @@ def scores(recipe: Recipe, board: Board, estimates: Scores) -> list[Block]:
     """Models by metrics, with intervals."""
     rows = [
         [
-            label(recipe, model),
+            model_label(recipe, model),
             *(interval(estimates[metric][model]) for metric in board.metrics),
             number(board.lengths.get(model, math.nan), digits=0),
         ]
@@ -96,7 +96,7 @@ def by_group(recipe: Recipe, board: Board, groups: dict[str, Scores], *, what: s
         highest = max(abs(e.value) for models in found.values() for e in models.values())
         rows = [
             [
-                label(recipe, model),
+                model_label(recipe, model),
                 *(
                     interval(models[model], digits=2, share=_share(models[model].value, highest))
                     for models in found.values()
@@ -115,7 +115,7 @@ def who_beats_whom(
     if len(board.models) < 2:
         return []
     rows = [
-        [label(recipe, row), *(_win(matrix[row].get(column)) for column in board.models)]
+        [model_label(recipe, row), *(_win(matrix[row].get(column)) for column in board.models)]
         for row in board.models
     ]
     header = ["row wins over", *board.models]
@@ -139,7 +139,7 @@ def _win(estimate: Estimate | None) -> str:
 
 def _chart(recipe: Recipe, board: Board, metric: str, estimates: dict[str, Estimate]) -> Chart:
     rows = [
-        Range(label(recipe, model), e.low, e.value, e.high, colour=model_hue(recipe, model))
+        Range(model_label(recipe, model), e.low, e.value, e.high, colour=model_hue(recipe, model))
         for model, e in estimates.items()
     ]
     return range_chart(rows, title=f"{board.task}: {metric}")
@@ -155,7 +155,8 @@ def _radar(recipe: Recipe, board: Board, metric: str, groups: Scores) -> Chart |
         sources = [board.best(sources, metric)]
     names = [name for name in (FUSED, "sft", TARGET, *sources) if name in board.models]
     series = {
-        label(recipe, name): [models[name].value for models in groups.values()] for name in names
+        model_label(recipe, name): [models[name].value for models in groups.values()]
+        for name in names
     }
     return radar_chart(list(groups), series, title=f"{board.task}: {metric}")
 

@@ -26,7 +26,7 @@ from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.prepare import prepare_row
 from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import TokenLimits
-from wrpo.train_sft import Sample, tokenised
+from wrpo.train_sft import SFTExample, tokenised
 
 
 def control_ids(family: Family, tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
@@ -68,7 +68,7 @@ def test_sft_rows_train_on_the_answer_up_to_its_end_of_turn_and_on_nothing_else(
     family: Family, texts: list[str], responses: list[str], room: st.DataObject
 ) -> None:
     tokenizer = tokenizer_of(family.name)
-    samples = [Sample(chat_of(texts), response) for response in responses]
+    samples = [SFTExample(chat_of(texts), response) for response in responses]
     whole = [render_response(tokenizer, one.messages, one.response) for one in samples]
     longest = max(len(prompt) + len(response) for prompt, response in whole)
     limit = room.draw(st.one_of(st.none(), st.integers(1, longest + 1)))
@@ -106,7 +106,7 @@ def test_a_response_that_was_cut_is_the_finished_one_without_its_end_of_turn(
     )
     assert (ids["chosen_ids"], ids["rejected_ids"]) == (whole, cut)
     (sample,) = tokenised(
-        [Sample(chat, response, finished=False)], tokenizer, fold_system=False, max_length=None
+        [SFTExample(chat, response, finished=False)], tokenizer, fold_system=False, max_length=None
     )
     assert sample["input_ids"] == prompt + cut
 

@@ -7,7 +7,7 @@ from wrpo.ids import response_id
 from wrpo.objectives.base import Fusion
 from wrpo.objectives.cgpo import Consensus
 from wrpo.objectives.reference import (
-    by_response,
+    rows_by_response_id,
     with_anchors,
     with_consensus,
     with_fused_reference,
@@ -35,7 +35,7 @@ def rows(count=2):
 
 def table(rows, values, *, length=4, entropy=None, responses=NAMES):
     """Log-probs per row and response: `values` are means."""
-    return by_response(
+    return rows_by_response_id(
         {
             "response_id": response_id(row["prompt"], row[name][0]["content"]),
             "logp": mean * length,

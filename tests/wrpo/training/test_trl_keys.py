@@ -15,7 +15,7 @@ from wrpo.errors import RecipeError
 from wrpo.recipe.foreign_keys import RENAMED, config_fields, key_problem
 from wrpo.training.common import trl_arguments
 from wrpo.training.trl_config import make_config, require_effect
-from wrpo.training.trl_keys import HONOURED, REFUSED, honours, refusal
+from wrpo.training.trl_keys import HONOURED, REFUSED, honours, key_refusal
 
 CONFIGS: dict[str, Any] = {"SFTConfig": SFTConfig, "WRPOConfig": WRPOConfig}
 KEYS = [
@@ -139,7 +139,7 @@ def test_every_other_key_is_refused_with_the_way_out(config: str, key: str) -> N
     if row.unless:  # what is so anyway
         assert default_of(config, key) in row.unless
     for value in row.unless:
-        assert refusal(config, key, {key: value}) is None
+        assert key_refusal(config, key, {key: value}) is None
 
 
 @pytest.mark.parametrize(
