@@ -140,7 +140,10 @@ def triple(
         return Drop("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
     if pair.chosen.text == pair.rejected.text:
         return Drop("equal_responses", "best and worst target response have the same text")
-    return Triple(best(sources), pair.chosen, pair.rejected)
+    source_chosen = best(sources)
+    if source_chosen.text == pair.rejected.text:
+        return Drop("equal_responses", "y_ws and y_l have the same text")
+    return Triple(source_chosen, pair.chosen, pair.rejected)
 
 
 def best_and_worst(responses: Sequence[Response]) -> list[Pair]:

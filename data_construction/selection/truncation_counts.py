@@ -15,15 +15,18 @@ from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Row
 from wrpo.recipe import Recipe
 
+_COUNTED = ("cut_tokens", "cut_equal", "rejected_ids")
+
 logger = logging.getLogger(__name__)
 
 
 def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, Any]:
-    """Rows that lose prompt or response tokens, and rows left no response, by the target's
-    tokenizer.
+    """Rows that lose prompt or response tokens, and rows that are not trained on because they are
+    left no response or equal ones, by the target's tokenizer.
 
     Returns:
-        limits, template (hash), rows, rows_cut, cut (rows by prompt and response name), dropped.
+        limits, template (hash), rows, rows_cut, cut (rows by prompt and response name), dropped
+        and equal.
 
     Raises:
         ModelError: the target's tokenizer cannot be loaded.
@@ -44,7 +47,7 @@ def count_truncated(recipe: Recipe, table: str, rows: list[Row]) -> dict[str, An
     read = []
     for row in tqdm(rows, unit="row", desc=f"build/{table}: truncation"):
         prepared = prepare_row(row, tokenizer=tokenizer, settings=settings)
-        read.append({name: prepared[name] for name in ("cut_tokens", "rejected_ids")})
+        read.append({name: prepared[name] for name in _COUNTED})
     counts = count_cuts(read, ("prompt", *responses))
     for line in counts.describe(f"build/{table}", limits):
         logger.warning("%s", line)

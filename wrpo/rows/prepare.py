@@ -1,8 +1,8 @@
 """Rows of triples or pairs -> token-id columns, the form the collator reads.
 
 A row in any form that `wrpo.rows.token_ids` reads becomes the tokenised one, cut to length, with
-`length` (tokens of prompt and responses) and `cut_tokens` (tokens cut from the prompt and each
-response).
+`length` (tokens of prompt and responses), `cut_tokens` (tokens cut from the prompt and each
+response) and `cut_equal` (a preferred response and the rejected one are equal once they are cut).
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wrpo.errors import DataError
 from wrpo.rows.columns import SCORE_COLUMNS, reference_column, reference_length_column
 from wrpo.rows.token_ids import AnyRow, RowSettings, read_row, where
-from wrpo.rows.truncation import CutCounts, count_cuts, cut
+from wrpo.rows.truncation import CutCounts, TokenIds, count_cuts, cut
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -24,7 +24,8 @@ def prepare_row(
 ) -> dict[str, Any]:
     """Token-id columns of one row, in any form that `wrpo.rows.token_ids` reads.
 
-    A row whose prompt alone fills `max_length` comes back with empty responses.
+    A row whose prompt alone fills `max_length` comes back with empty responses, and so does one in
+    which the cut leaves a preferred response and the rejected one the same tokens.
 
     Raises:
         DataError: a column is missing, empty or malformed, or reference log-probabilities belong to
@@ -39,6 +40,11 @@ def prepare_row(
     prompt, responses = cut(prompt, responses, settings.limits, bos=tokenizer.bos_token_id)
     responses = {name: responses[name] for name in settings.responses}
     kept = {"prompt": len(prompt), **{name: len(ids) for name, ids in responses.items()}}
+    cut_tokens = [whole[name] - kept[name] for name in kept]
+    cut_equal = any(cut_tokens) and _equals_rejected(responses)
+    if cut_equal:
+        responses = {name: [] for name in responses}
+        kept = {"prompt": kept["prompt"], **dict.fromkeys(responses, 0)}
     if settings.needs_scores:
         _check_numbers(row, SCORE_COLUMNS, "likelihood_on: better")
     _check_reference(row, whole, kept)
@@ -46,7 +52,8 @@ def prepare_row(
         "prompt_ids": prompt,
         **{f"{name}_ids": ids for name, ids in responses.items()},
         "length": sum(kept.values()),
-        "cut_tokens": [whole[name] - kept[name] for name in kept],
+        "cut_tokens": cut_tokens,
+        "cut_equal": cut_equal,
     }
 
 
@@ -74,17 +81,26 @@ def prepare_dataset(
     dataset = dataset.map(
         prepare_row, fn_kwargs=arguments, num_proc=num_proc, desc=f"Tokenizing {name} dataset"
     )
-    columns = dataset.select_columns(["cut_tokens", "rejected_ids"])
+    columns = dataset.select_columns(["cut_tokens", "cut_equal", "rejected_ids"])
     counts = count_cuts(columns, ("prompt", *settings.responses))
-    if counts.dropped == counts.rows:
+    if counts.dropped + counts.equal == counts.rows:
         raise DataError(
-            f"{name} dataset: no row is left, all {counts.rows} prompts fill max_length="
-            f"{settings.limits.max_length}; raise max_length"
+            f"{name} dataset: no row is left: {counts.dropped} prompts fill max_length="
+            f"{settings.limits.max_length}, {counts.equal} rows have equal responses once they are "
+            "cut; raise max_length"
         )
-    if counts.dropped:
+    if counts.dropped + counts.equal:
         keep = [i for i, ids in enumerate(columns["rejected_ids"]) if ids]
         dataset = dataset.select(keep)
     return dataset, counts
+
+
+def _equals_rejected(responses: Mapping[str, TokenIds]) -> bool:
+    """Whether a preferred response has the tokens of the rejected one, where there are any."""
+    rejected = responses.get("rejected")
+    if not rejected:
+        return False
+    return any(ids == rejected for name, ids in responses.items() if name != "rejected")
 
 
 def _check_reference(row: AnyRow, whole: Mapping[str, int], kept: Mapping[str, int]) -> None:

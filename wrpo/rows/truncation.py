@@ -71,13 +71,15 @@ class CutCounts:
 
     `cut` counts the rows in which the prompt or a response lost tokens, by name, and `rows_cut` the
     rows in which any did; `dropped` counts the rows that are left no response, because the prompt
-    alone fills `max_length`. A dropped row is not counted as cut.
+    alone fills `max_length`, and `equal` those in which a preferred and the rejected response are
+    equal once they are cut. Neither is trained on, nor counted as cut.
     """
 
     rows: int
     rows_cut: int
     cut: dict[str, int]
     dropped: int
+    equal: int = 0
 
     def describe(self, name: str, limits: TokenLimits) -> list[str]:
         """One sentence for what was dropped and one for what was cut; nothing when nothing was."""
@@ -86,6 +88,11 @@ class CutCounts:
             lines.append(
                 f"{name}: {self.dropped} of {self.rows} rows are not trained on, because the "
                 f"prompt alone fills max_length={limits.max_length}"
+            )
+        if self.equal:
+            lines.append(
+                f"{name}: {self.equal} of {self.rows} rows are not trained on, because a preferred "
+                f"and the rejected response are equal once they are cut to {limits.describe()}"
             )
         if self.rows_cut:
             parts = ", ".join(f"{part} {count}" for part, count in self.cut.items())
@@ -113,17 +120,19 @@ def cut(
 
 
 def count_cuts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> CutCounts:
-    """Counts over prepared rows, of which `cut_tokens` and `rejected_ids` are read.
+    """Counts over prepared rows, of which `cut_tokens`, `cut_equal` and `rejected_ids` are read.
 
     Args:
         names: what `cut_tokens` of a row is about, in order.
     """
     kept = [row["cut_tokens"] for row in rows if row["rejected_ids"]]
+    equal = sum(bool(row["cut_equal"]) for row in rows)
     return CutCounts(
         rows=len(rows),
         rows_cut=sum(any(tokens) for tokens in kept),
         cut={name: sum(tokens[i] > 0 for tokens in kept) for i, name in enumerate(names)},
-        dropped=len(rows) - len(kept),
+        dropped=len(rows) - len(kept) - equal,
+        equal=equal,
     )
 
 

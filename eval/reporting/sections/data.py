@@ -104,6 +104,7 @@ def _length_bias(facts: dict[str, Any]) -> list[Block]:
 def _truncation(stage: str, counts: dict[str, Any]) -> list[Block]:
     lost = {f"{name} loses tokens": rows for name, rows in counts["cut"].items()}
     lost["not trained on: the prompt fills max_length"] = counts["dropped"]
+    lost["not trained on: responses are equal once they are cut"] = counts.get("equal", 0)
     share = max(1, counts["rows"])
     rows = [[what, str(n), f"{n / share:.1%}"] for what, n in lost.items()]
     limits = TokenLimits(**counts["limits"]).describe()

@@ -221,7 +221,10 @@ def test_each_way_to_give_no_row_has_its_reason() -> None:
         ],
         "too_few_target_responses": [triple([one], [one, empty], min_gap=0.0)],
         "gap_too_small": [triple([one], [one, response("a", 5, 0.9)], min_gap=0.0)],
-        "equal_responses": [triple([one], [one, response("a", 5, 0.1, text="a0")], min_gap=0.0)],
+        "equal_responses": [
+            triple([one], [one, response("a", 5, 0.1, text="a0")], min_gap=0.0),
+            triple([one], [response("t", 0, 0.5), response("t", 1, 0.1, text="a0")], min_gap=0.0),
+        ],
         "no_pair_in_window": [
             same_source_pair([one, two], Window(0.01, 0.1)),
             same_source_pair([one, response("b", 1, 0.85)], Window()),

@@ -106,7 +106,7 @@ def test_original_cut_is_the_same_for_dpo_as_for_wrpo_on_a_triple(tokenizer, lay
     row = make_triples(1)[0]
     row["source_chosen"] = [{"role": "assistant", "content": "long " * 50}]
     if layout == "tokenised":
-        row = {"prompt_ids": [1] * 30, **{f"{n}_ids": [2] * 40 for n in RESPONSES[1:]}}
+        row = {"prompt_ids": [1] * 30, "chosen_ids": [2] * 40, "rejected_ids": [4] * 40}
         row["source_chosen_ids"] = [3] * 200
     if layout == "published":
         row["chosen"] = [*row.pop("source_chosen"), *row["chosen"]]
@@ -142,6 +142,24 @@ def test_counts_say_what_was_cut_and_dropped(tokenizer):
     dropped, cut = counts.describe("train dataset", settings.limits)
     assert "1 of 3 rows are not trained on" in dropped
     assert "1 of 3 rows are cut" in cut
+
+
+@pytest.mark.parametrize("equal", ["source_chosen", "chosen"])
+def test_responses_that_a_cut_makes_equal_are_counted_and_left_out(tokenizer, equal):
+    row = {**TOKENISED, f"{equal}_ids": [7] * 5 + [8], "rejected_ids": [7] * 5 + [9]}
+    settings = RowSettings(limits=TokenLimits(max_response_length=5))
+    result = prepared(row, tokenizer, settings)
+    assert result["cut_equal"] and not any(result[f"{name}_ids"] for name in RESPONSES)
+    assert not prepared(row, tokenizer)["cut_equal"]
+    dataset, counts = prepare_dataset(
+        Dataset.from_list([row, TOKENISED]), tokenizer=tokenizer, settings=settings, name="train"
+    )
+    assert len(dataset) == 1
+    assert (counts.rows, counts.rows_cut, counts.dropped, counts.equal) == (2, 1, 0, 1)
+    with pytest.raises(DataError, match="1 rows have equal responses once they are cut"):
+        prepare_dataset(
+            Dataset.from_list([row]), tokenizer=tokenizer, settings=settings, name="train"
+        )
 
 
 def test_nothing_cut_is_nothing_to_say(tokenizer):

@@ -63,17 +63,20 @@ def test_an_answer_that_is_cut_keeps_its_start_and_loses_its_end_of_turn():
 
 def test_counts_are_by_name_and_leave_dropped_rows_out():
     rows = [
-        {"cut_tokens": [0, 4, 0], "rejected_ids": [1]},
-        {"cut_tokens": [2, 4, 1], "rejected_ids": [1]},
-        {"cut_tokens": [0, 0, 0], "rejected_ids": [1]},
-        {"cut_tokens": [0, 9, 9], "rejected_ids": []},
+        {"cut_tokens": [0, 4, 0], "cut_equal": False, "rejected_ids": [1]},
+        {"cut_tokens": [2, 4, 1], "cut_equal": False, "rejected_ids": [1]},
+        {"cut_tokens": [0, 0, 0], "cut_equal": False, "rejected_ids": [1]},
+        {"cut_tokens": [0, 9, 9], "cut_equal": False, "rejected_ids": []},
+        {"cut_tokens": [0, 3, 3], "cut_equal": True, "rejected_ids": []},
     ]
     counts = count_cuts(rows, ("prompt", "chosen", "rejected"))
-    assert (counts.rows, counts.rows_cut, counts.dropped) == (4, 2, 1)
+    assert (counts.rows, counts.rows_cut, counts.dropped) == (5, 2, 1)
+    assert counts.equal == 1
     assert counts.cut == {"prompt": 1, "chosen": 2, "rejected": 1}
-    dropped, cut_ = counts.describe("build/pairs", TokenLimits(max_length=9))
-    assert dropped.startswith("build/pairs: 1 of 4 rows are not trained on")
-    assert "build/pairs: 2 of 4 rows are cut to max_length=9" in cut_
+    dropped, equal, cut_ = counts.describe("build/pairs", TokenLimits(max_length=9))
+    assert dropped.startswith("build/pairs: 1 of 5 rows are not trained on")
+    assert "equal once they are cut to max_length=9" in equal
+    assert "build/pairs: 2 of 5 rows are cut to max_length=9" in cut_
     assert "prompt 1, chosen 2, rejected 1" in cut_
 
 
