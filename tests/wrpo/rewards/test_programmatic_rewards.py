@@ -93,7 +93,7 @@ def test_unreadable_code_tests_are_refused(reference_answer: str) -> None:
         "~~~python\n{}\n~~~",
         "```python\n{}\n```\n\nExample:\n\n```python\nprint(add(1, 2))\n```",
         "```python\ndef add(a, b):\n    return -999\n```\nFinal:\n```\n{}\n```",
-        "<think>\n```python\ndef add(a, b): ...\n```\n</think>\n```{{python}}\n{}",
+        "```python\ndef add(a, b): ...\n```\nSo:\n```{{python}}\n{}",
     ],
 )
 def test_a_program_scores_the_same_in_any_layout(layout: str) -> None:

@@ -1,18 +1,17 @@
 """Which text of a response is the program.
 
-1. Text up to `</think>` is thought, not answer.
-2. Where all the text is Python code, it is the program: fences in it belong to its strings.
-3. Else the program is among the fenced blocks in Python or in no named language; where nothing is
+1. Where all the text is Python code, it is the program: fences in it belong to its strings.
+2. Else the program is among the fenced blocks in Python or in no named language; where nothing is
    fenced, among the indented ones. Blocks in other languages (shell, output, text) never count.
-4. Of the names that the tests use, each is taken from the last block that defines it. A function
+3. Of the names that the tests use, each is taken from the last block that defines it. A function
    without a body counts as no definition where there is another, and an import as none where a
    block defines the name. So a draft before the final program does not count, nor does an example
    of its use behind it.
-5. Tests of inputs and outputs use no names. The program is the last block that calls something and
+4. Tests of inputs and outputs use no names. The program is the last block that calls something and
    reads input; without such a block the last one that calls something, with what it needs.
-6. A block that uses names which it does not define gets, before it, the nearest earlier block that
+5. A block that uses names which it does not define gets, before it, the nearest earlier block that
    defines them, else the next later one. All other blocks are left out.
-7. Where no block gives what is asked for, the last one that is Python code is the program.
+6. Where no block gives what is asked for, the last one that is Python code is the program.
 """
 
 from __future__ import annotations
@@ -38,28 +37,20 @@ def extract_program(response: str, wanted: Set[str] = frozenset()) -> str:
     Args:
         wanted: names that the tests use; none: the tests give inputs and compare outputs.
     """
-    text = without_thought(response)
-    whole = _read(text)
-    if whole and _read(_TILDES.sub("```", text)):  # outside strings, Python inverts what follows ~
+    whole = _read(response)
+    if whole and _read(
+        _TILDES.sub("```", response)
+    ):  # outside strings, Python inverts what follows ~
         return whole.text
-    fenced = fenced_blocks(text, ends_in_string)
-    blocks = fenced or indented_blocks(text)
+    fenced = fenced_blocks(response, ends_in_string)
+    blocks = fenced or indented_blocks(response)
     texts = [block.text for block in blocks if block.may_be_python and block.text.strip()]
     codes = [code for text in texts if (code := _read(text))]
     if not codes:
-        return texts[-1] if texts else "" if fenced else text
+        return texts[-1] if texts else "" if fenced else response
     parts = _Parts(codes)
     chosen = parts.definers(wanted) if wanted else parts.acting()
     return _joined([codes[at].text for at in sorted(parts.complete(chosen or {len(codes) - 1}))])
-
-
-def without_thought(response: str) -> str:
-    """What follows the reasoning of a response; nothing where the reasoning does not end."""
-    start = response.lstrip()
-    if start.startswith("<think>"):
-        return start.partition("</think>")[2]
-    before, end, after = response.rpartition("</think>")
-    return after if end and "<think>" not in before else response
 
 
 def _read(text: str) -> PythonCode | None:
