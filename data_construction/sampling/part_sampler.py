@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from data_construction.sampling.kept_responses import KeptResponses
 from data_construction.sampling.measured_speed import MeasuredSpeed
 from data_construction.sampling.prompt_parts import PromptParts
 from data_construction.sampling.whole_response import ResponseReader
@@ -55,6 +56,7 @@ class _OpenPart:
     seeds: dict[tuple[int, int], int] = field(default_factory=dict)
     responses: dict[tuple[int, int], Row] = field(default_factory=dict)
     dropped: list[Row] = field(default_factory=list)
+    kept: KeptResponses | None = None
 
 
 class PartSampler:
@@ -239,6 +241,8 @@ class PartSampler:
             wanted = [self.responses_per_prompt(row["domain"]) for row in opened.prompts]
             pairs = zip(rendered, wanted, strict=True)
             opened.missing = sum(count for prompt, count in pairs if prompt is not None)
+            if self.engine_settings.server is not None:
+                self._take_kept(opened, part, wanted)
             self._count(sum(wanted) - opened.missing, 0)
             if not opened.missing:
                 empty.append(self._write(part))
@@ -250,8 +254,20 @@ class PartSampler:
                 row = opened.prompts[position]
                 own = self.by_domain.get(row["domain"])
                 for index in range(wanted[position]):
+                    if (position, index) in opened.responses:
+                        continue
                     seed = opened.seeds[position, index] = self._seed(row, index)
                     yield Request((part, position, index), ids, messages, seed, own)
+
+    def _take_kept(self, opened: _OpenPart, part: int, wanted: list[int]) -> None:
+        """Responses of a server that an earlier start has paid for."""
+        opened.kept = KeptResponses(self._writer.path, part)
+        places = {row["prompt_id"]: place for place, row in enumerate(opened.prompts)}
+        for row in opened.kept.read():
+            place = places.get(row["prompt_id"])
+            if place is not None and row["index"] < wanted[place]:
+                opened.responses[place, row["index"]] = row
+        opened.missing -= len(opened.responses)
 
     def _render(self, part: _OpenPart, row: Row) -> tuple[Messages, list[int]] | None:
         """One prompt as messages and, with a tokenizer, as token ids; None where it is dropped."""
@@ -286,7 +302,9 @@ class PartSampler:
             self._count(1, response.token_count or 0)
             self._speed.response(response.token_count or 0)
             seed = opened.seeds[position, index]
-            opened.responses[position, index] = self._row(prompt, index, seed, response)
+            row = opened.responses[position, index] = self._row(prompt, index, seed, response)
+            if opened.kept:
+                opened.kept.add(row)
         else:
             self._count(1, 0)
             opened.dropped.append(self._dropped(prompt, response.why, index=index))
@@ -316,6 +334,8 @@ class PartSampler:
         done = self._open.pop(part)
         rows = [done.responses[place] for place in sorted(done.responses)]
         self._writer.write_part(part, rows, RESPONSES, dropped=done.dropped)
+        if done.kept:
+            done.kept.remove()
         return part
 
 

@@ -21,7 +21,8 @@ from wrpo.recipe import load_recipe
 class Script:
     """Refuses prompts that hold a word, responses the others; slow from the n-th request on.
 
-    `bad` is the body of every fifth reply; with `cut`, every second response ends at max_tokens.
+    `bad` is the body of every fifth reply; with `cut`, every second response ends at max_tokens;
+    `credit` is the number of requests that the account pays for.
     """
 
     def __init__(self) -> None:
@@ -29,11 +30,14 @@ class Script:
         self.slow_from: int | None = None
         self.bad: Any = None
         self.cut = False
+        self.credit: int | None = None
 
     def __call__(self, number: int, seen: Seen) -> Reply:
         text = seen.body["messages"][-1]["content"]
         if self.refuse in text:
             return problem(400, "refused by policy")
+        if self.credit is not None and number >= self.credit:
+            return Reply({"error": {"message": "pay", "code": "insufficient_quota"}}, 429)
         if self.bad and number % 5 == 2:
             return Reply(self.bad)
         if self.cut and number % 2:
@@ -137,9 +141,29 @@ def test_stopped_while_it_waits_it_keeps_full_parts_and_asks_only_for_the_rest(
     folder = Pipeline(load_recipe(recipe_path)).folder("sample/hosted")
     assert [path.name for path in folder.glob("part-*")] == ["part-00000.parquet"]
     script.slow_from = None
-    first = {seen.body["seed"] for seen in server.seen[:8]}
+    first = {seen.body["seed"] for seen in server.seen[:11]}  # all that were answered
     asked = len(server.seen)
     assert run_module(*command(recipe_path)).returncode == 0
     again = {seen.body["seed"] for seen in server.seen[asked:]}
-    assert len(again) == 12 and not first & again
+    assert len(again) == 9 and not first & again
     assert len(read_rows(folder)) == 20
+    assert not list(folder.glob(".responses-*"))
+
+
+def test_a_stage_that_an_account_without_credit_stops_keeps_what_was_paid_for(
+    recipe_path: Path, server: CompletionServer, script: Script, run_module
+) -> None:
+    script.credit = 11
+    result = run_module(*command(recipe_path))
+    assert result.returncode == 2 and "no credit" in result.stderr
+    folder = Pipeline(load_recipe(recipe_path)).folder("sample/hosted")
+    (kept,) = folder.glob(".responses-*")
+    with kept.open("a") as file:
+        file.write('{"prompt_id": "ha')  # as a killed process may leave it
+    script.credit = None
+    assert run_module(*command(recipe_path)).returncode == 0
+    assert len(server.seen) == 11 + 1 + 9
+    rows = read_rows(folder)
+    assert len({(row["prompt_id"], row["index"]) for row in rows}) == 20
+    assert all(row["text"].startswith("echo Say") for row in rows)
+    assert not list(folder.glob(".responses-*"))
