@@ -46,3 +46,10 @@ class ModelError(WRPOError, RuntimeError):
 
 class SandboxError(WRPOError, RuntimeError):
     """The sandbox cannot be built, or does not hold, on this machine."""
+
+
+def loading_failures() -> tuple[type[Exception], ...]:
+    """What libraries raise where the files of a model are missing, damaged or of another kind."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)

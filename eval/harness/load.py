@@ -11,7 +11,7 @@ import torch
 from eval.harness.models import EvalModel
 from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.engines.local.vllm_env import prepare_environment
-from wrpo.errors import ModelError, WRPOError
+from wrpo.errors import ModelError, WRPOError, loading_failures
 from wrpo.recipe.evaluation import Eval
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def load_model(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> Chat
         return _LOADERS[settings.backend](model, {**shared, **engine})
     except WRPOError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except loading_failures() as error:
         raise ModelError(
             f"{model.name}: cannot load {model.path} with {settings.backend}: {error}"
         ) from error

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from wrpo.engines.base import Capacity, Completion, EngineSettings, GenerationTask, Request
 from wrpo.engines.local.adapter import adapter_folder
-from wrpo.errors import ModelError, RecipeError
+from wrpo.errors import ModelError, RecipeError, loading_failures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,9 +171,10 @@ def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
             revision=entry.revision,
             dtype=entry.dtype,
             trust_remote_code=entry.trust_remote_code,
+            use_safetensors=True,
             device_map="auto" if torch.cuda.is_available() else None,
         )
-    except (ValueError, OSError, RuntimeError) as error:
+    except loading_failures() as error:
         raise ModelError(f"transformers cannot load {model}: {error}") from error
     if entry.adapter:
         _add_adapter(loaded, entry.adapter)

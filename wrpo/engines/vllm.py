@@ -15,7 +15,7 @@ from wrpo.engines.base import Capacity, Completion, EngineSettings, GenerationTa
 from wrpo.engines.local.adapter import adapter_folder, lora_rank
 from wrpo.engines.local.vllm_arguments import check_vllm_keys
 from wrpo.engines.local.vllm_env import on_cpu, prepare_environment
-from wrpo.errors import ModelError
+from wrpo.errors import ModelError, loading_failures
 from wrpo.settings import Section
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def load_llm(
         stated["max_num_batched_tokens"] = max(_CPU_BATCHED_TOKENS, max_model_len)
     try:
         return LLM(**engine.arguments(**stated))
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except loading_failures() as error:
         raise ModelError(f"vLLM cannot load {model}: {error}") from error
 
 

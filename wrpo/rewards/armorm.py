@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from wrpo.errors import ModelError
+from wrpo.errors import ModelError, loading_failures
 from wrpo.rewards.base import NetworkSettings
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _folder(model: str, revision: str | None) -> Path:
         # No *.py: the checkpoint brings code that is not run.
         patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except (OSError, ValueError) as error:
+    except loading_failures() as error:
         raise ModelError(
             f"cannot load reward model {model}: it is no folder here, and the hub says: {error}"
         ) from error

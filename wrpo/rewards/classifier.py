@@ -8,7 +8,7 @@ from pydantic import Field
 
 from wrpo.engines.local.vllm_env import prepare_environment
 from wrpo.engines.vllm import VLLMArguments
-from wrpo.errors import ModelError
+from wrpo.errors import ModelError, loading_failures
 from wrpo.rewards.base import NetworkSettings, RewardModel, RewardNetwork, ScoringEngine
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _load(settings: ClassifierReward, pad_token_id: int) -> Any:
             trust_remote_code=settings.trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except loading_failures() as error:
         raise ModelError(f"cannot load reward model {settings.model}: {error}") from error
     if model.config.num_labels != 1:
         raise ModelError(

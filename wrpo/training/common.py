@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wrpo.errors import ModelError, RecipeError
+from wrpo.errors import ModelError, RecipeError, loading_failures
 from wrpo.pipeline.integrity import MODEL
 from wrpo.pipeline.metrics_file import LOG_HISTORY, METRICS
 from wrpo.pipeline.parts import StageWork, open_stage
@@ -132,7 +132,7 @@ def load_policy(
             attn_implementation=attention,
             quantization_config=quantized,
         )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except loading_failures() as error:
         raise ModelError(f"cannot load model {model}: {error}") from error
 
 

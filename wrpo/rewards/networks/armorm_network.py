@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import LlamaModel
 
-from wrpo.errors import ModelError
+from wrpo.errors import ModelError, loading_failures
 from wrpo.rewards.networks.batches import Batch
 from wrpo.rewards.networks.network import Head
 
@@ -126,7 +126,7 @@ def load_backbone(folder: Path, name: str, *, dtype: str) -> Any:
         backbone, report = _Backbone.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except loading_failures() as error:
         raise ModelError(f"cannot load reward model {name}: {error}") from error
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"reward model {name} lacks {missing[:3]}; download it again")
