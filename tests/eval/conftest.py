@@ -1,12 +1,16 @@
 """A tiny model, a local lm-eval task and a recipe for the tests of evaluation."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
 
+from eval.reporting import charts
 from wrpo.recipe import Recipe, load_recipe
 
 TASK = "copy_word"
@@ -64,6 +68,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.tiny_models import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def empty_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of a report's words and numbers: its pictures take most of its time."""
+
+    @contextmanager
+    def picture(title: str, *, height: float) -> Iterator[MagicMock]:
+        yield MagicMock(svg="<svg></svg>")
+
+    monkeypatch.setattr(charts, "_picture", picture)
 
 
 @pytest.fixture

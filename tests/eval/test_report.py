@@ -57,6 +57,7 @@ def test_the_verdict_names_what_is_shown_and_what_is_not(report: Path) -> None:
     assert text.index("## Verdict") < text.index("## Scores")
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_a_worse_fused_model_is_said_to_be_worse(tmp_path: Path) -> None:
     bad = make_run(tmp_path, accuracy={**ACCURACY, "wrpo": 0.2})
     text = (report_run(bad) / "report.md").read_text(encoding="utf-8")
@@ -145,11 +146,13 @@ def test_provenance_lists_recipe_stages_and_versions(report: Path, numbers: dict
     assert "python" in stage["versions"]
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_the_report_stage_is_done_and_can_be_made_again(recipe: Recipe, report: Path) -> None:
     assert Pipeline(recipe).state("report") == "done"
     assert report_run(recipe) == report
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_a_report_made_with_other_settings_is_replaced(tmp_path: Path) -> None:
     recipe = make_run(tmp_path, prompts=40)
     folder = report_run(recipe)
@@ -161,6 +164,7 @@ def test_a_report_made_with_other_settings_is_replaced(tmp_path: Path) -> None:
     assert not (folder / "old").exists()
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_models_not_evaluated_are_listed_and_leave_the_stage_open(tmp_path: Path) -> None:
     recipe = make_run(tmp_path, prompts=40, models=("target", "first", "second", "sft"))
     text = (report_run(recipe) / "report.md").read_text(encoding="utf-8")

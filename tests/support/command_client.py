@@ -14,11 +14,12 @@ LAUNCHERS = ("accelerate", "torch", "lm_eval", "vllm")
 
 def main() -> None:
     """Hands over arguments, folder, environment and open files; ends as the command ends."""
-    name = os.environ.pop("WRPO_TEST_SERVER", "commands")
-    server = Path(os.environ.get("WRPO_TEST_COMMANDS", "")) / name
+    python = os.environ["WRPO_TEST_PYTHON"]
     arguments = [argument for argument in sys.argv[1:] if argument not in ("-u", "-B")]
+    of_pytest = os.environ.pop("WRPO_TEST_SERVER", None)
+    name = of_pytest or ("processes" if is_of_ray(arguments) else "commands")
+    server = Path(os.environ.get("WRPO_TEST_COMMANDS", "")) / name
     if not is_served(arguments) or not server.is_socket():
-        python = os.environ["WRPO_TEST_PYTHON"]
         os.execv(python, [python, *sys.argv[1:]])
     numbers = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
     open_files = [number for number in numbers if is_open(number)]
@@ -28,6 +29,8 @@ def main() -> None:
         "arguments": arguments,
         "numbers": open_files,
         "folder": str(Path.cwd()),
+        "executable": python if of_pytest else str(Path(__file__).with_name("fast_python")),
+        "session": os.getpgid(0) == os.getpid(),
         "environment": {**os.environ},
     }
     socket.send_fds(connection, [json.dumps(request).encode()], open_files)
@@ -45,8 +48,15 @@ def main() -> None:
 
 
 def is_served(arguments: list[str]) -> bool:
-    option, what = [*arguments, "", ""][:2]
-    return option == "-c" or (option == "-m" and what.split(".")[0] in MODULES + LAUNCHERS)
+    first, second = [*arguments, "", ""][:2]
+    if first == "-m":
+        return second.split(".")[0] in MODULES + LAUNCHERS
+    return first == "-c" or is_of_ray(arguments)
+
+
+def is_of_ray(arguments: list[str]) -> bool:
+    """Processes of a cluster must not have loaded Ray before they know what they are; vLLM does."""
+    return any("/site-packages/ray/" in argument for argument in arguments[:1])
 
 
 def is_open(number: int) -> bool:

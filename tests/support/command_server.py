@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -49,22 +50,29 @@ FOR_COMMANDS = (
 PROCESSES, COMMANDS = "processes", "commands"
 """Names of the sockets: copies for pytest's processes, and for commands."""
 MOST_STREAMS = 64
+PR_SET_PDEATHSIG = 1
 FAST_PYTHON = Path(__file__).with_name("fast_python")
 
 
 def main(folder: Path) -> None:
-    """Responses requests on the two sockets of a folder until it is killed."""
+    """Responses requests on the two sockets of a folder until whoever started it is gone."""
+    _end_with_parent()
     listeners = [_listen(folder / name) for name in (PROCESSES, COMMANDS)]
     _load(FOR_TRAINING)
     if os.fork():
         listeners[1].close()
-        serve(listeners[0], sys.executable)
+        serve(listeners[0])
+    _end_with_parent()
     listeners[0].close()
     select.select([listeners[1]], [], [])
     _load(FOR_COMMANDS)
     if "lm_eval" in sys.modules:
         keep_task_index(folder)
-    serve(listeners[1], str(FAST_PYTHON))
+    serve(listeners[1])
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -83,25 +91,25 @@ def _load(packages: Sequence[str]) -> None:
     gc.freeze()
 
 
-def serve(listener: socket.socket, executable: str) -> None:
-    """Starts what is asked for, one fork per request; `executable` becomes their `python`."""
+def serve(listener: socket.socket) -> None:
+    """Starts what is asked for, one fork per request."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _response(connection, executable)
+            _response(connection)
         connection.close()
 
 
-def _response(connection: socket.socket, executable: str) -> None:
+def _response(connection: socket.socket) -> None:
     """Starts the command in a fork of its own, tells its pid, then how it ended."""
     text, streams, _, _ = socket.recv_fds(connection, 1 << 20, MOST_STREAMS)
     pid = os.fork()
     if pid == 0:
         connection.close()
-        _run(streams, executable, **json.loads(text))
+        _run(streams, **json.loads(text))
     for stream in streams:
         os.close(stream)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -124,20 +132,21 @@ def _wait(pid: int, connection: socket.socket) -> int:
 
 def _run(
     streams: list[int],
-    executable: str,
     *,
     arguments: list[str],
     numbers: list[int],
     folder: str,
     environment: dict[str, str],
-    session: bool = False,
+    executable: str,
+    session: bool,
 ) -> None:
     """Becomes `python ARGUMENTS`; never returns.
 
     Args:
         streams: the open files that came with the request.
-        arguments: `-m MODULE` or `-c CODE`, and what follows.
+        arguments: `-m MODULE`, `-c CODE` or FILE, and what follows.
         numbers: under which descriptor the command has each of the streams.
+        executable: its `sys.executable`, and what multiprocessing spawns.
         session: whether it leads one of its own, so that a signal can reach all it has started.
     """
     code = 1
@@ -180,14 +189,18 @@ def _moved(stream: int, above: int) -> int:
     return moved
 
 
-def _execute(option: str, what: str, *arguments: str) -> None:
-    if option == "-m":
-        sys.argv = [what, *arguments]
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = [option, *arguments]
+def _execute(first: str, *others: str) -> None:
+    if first == "-m":
+        sys.argv = list(others)
+        runpy.run_module(others[0], run_name="__main__", alter_sys=True)
+    elif first == "-c":
+        sys.argv = [first, *others[1:]]
         module = sys.modules["__main__"] = ModuleType("__main__")
-        exec(compile(what, "<string>", "exec"), module.__dict__)
+        exec(compile(others[0], "<string>", "exec"), module.__dict__)
+    else:
+        sys.argv = [first, *others]
+        sys.path[0] = str(Path(first).parent)
+        runpy.run_path(first, run_name="__main__")
 
 
 def _exit_code(value: Any) -> int:

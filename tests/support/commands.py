@@ -51,6 +51,7 @@ class Command:
             "numbers": [0, 1, 2],
             "folder": str(folder),
             "environment": environment() if env is None else env,
+            "executable": str(FAST_PYTHON),
             "session": True,
         }
         with (
@@ -120,6 +121,11 @@ def start_server() -> Path:
         if not path.exists():
             _start(path)
     return path
+
+
+def server_pid() -> int:
+    """The command server, of which commands and what they spawn are descendants."""
+    return int((start_server().parent / "pid").read_text())
 
 
 def _start(path: Path) -> None:

@@ -1,10 +1,15 @@
 """A Ray cluster of two nodes with one CPU each, on this machine, for all tests of this folder."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.command_server import FAST_PYTHON
+from tests.support.commands import FORKED_PYTHON, start_server
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +30,13 @@ def two_nodes(toy_once: Path) -> Iterator[str]:
         "RAY_process_group_cleanup_enabled": "true",
         "RAY_raylet_start_wait_time_s": "300",
     }
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    start_server()
+    subprocess.run([*FORKED_PYTHON.split(), "-c", "pass"], check=True)  # Ray waits less long
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(FAST_PYTHON))  # of which workers become forks
+        head = {"num_cpus": 1, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
     yield cluster.address
     cluster.shutdown()

@@ -1,8 +1,10 @@
-"""The pool of Ray actors, on a real cluster of two nodes, with a stage that needs no model."""
+"""The pool of Ray actors, on a real cluster of two nodes: a toy stage, then real engines."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +14,19 @@ import pytest
 
 from data_construction.executors import run_on_ray
 from data_construction.executors.transport import ThroughShared
+from data_construction.prompts import make_prompts
+from data_construction.sample import sample
+from data_construction.sampling.part_sampler import PartSampler
+from data_construction.score import score_sources
 from tests.data_construction.executors.toy_job import STAGE, output, scored, toy_job
+from tests.data_construction.test_sample import GREEDY
+from tests.support.commands import FORKED_PYTHON, server_pid
 from tests.support.recipe_files import tiny_recipe
 from wrpo.errors import DataError, RecipeError, StageError
+from wrpo.pipeline.parts import Shard
+from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SCORES, read_rows
-from wrpo.recipe import Recipe
+from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.executor import RayExecutor
 
 pytestmark = pytest.mark.slow
@@ -100,8 +110,8 @@ run_main(lambda: run_on_ray(job, RayExecutor(type="ray", address=sys.argv[2])))
 
 
 def workers() -> list[psutil.Process]:
-    """The worker actors of the cluster, whose nodes are children of this process."""
-    found = psutil.Process().children(recursive=True)
+    """The worker actors of the cluster, which are forks of the command server."""
+    found = psutil.Process(server_pid()).children(recursive=True)
     return [process for process in found if process.name().startswith("ray::Worker")]
 
 
@@ -109,7 +119,7 @@ def test_sigterm_to_the_driver_ends_it_and_its_actors_and_keeps_parts(
     two_nodes: str, tmp_path: Path
 ) -> None:
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path), two_nodes],
+        [*FORKED_PYTHON.split(), "-c", DRIVER, str(tmp_path), two_nodes],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -155,3 +165,45 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
     job = toy_job(tiny_recipe(tmp_path), tmp_path, [""], print)
     with pytest.raises(RecipeError, match=r"pip install 'wrpo\[ray\]'"):
         run_on_ray(job, RayExecutor(type="ray"))
+
+
+def kill_a_worker_after(parts: int, folder: Path) -> threading.Thread:
+    """Kills a worker process of our cluster as soon as the folder holds so many parts."""
+
+    def watch() -> None:
+        while len(list(folder.glob("part-*"))) < parts:
+            time.sleep(0.02)
+        victim = workers()[0].pid
+        os.kill(victim, signal.SIGKILL)
+        killed.append(victim)
+
+    killed: list[int] = []
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.killed = killed  # type: ignore[attr-defined]
+    thread.start()
+    return thread
+
+
+def test_with_a_worker_killed_the_tables_equal_those_of_one_process(
+    write_recipe, run_module, two_nodes: str, tmp_path: Path
+) -> None:
+    path = write_recipe(prompts=96, sample=GREEDY)
+    on_ray = [f"executor={{type: ray, address: '{two_nodes}'}}", "run=ray"]
+    here, there = load_recipe(path), load_recipe(path, on_ray)
+    for recipe in (here, there):
+        make_prompts(recipe)
+    result = run_module("data_construction.sample", "--recipe", path, "--source", "one")
+    assert result.returncode == 0, result.stderr[-2000:]
+    killer = kill_a_worker_after(2, Pipeline(there).folder("sample/one"))
+    sample(PartSampler(there, "one"), Shard(1, 1))
+    assert killer.killed
+    answers = [read_rows(Pipeline(recipe).finished("sample/one")) for recipe in (here, there)]
+    assert answers[0] == answers[1] and len(answers[0]) == 192
+
+    score_sources(here, ["one"], Shard(1, 1))
+    killer = kill_a_worker_after(1, Pipeline(there).folder("score/one"))
+    shared = load_recipe(path, [*on_ray, f"executor.shared=file://{tmp_path / 'shared'}"])
+    score_sources(shared, ["one"], Shard(1, 1))
+    assert killer.killed
+    scores = [read_rows(Pipeline(recipe).finished("score/one")) for recipe in (here, there)]
+    assert scores[0] == scores[1] and len(scores[0]) > 144, "the rest are empty answers"

@@ -109,6 +109,7 @@ def evidence(tmp_path: Path) -> Evidence:
     return judged_run(tmp_path, prompts=40, models=("target", "sft", "wrpo"))
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_numbers_stand_with_their_judge_failures_position_and_cost(evidence: Evidence) -> None:
     add_judgements(evidence, "sft", mean=5.0)
     add_judgements(evidence, "wrpo", mean=8.0)
@@ -123,6 +124,7 @@ def test_numbers_stand_with_their_judge_failures_position_and_cost(evidence: Evi
     assert numbers["judged"]["mt_bench, judge judge-70b (2026-01)"]["judge"] == JUDGE
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_models_are_compared_question_by_question_under_the_judges_name(evidence: Evidence) -> None:
     add_judgements(evidence, "sft", mean=5.0)
     add_judgements(evidence, "wrpo", mean=8.0)
@@ -136,6 +138,7 @@ def test_models_are_compared_question_by_question_under_the_judges_name(evidence
     assert "| score | math (n = 13) |" in text
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_another_judge_has_a_table_of_its_own(evidence: Evidence) -> None:
     add_judgements(evidence, "sft", mean=5.0)
     add_judgements(evidence, "wrpo", mean=8.0)

@@ -31,6 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_each_seed_counts_once(runs: list[Path], tmp_path: Path) -> None:
     report_seeds(runs, tmp_path)
     task = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["tasks"][TASK]
@@ -43,6 +44,7 @@ def test_each_seed_counts_once(runs: list[Path], tmp_path: Path) -> None:
     assert against_dpo["estimate"]["low"] == pytest.approx(0.2 - half, abs=1e-5)
 
 
+@pytest.mark.usefixtures("empty_charts")
 def test_each_run_has_its_own_best_source(runs: list[Path], tmp_path: Path) -> None:
     report_seeds(runs, tmp_path)
     task = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["tasks"][TASK]
