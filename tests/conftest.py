@@ -46,7 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_setupnodes(specs: list["XSpec"]) -> None:
     """Test processes are forks too, and so have loaded what nearly every test file imports."""
     commands.start_server()
-    specs[:] = [type(spec)(f"{spec}//python={commands.FORKED_PYTHON}") for spec in specs]
+    python = commands.FORKED_PYTHON
+    specs[:] = [type(spec)(f"{spec}//id={spec.id}//python={python}") for spec in specs]
 
 
 @pytest.fixture(scope="session", autouse=True)

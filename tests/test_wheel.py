@@ -29,6 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("wrpo-*.whl"))
 
 
+@pytest.mark.slow
 def test_it_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> None:
     found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     wanted = {
@@ -40,6 +41,7 @@ def test_it_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> No
     assert found == wanted
 
 
+@pytest.mark.slow
 def test_its_command_starts_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

@@ -18,6 +18,7 @@ from wrpo.recipe import load_recipe
 PAGE = "adding-a-benchmark.md"
 
 
+@pytest.mark.slow
 def test_one_file_is_a_judged_benchmark(write_recipe: Callable[..., Path], tmp_path: Path) -> None:
     code = ChangedCode(tmp_path / "code", PAGE)
     code.run_tests()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.docs.changed_code import ChangedCode, named_files
@@ -16,6 +17,7 @@ from wrpo.recipe import load_recipe
 PAGE = "adding-a-dataset-format.md"
 
 
+@pytest.mark.slow
 def test_one_file_is_enough(write_recipe: Callable[..., Path], tmp_path: Path) -> None:
     code = ChangedCode(tmp_path / "code", PAGE)
     code.run_tests()

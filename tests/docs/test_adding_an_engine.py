@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.docs.changed_code import ChangedCode
 
 _LOAD = """\
@@ -16,6 +18,7 @@ print(resolved_engine(recipe, "phi"))
 """
 
 
+@pytest.mark.slow
 def test_the_test_of_the_page_passes_and_a_recipe_names_the_backend(
     write_recipe: Callable[..., Path], tmp_path: Path
 ) -> None:

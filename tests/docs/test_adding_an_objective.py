@@ -13,6 +13,7 @@ from tests.docs.changed_code import ChangedCode, named_files
 PAGE = "adding-an-objective.md"
 
 
+@pytest.mark.slow
 def test_one_file_is_enough(write_recipe, tmp_path: Path) -> None:
     assert sorted(named_files(PAGE)) == [
         "tests/wrpo/objectives/test_apo.py",

@@ -41,6 +41,7 @@ FOR_TRAINING = (
     *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
     *("transformers.models.auto.modeling_auto", "transformers.generation.utils"),
     *("datasets", "accelerate", "peft", "trl.trainer.dpo_trainer", "trl.trainer.sft_trainer"),
+    *("hypothesis.strategies", "matplotlib.figure", "matplotlib.backends.backend_svg", "chardet"),
 )
 FOR_COMMANDS = (
     *("vllm", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker"),

@@ -9,6 +9,7 @@ import pytest
 from tiny_world.build import MODELS, WorldSettings, build_world
 from wrpo.errors import StageError
 
+pytestmark = pytest.mark.slow
 SETTINGS = WorldSettings(seed=3, steps_scale=0.005)
 
 
@@ -23,7 +24,6 @@ def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_the_folder_is_complete(world: Path) -> None:
     manifest = json.loads((world / "manifest.json").read_text())
     assert manifest["key"] == SETTINGS.key

@@ -68,6 +68,7 @@ def test_vllm_gives_the_logits_of_transformers_in_float32(reward_folder, by_vllm
     assert max(expected) > 1.5 and min(expected) < -1.5
 
 
+@pytest.mark.slow
 def test_over_long_answers_are_refused_before_vllm_sees_them(by_vllm) -> None:
     long = Candidate(RESPONSES[0].messages, "sea " * 100, None)
     first, refused = by_vllm.score([RESPONSES[0], long])
@@ -85,6 +86,7 @@ class OtherScores:
         return self._llm.classify(prompts, use_tqdm=False)
 
 
+@pytest.mark.slow
 def test_an_engine_that_scores_otherwise_is_refused(reward_folder, by_vllm, monkeypatch) -> None:
     monkeypatch.setattr(vllm_classifier, "load_llm", lambda *_, **__: OtherScores(by_vllm._llm))
     reward = settings(reward_folder, ENGINE).load()
