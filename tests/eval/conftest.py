@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from eval.reporting import charts
+from tests.support.commands import start_server
+from tests.support.task_index import keep_task_index
 from wrpo.recipe import Recipe, load_recipe
 
 TASK = "copy_word"
@@ -68,6 +70,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.tiny_models import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def kept_tasks() -> None:
+    """lm-eval's own tasks are indexed once for all processes of this test run."""
+    keep_task_index(start_server().parent)
 
 
 @pytest.fixture

@@ -247,6 +247,7 @@ def test_code_written_by_models_runs_only_where_that_is_allowed(
 
 
 @pytest.mark.slow  # indexes the thousands of tasks that come with lm-eval
+@pytest.mark.usefixtures("kept_tasks")
 def test_an_unknown_task_is_answered_with_near_names(
     tmp_path: Path, tiny_model: Path, task_folder: Path
 ) -> None:
