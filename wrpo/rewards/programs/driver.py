@@ -8,6 +8,7 @@ Whatever decides is fetched before the program runs, so that it changes no built
 
 from __future__ import annotations
 
+import builtins
 import json
 import linecache
 import os
@@ -17,14 +18,18 @@ import types
 from typing import Any
 
 PRELUDE = """
-import bisect, collections, functools, heapq, itertools, math, operator, random, re, string, sys
+import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string
+import sys
 from bisect import *
 from collections import *
+from copy import *
 from functools import *
 from heapq import *
 from itertools import *
 from math import *
+from string import *
 from typing import *
+from builtins import *
 """
 """What sites with functions to complete import before the program."""
 
@@ -75,7 +80,9 @@ def work(order: dict[str, Any], module: types.ModuleType) -> object:
         import unittest
 
         unittest.main = lambda *args, **options: None  # type: ignore[assignment]
+    known = dict(vars(builtins))
     run(program, namespace)
+    vars(builtins).update(known)
     sys.settrace(None)
     threading.settrace(None)
     namespace |= {"__name__": "__main__", order["ran"]: proof.ran, order["plain"]: proof.plain}

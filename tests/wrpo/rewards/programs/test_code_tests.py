@@ -18,7 +18,7 @@ WRONG = "def add(a, b):\n    return 0\n"
 SUM = "a, b = map(int, input().split())\nprint(a + b)\n"
 METHOD = (
     "class Solution:\n    def add(self, a: int, b: int, c: List[int] = ()) -> int:\n"
-    "        return a + b\n"
+    "        return pow(a + b, 1, 10**9)\n"
 )
 ASSERTS = "assert add(1, 2) == 3\nassert add(5, 7) == 12"
 
@@ -203,6 +203,7 @@ def test_tests_that_decide_nothing_are_refused(tests: CodeTests, given: Any, rea
         "def add(a, b): return 0\n'''",
         "def add(a, b): return 0\nif False: pass\nelse:",
         "import unittest\nprint('ok')",
+        "import builtins\nbuiltins.zip = lambda *a: []\ndef add(a, b): return zip([a], [b])[0]",
     ],
 )
 def test_no_such_program_passes(tests: CodeTests, program: str, given: Any) -> None:
