@@ -20,6 +20,7 @@ from wrpo.files import is_file, replacing
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.recipe.backends import engine_problems, fitting, merge_layers
 from wrpo.recipe.foreign_keys import key_problem
+from wrpo.recipe.names import refuse_names
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.secrets import refuse_secrets
 from wrpo.recipe.training import OBJECTIVES, Preference
@@ -210,6 +211,10 @@ def expand_sources(located: Located, recipe_path: Path) -> None:
     sources = located.value.get("sources")
     if not isinstance(sources, dict):
         return
+    try:
+        refuse_names(sources)
+    except ValueError as error:
+        raise RecipeError(f"{located.place(('sources',))}: sources: {error}") from None
     expanded: dict[str, Any] = {}
     for name, given in sources.items():
         expanded[name] = given

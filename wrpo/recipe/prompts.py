@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from wrpo.recipe.names import refuse_names
 from wrpo.recipe.thinking import Thinking
 from wrpo.rows.formats.base import row_formats
 from wrpo.settings import Section, Share
@@ -184,6 +185,12 @@ class Prompts(Section):
     max_dropped_share: Share = Field(
         0.2, description="The stage stops above this share of unusable and repeated rows."
     )
+
+    @field_validator("datasets")
+    @classmethod
+    def _names(cls, datasets: dict[str, PromptDataset]) -> dict[str, PromptDataset]:
+        refuse_names(datasets)
+        return datasets
 
 
 def prompt_domains(prompts: Prompts) -> set[str] | None:

@@ -6,7 +6,6 @@ decide its result and are part of the stage's key.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from wrpo.judging.settings import JudgeModel
 from wrpo.recipe.build import Build, Score
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
+from wrpo.recipe.names import LONGEST, NAME, refuse_names
 from wrpo.recipe.prompts import Prompts, dataset_responses, prompt_domains
 from wrpo.recipe.sampling import Model, Sample, Source
 from wrpo.recipe.training import OBJECTIVES, SFT, LogProbs, Preference, Truncation
@@ -56,10 +56,13 @@ class Recipe(Section):
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
-    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run.")
+    run: str = Field(pattern=NAME, max_length=LONGEST, description="Name of the run.")
     runs: Path = Field(Path("runs"), description="Folder that holds the run directories.")
     reuse: str | None = Field(
-        None, description="Another run whose finished stages serve where their keys are equal."
+        None,
+        pattern=NAME,
+        max_length=LONGEST,
+        description="Another run whose finished stages serve where their keys are equal.",
     )
     executor: Executor = Field(
         default_factory=LocalExecutor, description="Where sampling and scoring run; speed only."
@@ -97,31 +100,38 @@ class Recipe(Section):
         """What the commands of this recipe end with: `--recipe` and `key=value`."""
         return ("--recipe", self._origin.path, *self._origin.overrides)
 
-    @field_validator("sources", "arms", "judges")
+    @field_validator("sources", "arms", "judges", "rewards")
     @classmethod
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        refuse_names(named)
+        return named
+
+    @field_validator("sources", "arms", "judges")
+    @classmethod
+    def _not_reserved(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-                raise ValueError(f'"{name}" is no name: use letters, digits, dot, dash, underscore')
-            if name in _RESERVED:
+            if name.casefold() in _RESERVED:
                 raise ValueError(f'"{name}" is a name of the pipeline itself; choose another')
         return named
 
     @field_validator("arms")
     @classmethod
     def _folders_of_arms(cls, arms: dict[str, Any]) -> dict[str, Any]:
-        for name in sorted(arms.keys() & _FOLDERS):
-            raise ValueError(f'"{name}" is another folder of the run directory; choose another')
+        for name in sorted(arms):
+            if name.casefold() in _FOLDERS:
+                raise ValueError(f'"{name}" is another folder of the run directory; choose another')
         return arms
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Recipe:
         given = dataset_responses(self.prompts)
-        self._names(dict.fromkeys(given))
+        refuse_names(given)
+        self._not_reserved(dict.fromkeys(given))
         for what, names in (("both a source and an arm", self.arms), ("two sources", given)):
             both = sorted(set(self.sources) & set(names))
             if both:
                 raise ValueError(f"{both} name {what}; rename one")
+            refuse_names(names, taken=self.sources)
         return self
 
     @model_validator(mode="after")
