@@ -14,7 +14,7 @@ from tests.support.commands import Command
 from tests.support.completion_server import CompletionServer, Reply, Seen, chat_response, problem
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import read_parquet, read_rows
+from wrpo.pipeline.tables import RESPONSES, answer_of, read_parquet, read_rows
 from wrpo.recipe import load_recipe
 
 
@@ -22,7 +22,8 @@ class Script:
     """Refuses prompts that hold a word, responses the others; slow from the n-th request on.
 
     `bad` is the body of every fifth reply; with `cut`, every second response ends at max_tokens;
-    `credit` is the number of requests that the account pays for.
+    `thought` comes apart from each answer; `credit` is the number of requests that the account pays
+    for.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class Script:
         self.slow_from: int | None = None
         self.bad: Any = None
         self.cut = False
+        self.thought = ""
         self.credit: int | None = None
 
     def __call__(self, number: int, seen: Seen) -> Reply:
@@ -40,6 +42,11 @@ class Script:
             return Reply({"error": {"message": "pay", "code": "insufficient_quota"}}, 429)
         if self.bad and number % 5 == 2:
             return Reply(self.bad)
+        if self.thought:
+            message = {"content": "yes", "reasoning_content": self.thought}
+            usage = {"completion_tokens": 8, "completion_tokens_details": {"reasoning_tokens": 6}}
+            choice = {"message": message, "finish_reason": "stop"}
+            return Reply({"choices": [choice], "usage": usage})
         if self.cut and number % 2:
             return chat_response(f"echo {text}", finish_reason="length")
         slow = self.slow_from is not None and number >= self.slow_from
@@ -108,6 +115,20 @@ def test_http_200_without_a_response_loses_nothing(
     result = run_module(*command(recipe_path))
     assert result.returncode == 0, result.stderr
     assert len(read_rows(Pipeline(load_recipe(recipe_path)).finished("sample/hosted"))) == 20
+
+
+def test_a_thought_that_comes_apart_is_part_of_the_row_and_of_the_summary(
+    recipe_path: Path, script: Script, run_module
+) -> None:
+    script.thought = "hm, so yes"
+    result = run_module(*command(recipe_path))
+    assert "75% of the tokens are thoughts" in result.stderr
+    folder = Pipeline(load_recipe(recipe_path)).finished("sample/hosted")
+    rows = read_rows(folder, RESPONSES)
+    assert {row["text"] for row in rows} == {"<think>\nhm, so yes\n</think>\n\nyes"}
+    assert {answer_of(row) for row in rows} == {"yes"}
+    manifest = read_manifest(folder)
+    assert manifest is not None and manifest["thinking_share"] == 0.75
 
 
 def test_the_last_line_and_the_manifest_say_how_the_responses_ended(

@@ -14,7 +14,7 @@ from wrpo.errors import DataError
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.parts import Shard
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import read_parquet, read_rows
+from wrpo.pipeline.tables import RESPONSES, answer_of, read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
 
 ROWS = [
@@ -184,3 +184,23 @@ def test_what_a_response_does_not_keep_is_refused_and_a_repeated_transcript_is_c
     assert said == {asked: " Hello", "h\n\n2 and 3": "5"}
     reasons = " ".join(row["detail"] for row in read_parquet(folder / "dropped.parquet"))
     assert all(name in reasons for name in ("tool_calls", "reasoning_content", "row 4"))
+
+
+@pytest.mark.parametrize("thinking", ["auto", "on", "off"])
+def test_thoughts_of_responses_of_a_dataset_are_as_the_recipe_says(
+    thinking: str, recipe_with_responses, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = recipe_with_responses()
+    rows = [{"text": "Talk.", "solution": "<think>\nhm\n</think>\n\nHello."}]
+    (tmp_path / "given.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = load_recipe(
+        tmp_path / "recipe.yaml",
+        [f"run={thinking}", f"prompts.datasets.given.responses.thinking={thinking}"],
+    )
+    make_prompts(recipe)
+    GivenResponses(recipe, "teacher").run(Shard(1, 1))
+    (row,) = read_rows(Pipeline(recipe).finished("sample/teacher"), RESPONSES)
+    assert row["text"] == rows[0]["solution"]
+    assert answer_of(row) == ("Hello." if thinking == "on" else rows[0]["solution"])
+    warned = "set prompts.datasets.given.responses.thinking to on" in caplog.text
+    assert warned == (thinking == "auto")

@@ -294,6 +294,12 @@ def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:
         ("sources.letters.sampling.top_k=3", "sample/letters"),
         ("sources.letters.fold_system=true", "sample/letters"),
         ("sources.letters.body={reasoning_effort: low}", "sample/letters"),
+        ("sources.letters.thinking=on", "sample/letters"),
+        ("sources.letters.thinking={opened: true}", "sample/letters"),
+        ("target.thinking=off", "build/sft"),
+        ("target.thinking={chat_template_kwargs: {enable_thinking: false}}", "sft"),
+        ("target.thinking=on", "eval/target"),
+        ("score.thoughts=true", "score/letters"),
         ("prompts.sft_share=0.5", "prompts"),
         ("rewards.rm.max_tokens=9", "score/letters"),
         ("build.min_gap=0.1", "build/triples"),
@@ -320,6 +326,14 @@ def test_the_seed_changes_every_stage_that_draws(tmp_path: Path) -> None:
 )
 def test_what_decides_the_result_is_in_the_key(tmp_path: Path, override: str, stage: str) -> None:
     assert stage in changed(tmp_path, override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["sources.letters.thinking=auto", "score.thoughts=false", "build.unfinished=rejected"],
+)
+def test_what_is_as_it_is_by_default_changes_no_key(tmp_path: Path, override: str) -> None:
+    assert changed(tmp_path, override) == set()
 
 
 def test_truncation_changes_no_table_and_only_arms_that_cut_by_it(tmp_path: Path) -> None:
