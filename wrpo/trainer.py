@@ -36,15 +36,11 @@ from wrpo.training.checks import (
     refuse_layout_beside_collator,
     refuse_two_references,
     refuse_unused_reference,
+    refuse_wrapped_head,
     tokenizer_of,
 )
 from wrpo.training.metrics import ReportingTrainer, response_metrics
-from wrpo.training.slicing import (
-    read_own_rows,
-    refuse_slicing,
-    require_whole,
-    use_one_device,
-)
+from wrpo.training.slicing import refuse_slicing, require_whole, take_whole_batches
 from wrpo.training.token_balanced_sampler import balance_micro_batches
 from wrpo.training.trl_seam import (
     add_fused_lm_head,
@@ -119,9 +115,7 @@ class WRPOTrainer(ReportingTrainer):
     ) -> None:
         args = args if args is not None else WRPOConfig(f"{model_name(model)}-WRPO")
         check_arguments(args, train_dataset, processing_class, compute_metrics)
-        refuse_slicing(args)
-        read_own_rows(args)
-        use_one_device(args)
+        take_whole_batches(args)
         tokenizer = processing_class or tokenizer_of(model, args)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -161,8 +155,10 @@ class WRPOTrainer(ReportingTrainer):
         self.args.precompute_ref_log_probs = args.precompute_ref_log_probs
         self.precompute_ref_logps = args.precompute_ref_log_probs and not self._reference_supplied
         refuse_slicing(args, parallelism=self.accelerator.parallelism_config)
+        bare = causal_model(self.model)
+        refuse_wrapped_head(bare)
         # The parent also has the head compute what only its own metrics read.
-        add_fused_lm_head(causal_model(self.model), outputs=("log_probs", "entropy"))
+        add_fused_lm_head(bare, outputs=("log_probs", "entropy"))
         self._settle_layout()
 
     def _collator(

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from wrpo.source_fields import class_annotations
-from wrpo.training.trl_keys import REFUSED, honours, key_refusal
+from wrpo.training.trl_keys import REFUSED, honours, way_out_of
 
 RENAMED = {
     "torch_dtype": "the weights' precision is `target.dtype`",
@@ -68,7 +68,7 @@ def key_problem(config: str, key: str, train: Mapping[str, Any]) -> str | None:
     if key not in fields:
         close = difflib.get_close_matches(key, fields, n=1)
         return f"is not a key of {config}" + (f'; did you mean "{close[0]}"?' if close else "")
-    if way_out := key_refusal(config, key, train):
+    if way_out := way_out_of(config, key, train):
         return f"does not belong here: {way_out}"
     if not honours(config, key) and key not in REFUSED:
         return (

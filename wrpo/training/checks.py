@@ -71,6 +71,20 @@ def refuse_layout_beside_collator(args: WRPOConfig) -> None:
         )
 
 
+def refuse_wrapped_head(model: Any) -> None:
+    """Raise RecipeError for an adapter around the head, whose weight alone log-probs read.
+
+    model: the language model, below adapters.
+    """
+    head = model.get_output_embeddings()
+    if not hasattr(head, "bias"):
+        raise RecipeError(
+            f"the model's head is a {type(head).__name__}, and log-probs are computed from the "
+            "plain weights below it; train other modules, or a model whose head and embedding are "
+            "not tied"
+        )
+
+
 def column_names(dataset: Any) -> list[str]:
     """Columns of a data set; of a streamed one without a schema, those of its first row."""
     return dataset.column_names or list(next(iter(dataset)))

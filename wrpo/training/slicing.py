@@ -71,13 +71,19 @@ def refuse_slicing(args: Any, *, parallelism: Any = None) -> None:
             )
 
 
-def read_own_rows(args: Any) -> None:
-    """Every process reads its rows itself, those of streamed data sets too.
+def take_whole_batches(args: Any) -> None:
+    """Settles before the trainer is made that nothing cuts its batches.
 
-    Unset, accelerate reads streamed rows on the first process and cuts its batches for the others.
+    Unset, accelerate reads streamed rows on the first process and cuts its batches for the others;
+    here each process reads its own.
+
+    Raises:
+        RecipeError: an option would cut them.
     """
+    refuse_slicing(args)
     if args.accelerator_config.dispatch_batches is None:
         args.accelerator_config.dispatch_batches = False
+    use_one_device(args)
 
 
 def use_one_device(args: TrainingArguments) -> None:

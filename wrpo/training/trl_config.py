@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import RecipeError, WRPOError
@@ -19,13 +20,18 @@ def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where:
     where: the key of the recipe that an error names, e.g. "sft.train".
 
     Raises:
-        RecipeError: TRL refuses a value.
+        RecipeError: TRL refuses a value, or this machine lacks what it needs.
     """
     from wrpo.training.slicing import use_one_device
 
     with refusals(where):
         args = config(**arguments)
     use_one_device(args)
+    if args.use_liger_kernel and find_spec("liger_kernel") is None:
+        raise RecipeError(
+            f"{where}.use_liger_kernel is true, but liger-kernel is not installed; pip install "
+            "liger-kernel, or leave it out"
+        )
     if args.activation_offloading and args.device.type == "cpu":
         raise RecipeError(
             f"{where}.activation_offloading is true, but there is no accelerator whose memory it "

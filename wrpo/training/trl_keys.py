@@ -278,7 +278,7 @@ def honours(config: str, key: str) -> bool:
     return config in HONOURED.get(key, frozenset())
 
 
-def key_refusal(config: str, key: str, train: Mapping[str, Any]) -> str | None:
+def way_out_of(config: str, key: str, train: Mapping[str, Any]) -> str | None:
     """What to do instead of a key of `train`, or None where it is handed on or says nothing new."""
     for refused in REFUSED.get(key, ()):
         if config in refused.configs and not says_nothing(refused, train[key]):

@@ -7,8 +7,14 @@ may touch nothing else, and against the installed releases, which must still hav
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+from transformers.integrations.deepspeed import (
+    set_hf_deepspeed_config,
+    unset_hf_deepspeed_config,
+)
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import (
     add_fused_lm_head,
@@ -27,6 +33,7 @@ __all__ = [
     "get_config_model_id",
     "global_then_local_main_first",
     "use_adapter",
+    "whole_weights",
     "without_reference_model",
 ]
 
@@ -39,6 +46,19 @@ def without_reference_model(args: WRPOConfig) -> WRPOConfig:
     own = copy.copy(args)
     own.precompute_ref_log_probs = True
     return own
+
+
+@contextmanager
+def whole_weights(args: Any) -> Iterator[None]:
+    """Models are loaded whole, on this process alone, also where DeepSpeed would partition them."""
+    config = getattr(args, "hf_deepspeed_config", None)
+    if config is not None:
+        unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config is not None:
+            set_hf_deepspeed_config(config)
 
 
 class Contact(NamedTuple):
@@ -99,6 +119,11 @@ CONTACTS = (
         "transformers.modeling_flash_attention_utils:_flash_attention_forward",
         "variable-length attention over the segments of a packed row",
     ),
+    Contact(
+        "transformers.integrations.deepspeed:unset_hf_deepspeed_config",
+        "a saved model is loaded whole to compare it",
+    ),
+    Contact("transformers.integrations.deepspeed:set_hf_deepspeed_config", "and back"),
     Contact("transformers.integrations.flash_attention:get_target_dtype", "dtype under autocast"),
     Contact("transformers.integrations.sdpa_attention:sdpa_attention_forward", "one segment"),
     Contact("transformers.masking_utils:flash_attention_mask", "of batches that are not packed"),
