@@ -5,10 +5,8 @@ Models have random weights, so the right and wrong responses to sums and program
 the prompts."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY, WORDS
+from tests.conftest import WORDS
+from tests.support.commands import Command
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import Row, read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe
 
-# All stages in one process, because imports would take most of the time.
 DRIVER = """\
 import os, sys
 from pathlib import Path
@@ -179,15 +177,8 @@ def isolation_works() -> bool:
 def test_four_domains_lead_to_a_model_by_their_own_rules(fusechat) -> None:
     code = isolation_works()
     path = fusechat(code=code)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(path)],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    driver = Command("-c", DRIVER, path)
+    assert driver.wait() == 0, driver.stderr[-3000:]
     recipe = load_recipe(path)
     pipeline = Pipeline(recipe)
     assert {pipeline.state(name) for name in pipeline.stages} == {"done"}

@@ -32,7 +32,7 @@ FORKED_PYTHON = f"env WRPO_TEST_SERVER={PROCESSES} {FAST_PYTHON}"
 
 
 class Command:
-    """A running `python -m MODULE ARGUMENTS`, in a fork of the command server.
+    """A running `python -m MODULE ARGUMENTS` or `python -c CODE ARGUMENTS`, a fork of the server.
 
     Attributes:
         pid: of the process itself, for signals.
@@ -41,7 +41,8 @@ class Command:
     def __init__(
         self, *arguments: object, folder: Path = REPOSITORY, env: dict[str, str] | None = None
     ) -> None:
-        self.args = ["python", "-m", *map(str, arguments)]
+        what = arguments if arguments[0] == "-c" else ("-m", *arguments)
+        self.args = ["python", *map(str, what)]
         self._folder = tempfile.TemporaryDirectory(prefix="command-")
         self._outputs = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         self._connection = socket.socket(socket.AF_UNIX)

@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from tests.conftest import REPOSITORY, hear_ctrl_c
+from tests.support.command_server import FAST_PYTHON
+from tests.support.commands import start_server
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SFT_ROWS
 from wrpo.recipe import load_recipe
@@ -40,9 +42,9 @@ run_main(main)
 """
 
 
-def start(*command: object) -> subprocess.Popen[str]:
+def start(*command: object, python: str | Path = sys.executable) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        [python, *map(str, command)],
         cwd=REPOSITORY,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -96,7 +98,8 @@ def test_training_saves_a_checkpoint_and_goes_on_from_it(write_recipe, run_modul
     )
     pipeline = Pipeline(load_recipe(path))
     _write_sft_rows(pipeline)
-    process = start("-m", "wrpo.train_sft", "--recipe", path)
+    start_server()
+    process = start("-m", "wrpo.train_sft", "--recipe", path, python=FAST_PYTHON)
     wait_for(lambda: (pipeline.folder("sft") / "checkpoints").is_dir(), process)
     shown = ""
     while "'loss'" not in shown:
