@@ -86,7 +86,7 @@ def parsed_text(value: Any) -> Any:
     turns = parsed if isinstance(parsed, list) else [parsed]
     if all(isinstance(turn, dict) and set(message_keys(turn)) <= turn.keys() for turn in turns):
         return parsed
-    if parsed is None and re.match(r"\s*\[?\s*\{", value):
+    if parsed is None and re.match(r"\s*(?:\[\s*)?\{", value):
         raise Drop(
             "unusable",
             f"a text is messages, but not as JSON; write them as JSON, or the table as .jsonl or "

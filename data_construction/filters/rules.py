@@ -17,7 +17,7 @@ _CODE_PATTERNS = (
     # A fenced block, or inline code that calls or indexes something.
     r"```|`[^`\n(\[{]*[(\[{][^`\n]*`",
     # Lines of source: definitions, imports, includes, statements that end in ; or {.
-    r"^[ \t]*(def|class)\s+\w+.*:\s*$",
+    r"^[ \t]*(def|class)\s+\w.*:\s*$",
     r"^[ \t]*(from\s+[\w.]+\s+)?import\s+[\w.*]+",
     r"^[ \t]*#include\s*[<\"]",
     r"^[ \t]*(public|private|static|const|let|var|func|fn|return)\b.*[;{]\s*$",

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
 FIRST, SECOND = "m", "M"
 _LABEL = re.compile(
-    r"(?:(?:\A|\n)[^\w']*(?i:(?:the )?(?:model|output|response)\s+)?"
+    r"(?:(?:\A|\n)[^\w'\n]{0,40}(?i:(?:the )?(?:model|output|response)\s{1,40})?"
     r"|(?i:verdict|label|winner|choice|(?:better|best)(?: \w+)? is)\W{1,4})"
-    r"[^\w']*(?P<verdict>[mM])[^\w']*\Z"
+    r"[^\w']{0,40}(?P<verdict>[mM])[^\w']{0,100}\Z"
 )
 _FORM = VerdictForm(_LABEL, "verdict", {FIRST: 0.0, SECOND: 1.0}.get, "label m or M at the end")
-_CHATML = re.compile(r"<\|im_start\|>(\w+)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
+_CHATML = re.compile(r"<\|im_start\|>(\w+)\n([^<]*(?:<(?!\|im_)[^<]*)*)<\|im_end\|>")
 _TOP_LOGPROBS = 5
 _Z = 1.959963984540054
 _CONTROLLED = "length_controlled_winrate"

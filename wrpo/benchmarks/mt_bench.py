@@ -50,8 +50,8 @@ TEMPERATURES = {
 _REFERENCED = ("math", "reasoning", "coding")
 """Categories that are graded with a reference answer (FastChat)."""
 _SINGLE_BRACKETS = re.compile(
-    r"(?:(?:\A|\n)\W*|(?i:grade|rating|score|verdict)\W*(?:is\W*)?)"
-    r"(?<!\[)\[(?P<rating>[^\[\]\n]*)\](?![\](])\W*\Z"
+    r"(?:(?:\A|\n)[^\w\n]{0,40}|(?i:grade|rating|score|verdict)\W{0,40}(?:is\W{0,40})?)"
+    r"(?<!\[)\[(?P<rating>[^\[\]\n]*)\](?![\](])\W{0,100}\Z"
 )
 _SCALE = (1.0, 10.0)
 _FORM = grade_form(*_SCALE)

@@ -23,7 +23,7 @@ _HEADER = re.compile(
 # user:password@ before a host; with http(s) a user name alone may be a token. A path made of a URL
 # has lost one of its slashes.
 _PASSWORD = re.compile(
-    r"(?i)(\b[a-z][a-z0-9+.-]{0,20}:/{1,2})[^\s/?#\"'@:]*:(?!\d+(?:/|$))[^\s\"']*(?=@)"
+    r"(?i)(\b[a-z][a-z0-9+.-]{0,20}:/{1,2})[^\s/?#\"'@:]*:(?!\d+(?:/|$))[^\s\"']{0,500}(?=@)"
 )
 _USER = re.compile(r"(?i)(\bhttps?:/{1,2})[^\s/?#\"']+(?=@)")
 _WORDS = (

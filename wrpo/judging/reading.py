@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from wrpo.judging.request import Verdict
@@ -26,11 +26,12 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _NEVER = re.compile(
-    r"\"[^\"\n]*\"|\u201c[^\u201d\n]*\u201d|\u201e[^\u201c\n]*\u201c|\u00ab[^\u00bb\n]*\u00bb"
-    r"|\u300c[^\u300d\n]*\u300d|\u2018[^\u2019\n]*\u2019|(?<!\w)'[^'\n]*'(?!\w)"
-    r"|<(?P<tag>(?:reply|response|conversation|prompt)[\w-]*)>.*?</(?P=tag)>",
-    re.DOTALL,
+    r"\"[^\"\n]*\"|\u201c[^\u201c\u201d\n]*\u201d|\u201e[^\u201c\u201e\n]*\u201c"
+    r"|\u00ab[^\u00ab\u00bb\n]*\u00bb|\u300c[^\u300c\u300d\n]*\u300d"
+    r"|\u2018[^\u2018\u2019\n]*\u2019|(?<!\w)'[^'\n]*'(?!\w)"
 )
+"""Of quotes inside quotes only the inner ones, for the time that others take."""
+_TAG = re.compile(r"<((?:reply|response|conversation|prompt)[\w-]*)>")
 _ONLY_ALONE = re.compile(r"```.*?```|`[^`\n]+`|^[ \t]*>[^\n]*", re.DOTALL | re.MULTILINE)
 _SENTENCE_ENDS = re.compile(r"[.!?;\u3002\uff01\uff1f](?=\s)|[\u3002\uff01\uff1f]|\n")
 _REVISES = re.compile(
@@ -134,7 +135,7 @@ def label_form(
 
 def _quoted(text: str, found: list[re.Match[str]]) -> list[re.Match[str]]:
     """The matches inside quotations; code and block quotes may hold a verdict that is alone."""
-    never = [span.span() for span in _NEVER.finditer(text)]
+    never = [*(span.span() for span in _NEVER.finditer(text)), *_tagged(text)]
     code = [(span.span(), span[0].strip(" \t\n>`*_")) for span in _ONLY_ALONE.finditer(text)]
     return [
         match
@@ -142,6 +143,20 @@ def _quoted(text: str, found: list[re.Match[str]]) -> list[re.Match[str]]:
         if any(_inside(match, span) for span in never)
         or any(_inside(match, span) and inner != match[0] for span, inner in code)
     ]
+
+
+def _tagged(text: str) -> Iterator[tuple[int, int]]:
+    """The spans between tags; each tag is looked for once where it has no end."""
+    place, endless = 0, set[str]()
+    for found in _TAG.finditer(text):
+        if found.start() < place or found[1] in endless:
+            continue
+        end = text.find(f"</{found[1]}>", found.end())
+        if end < 0:
+            endless.add(found[1])
+        else:
+            place = end + len(found[1]) + 3
+            yield found.start(), place
 
 
 def _inside(match: re.Match[str], span: tuple[int, int]) -> bool:

@@ -29,7 +29,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _DENY = _ERROR | errno.EPERM
 _UNKNOWN = _ERROR | errno.ENOSYS
-"""libc responses it by an older call, for clone3 by one whose arguments a filter can read."""
+"""libc then tries an older call; behind clone3 is one whose arguments a filter can read."""
 
 
 def filter_program(machine: str | None = None) -> bytes:

@@ -27,7 +27,7 @@ _BULLET = re.compile(
     r")\S",
     re.M,
 )
-_FENCED = re.compile(r"(`{3,}|~{3,})[ \t]*(?:json\w*)?[ \t]*\n(.*)\n[ \t]*\1[`~]*", re.S | re.I)
+_FENCED = re.compile(r"(`{3,}|~{3,})[ \t]*(?:json\w*[ \t]*)?\n(.*)\n[ \t]*\1[`~]*", re.S | re.I)
 _LINE_END = re.compile(r"\r\n|\r|\u2028|\u2029")
 
 

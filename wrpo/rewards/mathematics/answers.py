@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from wrpo.rewards.mathematics.clean import clean, split_unit
+from wrpo.rewards.mathematics.clean import LONGEST, clean, split_unit
 
 
 class UnreadableAnswerError(ValueError):
@@ -63,8 +63,10 @@ def read_answer(text: str) -> Answer:
     """Reads what stands in a box, or a reference answer, with or without dollars.
 
     Raises:
-        UnreadableAnswerError: it is empty, or a formula that cannot be read whole.
+        UnreadableAnswerError: it is empty or very long, or a formula that cannot be read whole.
     """
+    if len(text) > LONGEST:
+        raise UnreadableAnswerError(f"it is longer than {LONGEST} characters")
     tex = clean(text)
     if not tex:
         raise UnreadableAnswerError("it is empty")

@@ -19,6 +19,8 @@ _TOKEN = (
 )
 _RUN = re.compile(rf"{_TOKEN}(?: ?{_TOKEN})*")
 _ANCHOR = re.compile(r"(?i:answers?|result)\s*(?:\*\*)?\s*(?:is|are|:|=)|####")
+_PERCENT = re.compile(r"\s*(?:\\?%|percent\b)")
+_PERCENT_WORD = re.compile(r"\s*percent\b")
 _JOINT = re.compile(r"\s*(?:,|,?\s*and|,?\s*or)\s*")
 _TAIL = re.compile(r"(?:\b(?:is|are|be)\b|:|=|####)\s*([^:=\n]*)$")
 
@@ -30,7 +32,7 @@ def last_boxed(text: str) -> str | None:
         return None
     start, depth = boxes[-1].end(), 1
     for place in range(start, len(text)):
-        if text[place] in "{}" and not text[:place].endswith("\\"):
+        if text[place] in "{}" and text[place - 1] != "\\":
             depth += 1 if text[place] == "{" else -1
         if depth == 0:
             return text[start:place]
@@ -92,7 +94,7 @@ def _spans(response: str) -> Iterator[tuple[int, int, str]]:
         if found[4] is not None and _PROSE.search(re.sub(r"\\text\s*\{[^{}]*\}", "", inner)):
             continue  # two prices
         yield from _runs(response, place, found.start())
-        percent = re.match(r"\s*\\?%|\s*percent\b", response[found.end() :])
+        percent = _PERCENT.match(response, found.end())
         yield found.start(), found.end(), inner + (r"\%" if percent else "")
         place = found.end()
     yield from _runs(response, place, len(response))
@@ -111,5 +113,5 @@ def _runs(response: str, start: int, end: int) -> Iterator[tuple[int, int, str]]
             continue
         if text in ("a", "A", "I", r"\n", r"\text"):
             continue
-        percent = re.match(r"\s*percent\b", response[found.end() :])
+        percent = _PERCENT_WORD.match(response, found.end())
         yield found.start(), found.end(), text + (r"\%" if percent else "")
