@@ -1,11 +1,12 @@
-"""CPU time of scoring: all responses to a prompt together, over the public loop.
+"""CPU time of scoring: the responses of a source to a prompt together, over the public loop.
 
 Usage: python -m benchmarks.scoring [--kinds demo uf long short] [--prompts 2] [--demo-prompts 200]
 
 Each prompt has five responses from each of four sources. The public loop has the semantics of
 SimPO's reward_model_annotate.py: for each response, chat template and tokeniser, one forward pass,
-`.item()`. The other way is the score stage's own, from text to numbers. Both use one classifier
-with random weights, in float32, in turn, in one process and on one thread; times are CPU seconds.
+`.item()`. The other way is the score stage's own, source by source, from text to numbers. Both use
+one classifier with random weights, in float32, in turn, in one process and on one thread; times are
+CPU seconds.
 
 demo   prompts, responses, tokeniser and shape of the demo's reward model: short rows, tiny model
 others lengths as in three kinds of data (`benchmarks.lengths`); hidden size 384, 6 layers
@@ -158,7 +159,7 @@ def score_stage(folder: Path) -> Scorer:
 
 
 def token_counts(folder: Path, prompts: list[list[Candidate]]) -> tuple[int, int]:
-    """Tokens of all conversations, and of prompts and distinct responses once each."""
+    """Tokens of all conversations, and of prompts and distinct responses once per source."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def length(messages: list[dict[str, str]], *, open_turn: bool) -> int:
@@ -168,7 +169,7 @@ def token_counts(folder: Path, prompts: list[list[Candidate]]) -> tuple[int, int
         return len(ids)
 
     alone = shared = 0
-    for group in prompts:
+    for group in (group for source in by_source(prompts) for group in source):
         prompt = length(group[0].messages, open_turn=True)
         shared += prompt
         whole = {
@@ -182,27 +183,39 @@ def token_counts(folder: Path, prompts: list[list[Candidate]]) -> tuple[int, int
     return alone, shared
 
 
-def timed(score: Scorer, candidates: list[Candidate]) -> Result:
-    """Scores, and the CPU time that they took."""
+def by_source(prompts: list[list[Candidate]]) -> list[list[list[Candidate]]]:
+    """The responses of each source to each prompt."""
+    starts = range(0, SOURCES * RESPONSES, RESPONSES)
+    return [[group[start : start + RESPONSES] for group in prompts] for start in starts]
+
+
+def timed(score: Scorer, prompts: list[list[Candidate]]) -> Result:
+    """Scores of one source after the other, in the order of the prompts, and their CPU time."""
     start = time.process_time()
-    scores = score(candidates)
-    return Result(scores, time.process_time() - start)
+    found = [score([one for group in source for one in group]) for source in by_source(prompts)]
+    seconds = time.process_time() - start
+    scores = [
+        score
+        for place in range(0, len(prompts) * RESPONSES, RESPONSES)
+        for source in found
+        for score in source[place : place + RESPONSES]
+    ]
+    return Result(scores, seconds)
 
 
 def compare(kind: str, folder: Path, prompts: list[list[Candidate]]) -> str:
     """Times, tokens and agreement of both ways as one line."""
-    candidates = [one for group in prompts for one in group]
     scorers = public_loop(folder), score_stage(folder)
     for score in scorers:
-        score(candidates[:2])  # warm up; the check of the first call
-    public, stage = (timed(score, candidates) for score in scorers)
+        score(prompts[0][:2])  # warm up; the check of the first call
+    public, stage = (timed(score, prompts) for score in scorers)
     alone, shared = token_counts(folder, prompts)
     size = SOURCES * RESPONSES
     same = sum(
         one.index(max(one)) == other.index(max(other))
         for one, other in (
             (public.scores[at : at + size], stage.scores[at : at + size])
-            for at in range(0, len(candidates), size)
+            for at in range(0, len(public.scores), size)
         )
     )
     worst = max(abs(a - b) for a, b in zip(public.scores, stage.scores, strict=True))
@@ -217,7 +230,7 @@ def compare(kind: str, folder: Path, prompts: list[list[Candidate]]) -> str:
 def main() -> None:
     # Imports of the training stack have set handlers of their own.
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    parser = argparse.ArgumentParser(description="all responses together, over the public loop")
+    parser = argparse.ArgumentParser(description="responses together, over the public loop")
     names = ["demo", *KINDS]
     parser.add_argument("--kinds", nargs="+", choices=names, default=names, help="kinds of data")
     parser.add_argument("--prompts", type=int, default=2, help="prompts per kind but demo")

@@ -3,8 +3,7 @@
 Reads:   RUN/prompts, RUN/sample/SOURCE
 Writes:  RUN/score/SOURCE (score = weighted sum of the rewards; each reward as a head)
 Run:     python -m data_construction.score --source qwen72b --recipe recipes/llama3-8b-wrpo.yaml
-         --source all scores every source that the recipe names: the rewards are loaded once, and
-         the responses of all sources to a prompt share its computation
+         --source all scores every source that the recipe names: the rewards are loaded once
          --shard 2/4 does a quarter of the parts; shards may run at once on several machines
 Resume:  the same command again; finished parts stay
 """
@@ -17,7 +16,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from data_construction.executors.scoring import score_on_ray
-from data_construction.scoring.scorer import Part, Scorer, joint_parts
+from data_construction.scoring.scorer import Part, Scorer
 from data_construction.scoring.verifiers import check_verifiers, log_passed, passed, verifiers
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.pipeline.parts import DropLimit, Shard, StageWork, open_stage
@@ -31,7 +30,7 @@ from wrpo.recipe.resolved import answering_sources, check_source
 def score_sources(
     recipe: Recipe, sources: Sequence[str], shard: Shard, *, scorer: Scorer | None = None
 ) -> None:
-    """Scores the missing parts of some sources together.
+    """Scores the missing parts of some sources, one part after the other.
 
     Raises:
         RecipeError: no source of that name.
@@ -60,9 +59,9 @@ def score_sources(
             check_verifiers(pipeline, f"score/{todo[0].source}")
         if todo and isinstance(recipe.executor, RayExecutor):
             busy = {source: work for source, work in works.items() if work.todo}
-            score_on_ray(pipeline, recipe.executor, busy, joint_parts(todo))
+            score_on_ray(pipeline, recipe.executor, busy, todo)
         else:
-            made = (scorer or Scorer(recipe))(joint_parts(todo))
+            made = (scorer or Scorer(recipe))(todo)
             for part, rows, dropped in tqdm(made, total=len(todo), unit="part", desc="score"):
                 works[part.source].write_part(part.number, rows, SCORES, dropped=dropped)
         for source, work in works.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from data_construction.executors.job import Folders, PartMaker, PartPlace, PartsJob, Unit
 from data_construction.scoring.scorer import Part, Scorer
@@ -18,9 +18,9 @@ def score_on_ray(
     pipeline: Pipeline,
     executor: RayExecutor,
     works: Mapping[str, StageWork],
-    groups: Iterable[Sequence[Part]],
+    parts: Iterable[Part],
 ) -> None:
-    """Scores groups of parts that share prompts; a group goes to one actor.
+    """Scores parts, each by one actor.
 
     Args:
         works: the open score stages, by source.
@@ -40,10 +40,7 @@ def score_on_ray(
             name="score" if len(works) > 1 else next(iter(works.values())).name,
             recipe=recipe,
             works={work.name: work for work in works.values()},
-            units=[
-                tuple(PartPlace(works[part.source].name, part.number) for part in group)
-                for group in groups
-            ],
+            units=[(PartPlace(works[part.source].name, part.number),) for part in parts],
             inputs={name: pipeline.finished(name) for name in sorted(inputs)},
             open_maker=_open,
             replicas=recipe.score.engine.replicas,
@@ -64,7 +61,7 @@ def _open(recipe: Recipe, inputs: Folders, outputs: Mapping[str, PartWriter]) ->
     scorer, pipeline = Scorer(recipe, inputs=inputs), Pipeline(recipe, given=inputs)
 
     def make(units: Iterable[Unit]) -> None:
-        for part, rows, dropped in scorer([_part(place) for place in unit] for unit in units):
+        for part, rows, dropped in scorer(_part(place) for unit in units for place in unit):
             outputs[f"score/{part.source}"].write_part(part.number, rows, SCORES, dropped=dropped)
 
     def _part(place: PartPlace) -> Part:

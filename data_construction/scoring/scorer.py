@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.compute as pc
-
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import (
     RESPONSES,
@@ -17,7 +15,6 @@ from wrpo.pipeline.tables import (
     PromptLookup,
     Row,
     answer_of,
-    read_column,
     read_parquet,
 )
 from wrpo.recipe import Recipe
@@ -50,15 +47,16 @@ class Scorer:
         self._rewards: dict[str, RewardModel] | None = None
         self._prompts: PromptLookup | None = None
 
-    def __call__(self, work: Iterable[Sequence[Part]]) -> Iterator[ScoredPart]:
-        """Scores groups of parts, lazily; the responses of a group to one prompt share it."""
-        for group in work:
-            responses = [read_parquet(part.path, RESPONSES) for part in group]
-            scored = iter(self.score([response for rows in responses for response in rows]))
-            for part, rows in zip(group, responses, strict=True):
-                made = [next(scored) for _ in rows]
-                kept = [row for row in made if "score" in row]
-                yield ScoredPart(part, kept, [row for row in made if "score" not in row])
+    def __call__(self, work: Iterable[Part]) -> Iterator[ScoredPart]:
+        """Scores parts, lazily; the responses of a part to one prompt share it.
+
+        A part is scored by itself. What is scored together decides the last digits of a network's
+        numbers, and a part has the same responses however many sources, shards or starts there are.
+        """
+        for part in work:
+            made = self.score(read_parquet(part.path, RESPONSES))
+            kept = [row for row in made if "score" in row]
+            yield ScoredPart(part, kept, [row for row in made if "score" not in row])
 
     def score(self, responses: Sequence[Row]) -> list[Row]:
         """A row of SCORES, or of DROPPED, for each response, in order."""
@@ -149,26 +147,3 @@ class Part(NamedTuple):
     source: str
     number: int
     path: Path
-
-
-def joint_parts(parts: Iterable[Part]) -> Iterator[tuple[Part, ...]]:
-    """Every part once, together with those whose prompts overlap with its own.
-
-    Responses lie in the order of their prompts' ids. Sources with equal `chunk_prompts` are cut at
-    the same prompts, but for those that one of them drops: then a group has one part of each.
-    Otherwise the longest of those that come first brings all that begin within it.
-    """
-    waiting = sorted(((*_span(part.path), part) for part in parts), key=lambda item: item[2])
-    waiting.sort(key=lambda item: item[1], reverse=True)
-    waiting.sort(key=lambda item: item[0])
-    while waiting:
-        end = waiting[0][1]
-        count = sum(1 for first, _, _ in waiting if first <= end)
-        yield tuple(part for _, _, part in waiting[:count])
-        del waiting[:count]
-
-
-def _span(path: Path) -> tuple[str, str]:
-    """The first and the last prompt id; two empty texts where every prompt was dropped."""
-    ends = pc.min_max(read_column(path, "prompt_id", RESPONSES))
-    return ends["min"].as_py() or "", ends["max"].as_py() or ""
