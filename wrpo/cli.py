@@ -69,7 +69,7 @@ _run_folders: list[Path] = []  # of the recipe of this command, for the log of a
 
 def stage_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser with `--recipe` and `key=value`; `doc` is the module's docstring."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=_program(),
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -93,6 +93,13 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
         help="changes one recipe field, e.g. sample.responses=8; the value is YAML",
     )
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses arguments without repeating a secret among them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(redact(message)))
 
 
 def _program() -> str | None:

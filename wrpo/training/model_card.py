@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from wrpo.display.markdown import code, inline
 from wrpo.files import is_folder, looks_local, replacing
 from wrpo.ids import digest
 from wrpo.pipeline.data_stages import data_identity
@@ -109,7 +110,7 @@ def _is_local(model: str) -> bool:
 
 
 def _what(recipe: Recipe, stage: str) -> str:
-    target = f"`{_name(recipe.target)}`"
+    target = code(_name(recipe.target))
     if stage == "sft":
         return (
             f"{target} after supervised fine-tuning on the best responses of the sources: the "
@@ -123,8 +124,8 @@ def _what(recipe: Recipe, stage: str) -> str:
 
 def _models(recipe: Recipe) -> str:
     lines = ["| role | name | model |", "|---|---|---|"]
-    lines.append(f"| target | target | `{_name(recipe.target)}` |")
-    lines += [f"| source | {name} | `{_name(one)}` |" for name, one in recipe.sources.items()]
+    lines.append(f"| target | target | {code(_name(recipe.target))} |")
+    lines += [f"| source | {name} | {code(_name(one))} |" for name, one in recipe.sources.items()]
     for name, datasets in dataset_responses(recipe.prompts).items():
         lines.append(f"| source | {name} | responses that come with {', '.join(datasets)} |")
     return "\n".join(lines)
@@ -140,21 +141,21 @@ def _training(recipe: Recipe, stage: str, facts: dict[str, Any]) -> str:
 
 def _data(recipe: Recipe) -> str:
     imported = recipe.build.imported.tables().items()
-    lines = [f"- imported {table}: `{data_identity(one.path)}`" for table, one in imported]
+    lines = [f"- imported {table}: {code(data_identity(one.path))}" for table, one in imported]
     lines += [
-        f"- prompts `{name}`: `{data_identity(one.path)}`"
+        f"- prompts `{name}`: {code(data_identity(one.path))}"
         for name, one in recipe.prompts.datasets.items()
     ]
     return "\n".join(lines)
 
 
 def _licence(recipe: Recipe, licence: dict[str, str]) -> str:
-    target = f"`{_name(recipe.target)}`"
-    stated = ", ".join(f"{name}: {value}" for name, value in licence.items())
+    target = code(_name(recipe.target))
+    stated = ", ".join(f"{name}: {inline(value)}" for name, value in licence.items())
     said = f"The card of {target} states {stated}" if stated else f"No card of {target} states one"
     lines = [f"{said}. Terms that may bind its use, too:", ""]
-    lines += [f"- those of the source `{_name(one)}`" for one in recipe.sources.values()]
-    lines += [f"- those of the dataset `{name}`" for name in recipe.prompts.datasets]
+    lines += [f"- those of the source {code(_name(one))}" for one in recipe.sources.values()]
+    lines += [f"- those of the dataset `{own}`" for own in recipe.prompts.datasets]
     return "\n".join(lines)
 
 

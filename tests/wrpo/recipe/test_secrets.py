@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from wrpo.cli import run_main
+from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.recipe import load_recipe
 
@@ -112,3 +112,15 @@ def test_errors_and_logs_of_commands_hide_secrets(
         run_main(main)
     shown = capsys.readouterr().err
     assert shown.count("https://[secret]@example.com/x.jsonl") == 2 and S not in shown
+
+
+def test_an_argument_that_is_no_override_is_refused_without_its_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, RECIPE)
+    arguments = ["x", "--recipe", str(path), f"--api-key={S}", f"--where={URL}"]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit):
+        parse_stage(stage_parser("doc"))
+    shown = capsys.readouterr().err
+    assert "--api-key=[secret]" in shown and S not in shown
