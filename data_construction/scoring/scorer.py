@@ -95,7 +95,7 @@ class Scorer:
     def _unscorable(self, prompt: Row, response: Row) -> Drop | None:
         if not self._read(response).strip():
             unclosed = response["answer_start"] and response["finish_reason"] in UNFINISHED
-            return Drop("unclosed_thought" if unclosed else "empty_response")
+            return Drop("unclosed_thought") if unclosed else Drop("empty_response")
         domain = prompt["domain"]
         if not any(reward.covers(domain) for reward in self.recipe.rewards.values()):
             return Drop("no_reward", f"domain {domain}")

@@ -185,7 +185,7 @@ class OpenAIEngine:
         except RequestRefused as refused:
             return Unanswered(request.row, Drop("refused", str(refused)))
         except RequestFailed as failed:
-            return Unanswered(request.row, Drop(_FAILED, str(failed)))
+            return Unanswered(request.row, Drop("failed", str(failed)))
         try:
             return self._read(request, reply, keep_logprobs=sampling["keep_logprobs"])
         except (KeyError, TypeError, AttributeError) as error:
