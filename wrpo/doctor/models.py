@@ -76,6 +76,24 @@ def templates(context: CheckContext) -> Iterator[Finding]:
                 yield Finding("warning", subject, f"not checked: {entry.model} is not at hand")
             continue
         yield from _template(subject, tokenizer, fold_system=entry.fold_system)
+        yield from _vocabulary(entry, tokenizer)
+
+
+def _vocabulary(entry: _Chatting, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+    """Whether every token has an embedding."""
+    from transformers import AutoConfig
+
+    from wrpo.training.vocabulary import REMEDY, overflow
+
+    try:
+        config = AutoConfig.from_pretrained(
+            entry.model, revision=entry.revision, trust_remote_code=entry.trust_remote_code
+        )
+    except (OSError, ValueError):  # a tokenizer alone
+        return
+    if problem := overflow(tokenizer, config):
+        message = f"{problem}; training stops where rows use the others"
+        yield Finding("warning", f"vocabulary of {entry.place}", message, REMEDY)
 
 
 def _template(

@@ -22,6 +22,7 @@ from wrpo.training.saving import save_model
 from wrpo.training.settings import Lora, Training
 from wrpo.training.trackers import tracking_arguments
 from wrpo.training.trl_config import require_effect
+from wrpo.training.vocabulary import require_embeddings
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -172,6 +173,8 @@ def train_and_save(
     load_base: loads in full precision what was quantised for training.
 
     Raises:
+        ModelError: a token has no embedding, or what is saved is not the trained model.
+        RecipeError: the optimizer or the schedule cannot be made.
         Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
     from wrpo.training.callbacks import MetricsFile, StopsAtSigterm
@@ -182,6 +185,7 @@ def train_and_save(
     last = last_checkpoint(work.path / CHECKPOINTS)
     if last:
         logger.info("resuming from %s", last)
+    require_embeddings(trainer)
     require_effect(trainer, where=f"{work.path.name}.train")
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     if preemption.stopped:
