@@ -124,6 +124,15 @@ def test_a_template_that_cannot_render_is_a_problem(with_template) -> None:
     assert with_template("{{ raise_exception('never') }}").level == "problem"
 
 
+def test_tokens_without_embedding_are_one_line(write_recipe, tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model", vocab_size=260)
+    found = models.templates(context(write_recipe(), f"target.model={folder}"))
+    [line] = [finding for finding in found if finding.subject.startswith("vocabulary")]
+    assert (line.level, line.subject) == ("warning", "vocabulary of target")
+    assert line.message.startswith("tokenizer 262 ids, embeddings 260")
+    assert "resize_token_embeddings" in line.remedy
+
+
 def test_a_damaged_local_model_is_a_problem_and_an_absent_one_is_not(
     write_recipe, tmp_path: Path
 ) -> None:
