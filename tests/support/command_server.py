@@ -56,7 +56,7 @@ FAST_PYTHON = Path(__file__).with_name("fast_python")
 
 
 def main(folder: Path) -> None:
-    """Responses requests on the two sockets of a folder until whoever started it is gone."""
+    """Answers requests on the two sockets of a folder until whoever started it is gone."""
     _end_with_parent()
     listeners = [_listen(folder / name) for name in (PROCESSES, COMMANDS)]
     _load(FOR_TRAINING)
@@ -100,11 +100,11 @@ def serve(listener: socket.socket) -> None:
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _response(connection)
+            _answer(connection)
         connection.close()
 
 
-def _response(connection: socket.socket) -> None:
+def _answer(connection: socket.socket) -> None:
     """Starts the command in a fork of its own, tells its pid, then how it ended."""
     text, streams, _, _ = socket.recv_fds(connection, 1 << 20, MOST_STREAMS)
     pid = os.fork()
