@@ -11,7 +11,7 @@ bare:   `LLM.generate` over the same token ids, which are there already; nothing
 
 Both arms must give the same tokens. The prefix cache is emptied before each block. The bare loop is
 one call per block, and like the stage it drains the engine at the end of each block. Start-up,
-which is the same for both, is told apart.
+which is the same for both, is counted apart.
 
 The second part answers growing numbers of prompts with one token each, every number in a process
 of its own, and tells the peak of its resident memory.

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.sandbox
 
 Columns: the least and the middle wall time of one program that does nothing, in milliseconds. Arms:
-python (the interpreter alone), limits (a sandbox without walls) and walls (the sandbox). They take
+python (the interpreter alone), limits (limits without isolation) and sandbox (all of it). They take
 turns, so that a busy machine disturbs them alike. `ready` is the time of the probe, once a process.
 """
 
@@ -38,13 +38,13 @@ def main(argv: list[str] | None = None) -> None:
     turns = parser.parse_args(argv).turns
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     start = time.perf_counter()
-    walls = Sandbox()
+    sandbox = Sandbox()
     ready = time.perf_counter() - start
     limits = Sandbox(isolated=False)
     arms: dict[str, Callable[[], object]] = {
         "python": lambda: subprocess.run([interpreter(), "-s", "-P", "-B", "-c", "pass"]),
         "limits": lambda: limits.run("pass"),
-        "walls": lambda: walls.run("pass"),
+        "sandbox": lambda: sandbox.run("pass"),
     }
     logger.info("arm      least  middle  (ms)")
     for name, seconds in measure(arms, turns).items():

@@ -133,8 +133,8 @@ def log_passed(stage: str, found: Mapping[str, Mapping[str, tuple[int, int]]]) -
     """One line per verifier and domain; a warning where all or no responses are correct."""
     for name, domains in found.items():
         for domain, (correct, total) in domains.items():
-            told = (stage, domain, correct, total, 100 * correct / total, name)
-            logger.info("%s: %s: %d of %d responses correct (%.1f %%) by %s", *told)
+            counts = (stage, domain, correct, total, 100 * correct / total, name)
+            logger.info("%s: %s: %d of %d responses correct (%.1f %%) by %s", *counts)
             if correct in (0, total) and total >= _FEW:
                 logger.warning(
                     "%s: rewards.%s finds %s of the %d responses of domain %s correct; it tells "

@@ -174,8 +174,8 @@ def _allow_code(loaded: dict[str, TaskDict]) -> bool:
     if unsafe and os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
         raise RecipeError(
             f"eval.tasks: {', '.join(unsafe)} runs code that the models write, with your rights; "
-            "humaneval_instruct_sandbox and mbpp_instruct_sandbox of this toolkit run it behind "
-            "walls. On a machine of its own, allow it with: export HF_ALLOW_CODE_EVAL=1"
+            "humaneval_instruct_sandbox and mbpp_instruct_sandbox of this toolkit run it in a "
+            "sandbox. On a machine of its own, allow it with: export HF_ALLOW_CODE_EVAL=1"
         )
     return bool(unsafe)
 

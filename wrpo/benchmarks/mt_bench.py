@@ -322,7 +322,7 @@ class MTBench:
 def rating(verdict: Verdict) -> float | None:
     """The last number in [[ ]]; without such brackets that in [ ] at the end of the reply.
 
-    FastChat takes the first number in either, wherever it stands; None where there is none from 1
+    FastChat takes the first number in either, wherever it is; None where there is none from 1
     to 10.
     """
     form = _FORM if "[[" in unescaped(verdict.answer) else _BACKUP

@@ -123,7 +123,7 @@ def _endpoint(place: str, url: str, key: str | None) -> Finding:
 
 
 def sandbox(context: CheckContext) -> Iterator[Finding]:
-    """Tries the walls, where the recipe runs programs."""
+    """Tries the sandbox where the recipe runs programs."""
     recipe = context.recipe
     walls = {
         f"rewards.{name}": wall

@@ -1,4 +1,4 @@
-"""The walls of the sandbox as one command line of bubblewrap (`bwrap`)."""
+"""Isolation of the sandbox as one command line of bubblewrap (`bwrap`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GO = b"go\n"
 """The line of standard input that opens the gate."""
 _GATE = ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh"]
 TOOLS = ("bwrap", "mount", "prlimit", "setpriv", "unshare")
-"""The commands behind the walls: bubblewrap and util-linux."""
+"""The commands that isolate: bubblewrap and util-linux."""
 ENVIRONMENT = {
     "HOME": SCRATCH,
     "LANG": "C.UTF-8",

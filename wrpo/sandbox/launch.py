@@ -1,4 +1,4 @@
-"""Starts a program, inside the walls or without them, such that it can always be ended."""
+"""Starts a program, isolated or not, such that it can always be ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _POLL_S = 0.002
 
 
 class Started:
-    """A process without walls; killing it kills its process group."""
+    """A process that is not isolated; killing it kills its process group."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -136,7 +136,7 @@ def _page_tables(pid: int) -> int:
 
 @contextmanager
 def isolated(limits: Limits, seccomp: bytes, code: bytes) -> Iterator[Started]:
-    """Starts a program behind the walls."""
+    """Starts an isolated program."""
     ids = spare_ids()
     read_info, write_info = os.pipe()
     read_users, write_users = os.pipe()

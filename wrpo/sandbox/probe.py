@@ -1,4 +1,4 @@
-"""Tries the walls and the limits of a sandbox with a program that wants out."""
+"""Tries isolation and limits of a sandbox with a program that wants out."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Sandbox:
     the user can, reach the network and leave processes behind. `field` is the recipe field that a
     refusal names as the way to ask for that.
 
-    Raises SandboxError where this machine cannot isolate programs; the walls are tried first.
+    Raises SandboxError where this machine cannot isolate programs; isolation is tried first.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ def _last_id(path: str) -> int:
 
 
 def map_users(pid: int, ids: tuple[int, int]) -> None:
-    """Gives the new user namespace of a process root, to build the walls, and the spare ids."""
+    """Gives the new user namespace of a process root, to set up isolation, and the spare ids."""
     try:
         for kind, spare in zip(("uid", "gid"), ids, strict=True):
             Path(f"/proc/{pid}/{kind}_map").write_text(f"0 0 1\n{INSIDE} {spare} 1\n")

@@ -109,7 +109,7 @@ def test_a_llama_3_template_with_another_generation_prompt_is_refused() -> None:
 def test_a_prompt_without_the_pattern_is_an_error_that_shows_it(checkpoint: Path) -> None:
     reward = settings(checkpoint).load()
     prompt = tuple(reward.tokenizer.encode("Say sea."))
-    with pytest.raises(ModelError, match=r"last stands at None.*Say sea\."):
+    with pytest.raises(ModelError, match=r"last occurs at None.*Say sea\."):
         reward._check(Conversation(prompt, (1, 2)))
 
 
