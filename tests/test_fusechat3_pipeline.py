@@ -26,7 +26,7 @@ from pathlib import Path
 from wrpo.engines.local.vllm_env import prepare_environment
 prepare_environment(eager=True)
 from data_construction.build import build_table
-from data_construction.sampling.dataset_responses import GivenAnswers
+from data_construction.sampling.dataset_responses import GivenResponses
 from data_construction.logprobs import LogProbStage
 from data_construction.sampling.part_sampler import PartSampler
 from data_construction.prompts import make_prompts
@@ -41,7 +41,7 @@ recipe, all_parts = load_recipe(Path(sys.argv[1])), Shard(1, 1)
 make_prompts(recipe)
 for source in recipe.sources:
     sample(PartSampler(recipe, source), all_parts)
-GivenAnswers(recipe, "teacher").run(all_parts)
+GivenResponses(recipe, "teacher").run(all_parts)
 score_sources(recipe, [*recipe.sources, "teacher"], all_parts)
 build_table(recipe, "sft")
 train_sft(recipe)

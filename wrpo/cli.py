@@ -211,7 +211,8 @@ def configure_logging() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # an output that was exchanged for another kind of file
+                stream.reconfigure(errors="backslashreplace")
     level = os.environ.get("WRPO_LOG", "INFO").upper()
     if level not in LEVELS:
         raise RecipeError(f"WRPO_LOG is {level!r}; choose one of {', '.join(LEVELS)}")

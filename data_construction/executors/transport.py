@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from data_construction.executors.job import Folders, PartPlace, PartsJob
 from data_construction.executors.shared_folder import SharedFolder
@@ -127,7 +127,10 @@ class ThroughShared:
             _publish(self._job.inputs[name], files[name], shared)
         return _Fetched(
             inputs={name: (shared.url, files[name]) for name, shared in self._inputs.items()},
-            outputs={stage: shared.url for stage, shared in self._outputs.items()},
+            outputs={
+                stage: (shared.url, self._job.works[stage].writer.key)
+                for stage, shared in self._outputs.items()
+            },
             same_part=dict(self._job.same_part),
         )
 
@@ -150,10 +153,14 @@ class ThroughShared:
 
 @dataclass
 class _Fetched:
-    """A worker's side: a scratch folder of its own, and whole inputs once per machine."""
+    """A worker's side: a scratch folder of its own, and whole inputs once per machine.
+
+    Attributes:
+        outputs: where the parts of a stage go, and its key.
+    """
 
     inputs: dict[str, tuple[str, list[str]]]
-    outputs: dict[str, str]
+    outputs: dict[str, tuple[str, dict[str, Any]]]
     same_part: dict[str, str]
     scratch: Path = Path()
 
@@ -166,7 +173,10 @@ class _Fetched:
                 name: self.scratch / name if name in in_parts else _on_this_machine(url, files)
                 for name, (url, files) in self.inputs.items()
             }
-            outputs = {stage: PartWriter(self.scratch / stage, {}) for stage in self.outputs}
+            outputs = {
+                stage: PartWriter(self.scratch / stage, key)
+                for stage, (_, key) in self.outputs.items()
+            }
             for writer in outputs.values():
                 writer.path.mkdir(parents=True)
             yield inputs, outputs
@@ -180,7 +190,7 @@ class _Fetched:
             SharedFolder(self.inputs[name][0]).get(file, self.scratch / name / file)
 
     def deliver(self, place: PartPlace) -> None:
-        shared = SharedFolder(self.outputs[place.stage])
+        shared = SharedFolder(self.outputs[place.stage][0])
         part, dropped = part_name(place.part), dropped_name(place.part)
         written = self.scratch / place.stage
         if (written / dropped).exists():
