@@ -35,7 +35,7 @@ def cell(text: str) -> str:
 
 def code(text: str) -> str:
     """A code span, which may stand in a table cell; line breaks are shown."""
-    shown = _without_bars(visible(re.sub(r"\s*\n\s*", " ⏎ ", text)))
+    shown = _without_bars(visible(re.sub(r"(?<!\s)\s*\n\s*", " ⏎ ", text)))
     marks = fence(shown, shortest=1)
     return f"{marks} {shown} {marks}" if "`" in shown else f"`{shown}`"
 
@@ -52,7 +52,7 @@ def fence(text: str, *, shortest: int) -> str:
 
 
 def _flat(text: str) -> str:
-    return visible(re.sub(r"\s*\n\s*", " ", text))
+    return visible(re.sub(r"(?<!\s)\s*\n\s*", " ", text))
 
 
 def _literal(text: str) -> str:
@@ -64,4 +64,4 @@ def _literal(text: str) -> str:
 
 def _without_bars(text: str) -> str:
     """Bars as GFM tables want them, also behind backslashes, which would free them."""
-    return re.sub(r"(\\*)\|", lambda found: 2 * found[1] + r"\|", text)
+    return re.sub(r"(?<!\\)(\\*)\|", lambda found: 2 * found[1] + r"\|", text)

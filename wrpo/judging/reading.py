@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from wrpo.judging.request import Verdict
 
@@ -43,6 +44,21 @@ _REVISES = re.compile(
 _JOINS = re.compile(r"\b(?:or|and|to|vs|versus|oder|und|bis|ou|et|o|y)\b", re.IGNORECASE)
 
 
+class Match(Protocol):
+    """A match of a regular expression."""
+
+    def __getitem__(self, group: Any, /) -> Any: ...
+    def start(self) -> int: ...
+    def end(self) -> int: ...
+
+
+class Pattern(Protocol):
+    """A regular expression; that of a recipe may raise TimeoutError."""
+
+    def finditer(self, text: str, /) -> Iterable[Match]:
+        """All matches."""
+
+
 @dataclass(frozen=True)
 class VerdictForm:
     """What a verdict of one kind looks like.
@@ -53,7 +69,7 @@ class VerdictForm:
         name: for messages, e.g. "grade from 1 to 10".
     """
 
-    pattern: re.Pattern[str]
+    pattern: Pattern
     group: str
     value: Callable[[str], float | None]
     name: str
@@ -71,7 +87,10 @@ class VerdictForm:
     def read_text(self, answer: str) -> float | str:
         """The same for a reply without its thoughts."""
         text = unescaped(answer)
-        found = list(self.pattern.finditer(text))
+        try:
+            found = list(self.pattern.finditer(text))
+        except TimeoutError:
+            return f"the pattern takes too long for {len(text)} characters"
         quoted = _quoted(text, found)
         counting = [match for match in found if match not in quoted]
         if not counting:
@@ -87,7 +106,7 @@ class VerdictForm:
             return f"another verdict is quoted after {last[0]!r}: {found[-1][0]!r}"
         return value
 
-    def _value(self, match: re.Match[str]) -> float | None:
+    def _value(self, match: Match) -> float | None:
         return self.value(match[self.group] or "")
 
 
@@ -97,7 +116,7 @@ def unescaped(text: str) -> str:
 
 
 def grade_form(
-    low: float, high: float, pattern: re.Pattern[str] | None = None, *, group: str = "rating"
+    low: float, high: float, pattern: Pattern | None = None, *, group: str = "rating"
 ) -> VerdictForm:
     """A number from `low` to `high`: 7, 7.5, 7,5, or 7/10 where `high` is 10.
 
@@ -117,7 +136,7 @@ def grade_form(
 
 
 def label_form(
-    labels: Mapping[str, float], pattern: re.Pattern[str] | None = None, *, group: str = "verdict"
+    labels: Mapping[str, float], pattern: Pattern | None = None, *, group: str = "verdict"
 ) -> VerdictForm:
     """One of several labels, each with its number; spaces and case mean nothing.
 
@@ -133,7 +152,7 @@ def label_form(
     return VerdictForm(slot, group, value, f"verdict ({', '.join(labels)})")
 
 
-def _quoted(text: str, found: list[re.Match[str]]) -> list[re.Match[str]]:
+def _quoted(text: str, found: list[Match]) -> list[Match]:
     """The matches inside quotations; code and block quotes may hold a verdict that is alone."""
     never = [*(span.span() for span in _NEVER.finditer(text)), *_tagged(text)]
     code = [(span.span(), span[0].strip(" \t\n>`*_")) for span in _ONLY_ALONE.finditer(text)]
@@ -159,7 +178,7 @@ def _tagged(text: str) -> Iterator[tuple[int, int]]:
             yield found.start(), place
 
 
-def _inside(match: re.Match[str], span: tuple[int, int]) -> bool:
+def _inside(match: Match, span: tuple[int, int]) -> bool:
     return span[0] <= match.start() and match.end() <= span[1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
@@ -10,6 +9,7 @@ from pydantic import Field, field_validator
 from wrpo.ids import normalise_text
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
+from wrpo.rewards.patterns import UserPattern
 
 if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
@@ -30,11 +30,7 @@ class AnswerReward(RewardSettings):
     @field_validator("pattern")
     @classmethod
     def _has_answer_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if "answer" not in groups:
+        if "answer" not in UserPattern(pattern).groups:
             raise ValueError("must hold a group named answer: (?P<answer>...)")
         return pattern
 
@@ -73,8 +69,7 @@ class AnswerVerifier:
     """
 
     def __init__(self, settings: AnswerReward) -> None:
-        flags = re.IGNORECASE if settings.ignore_case else 0
-        self._pattern = re.compile(settings.pattern, flags)
+        self._pattern = UserPattern(settings.pattern, ignore_case=settings.ignore_case)
         self._ignore_case = settings.ignore_case
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]:
@@ -86,10 +81,18 @@ class AnswerVerifier:
             return Drop(
                 "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
             )
-        return float(self.is_correct(candidate.response, candidate.reference_answer))
+        try:
+            return float(self.is_correct(candidate.response, candidate.reference_answer))
+        except TimeoutError:
+            size = len(candidate.response)
+            return Drop("slow_pattern", f"a response of {size} characters")
 
     def is_correct(self, response: str, reference_answer: str) -> bool:
-        """Whether the answer of a response equals the reference answer."""
+        """Whether the answer of a response equals the reference answer.
+
+        Raises:
+            TimeoutError: the pattern takes too long.
+        """
         match = self._pattern.fullmatch(normalise_text(response))
         if match is None:
             return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -24,6 +23,7 @@ from wrpo.judging import (
 from wrpo.judging.questions import fields_of, template_name
 from wrpo.pipeline.tables import RESPONSES, Drop, RowLookup
 from wrpo.rewards.base import Candidate, JudgeCalls, RewardSettings
+from wrpo.rewards.patterns import UserPattern
 from wrpo.rewards.questions import comparison, grade
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class JudgeReward(RewardSettings):
         return grade.DIGIT if self.expected else grade.RATING
 
     @property
-    def reply_pattern(self) -> re.Pattern[str] | None:
+    def reply_pattern(self) -> UserPattern | None:
         """Finds the grade or the verdict in a reply; None: as the toolkit's prompts ask for it."""
-        return re.compile(self.pattern) if self.pattern else None
+        return UserPattern(self.pattern) if self.pattern else None
 
     @field_validator("scale")
     @classmethod
@@ -92,9 +92,9 @@ class JudgeReward(RewardSettings):
         group = "verdict" if self.opponent else "rating"
         try:
             pattern = self.reply_pattern
-        except re.error as error:
-            raise ValueError(f"pattern: not a regular expression: {error}") from None
-        if pattern is not None and group not in pattern.groupindex:
+        except ValueError as error:
+            raise ValueError(f"pattern: {error}") from None
+        if pattern is not None and group not in pattern.groups:
             raise ValueError(f"pattern: must hold a group named {group}: (?P<{group}>...)")
         return self
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from wrpo.judging import JudgeRequest, Verdict
@@ -10,6 +9,7 @@ from wrpo.judging.questions import as_text, fill, template_name
 from wrpo.judging.reading import label_form
 from wrpo.pipeline.tables import Drop, RowLookup, answer_of
 from wrpo.rewards.base import Candidate
+from wrpo.rewards.patterns import UserPattern
 
 COMPARISON = """You compare two replies of assistants.
 
@@ -54,7 +54,7 @@ class JudgeComparison:
     def __init__(
         self,
         template: str,
-        pattern: re.Pattern[str] | None,
+        pattern: UserPattern | None,
         *,
         opponent: str,
         responses: RowLookup,

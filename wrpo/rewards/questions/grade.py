@@ -12,6 +12,7 @@ from wrpo.judging import JudgeRequest, Verdict
 from wrpo.judging.questions import as_text, fill, template_name
 from wrpo.judging.reading import grade_form
 from wrpo.rewards.base import Candidate
+from wrpo.rewards.patterns import UserPattern
 
 _ONE_REPLY = """You grade one reply of an assistant.
 
@@ -63,7 +64,7 @@ class Grade:
     def __init__(
         self,
         template: str,
-        pattern: re.Pattern[str] | None,
+        pattern: UserPattern | None,
         *,
         scale: tuple[float, float],
         expected: bool,
