@@ -1,5 +1,6 @@
 """Writes finished sampling stages by hand, for tests of the stages after them."""
 
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 
 from wrpo.chat.thoughts import Tags, answer_start
@@ -72,6 +73,7 @@ def write_scores(
 
 def _write(recipe: Recipe, stage: str, rows: list[Row], schema: object) -> None:
     pipeline = Pipeline(recipe)
+    shutil.rmtree(pipeline.folder(stage), ignore_errors=True)
     folder = StageFolder(pipeline.folder(stage), pipeline.key(stage))
     folder.open()
     prompts = sorted({row["prompt_id"] for row in rows})

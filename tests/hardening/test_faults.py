@@ -65,7 +65,7 @@ def test_a_full_disk_is_one_message_and_the_same_command_goes_on_after_room_is_m
     full = run()
     assert full.returncode == 2
     assert "Traceback" not in full.stderr
-    assert "cannot write" in full.stderr and "make room" in full.stderr
+    assert "No space left" in full.stderr and "make room" in full.stderr
     folder = small_disk / "faults" / "prompts"
     assert not (read_manifest(folder) or {"complete": False})["complete"]
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
@@ -133,14 +133,6 @@ def test_a_process_without_memory_says_so(tmp_path: Path) -> None:
     assert "out of memory" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_other_errors_of_the_same_kinds_keep_their_traceback() -> None:
-    def main() -> None:
-        raise RuntimeError("a bug")
-
-    with pytest.raises(RuntimeError, match="a bug"):
-        run_main(main)
-
-
 def test_a_clock_that_jumps_back_neither_loses_parts_nor_makes_times_negative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,4 +159,4 @@ def test_a_file_that_may_not_be_read_is_not_called_unwritable(
     with pytest.raises(SystemExit) as stopped:
         run_main(main)
     assert stopped.value.code == 2
-    assert "may not read or write at secret.yaml: Permission denied" in capsys.readouterr().err
+    assert "cannot use secret.yaml: Permission denied" in capsys.readouterr().err

@@ -50,7 +50,10 @@ def encode(rows: list[Any], kind: str) -> bytes:
         writer.writerow(["prompt", "chosen", "rejected"])
         for row in rows:
             cells = row if isinstance(row, dict) else {"prompt": row}
-            writer.writerow([cells.get(name) for name in ("prompt", "chosen", "rejected")])
+            values = [cells.get(name) for name in ("prompt", "chosen", "rejected")]
+            writer.writerow(
+                [json.dumps(value) if isinstance(value, list) else value for value in values]
+            )
         return text.getvalue().encode("utf-8", errors="surrogatepass")
     sink = io.BytesIO()
     pq.write_table(

@@ -23,7 +23,7 @@ def test_arguments_of_a_source_are_added_to_those_of_the_recipe(write_recipe) ->
     [
         ("{kv_cache_dtyp: fp8}", 'did you mean "kv_cache_dtype"'),
         ("{tensor_parallel_size: 2}", "write `engine.tensor_parallel_size`"),
-        ("{hf_token: abc}", "a recipe holds no keys"),
+        ("{hf_token: abc}", "hf_token: holds a secret, by its name"),
         ("{hf_overrides: {}}", "changes the responses"),
     ],
 )

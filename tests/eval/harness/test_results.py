@@ -62,13 +62,15 @@ def test_samples_of_two_filters_become_one_with_both_metrics(tmp_path: Path) -> 
 
 
 def test_results_come_back_as_plain_json(tmp_path: Path) -> None:
-    write_results(tmp_path, {"a": np.float32(0.5), "b": float("nan"), "c": (np.int64(1), len)})
-    assert read_results(tmp_path) == {"a": 0.5, "b": None, "c": [1, "len"]}
+    write_results(
+        tmp_path, {"tasks": {}, "a": np.float32(0.5), "b": float("nan"), "c": (np.int64(1), len)}
+    )
+    assert read_results(tmp_path) == {"tasks": {}, "a": 0.5, "b": None, "c": [1, "len"]}
 
 
 def test_damaged_results_name_the_file_and_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match=r"results\.json: not readable .* evaluate again"):
+    with pytest.raises(DataError, match=r"results\.json: damaged .* evaluate again"):
         read_results(tmp_path)
 
 

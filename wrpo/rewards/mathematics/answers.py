@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from wrpo.rewards.mathematics.clean import LONGEST, clean, split_unit
+from wrpo.rewards.mathematics.clean import LONGEST_ANSWER, clean, split_unit
 
 
 class UnreadableAnswerError(ValueError):
@@ -65,8 +65,8 @@ def read_answer(text: str) -> Answer:
     Raises:
         UnreadableAnswerError: it is empty or very long, or a formula that cannot be read whole.
     """
-    if len(text) > LONGEST:
-        raise UnreadableAnswerError(f"it is longer than {LONGEST} characters")
+    if len(text) > LONGEST_ANSWER:
+        raise UnreadableAnswerError(f"it is longer than {LONGEST_ANSWER} characters")
     tex = clean(text)
     if not tex:
         raise UnreadableAnswerError("it is empty")

@@ -62,7 +62,7 @@ _REPLACEMENTS = [
 ]
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))")
 _SPACED_THOUSANDS = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?")
-LONGEST = 1000
+LONGEST_ANSWER = 1000
 """Characters of an answer; what reads one takes the square of its length."""
 _COMMA_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
@@ -83,7 +83,7 @@ def clean(text: str) -> str:
 
 def same_text(one: str, other: str) -> bool:
     """Whether two answers are written alike, but for layout; empty ones are not, nor long ones."""
-    if max(len(one), len(other)) > LONGEST:
+    if max(len(one), len(other)) > LONGEST_ANSWER:
         return False
     texts = ["".join(clean(text).split()) for text in (one, other)]
     return texts[0] == texts[1] != ""
