@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-LONGEST = 100
+LONGEST_NAME = 100
 """Characters; with a prefix and a suffix a file name has room for 255 bytes."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -23,14 +23,14 @@ def refuse_names(names: Iterable[str], *, taken: Iterable[str] = ()) -> None:
     """
     seen = {name.casefold(): name for name in taken}
     for name in names:
-        shown = repr(name if len(name) <= LONGEST else f"{name[:20]}...").replace("'", '"')
+        shown = repr(name if len(name) <= LONGEST_NAME else f"{name[:20]}...").replace("'", '"')
         if not re.fullmatch(NAME, name):
             raise ValueError(
                 f"{shown} is no name: use letters, digits, dot, dash, underscore, and begin with a "
                 "letter or a digit"
             )
-        if len(name) > LONGEST:
-            raise ValueError(f"{shown} has {len(name)} characters; a name has {LONGEST} at most")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"{shown} has {len(name)} characters; a name has {LONGEST_NAME} at most")
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise ValueError(

@@ -17,7 +17,7 @@ from wrpo.judging.settings import JudgeModel
 from wrpo.recipe.build import Build, Score
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
-from wrpo.recipe.names import LONGEST, NAME, refuse_names
+from wrpo.recipe.names import LONGEST_NAME, NAME, refuse_names
 from wrpo.recipe.prompts import Prompts, dataset_responses, prompt_domains
 from wrpo.recipe.sampling import Model, Sample, Source
 from wrpo.recipe.training import OBJECTIVES, SFT, LogProbs, Preference, Truncation
@@ -56,12 +56,12 @@ class Recipe(Section):
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
-    run: str = Field(pattern=NAME, max_length=LONGEST, description="Name of the run.")
+    run: str = Field(pattern=NAME, max_length=LONGEST_NAME, description="Name of the run.")
     runs: Path = Field(Path("runs"), description="Folder that holds the run directories.")
     reuse: str | None = Field(
         None,
         pattern=NAME,
-        max_length=LONGEST,
+        max_length=LONGEST_NAME,
         description="Another run whose finished stages serve where their keys are equal.",
     )
     executor: Executor = Field(
