@@ -30,7 +30,9 @@ def refuse_names(names: Iterable[str], *, taken: Iterable[str] = ()) -> None:
                 "letter or a digit"
             )
         if len(name) > LONGEST_NAME:
-            raise ValueError(f"{shown} has {len(name)} characters; a name has {LONGEST_NAME} at most")
+            raise ValueError(
+                f"{shown} has {len(name)} characters; a name has {LONGEST_NAME} at most"
+            )
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise ValueError(
