@@ -126,7 +126,7 @@ def _write_data(folder: Path) -> None:
 
 def _published_row(text: str) -> dict[str, Any]:
     """As WRPO's code reads it: chosen = [y_ws, y_wt], rejected = [y_l]."""
-    said = [{"role": "assistant", "content": f"{text} {word}"} for word in ("Yes.", "Well.", "No.")]
+    said = [{"role": "assistant", "content": f"{word} {text}"} for word in ("Yes.", "Well.", "No.")]
     prompt = [{"role": "user", "content": text}]
     return {"prompt": prompt, "chosen": said[:2], "rejected": said[2:]}
 

@@ -78,7 +78,7 @@ def test_every_command_runs_as_it_is_printed(
         line = " ".join([command.text.split("  #")[0], *more])
         result = checkout.run(line, environment)
         problem = f"{line}\n{result.stdout[-1000:]}\n{result.stderr[-3000:]}"
-        assert result.returncode == 0, f"{problem}\nMend it, or mark it: # {MARK.pattern}"
+        assert result.returncode == 0, f"{problem}\nFix it, or mark it: # {MARK.pattern}"
 
 
 @pytest.mark.slow

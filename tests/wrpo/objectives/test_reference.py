@@ -147,9 +147,8 @@ def test_an_anchor_answers_another_prompt_however_many_rows_share_one(prompts):
         return
     prompt_of = {row["chosen"][0]["content"]: row["prompt_id"] for row in data}
     anchored = with_anchors(data)
-    assert [{**row, "anchor": None} for row in anchored] == [
-        {**row, "anchor": None} for row in data
-    ]
+    without = {"anchor": None, "unfinished": None}
+    assert [{**row, **without} for row in anchored] == [{**row, **without} for row in data]
     for row in anchored:
         assert prompt_of[row["anchor"][0]["content"]] != row["prompt_id"]
 

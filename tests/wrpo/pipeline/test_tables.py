@@ -88,11 +88,13 @@ def test_other_files_of_the_folder_are_no_parts(tmp_path: Path) -> None:
 
 
 def test_a_table_of_an_older_version_has_nulls_where_it_lacks_a_column(tmp_path: Path) -> None:
-    row = {"prompt_id": "p", "source": "one", "index": 0, "score": 1.0}
+    said = [{"role": "user", "content": "x"}]
+    row = {"prompt_id": "p", "prompt": said, "completion": said, "source": "one"}
+    row |= {"index": 0, "score": 1.0}
     old = pa.schema([field for field in SFT_ROWS if field.name != "unfinished"])
     write_parquet(tmp_path / part_name(0), [row], old)
     (read,) = read_rows(tmp_path, SFT_ROWS)
-    assert read == {**row, "prompt": None, "completion": None, "unfinished": None}
+    assert read == {**row, "unfinished": None}
 
 
 def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path) -> None:
