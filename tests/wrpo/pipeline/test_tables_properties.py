@@ -53,8 +53,14 @@ def values(kind: pa.DataType) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), found, found, found)
 
 
+def cells(field: pa.Field) -> st.SearchStrategy[Any]:
+    """Any value of a column; nothing only where a row may lack it."""
+    found = values(field.type)
+    return found.filter(lambda value: value is not None) if field.metadata else found
+
+
 def rows_of(schema: pa.Schema) -> st.SearchStrategy[list[Row]]:
-    row = st.fixed_dictionaries({field.name: values(field.type) for field in schema})
+    row = st.fixed_dictionaries({field.name: cells(field) for field in schema})
     return st.lists(row, max_size=6)
 
 
