@@ -37,8 +37,8 @@ TEXTS = st.one_of(
 SURROGATES = st.text(st.characters(categories=["Cs"]), min_size=1, max_size=3)
 
 
-def values(kind: pa.DataType) -> st.SearchStrategy[Any]:
-    """Any value of a column, nothing included."""
+def values(kind: pa.DataType, *, required: bool = False) -> st.SearchStrategy[Any]:
+    """Any value of a column, nothing included where a row may lack it."""
     if pa.types.is_string(kind):
         found: st.SearchStrategy[Any] = TEXTS
     elif pa.types.is_integer(kind):
@@ -50,17 +50,13 @@ def values(kind: pa.DataType) -> st.SearchStrategy[Any]:
         found = st.lists(values(kind.value_type), max_size=3)
     else:
         found = st.fixed_dictionaries({field.name: values(field.type) for field in kind})
-    return st.one_of(st.none(), found, found, found)
-
-
-def cells(field: pa.Field) -> st.SearchStrategy[Any]:
-    """Any value of a column; nothing only where a row may lack it."""
-    found = values(field.type)
-    return found.filter(lambda value: value is not None) if field.metadata else found
+    return found if required else st.one_of(st.none(), found, found, found)
 
 
 def rows_of(schema: pa.Schema) -> st.SearchStrategy[list[Row]]:
-    row = st.fixed_dictionaries({field.name: cells(field) for field in schema})
+    row = st.fixed_dictionaries(
+        {field.name: values(field.type, required=bool(field.metadata)) for field in schema}
+    )
     return st.lists(row, max_size=6)
 
 
