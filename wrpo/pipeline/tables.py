@@ -44,9 +44,9 @@ PROMPTS = pa.schema(
     [
         _required("prompt_id", pa.string()),
         _required("messages", _MESSAGES),
-        _required("domain", pa.string()),
-        _required("split", pa.string()),
-        _required("origin", pa.string()),
+        ("domain", pa.string()),
+        ("split", pa.string()),
+        ("origin", pa.string()),
         ("reference_answer", pa.string()),
     ]
 )
