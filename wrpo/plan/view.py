@@ -99,8 +99,8 @@ def _table(
     for line, row in zip(tree, text[1 : len(rows)], strict=True):
         shown.append(row)
         if explain and line.name in prices:
-            text = explanation(prices[line.name], kind=kind or "", decimals=decimals)
-            shown += _indented(text, len(line.branch) + 4)
+            arithmetic = explanation(prices[line.name], kind=kind or "", decimals=decimals)
+            shown += _indented(arithmetic, len(line.branch) + 4)
     return [*shown, *([rule, *text[len(rows) :]] if sums else [])]
 
 
