@@ -126,6 +126,20 @@ def test_the_fused_head_returns_log_probs_and_entropy_and_keeps_no_logits() -> N
     assert getattr(output, "logits", None) is None
 
 
+def test_deepspeed_partitions_no_model_while_one_is_loaded_whole() -> None:
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
+
+    from wrpo.training.trl_seam import whole_weights
+
+    config = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}})
+    assert is_deepspeed_zero3_enabled()
+    with whole_weights():
+        assert not is_deepspeed_zero3_enabled()
+    assert is_deepspeed_zero3_enabled()
+    del config
+    assert not is_deepspeed_zero3_enabled()
+
+
 def test_trl_config_fields_that_recipes_and_the_trainer_name_exist() -> None:
     from trl import DPOConfig, SFTConfig
 

@@ -92,18 +92,6 @@ def _is_sharded(trainer: Trainer) -> bool:
     return bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
 
 
-def is_checked(trainer: Trainer) -> bool:
-    """Whether the saved model is compared with the trained one; under ZeRO-3 it is not.
-
-    There, rank 0 cannot load a model beside the partitioned one without the other ranks.
-    """
-    config = getattr(trainer.args, "hf_deepspeed_config", None)
-    if config is None or not config.is_zero3():
-        return True
-    logger.warning("the saved model is not compared with the trained one under ZeRO-3")
-    return False
-
-
 def is_exact(trainer: Trainer) -> bool:
     """Whether `trained_logprobs` computes in float32."""
     args: Any = trainer.args
@@ -140,7 +128,7 @@ def _difference(trainer: Trainer, path: Path, trained: Tensor, *, exact: bool) -
     from wrpo.training.trl_seam import whole_weights
 
     try:
-        with whole_weights(trainer.args):
+        with whole_weights():
             saved = (
                 _class_of(trainer)
                 .from_pretrained(path, dtype="auto", attn_implementation="eager")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import ModelError, RecipeError
 from wrpo.training.same_model import (
-    is_checked,
     is_exact,
     require_same,
     sample_ids,
@@ -36,13 +35,12 @@ def save_model(trainer: Trainer, path: Path, *, load_base: Callable[[], Any] | N
         ModelError: what is written gives other log-probs than the trained model.
     """
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
-    trained, exact, checked = None, True, is_checked(trainer)
+    trained, exact = None, True
     if load_base is not None and getattr(policy, "is_quantized", False):
         if trainer.is_world_process_zero():
             trained = save_merged_into(load_base(), trainer, path)
     else:
-        if checked:
-            trained, exact = trained_logprobs(trainer), is_exact(trainer)
+        trained, exact = trained_logprobs(trainer), is_exact(trainer)
         if hasattr(policy, "merge_and_unload"):
             _save_merged(trainer, path)
         else:
@@ -50,8 +48,7 @@ def save_model(trainer: Trainer, path: Path, *, load_base: Callable[[], Any] | N
     if trainer.is_world_process_zero():
         tokenizer: Any = trainer.processing_class
         tokenizer.save_pretrained(path)
-    if checked:
-        require_same(trainer, path, trained, exact=exact)
+    require_same(trainer, path, trained, exact=exact)
 
 
 def _save_merged(trainer: Trainer, path: Path) -> None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from transformers.integrations.deepspeed import (
-    set_hf_deepspeed_config,
-    unset_hf_deepspeed_config,
-)
+from transformers.integrations import deepspeed
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import (
     add_fused_lm_head,
@@ -49,16 +46,14 @@ def without_reference_model(args: WRPOConfig) -> WRPOConfig:
 
 
 @contextmanager
-def whole_weights(args: Any) -> Iterator[None]:
+def whole_weights() -> Iterator[None]:
     """Models are loaded whole, on this process alone, also where DeepSpeed would partition them."""
-    config = getattr(args, "hf_deepspeed_config", None)
-    if config is not None:
-        unset_hf_deepspeed_config()
+    config = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
     try:
         yield
     finally:
-        if config is not None:
-            set_hf_deepspeed_config(config)
+        deepspeed._hf_deepspeed_config_weak_ref = config
 
 
 class Contact(NamedTuple):
@@ -120,10 +115,9 @@ CONTACTS = (
         "variable-length attention over the segments of a packed row",
     ),
     Contact(
-        "transformers.integrations.deepspeed:unset_hf_deepspeed_config",
-        "a saved model is loaded whole to compare it",
+        "transformers.integrations:deepspeed",
+        "its config is put away while a saved model is loaded whole to compare it",
     ),
-    Contact("transformers.integrations.deepspeed:set_hf_deepspeed_config", "and back"),
     Contact("transformers.integrations.flash_attention:get_target_dtype", "dtype under autocast"),
     Contact("transformers.integrations.sdpa_attention:sdpa_attention_forward", "one segment"),
     Contact("transformers.masking_utils:flash_attention_mask", "of batches that are not packed"),

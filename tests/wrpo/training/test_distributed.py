@@ -68,12 +68,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
     return {"one": Way("one", folder, cases=CASES), **two}
 
 
-ABORTS = pytest.mark.xfail(
-    reason="a rank that is a fork aborts in gloo under ZeRO-3; not yet known why"
-)
-
-
-@pytest.fixture(params=[pytest.param(w, marks=ABORTS) if w == "zero3" else w for w in WAYS])
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, ways: dict[str, Way]) -> Way:
     if request.param.startswith("zero"):
         pytest.importorskip("deepspeed")
