@@ -76,8 +76,8 @@ class _Watch:
     def remove(self, limit: limited) -> None:
         with self._lock:
             self._limits.discard(limit)
-            if limit.fired:  # it may have ended just before the interruption came
-                _interrupt(limit.thread, None)
+            if limit.fired:
+                _clear_interruption(limit.thread)
 
     def _run(self) -> None:
         while True:
@@ -86,12 +86,26 @@ class _Watch:
                 for limit in self._limits:
                     if not limit.fired and limit.exceeded():
                         limit.fired = True
-                        _interrupt(limit.thread, TooMuch)
+                        _interrupt(limit.thread)
 
 
-def _interrupt(thread: int, error: type[Exception] | None) -> None:
-    raised = None if error is None else ctypes.py_object(error)
+def _interrupt(thread: int) -> None:
+    raised = ctypes.py_object(TooMuch)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+
+
+def _clear_interruption(this_thread: int) -> None:
+    """Takes back an interruption that may not have come before what it was for ended.
+
+    Setting none instead would leave the interpreter looking for one at every operation, and
+    CPython 3.11 in a loop without end where something traces it, as a debugger does.
+    """
+    try:
+        _interrupt(this_thread)
+        while True:
+            pass
+    except TooMuch:
+        pass
 
 
 def _resident_bytes() -> int:

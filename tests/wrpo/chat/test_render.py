@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -447,6 +449,33 @@ def test_what_is_limited_may_be_on_any_thread_and_ends_alone() -> None:
     for thread in threads:
         thread.join()
     assert sorted(ended) == ["done", "done", "stopped"]
+
+
+TRACED = """
+import sys, time
+from wrpo.chat.limits import TooMuch, limited
+try:
+    with limited(seconds=0.2):
+        end = time.monotonic() + {seconds}
+        while time.monotonic() < end:
+            pass
+except TooMuch:
+    print("stopped")
+sys.settrace(lambda *_: None)
+(lambda: None)()
+print("ran on")
+"""
+
+
+@pytest.mark.parametrize(("seconds", "printed"), [(5, "stopped\nran on\n"), (0, "ran on\n")])
+def test_after_a_limit_the_interpreter_has_nothing_left_to_raise(
+    seconds: float, printed: str
+) -> None:
+    code = TRACED.format(seconds=seconds)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout == printed
 
 
 def test_bos_is_not_added_when_the_tokenizer_does_not_add_one() -> None:
