@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _MATH = re.compile(
-    r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<![\\\d])\$((?:\\.|[^$\n\\])+?)\$", re.S
+    r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)"
+    r"|(?<![\\\d])\$((?:\\.|[^$\n\\]){1,1000}?)\$",
+    re.S,
 )
 _PROSE = re.compile(r"(?<![A-Za-z\\{])[a-z]{4,}")
 _TOKEN = (
@@ -18,10 +20,11 @@ _TOKEN = (
     r"|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z]))"
 )
 _RUN = re.compile(rf"{_TOKEN}(?: ?{_TOKEN})*")
-_ANCHOR = re.compile(r"(?i:answers?|result)\s*(?:\*\*)?\s*(?:is|are|:|=)|####")
+_ANCHOR = re.compile(r"(?i:answers?|result)\s{0,20}(?:\*\*)?\s{0,20}(?:is|are|:|=)|####")
 _PERCENT = re.compile(r"\s*(?:\\?%|percent\b)")
 _PERCENT_WORD = re.compile(r"\s*percent\b")
-_JOINT = re.compile(r"\s*(?:,|,?\s*and|,?\s*or)\s*")
+_JOINT = re.compile(r"\s*(?:,(?:\s*(?:and|or))?|and|or)\s*")
+_BEFORE, _AFTER = ",:;=)*/<>]& \n\t\r", "-,:;=+*/<>([& \n\t\r"
 _TAIL = re.compile(r"(?:\b(?:is|are|be)\b|:|=|####)\s*([^:=\n]*)$")
 
 
@@ -104,7 +107,7 @@ def _runs(response: str, start: int, end: int) -> Iterator[tuple[int, int, str]]
     """Formulas without delimiters: runs of numbers, signs, commands and single letters."""
     for found in _RUN.finditer(response, start, end):
         text = re.sub(r"^(?:[aAI] )+", "", found[0].strip())
-        text = re.sub(r"[-,:;=+*/<>(\[&\s]+$", "", re.sub(r"^[,:;=)*/<>\]&\s]+", "", text))
+        text = text.lstrip(_BEFORE).rstrip(_AFTER)
         while text.count(")") > text.count("(") and text.endswith(")"):
             text = text[:-1].rstrip(" ,")
         while text.count("(") > text.count(")") and text.startswith("("):
