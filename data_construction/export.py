@@ -59,7 +59,9 @@ def export_table(
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:
-        _write(partial / file, [written.write(row) for row in rows])
+        found = [written.write(row) for row in rows]
+        _warn_of_cut_responses(rows, found, layout)
+        _write(partial / file, found)
         further = written.further_files(f"{recipe.run}-{table}", data_file=file, table=table)
         for name, content in {"README.md": text, **further}.items():
             (partial / name).write_text(content, encoding="utf-8")
@@ -67,6 +69,17 @@ def export_table(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("export: %d rows of %s as %s in %s", len(rows), table, layout, output)
+
+
+def _warn_of_cut_responses(rows: list[Row], written: list[Row], layout: str) -> None:
+    cut = sum(bool(row.get("unfinished")) for row in rows)
+    if cut and not any("unfinished" in row for row in written):
+        logger.warning(
+            "export: max_tokens cut a response of %d rows; layout %s has no column for it, and "
+            "its toolkit will train an end of turn there. build.unfinished: never leaves such "
+            "responses out",
+            *(cut, layout),
+        )
 
 
 def _write(path: Path, rows: list[Row]) -> None:

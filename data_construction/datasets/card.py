@@ -69,6 +69,9 @@ def _header(file: str, licence: str | None) -> str:
 def _counts(rows: list[Row], manifest: dict[str, Any]) -> str:
     reasons = manifest.get("dropped_reasons") or {}
     lines = [f"- rows: {len(rows)}", f"- prompts: {len({row['prompt_id'] for row in rows})}"]
+    cut = sum(bool(row.get("unfinished")) for row in rows)
+    if cut:
+        lines.append(f"- rows with a response that max_tokens cut: {cut}")
     lines += [f"- left out, {inline(reason)}: {count}" for reason, count in sorted(reasons.items())]
     return "\n".join(lines)
 

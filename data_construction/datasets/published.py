@@ -121,6 +121,7 @@ def published_preference_row(record: Mapping[str, Any], names: tuple[str, ...]) 
         row[f"{name}_source"] = _source(record, name)
         row[f"{name}_index"] = index
         row[f"{name}_score"] = score
+    row["unfinished"] = _unfinished(record, names)
     return row
 
 
@@ -145,7 +146,18 @@ def sft_row(record: Mapping[str, Any]) -> Row:
         "source": _name(source),
         "index": UNKNOWN_INDEX if index is None else index,
         "score": _read_as(_number, record, "score"),
+        "unfinished": _unfinished(record, ("completion",)),
     }
+
+
+def _unfinished(record: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    """The responses that were cut, as an exported row names them."""
+    named = record.get("unfinished")
+    found = [] if named is None else [named] if isinstance(named, str) else named
+    if not isinstance(found, list) or not set(map(str, found)) <= set(names):
+        wanted = f"a list of names out of {', '.join(names)}"
+        raise Drop("unusable", f"its column unfinished must be {wanted}, not {named!r}")
+    return list(found)
 
 
 def _row(record: Mapping[str, Any], table: str) -> tuple[str, Row]:

@@ -85,8 +85,8 @@ def _report(name: str, rows: int, refused: Sequence[Drop], formless: int) -> Non
         )
     if formless:
         logger.warning(
-            "%s: no usual form of a response fits its pattern for %d of %d reference answers that "
-            "were tried; that a right response scores 1 is not known",
+            "%s: no right response could be made from %d of the %d reference answers that were "
+            "tried; that one scores 1 is not tested",
             *(name, formless, rows),
         )
 

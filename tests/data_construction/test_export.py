@@ -132,6 +132,25 @@ def test_the_card_counts_names_the_recipe_and_leaves_licences_to_fill_in(run, tm
     assert yaml.safe_load(text.split("---")[1])["license"] == "apache-2.0"
 
 
+@pytest.mark.parametrize(("layout", "warned"), [("trl", False), ("llama-factory", True)])
+def test_responses_that_were_cut_are_counted_or_warned_of(
+    run, tmp_path, caplog, layout: str, warned: bool
+) -> None:
+    data = tmp_path / "triples.jsonl"
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows[1]["unfinished"] = ["rejected"]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    recipe = load_recipe(tmp_path / "recipe.yaml", ["run=cut"])
+    build_table(recipe, "triples")
+    export_table(recipe, "triples", tmp_path / "out", layout=layout)
+    assert ("max_tokens cut a response of 1 rows" in caplog.text) == warned
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "- rows with a response that max_tokens cut: 1" in text
+    assert [
+        row["unfinished"] for row in read_rows(Pipeline(recipe).finished("build/triples"))
+    ].count(["rejected"]) == 1
+
+
 def test_an_export_overwrites_nothing_and_needs_a_built_table(run, tmp_path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")

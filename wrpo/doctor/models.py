@@ -15,6 +15,8 @@ from wrpo.recipe.resolved import resolved_engine
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from wrpo.recipe.thinking import Thinking
+
 _SYSTEM = {"role": "system", "content": "Response in one word."}
 _USER = {"role": "user", "content": "What is wet?"}
 _ANSWER = "Water."
@@ -29,6 +31,7 @@ class _Chatting(NamedTuple):
     template: Path | None
     fold_system: bool
     trust_remote_code: bool
+    thinking: Thinking | None = None
 
 
 def hub_token(context: CheckContext) -> Iterator[Finding]:
@@ -75,7 +78,9 @@ def templates(context: CheckContext) -> Iterator[Finding]:
             else:
                 yield Finding("warning", subject, f"not checked: {entry.model} is not at hand")
             continue
-        yield from _template(subject, tokenizer, fold_system=entry.fold_system)
+        yield from _template(
+            subject, tokenizer, fold_system=entry.fold_system, thinking=entry.thinking
+        )
         yield from _vocabulary(entry, tokenizer)
 
 
@@ -97,7 +102,11 @@ def _vocabulary(entry: _Chatting, tokenizer: PreTrainedTokenizerBase) -> Iterato
 
 
 def _template(
-    subject: str, tokenizer: PreTrainedTokenizerBase, *, fold_system: bool
+    subject: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    fold_system: bool,
+    thinking: Thinking | None = None,
 ) -> Iterator[Finding]:
     from wrpo.chat.render import end_of_turn_ids, render_prompt, render_response
     from wrpo.chat.tokens import adds_bos
@@ -124,7 +133,15 @@ def _template(
         yield Finding("warning", subject, message, "set fold_system: true for this model")
         return
     how = "system turn folded into the user's" if fold_system else "takes a system turn"
-    yield Finding("ok", subject, f"{counts}; {how}")
+    yield Finding("ok", subject, f"{counts}; {how}{_thoughts(tokenizer, thinking)}")
+
+
+def _thoughts(tokenizer: PreTrainedTokenizerBase, thinking: Thinking | None) -> str:
+    style = None if thinking is None else thinking.style(tokenizer)
+    if style is None:
+        return ""
+    opens = "the prompt opens the thought" if style.opened else "the model opens the thought"
+    return f"; thinks ({' ... '.join(style.tags)}; {opens})"
 
 
 def _begins_turns(tokenizer: PreTrainedTokenizerBase, found: int) -> bool:
@@ -147,6 +164,7 @@ def _tokenizer(entry: _Chatting) -> PreTrainedTokenizerBase:
         entry.model,
         revision=entry.revision,
         chat_template=str(entry.template) if entry.template else None,
+        template_kwargs=entry.thinking.chat_template_kwargs if entry.thinking else None,
         trust_remote_code=entry.trust_remote_code,
     )
 
@@ -161,6 +179,7 @@ def _models(recipe: Recipe) -> list[_Chatting]:
             entry.chat_template,
             entry.fold_system,
             entry.trust_remote_code,
+            entry.thinking,
         )
         for place, entry in [
             *(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings
+from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
 from wrpo.rewards.forms.checks import (
     FLAG_CHECKS,
     NUMBER_CHECKS,
@@ -35,10 +35,15 @@ class InstructionReward(RewardSettings):
         """The checks."""
         return InstructionChecks(self)
 
+    def self_check(self, reference_answer: str) -> SelfCheck:
+        """An empty response scores 0; no text is known to pass the checks."""
+        return SelfCheck(None, ("",))
+
 
 class InstructionChecks:
     """1.0 where a response passes all checks, else 0.0; with `partial`, the share that it passes.
 
+    An empty response scores 0, whatever the checks (it has no commas and few words).
     The reference answer is a JSON list of one-key objects: [{"min_words": 50}, {"lowercase":
     true}]. `forms/scripts.py` says what counts as a word in scripts without spaces.
     """
@@ -59,6 +64,8 @@ class InstructionChecks:
             checks = read_checks(candidate.reference_answer)
         except ValueError as error:
             return Drop("bad_checks", str(error))
+        if not candidate.response.strip():
+            return 0.0
         text = lines_of(candidate.response)
         passed = [check(text) for check in checks]
         return sum(passed) / len(passed) if self._partial else float(all(passed))

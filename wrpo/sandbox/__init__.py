@@ -12,6 +12,6 @@ attempts.py    the program that the probe runs inside
 """
 
 from wrpo.sandbox.bubblewrap import Limits
-from wrpo.sandbox.sandbox import Outcome, Sandbox, Status, failure
+from wrpo.sandbox.sandbox import Outcome, Sandbox, Status
 
-__all__ = ["Limits", "Outcome", "Sandbox", "Status", "failure"]
+__all__ = ["Limits", "Outcome", "Sandbox", "Status"]

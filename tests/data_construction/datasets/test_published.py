@@ -77,6 +77,10 @@ def test_sft_rows_keep_system_and_earlier_turns() -> None:
         ),
         ({"prompt": "hi", "chosen": [user("x")], "rejected": "b"}, "not the assistant's"),
         ({"prompt": "hi", "chosen": " ", "rejected": "b"}, "a response is empty"),
+        (
+            {"prompt": "hi", "chosen": "a", "rejected": "b", "unfinished": ["source_chosen"]},
+            "unfinished must be a list of names out of chosen, rejected",
+        ),
     ],
 )
 def test_rows_that_are_no_pairs_say_why(record: dict[str, object], reason: str) -> None:

@@ -97,6 +97,22 @@ def test_a_template_without_system_turn_is_mended_by_folding(with_template) -> N
     assert fixed.level == "ok"
 
 
+@pytest.mark.parametrize(
+    ("opened", "override", "expected"),
+    [
+        ("<think>\n", "target.thinking=auto", "; thinks (<think> ... </think>; the prompt opens"),
+        ("", "target.thinking=on", "; thinks (<think> ... </think>; the model opens the thought)"),
+        ("<think>\n", "target.thinking=off", "takes a system turn"),
+    ],
+)
+def test_whether_a_model_thinks_is_shown(
+    with_template, opened: str, override: str, expected: str
+) -> None:
+    opening = "{% if add_generation_prompt %}" + opened + "{% endif %}"
+    found = with_template(CHAT_TEMPLATE + opening, override)
+    assert found.level == "ok" and expected in found.message
+
+
 def test_a_second_bos_is_a_problem(with_template) -> None:
     found = with_template("{{ bos_token }}" + CHAT_TEMPLATE)
     assert found.level == "problem"

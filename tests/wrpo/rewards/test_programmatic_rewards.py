@@ -158,6 +158,15 @@ def test_instructions_count_together_or_by_share() -> None:
     assert scores(shares, reference_answer, "a b c", "a b", "A") == [1.0, 0.5, 0.0]
 
 
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("check", [{"lowercase": True}, {"max_words": 3}, {"no_commas": True}])
+def test_an_empty_response_passes_no_instruction(check: dict[str, object], partial: bool) -> None:
+    settings = InstructionReward(type="instruction", partial=partial)
+    reference_answer = json.dumps([check])
+    assert scores(settings, reference_answer, "", " \n", "a") == [0.0, 0.0, 1.0]
+    assert settings.self_check(reference_answer) == (None, ("",))
+
+
 @pytest.mark.parametrize(
     "reference_answer",
     ["", "[]", "{}", '[{"words": 1}]', '[{"min_words": "1"}]', '[{"min_words": true}]', NESTED],
