@@ -1,6 +1,7 @@
 """Lets DeepSpeed and FSDP2 run on processes without GPUs, which accelerate does not offer."""
 
 import os
+from importlib import import_module
 
 import torch
 from accelerate import PartialState
@@ -20,10 +21,9 @@ def prepare_state(way: str) -> dict[str, object]:
     if torch.cuda.is_available():
         return {"bf16": True}
     if way in ("zero2", "zero3"):
-        import deepspeed.comm.torch
-
-        # It would compile C++ for a minute; gloo does its work.
-        deepspeed.comm.torch.build_shm_op = lambda: None
+        # It would compile C++ for minutes; gloo does its work. The package's attribute of this name
+        # is torch itself.
+        import_module("deepspeed.comm.torch").build_shm_op = lambda: None
         PartialState(backend="gloo")
         return CONFIGURED
     if way == "fsdp2":
