@@ -105,7 +105,7 @@ def test_a_response_that_was_cut_is_the_finished_one_without_its_end_of_turn(
         {**row, "unfinished": ["rejected"]}, tokenizer=tokenizer, settings=RowSettings(names)
     )
     assert (ids["chosen_ids"], ids["rejected_ids"]) == (whole, cut)
-    (sample,) = tokenised(
+    (sample,), _ = tokenised(
         [SFTExample(chat, response, finished=False)], tokenizer, fold_system=False, max_length=None
     )
     assert sample["input_ids"] == prompt + cut
