@@ -41,7 +41,7 @@ def prepare_row(
     responses = {name: responses[name] for name in settings.responses}
     kept = {"prompt": len(prompt), **{name: len(ids) for name, ids in responses.items()}}
     cut_tokens = [whole[name] - kept[name] for name in kept]
-    cut_equal = any(cut_tokens) and _equals_rejected(responses)
+    cut_equal = any(cut_tokens[1:]) and _equals_rejected(responses)
     if cut_equal:
         responses = {name: [] for name in responses}
         kept = {"prompt": kept["prompt"], **dict.fromkeys(responses, 0)}

@@ -33,10 +33,10 @@ def probe(run: Callable[[str, str], Outcome], limits: Limits) -> str | None:
             "ENVIRONMENT": [*ENVIRONMENT, "PWD", "LC_CTYPE"],
         }
         outcome = run(_ATTEMPTS.read_text(), json.dumps(given))
-    if outcome.status not in ("ok", "memory") or not outcome.stdout:
+    if outcome.status not in ("ok", "timeout", "memory") or not outcome.stdout:
         said = outcome.stderr.strip()[-300:] or f"exit code {outcome.exit_code}"
         return f"a trivial program ends with status {outcome.status} ({said})"
     escapes = json.loads(outcome.stdout)
-    if outcome.status == "ok":
+    if outcome.status != "memory":
         escapes.append(f"fill more than {limits.page_tables_mib} MiB of page tables")
     return f"a program inside can {', '.join(escapes)}" if escapes else None

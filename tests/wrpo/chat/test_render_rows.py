@@ -140,12 +140,16 @@ def test_preference_rows_lose_the_start_of_a_prompt_and_the_tails_of_answers_and
     keeps_bos = limits.mode == "separate" and whole[0] == tokenizer.bos_token_id
     head = whole[:1] if keeps_bos else []
     assert prompt == (head + whole[len(whole) - len(prompt) + len(head) :] if cut[0] else whole)
-    for place, (response, text) in enumerate(
-        zip(TRIPLE_RESPONSES, responses, strict=True), start=1
-    ):
+    full = [render_response(tokenizer, chat_of(texts), text)[1] for text in responses]
+    left = [ids[: len(ids) - lost] for ids, lost in zip(full, cut[1:], strict=True)]
+    assert made["cut_equal"] == (any(cut[1:]) and left[2] in left[:2] and bool(left[2]))
+    if made["cut_equal"]:
+        left = [[]] * 3
+    for response, kept in zip(TRIPLE_RESPONSES, left, strict=True):
         ids = made[f"{response}_ids"]
-        _, full = render_response(tokenizer, chat_of(texts), text)
-        assert ids == full[: len(full) - cut[place]]
+        assert ids == kept
+        if made["cut_equal"]:
+            continue
         assert bool(ids) == (limits.max_length is None or len(prompt) < limits.max_length)
         assert limits.max_length is None or not ids or len(prompt + ids) <= limits.max_length
     assert made["length"] == len(prompt) + sum(

@@ -42,6 +42,7 @@ class UserPattern:
 
     Raises:
         ValueError: it is no regular expression.
+        RuntimeError: the process does not work.
     """
 
     def __init__(self, pattern: str, *, ignore_case: bool = False) -> None:
@@ -49,7 +50,7 @@ class UserPattern:
             self.groups = frozenset(re.compile(pattern).groupindex)
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
-        self._pattern, self._flags = pattern, re.IGNORECASE if ignore_case else 0
+        self._pattern, self._flags = pattern, int(re.IGNORECASE) if ignore_case else 0
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
@@ -70,8 +71,10 @@ class UserPattern:
             stdin.write(json.dumps([text, whole]) + "\n")
             stdin.flush()
             line = stdout.readline()
-            if not line:  # it has ended, for want of memory say
-                self._process = None
+            if not line:  # it has ended
+                code, self._process = self._process.wait(), None
+                if code > 0:
+                    raise RuntimeError(f"the process that matches patterns ended with {code}")
         found = json.loads(line or "null")
         if found is None:
             raise TimeoutError
