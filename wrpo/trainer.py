@@ -23,6 +23,7 @@ from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import causal_model, fused_pass
 from wrpo.prefix.moe_aux_loss import balancing_loss
 from wrpo.prefix.packing import PackedLayout
+from wrpo.prefix.timed_trial import typical_rows
 from wrpo.rows.columns import SCORE_COLUMNS, has_reference, name_reference_columns, reference_column
 from wrpo.rows.prepare import prepare_dataset
 from wrpo.rows.token_ids import RowSettings
@@ -187,8 +188,11 @@ class WRPOTrainer(ReportingTrainer):
                 row_tokens=self.args.packed_row_tokens,
                 max_length=self.args.max_length,
                 dropout=not self.args.disable_dropout,
+                trains=True,
+                responses=self.args.responses,
             ),
             accelerator=self.accelerator,
+            rows=typical_rows(self.train_dataset, self._train_batch_size),
         )
 
     # ---- data -----------------------------------------------------------------------------------

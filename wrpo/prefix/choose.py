@@ -1,4 +1,4 @@
-"""Which layout a model can train with: static rules, then a trial of both on two triples."""
+"""Which layout and attention a model trains with: rules, a trial on two triples, a stopwatch."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,6 +16,7 @@ from transformers.modeling_utils import is_deepspeed_zero3_enabled, is_fsdp_enab
 from wrpo.collator import (
     BatchLayout,
     DataCollatorForWRPO,
+    Example,
     by_response,
     padded_layout,
 )
@@ -23,6 +24,8 @@ from wrpo.errors import RecipeError
 from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.prefix.packing import PackedLayout
+from wrpo.prefix.timed_trial import Way, fastest, usual_rows
+from wrpo.prefix.varlen_attention import VARLEN, refusal
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 logger = get_logger(__name__)
@@ -45,20 +48,33 @@ class LayoutOptions:
     row_tokens: most tokens of a row in the prefix layout; None is one row per batch.
     max_length: most tokens of a prompt and one response; None is no limit.
     dropout: whether dropout is active.
+    trains: whether the forward passes are followed by backward passes.
+    responses: of each row, in the order of the collator.
     """
 
     layout: str = "auto"
     row_tokens: int | None = None
     max_length: int | None = None
     dropout: bool = False
+    trains: bool = False
+    responses: Sequence[str] = TRIPLE_RESPONSES
 
 
 def settle_layout(
-    models: Sequence[Any], wishes: LayoutOptions, *, accelerator: Accelerator
+    models: Sequence[Any],
+    wishes: LayoutOptions,
+    *,
+    accelerator: Accelerator,
+    rows: Sequence[Example] = (),
 ) -> BatchLayout:
     """The layout to collate with; gives the models the attention that it needs.
 
+    Of the attention functions that share prompts, the first that agrees with padding is taken:
+    torch's variable-length kernel, then the loop over segments. On a GPU "auto" times them and
+    padding on `rows`, and takes the fastest.
+
     models: the policy, then the reference if there is one.
+    rows: a typical micro-batch to time; by default four rows like those of UltraFeedback.
 
     Raises:
         RecipeError: `wishes.layout` is "prefix" and the model cannot; says why.
@@ -66,16 +82,71 @@ def settle_layout(
     if wishes.layout == "padded":
         return padded_layout
     bare = [accelerator.unwrap_model(model) for model in models]
+    before = [model.config._attn_implementation for model in bare]
     layout = PackedLayout(wishes.row_tokens, scored_only=accelerator.device.type != "cuda")
-    reason = reason_not_supported(bare[0], wishes) or _try(bare, layout, accelerator=accelerator)
-    if reason is None:
-        return layout
+    reason, exact = reason_not_supported(bare[0], wishes), []
+    for attention in [] if reason else _candidates(bare[0], accelerator):
+        _switch(bare, [attention] * len(bare))
+        reason = _try(bare, layout, base=before[0], accelerator=accelerator)
+        if reason is None:
+            exact.append(Way(layout, attention))
+    if wishes.layout == "auto" and exact:
+        exact, reason = _fastest(bare[0], exact, before[0], rows, wishes, accelerator)
+    if exact:
+        _switch(bare, [exact[0].attention] * len(bare))
+        return exact[0].layout
+    _switch(bare, before)
     if wishes.layout == "prefix":
         raise RecipeError(
             f"triple_layout is prefix, but {reason}; set triple_layout: auto, or padded"
         )
     logger.warning(f"triple_layout: padded, because {reason}")
     return padded_layout
+
+
+def _fastest(
+    policy: Any,
+    exact: list[Way],
+    base: str,
+    rows: Sequence[Example],
+    wishes: LayoutOptions,
+    accelerator: Accelerator,
+) -> tuple[list[Way], str | None]:
+    """Of the ways that agree with padding, and padding itself, the fastest on a GPU.
+
+    A CPU is not timed: another layout in another run would change results by rounding, and the
+    first way computes the fewest tokens, which decides there. Where a GPU cannot be timed, the loop
+    over segments is left out: small kernels may make it slower than padding.
+    """
+    if accelerator.device.type != "cuda":
+        return exact[:1], None
+    if not _runs_here(policy, accelerator):
+        kept = [way for way in exact if way.attention != SDPA]
+        return kept[:1], "its attention by segments cannot be timed while weights are distributed"
+    names = dict.fromkeys([base, *(way.attention for way in exact if way.attention == VARLEN)])
+    ways = [*exact, *(Way(padded_layout, name) for name in names)]
+    rows = rows or usual_rows(policy.config.get_text_config().vocab_size, wishes.responses)
+    best = fastest(
+        policy,
+        ways,
+        rows,
+        responses=wishes.responses,
+        trains=wishes.trains,
+        accelerator=accelerator,
+    )
+    return [best], None
+
+
+def _switch(models: Sequence[Any], attention: Sequence[str]) -> None:
+    for model, name in zip(models, attention, strict=True):
+        model.config._attn_implementation = name
+
+
+def attention_that_packs(model: Any, *, device: torch.device, dtype: torch.dtype) -> str | None:
+    """The attention of a model for packed rows; None where only the loop would be left to a GPU."""
+    if refusal(model.config, device=device, dtype=dtype) is None:
+        return VARLEN
+    return SDPA if device.type != "cuda" else None
 
 
 def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
@@ -93,9 +164,9 @@ def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
         return "router_jitter_noise is set and responses would share the noise of their prompt"
     if wishes.dropout:
         return "disable_dropout is off and responses would share the dropout of their prompt"
-    if _attention_for(implementation) is None:
+    if not _variants(implementation):
         return f"attention implementation {implementation} has no shared-prompt variant"
-    if _attention_for(implementation) == FLASH and flash_attn_supports_top_left_mask():
+    if FLASH in _variants(implementation) and flash_attn_supports_top_left_mask():
         return "this flash-attn aligns causality to the first key; update it to 2.1 or later"
     if other_layers:
         return f"it has layers of type {', '.join(sorted(other_layers))}"
@@ -106,51 +177,82 @@ def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
     return None
 
 
-def _attention_for(implementation: str) -> str | None:
-    if implementation in ("sdpa", "eager", SDPA):
-        return SDPA
-    return FLASH if "flash" in implementation else None
+def _variants(implementation: str) -> list[str]:
+    """Attention that shares prompts in the place of an implementation, the fastest first."""
+    if implementation in ("sdpa", "eager", SDPA, VARLEN):
+        return [VARLEN, SDPA]
+    return [FLASH] if "flash" in implementation else []
 
 
-def _try(models: Sequence[Any], layout: BatchLayout, *, accelerator: Accelerator) -> str | None:
-    """Switch the models over and compare both layouts; switches back if they differ."""
+def _candidates(model: Any, accelerator: Accelerator) -> list[str]:
+    """Those that can run on this device in the precision of the training."""
+    names = _variants(model.config._attn_implementation)
+    dtype = _precision(model, accelerator)
+    reason = refusal(model.config, device=accelerator.device, dtype=dtype)
+    if VARLEN in names and reason is not None:
+        names.remove(VARLEN)
+        if accelerator.device.type == "cuda":
+            logger.info(f"attention: not by torch's variable-length kernel, because {reason}")
+    return names
+
+
+def _precision(model: Any, accelerator: Accelerator) -> torch.dtype:
+    """Of what the attention gets."""
+    mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+    dtype: torch.dtype = mixed or next(p.dtype for p in model.parameters() if p.is_floating_point())
+    return dtype
+
+
+def _runs_here(model: Any, accelerator: Accelerator) -> bool:
+    sharded = is_deepspeed_zero3_enabled() or is_fsdp_enabled()
+    return next(model.parameters()).device.type == accelerator.device.type and not sharded
+
+
+def _try(
+    models: Sequence[Any], layout: BatchLayout, *, base: str, accelerator: Accelerator
+) -> str | None:
+    """Compares both layouts under the attention that the policy has; the reason against it."""
     policy = models[0]
     text = policy.config.get_text_config()
-    weight = next(policy.parameters())
-    sharded = is_deepspeed_zero3_enabled() or is_fsdp_enabled()
-    runs_here = weight.device.type == accelerator.device.type and not sharded
+    runs_here = _runs_here(policy, accelerator)
     if not runs_here and text.model_type not in TESTED_MODELS:
         return f"{text.model_type} cannot be tried out before its weights are distributed"
-    before = [model.config._attn_implementation for model in models]
-    flash = _attention_for(before[0]) == FLASH
     for model in models:
-        model.config._attn_implementation = FLASH if flash else SDPA
         attach_scored_only(model)
-    context = accelerator.autocast() if flash else nullcontext()
+    half = policy.config._attn_implementation in (FLASH, VARLEN)
+    context = accelerator.autocast() if half else nullcontext()
     with context:
-        reason = _difference(policy, layout, half=flash) if runs_here else None
+        reason = _difference(policy, layout, base=base) if runs_here else None
     agreed = torch.tensor([reason is None], device=accelerator.device)
     if bool(accelerator.gather(agreed).all()):
         return None
-    for model, implementation in zip(models, before, strict=True):
-        model.config._attn_implementation = implementation
     return reason or "another process found a difference between the layouts"
 
 
 @torch.no_grad()
-def _difference(model: Any, layout: BatchLayout, *, half: bool) -> str | None:
-    """What speaks against `layout` after a trial on two triples; None if it agrees with padding."""
-    weight = next(model.parameters())
+def _difference(model: Any, layout: BatchLayout, *, base: str) -> str | None:
+    """What speaks against `layout` after a trial on two triples; None if it agrees with padding.
+
+    Padding is computed with the attention `base` where this shows what the new one leaves out.
+    (The loop also adds what transformers' sdpa leaves out: the bound on Gemma-2's scores.)
+    """
+    weight, attention = next(model.parameters()), model.config._attn_implementation
     quantized = getattr(model, "is_quantized", False)
-    half = half or quantized or weight.dtype in (torch.float16, torch.bfloat16)
+    kernel = attention == FLASH or (attention == VARLEN and weight.device.type == "cuda")
+    half = kernel or quantized or weight.dtype in (torch.float16, torch.bfloat16)
     relative, absolute = (2e-2, 2e-1) if half else (1e-6, 2e-4)
+    usual = "sdpa" if base in (SDPA, VARLEN) else base
     training = model.training
     model.eval()
     try:
-        padded, packed = (_log_probs(model, way, weight.device) for way in (padded_layout, layout))
+        model.config._attn_implementation = usual if attention == VARLEN else attention
+        padded = _log_probs(model, padded_layout, weight.device)
+        model.config._attn_implementation = attention
+        packed = _log_probs(model, layout, weight.device)
     except Exception as error:  # whatever an unknown architecture makes of unknown arguments
         return f"it fails on packed rows ({type(error).__name__}: {error})"
     finally:
+        model.config._attn_implementation = attention
         model.train(training)
     distance = (padded - packed).abs()
     if (distance <= relative * padded.abs() + absolute).all():

@@ -7,16 +7,24 @@ import math
 import pytest
 import torch
 import transformers
+from accelerate import Accelerator
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig
+from trl.trainer.utils import add_fused_lm_head
 
+import wrpo.prefix.choose
+import wrpo.prefix.varlen_attention
 from tests.support.tiny_models import tiny_model
 from tests.wrpo.conftest import make_triples
+from tests.wrpo.prefix.varlen_reference import reference_kernel
 from tests.wrpo.training.small_training import logged
 from wrpo.collator import padded_layout
 from wrpo.errors import RecipeError
-from wrpo.prefix.attention import SDPA
+from wrpo.prefix.attention import SDPA, attach_scored_only
+from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.packing import PackedLayout, read_segments
+from wrpo.prefix.timed_trial import Way, fastest, typical_rows, usual_rows
+from wrpo.prefix.varlen_attention import VARLEN
 
 
 def shares_prompts(trainer) -> bool:
@@ -181,3 +189,137 @@ def test_the_trained_model_still_generates(make_trainer):
 def test_an_unknown_layout_is_refused(make_config, value):
     with pytest.raises(RecipeError, match="triple_layout"):
         make_config(triple_layout=value)
+
+
+# --- the fastest way on a GPU, with a stopwatch of the test's own ---
+
+
+@pytest.fixture
+def kernel_on_cpu(monkeypatch):
+    monkeypatch.setattr(wrpo.prefix.varlen_attention, "torch_kernel", reference_kernel)
+
+
+def test_torchs_kernel_is_taken_where_it_runs(make_trainer, kernel_on_cpu):
+    trainer = make_trainer(ref_model=tiny_model(seed=1), model=tiny_model(), triple_layout="auto")
+    assert shares_prompts(trainer)
+    for model in (trainer.model, trainer.ref_model):
+        assert model.config._attn_implementation == VARLEN
+
+
+def test_a_wrong_kernel_is_found_by_the_trial(make_trainer, monkeypatch):
+    right = reference_kernel()
+    wrong = right._replace(attend=lambda *states: 1.01 * right.attend(*states))
+    monkeypatch.setattr(wrpo.prefix.varlen_attention, "torch_kernel", lambda: wrong)
+    trainer = make_trainer(model=tiny_model(), triple_layout="auto")
+    assert trainer.model.config._attn_implementation == SDPA
+    assert shares_prompts(trainer)
+
+
+def settled(monkeypatch, caplog, *, wishes=None, sharded=False, best=0, model=None):
+    """What is settled on a GPU where the way at `best` of those that are timed wins."""
+    offered = []
+
+    def choose(_, ways, rows, **options):
+        assert len(rows) == 4
+        assert options["trains"] is False
+        offered.extend(way.name for way in ways)
+        return ways[best]
+
+    class OnGPU(Accelerator):
+        device = torch.device("cuda")
+
+        def gather(self, agreed):
+            return agreed
+
+    monkeypatch.setattr(wrpo.prefix.choose, "fastest", choose)
+    monkeypatch.setattr(wrpo.prefix.choose, "_try", lambda *_, **__: None)
+    monkeypatch.setattr(wrpo.prefix.choose, "_runs_here", lambda *_: not sharded)
+    model = tiny_model() if model is None else model
+    with caplog.at_level("WARNING"):
+        layout = settle_layout([model], wishes or LayoutOptions(), accelerator=OnGPU())
+    return offered, layout, model.config._attn_implementation
+
+
+@pytest.fixture
+def half_kernel(monkeypatch):
+    """A kernel as on a GPU, except that it takes float32."""
+    kernel = reference_kernel()._replace(device="cuda")
+    monkeypatch.setattr(wrpo.prefix.varlen_attention, "torch_kernel", lambda: kernel)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+
+
+ALL_WAYS = [
+    f"prefix with {VARLEN}",
+    f"prefix with {SDPA}",
+    "padded with sdpa",
+    f"padded with {VARLEN}",
+]
+
+
+@pytest.mark.parametrize("best", range(4))
+def test_on_a_gpu_the_fastest_way_wins(monkeypatch, caplog, half_kernel, best):
+    offered, layout, attention = settled(monkeypatch, caplog, best=best)
+    assert offered == ALL_WAYS
+    assert isinstance(layout, PackedLayout) == (best < 2)
+    assert ALL_WAYS[best].endswith(f" {attention}")
+
+
+def test_what_the_kernel_cannot_take_is_timed_without_it(monkeypatch, caplog, half_kernel):
+    model = tiny_model("gemma2")
+    offered, layout, attention = settled(monkeypatch, caplog, best=1, model=model)
+    assert offered == [f"prefix with {SDPA}", "padded with sdpa"]
+    assert (layout, attention) == (padded_layout, "sdpa")
+
+
+def test_weights_that_are_distributed_are_not_timed(monkeypatch, caplog, half_kernel, reasons):
+    offered, layout, attention = settled(monkeypatch, caplog, sharded=True)
+    assert (offered, attention) == ([], VARLEN)
+    assert isinstance(layout, PackedLayout)
+    _, layout, attention = settled(monkeypatch, caplog, sharded=True, model=tiny_model("gemma2"))
+    assert (layout, attention) == (padded_layout, "sdpa")
+    assert "cannot be timed" in reasons()[0]
+
+
+def test_prefix_is_obeyed_without_a_stopwatch(monkeypatch, caplog, half_kernel):
+    wishes = LayoutOptions(layout="prefix")
+    offered, layout, attention = settled(monkeypatch, caplog, wishes=wishes)
+    assert (offered, attention) == ([], VARLEN)
+    assert isinstance(layout, PackedLayout)
+
+
+def test_the_stopwatch_takes_the_way_with_the_least_time(kernel_on_cpu, caplog):
+    model = tiny_model()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    costs = {"sdpa": 3.0, VARLEN: 1.0, SDPA: 2.0}
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += costs[model.config._attn_implementation]
+        return now[0]
+
+    layout = PackedLayout(scored_only=True)
+    attach_scored_only(model)
+    ways = [Way(layout, SDPA), Way(padded_layout, "sdpa"), Way(layout, VARLEN)]
+    rows = usual_rows(262, ("chosen", "rejected"))
+    with caplog.at_level("INFO"):
+        best = fastest(
+            model,
+            ways,
+            rows,
+            responses=("chosen", "rejected"),
+            trains=True,
+            accelerator=Accelerator(cpu=True),
+            clock=clock,
+        )
+    assert best is ways[2]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    told = caplog.messages[-1]
+    assert f"prefix with {SDPA} 2000.0 ms" in told
+    assert "padded with sdpa 3000.0 ms" in told
+
+
+def test_typical_rows_are_spread_over_the_lengths():
+    rows = Dataset.from_dict({"length": [5, 1, 4, 2, 3, 9], "name": list("eadbcf")})
+    assert [row["name"] for row in typical_rows(rows, 3)] == ["b", "d", "f"]
+    assert typical_rows(rows.to_iterable_dataset(), 3) == []
+    assert len(typical_rows(rows, 100)) == 6

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from transformers.modeling_layers import GenericForSequenceClassification
 
-from wrpo.prefix.attention import SDPA
-from wrpo.prefix.choose import LayoutOptions, reason_not_supported
+from wrpo.prefix.choose import LayoutOptions, attention_that_packs, reason_not_supported
 from wrpo.rewards.networks.batches import Batch
 
 Head = Callable[[Tensor, Batch], Tensor]
@@ -78,6 +77,10 @@ def has_score_head(classifier: Any) -> bool:
 def share_prompts(model: Any, max_tokens: int) -> str | None:
     """Gives the model the attention of packed batches; or says why it cannot have it."""
     reason = reason_not_supported(model, LayoutOptions(max_length=max_tokens))
-    if reason is None:
-        model.config._attn_implementation = SDPA
-    return reason
+    if reason is not None:
+        return reason
+    attention = attention_that_packs(model, device=model.device, dtype=model.dtype)
+    if attention is None:
+        return "attention segment by segment is slower than padding on a GPU"
+    model.config._attn_implementation = attention
+    return None
