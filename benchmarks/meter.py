@@ -1,5 +1,6 @@
 """What a step costs: time, and memory that is kept for the backward pass."""
 
+import gc
 import time
 from collections.abc import Callable, Iterable
 
@@ -10,12 +11,14 @@ from torch import Tensor
 def seconds(step: Callable[[], None], device: str) -> tuple[float, int]:
     """Time of one step and the most bytes that the GPU held during it.
 
-    On a CPU these are CPU seconds of the process, and 0 bytes.
+    On a CPU these are CPU seconds of the process, and 0 bytes. What earlier steps left in cycles is
+    freed before, so that it does not count.
     """
     if device == "cpu":
         start = time.process_time()
         step()
         return time.process_time() - start, 0
+    gc.collect()
     torch.cuda.reset_peak_memory_stats()
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
@@ -37,7 +40,8 @@ def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> 
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor  # the graph holds it, so that no address is used twice
+        # Not the tensor itself: an output that its own graph holds would never be freed.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = forward()

@@ -155,6 +155,15 @@ class DataCollatorForWRPO:
         return torch.tensor(rows, dtype=torch.float32).view(torch.int32)
 
 
+def tokens_taken(row: Example, responses: Sequence[str], *, padded: bool) -> int:
+    """Tokens of a row in a batch: of its padded rows, or of its prompt shared by the responses."""
+    prompt = len(row["prompt_ids"])
+    lengths = [len(row[f"{name}_ids"]) for name in responses]
+    if padded:
+        return len(lengths) * (prompt + max(lengths))
+    return prompt - 1 + sum(lengths) + len(lengths)
+
+
 def reference_logps(batch: Mapping[str, Tensor]) -> Tensor:
     """Summed reference log-probabilities (n, r) of a batch in float32; 0 where not scored."""
     return batch["reference_bits"].view(torch.float32)

@@ -13,7 +13,7 @@ from wrpo.objectives.base import ObjectiveSettings
 from wrpo.objectives.options import LOSSES
 from wrpo.rows.truncation import MODES, TokenLimits
 from wrpo.settings import kinds_in
-from wrpo.training.settings import Training
+from wrpo.training.settings import AUTO, Training
 from wrpo.training.trl_keys import NOT_BY_WRPO_TRAINER, says_nothing
 
 TRAINER_OBJECTIVES = {
@@ -85,6 +85,12 @@ class WRPOConfig(DPOConfig):
         give the reference model the same layout.) "auto" is prefix where the model can, which a
         trial on two triples agrees, and else padded with the reason in the log.
     packed_row_tokens: most tokens of a row in the prefix layout; None puts the batch into one row.
+    micro_batch_tokens: most tokens of a forward pass, or "auto": as many as fit into the GPU's
+        memory, measured during the first optimizer steps, and 4096 on a CPU. The prompts of an
+        optimizer step, per_device_train_batch_size x gradient_accumulation_steps x processes, stay
+        the same, and so do the weights to rounding. None: micro-batches of
+        per_device_train_batch_size prompts. Not for cgpo, whose loss depends on which prompts share
+        a forward pass, and not for streamed data sets.
     balance_micro_batches: the micro-batches of an optimizer step hold about equal numbers of tokens
         instead of equal numbers of prompts. The prompts of the step stay the same, and so do the
         weights to rounding. Ignored in the padded layout, for streamed data sets, and when
@@ -140,6 +146,9 @@ class WRPOConfig(DPOConfig):
     )
     packed_row_tokens: int | None = field(
         default=None, metadata={"help": "Most tokens of a row in the prefix layout."}
+    )
+    micro_batch_tokens: str | None = field(
+        default=None, metadata={"help": "Most tokens of a forward pass, or auto: what fits."}
     )
     balance_micro_batches: bool = field(
         default=True,
@@ -236,6 +245,22 @@ class WRPOConfig(DPOConfig):
         _check_choice("truncation", self.truncation, MODES)
         _check_choice("triple_layout", self.triple_layout, TRIPLE_LAYOUTS)
         self._check_lengths()
+        self._check_micro_batches()
+
+    def _check_micro_batches(self) -> None:
+        asked = self.micro_batch_tokens
+        if asked is None or asked == AUTO:
+            pass
+        elif str(asked).isdecimal() and int(asked) > 0:
+            self.micro_batch_tokens = int(asked)  # type: ignore[assignment]
+        else:
+            raise RecipeError(f"micro_batch_tokens is {asked!r}; write a number from 1 on, or auto")
+        if asked is not None and not self.objective_settings.loss_by_row:
+            raise RecipeError(
+                f"micro_batch_tokens is {asked}, and the loss of this objective depends on which "
+                "rows share a forward pass; leave it out and set per_device_train_batch_size "
+                "(engine.per_device_batch_size in a recipe)"
+            )
 
     def _check_lengths(self) -> None:
         if problem := self.limits.problem():

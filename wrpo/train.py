@@ -27,6 +27,7 @@ from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
+    micro_batch_tokens,
     open_training,
     train_and_save,
     trl_arguments,
@@ -75,6 +76,7 @@ def _train_preference(
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
     arguments["objective"] = settings
+    arguments["micro_batch_tokens"] = micro_batch_tokens(settings)
     arguments["balance_micro_batches"] = settings.engine.balance_micro_batches
     arguments |= recipe.truncation.model_dump(exclude={"mode"})
     arguments["truncation"] = recipe.truncation.mode

@@ -23,10 +23,12 @@ from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import DROPPED, SFT_ROWS, Drop, Row, read_rows, write_parquet
 from wrpo.recipe import Recipe
+from wrpo.training.attention import half_precision, settle_attention
 from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
+    micro_batch_tokens,
     open_training,
     train_and_save,
     trl_arguments,
@@ -97,7 +99,9 @@ def run_sft(
     work: StageWork,
 ) -> None:
     """Trains `model` on samples; loss on the responses only."""
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from wrpo.training.sft_trainer import PackedSFTTrainer
 
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
     arguments = {"max_length": recipe.truncation.max_length, **arguments}
@@ -112,8 +116,11 @@ def run_sft(
     )
     load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
     policy = load(quantize=settings.lora.quantize if settings.lora else None)
+    half = half_precision(args)
+    settle_attention(policy, settings.engine.attention, device=args.device, half=half)
     with refusals(f"{work.path.name}.train"):
-        trainer = SFTTrainer(
+        trainer = PackedSFTTrainer(
+            micro_batch_tokens(settings),
             model=policy,
             args=args,
             train_dataset=dataset,

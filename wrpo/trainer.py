@@ -4,17 +4,15 @@ The parent loads and prepares the models, the reference, PEFT and the optimizer;
 replaces what knows about pairs: the rows, the batch, the loss and the metrics.
 """
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wrpo.collator import DataCollatorForWRPO, by_response, padded_layout, reference_logps
+from wrpo.collator import DataCollatorForWRPO, by_response, padded_layout, tokens_taken
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
 from wrpo.losses import implicit_rewards, likelihood_term
@@ -24,7 +22,7 @@ from wrpo.prefix.fused_head import causal_model, fused_pass
 from wrpo.prefix.moe_aux_loss import balancing_loss
 from wrpo.prefix.packing import PackedLayout
 from wrpo.prefix.timed_trial import typical_rows
-from wrpo.rows.columns import SCORE_COLUMNS, has_reference, name_reference_columns, reference_column
+from wrpo.rows.columns import SCORE_COLUMNS, has_reference, reference_column
 from wrpo.rows.prepare import prepare_dataset
 from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import CutCounts
@@ -40,21 +38,23 @@ from wrpo.training.checks import (
     refuse_wrapped_head,
     tokenizer_of,
 )
-from wrpo.training.metrics import ReportingTrainer, response_metrics
+from wrpo.training.metrics import response_metrics
+from wrpo.training.micro_batches import Costs, MicroBatches, take_whole_steps
+from wrpo.training.reference_pass import ReferencedTrainer
 from wrpo.training.slicing import refuse_slicing, require_whole, take_whole_batches
 from wrpo.training.token_balanced_sampler import balance_micro_batches
 from wrpo.training.trl_seam import (
     add_fused_lm_head,
-    disable_gradient_checkpointing,
     global_then_local_main_first,
-    use_adapter,
     without_reference_model,
 )
 
 logger = get_logger(__name__)
 
+_TIMED_ROWS = 8
 
-class WRPOTrainer(ReportingTrainer):
+
+class WRPOTrainer(MicroBatches, ReferencedTrainer):
     """Train a policy on triples (source_chosen, chosen, rejected); used like TRL's trainers.
 
         trainer = WRPOTrainer(model="path/or/id", args=WRPOConfig(...), train_dataset=triples)
@@ -117,6 +117,9 @@ class WRPOTrainer(ReportingTrainer):
         args = args if args is not None else WRPOConfig(f"{model_name(model)}-WRPO")
         check_arguments(args, train_dataset, processing_class, compute_metrics)
         take_whole_batches(args)
+        self.budget_tokens = args.micro_batch_tokens
+        if self.budget_tokens is not None:
+            take_whole_steps(args)
         tokenizer = processing_class or tokenizer_of(model, args)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -192,7 +195,7 @@ class WRPOTrainer(ReportingTrainer):
                 responses=self.args.responses,
             ),
             accelerator=self.accelerator,
-            rows=typical_rows(self.train_dataset, self._train_batch_size),
+            rows=typical_rows(self.train_dataset, min(self._train_batch_size, _TIMED_ROWS)),
         )
 
     # ---- data -----------------------------------------------------------------------------------
@@ -243,6 +246,14 @@ class WRPOTrainer(ReportingTrainer):
             accelerator=self.accelerator,
         )
 
+    def row_costs(self, rows: Sequence[Any]) -> Costs:
+        padded = not isinstance(getattr(self.data_collator, "layout", None), PackedLayout)
+        responses = self._row_settings.responses
+        return Costs([tokens_taken(row, responses, padded=padded) for row in rows], padded)
+
+    def longest_row(self) -> int:
+        return max(self.train_dataset["length"][:]) + len(self._row_settings.responses)
+
     def _get_num_items_in_batch(
         self, batch_samples: list[Any], device: torch.device
     ) -> Tensor | None:
@@ -251,53 +262,6 @@ class WRPOTrainer(ReportingTrainer):
             return None
         prompts = sum(batch["lengths"].shape[0] for batch in batch_samples)
         return self.accelerator.gather(torch.tensor([prompts], device=device)).sum()
-
-    # ---- reference ------------------------------------------------------------------------------
-
-    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        if has_reference(column_names(dataset), self._scored):
-            return dataset
-        self._settle_layout()  # the parent's constructor may come here first
-        dataset = super()._precompute_ref_logps(dataset, name, batch_size)
-        return name_reference_columns(dataset, responses=self.args.responses, scored=self._scored)
-
-    def compute_ref_log_probs(
-        self, model: nn.Module, inputs: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Reference log-probabilities as TRL's precomputing pass takes them.
-
-        Returns all forwarded responses but the last, (n, r - 1), and the last, (n,).
-        """
-        logps = self._reference_pass(model, inputs)
-        return logps[:, :-1], logps[:, -1]
-
-    def _reference_pass(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        with (
-            torch.no_grad(),
-            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
-            self._reference_adapter(),
-            self.accelerator.autocast(),
-        ):
-            outputs = self._forward(model, inputs)
-        return by_response(outputs.log_probs, inputs)
-
-    def _reference_adapter(self) -> contextlib.AbstractContextManager[None]:
-        if self.ref_model is not None or not is_peft_model(self.model):
-            return contextlib.nullcontext()
-        policy = self.accelerator.unwrap_model(self.model)
-        return use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
-
-    def _reference_logps(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
-        if self.args.reference_free:
-            return None
-        if "reference_bits" in inputs:
-            return reference_logps(inputs)
-        if self.ref_model is None and not is_peft_model(self.model):
-            raise DataError(
-                f"a batch has no {', '.join(map(reference_column, self._scored))} and there is no "
-                "reference model to compute them; add the columns to this data set"
-            )
-        return self._reference_pass(self.ref_model or self.model, inputs)
 
     # ---- loss -----------------------------------------------------------------------------------
 

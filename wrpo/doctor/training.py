@@ -54,11 +54,13 @@ def _deepspeed(subject: str, config: Path) -> Iterator[Finding]:
 
 def _attention(place: str, settings: Training) -> Iterator[Finding]:
     subject, kernel = f"training {place}", settings.engine.attention
+    if kernel == "varlen" and not devices():
+        yield Finding("warning", subject, "engine.attention: varlen needs a GPU")
     if kernel is None or not kernel.startswith("flash_attention"):
         return
     if importlib.util.find_spec("flash_attn") is None:
         message = f"engine.attention: {kernel} needs flash-attn, which is not installed"
-        remedy = "pip install flash-attn --no-build-isolation, or unset engine.attention"
+        remedy = "pip install flash-attn --no-build-isolation, or engine.attention=auto"
         yield Finding("problem" if devices() else "warning", subject, message, remedy)
     elif not devices():
         yield Finding("warning", subject, f"engine.attention: {kernel} needs a GPU")

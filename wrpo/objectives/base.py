@@ -24,7 +24,7 @@ from wrpo.objectives.options import (
     loss_problem,
 )
 from wrpo.settings import Section
-from wrpo.training.settings import PreferenceEngine, Training
+from wrpo.training.settings import AUTO, PreferenceEngine, Training
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,6 +97,7 @@ class ObjectiveSettings(Training):
         config: the class of TRL's options under `train`: WRPOConfig or SFTConfig.
         options: the fields that WRPOConfig has flat options for too, by the option's name; the
             trainer gets all fields, those without a flat option included.
+        loss_by_row: whether the loss of a row does not depend on the rows beside it.
     """
 
     label: ClassVar[str]
@@ -104,6 +105,7 @@ class ObjectiveSettings(Training):
     tables: ClassVar[tuple[str, ...]] = ("triples",)
     config: ClassVar[str] = "WRPOConfig"
     options: ClassVar[dict[str, str]] = {}
+    loss_by_row: ClassVar[bool] = True
 
     objective: str = ""
     data: Literal["triples", "pairs"] = Field("triples", description="Which table to train on.")
@@ -115,6 +117,15 @@ class ObjectiveSettings(Training):
             fitting = " or ".join(f'"{table}"' for table in self.tables)
             raise ValueError(
                 f'objective "{self.objective}" reads data {fitting}, not "{self.data}"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _may_be_cut_anywhere(self) -> Self:
+        if self.engine.per_device_batch_size == AUTO and not self.loss_by_row:
+            raise ValueError(
+                f'the loss of objective "{self.objective}" depends on which rows share a forward '
+                "pass; write engine.per_device_batch_size as a number"
             )
         return self
 

@@ -42,6 +42,7 @@ class CGPOSettings(PreferenceSettings):
 
     label: ClassVar[str] = "CGPO"
     phrase: ClassVar[str] = "CGPO"
+    loss_by_row: ClassVar[bool] = False
     options: ClassVar[dict[str, str]] = {
         **PreferenceSettings.options,
         "desirable_weight": "cgpo.desirable_weight",

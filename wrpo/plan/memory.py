@@ -12,7 +12,7 @@ from wrpo.plan.formulas import DIVIDED, GIB, activation_bytes, kv_bytes, short, 
 from wrpo.plan.model_shape import Shape
 from wrpo.recipe.sampling import Model
 from wrpo.recipe.yaml_source import read_yaml
-from wrpo.training.settings import Training
+from wrpo.training.settings import CPU_TOKENS, Training
 
 _QUANTISED = {"fp8": 1.0, "int8": 1.0, "w8a8": 1.0, "awq": 0.55, "gptq": 0.55, "bitsandbytes": 0.55}
 """Bytes per weight of vLLM's methods; four bits and their scales are a little over half a byte."""
@@ -136,7 +136,7 @@ def training_memory(
         frozen_bytes=_FROZEN[lora.quantize] if lora else 4.0,
     )
     origin = _state_origin(settings, processes)
-    tokens = row_tokens * settings.engine.per_device_batch_size
+    tokens = micro_batch(settings, row_tokens)
     state["activations"] = activation_bytes(
         shape,
         tokens=tokens,
@@ -150,6 +150,14 @@ def training_memory(
     what = f"{short(trained)} of {short(total)} parameters are trained"
     note = f"{what}; {processes.gpus} GPUs, divided among them: {processes.sharded}"
     return Memory({name: size / GIB for name, size in state.items()}, note, origin)
+
+
+def micro_batch(settings: Training, row_tokens: float) -> float:
+    """Tokens of a forward pass; the first ones of a budget that grows with the memory left."""
+    engine = settings.engine
+    if isinstance(engine.per_device_batch_size, int):
+        return row_tokens * engine.per_device_batch_size
+    return max(row_tokens, engine.batch_tokens or CPU_TOKENS)
 
 
 def _state_origin(settings: Training, processes: Processes) -> dict[str, str]:

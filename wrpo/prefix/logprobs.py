@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 
-from wrpo.collator import DataCollatorForWRPO, Example, by_response, padded_layout
+from wrpo.collator import (
+    DataCollatorForWRPO,
+    Example,
+    by_response,
+    padded_layout,
+    tokens_taken,
+)
 from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.rows.columns import TRIPLE_RESPONSES
@@ -66,7 +72,8 @@ class LogProbPass:
         `examples` hold `prompt_ids` and `NAME_ids` for each response.
         """
         collator = replace(self._collator, responses=tuple(responses))
-        costs = [self._tokens(row, responses) for row in examples]
+        padded = self._collator.layout is padded_layout
+        costs = [tokens_taken(row, responses, padded=padded) for row in examples]
         scores: list[dict[str, ResponseScore]] = [{} for _ in examples]
         for places in batches_by_length(costs, self._batch_tokens):
             pairs = self._forward(collator([examples[place] for place in places])).tolist()
@@ -83,10 +90,3 @@ class LogProbPass:
             outputs = fused_pass(self._model, batch)
         entropy = by_response(outputs.entropy, batch) / batch["lengths"]
         return torch.stack([by_response(outputs.log_probs, batch), entropy], dim=-1)
-
-    def _tokens(self, row: Example, responses: Sequence[str]) -> int:
-        """Tokens that a row takes in a batch."""
-        lengths = [len(row[f"{name}_ids"]) for name in responses]
-        if self._collator.layout is padded_layout:
-            return len(lengths) * (len(row["prompt_ids"]) + max(lengths))
-        return len(row["prompt_ids"]) + sum(lengths)

@@ -167,7 +167,9 @@ def varlen_attention(
     dtype = get_target_dtype(query, module) or query.dtype
     able = kernel is not None and dtype in kernel.dtypes and query.device.type == kernel.device
     plain = causal and not dropout and softcap is None
-    sequences = _sequences(attention_mask, query, key, position_ids) if able and plain else None
+    sequences = None
+    if able and plain:
+        sequences = _stated(kwargs) or _sequences(attention_mask, query, key, position_ids)
     if kernel is None or sequences is None:
         mask = attention_mask
         if not are_segments(mask):
@@ -190,6 +192,15 @@ def varlen_attention(
         empty = output.new_zeros(rows * tokens, *output.shape[1:])
         output = empty.index_copy(0, sequences.queries, output)
     return output.unflatten(0, (rows, tokens)), None
+
+
+def _stated(kwargs: dict[str, Any]) -> _Sequences | None:
+    """Sequences that a collator has bounded, as TRL's does for rows without padding."""
+    names = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+    values = [kwargs.get(name) for name in names]
+    if any(value is None for value in values):
+        return None
+    return _Sequences(None, None, *values)  # type: ignore[arg-type]
 
 
 def _sequences(

@@ -67,7 +67,9 @@ class LogProbEngine(Section):
 
     batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
     attention: str | None = Field(
-        None, description="Attention kernel, e.g. flash_attention_2; unset: transformers' choice."
+        "auto",
+        description="auto: torch's variable-length kernel where it runs, else transformers' "
+        "choice; varlen: that kernel; or a name of transformers, such as flash_attention_2.",
     )
 
 

@@ -17,9 +17,10 @@ from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.processes import Terminated
 from wrpo.recipe.sampling import Model
+from wrpo.training.attention import loaded_with
 from wrpo.training.model_card import complete_model_folder
 from wrpo.training.saving import save_model
-from wrpo.training.settings import Lora, Training
+from wrpo.training.settings import AUTO, Lora, Training
 from wrpo.training.trackers import tracking_arguments
 from wrpo.training.trl_config import require_effect
 from wrpo.training.vocabulary import require_embeddings
@@ -36,10 +37,15 @@ CHECKPOINTS = "checkpoints"
 def accumulation_steps(settings: Training, *, processes: int) -> int:
     """Micro-batches per optimizer step, so that the global batch is what the recipe says.
 
+    One where tokens decide: the trainer then cuts whole optimizer steps by itself.
+
     Raises:
         RecipeError: the numbers do not divide; shows them.
     """
-    per_step = settings.engine.per_device_batch_size * processes
+    rows = rows_per_device(settings, processes=processes)
+    if settings.engine.per_device_batch_size == AUTO:
+        return 1
+    per_step = rows * processes
     steps, rest = divmod(settings.global_batch_size, per_step)
     if rest or not steps:
         raise RecipeError(
@@ -48,6 +54,31 @@ def accumulation_steps(settings: Training, *, processes: int) -> int:
             f"{processes} processes = {per_step}; change one of them"
         )
     return steps
+
+
+def rows_per_device(settings: Training, *, processes: int) -> int:
+    """Rows of a device: of a forward pass, or of an optimizer step where tokens decide.
+
+    Raises:
+        RecipeError: the global batch cannot be divided among the processes.
+    """
+    rows = settings.engine.per_device_batch_size
+    if isinstance(rows, int):
+        return rows
+    each, rest = divmod(settings.global_batch_size, processes)
+    if rest or not each:
+        raise RecipeError(
+            f"global_batch_size={settings.global_batch_size} is not a multiple of {processes} "
+            "processes; change one of them"
+        )
+    return each
+
+
+def micro_batch_tokens(settings: Training) -> int | str | None:
+    """Most tokens of a forward pass, or auto; None where a number of rows decides."""
+    if settings.engine.per_device_batch_size != AUTO:
+        return None
+    return settings.engine.batch_tokens or AUTO
 
 
 def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, Any]:
@@ -61,7 +92,7 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
         **settings.train,
         "output_dir": str(output / CHECKPOINTS),
         "seed": seed,
-        "per_device_train_batch_size": settings.engine.per_device_batch_size,
+        "per_device_train_batch_size": rows_per_device(settings, processes=processes),
         "gradient_accumulation_steps": accumulation_steps(settings, processes=processes),
     }
     if not torch.cuda.is_available():
@@ -72,7 +103,7 @@ def trl_arguments(settings: Training, *, seed: int, output: Path) -> dict[str, A
     logger.info(
         "batch: %d prompts = %d per device x %d processes x %d accumulation steps",
         settings.global_batch_size,
-        settings.engine.per_device_batch_size,
+        arguments["per_device_train_batch_size"],
         processes,
         arguments["gradient_accumulation_steps"],
     )
@@ -130,7 +161,7 @@ def load_policy(
             dtype=torch.float32,
             trust_remote_code=entry.trust_remote_code,
             use_safetensors=True,
-            attn_implementation=attention,
+            attn_implementation=loaded_with(attention),
             quantization_config=quantized,
         )
     except loading_failures() as error:

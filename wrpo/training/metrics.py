@@ -1,6 +1,6 @@
 """What a preference trainer reports: means over the prompts of all ranks since the last log."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,27 +24,38 @@ class ReportingTrainer(DPOTrainer):
         return "train" if self.model.training else "eval"
 
     def _record(self, metrics: dict[str, Tensor], inputs: Mapping[str, Tensor]) -> None:
-        """Add (n,) metrics of this batch, of all ranks; every rank must call it."""
+        """Add (n,) metrics of this batch; every rank must call it."""
         weights = {"entropy": inputs["lengths"].sum(dim=1)}
         metrics["entropy"] = metrics["entropy"] / weights["entropy"]
         pairs = weigh(metrics, weights)
         if self._mode == "train":
-            self._total_train_tokens += self.accelerator.reduce(inputs["tokens"].sum(), "sum")
-            totals = self.accelerator.reduce(pairs.sum(dim=0), "sum")
+            self._total_train_tokens = self._total_train_tokens + inputs["tokens"].sum()
+            totals = pairs.sum(dim=0)
         else:  # drops the rows that fill up the last batch of the evaluation set
             totals = self.accelerator.gather_for_metrics(pairs).sum(dim=0)
         self._sums[self._mode].add(dict(zip(metrics, totals, strict=True)))
 
+    def recorded(self) -> Any:
+        """What is not yet logged of the training steps, for `restore`."""
+        return self._sums["train"].copy(), self._total_train_tokens
+
+    def restore(self, recorded: Any) -> None:
+        """Forgets what was recorded since."""
+        self._sums["train"], self._total_train_tokens = recorded
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last call to `logs` and report them."""
         mode = self._mode
-        metrics = self._sums[mode].pop_means()
+        # The ranks meet here and not in every micro-batch; all of them log.
+        metrics = self._sums[mode].pop_means(self._over_ranks if mode == "train" else None)
         if metrics:
             metrics |= self._weights.get(mode, {})
         if mode == "train":
             metrics.pop("loss", None)
             if metrics:
-                metrics["num_tokens"] = self._tokens_logged() + int(self._total_train_tokens)
+                metrics["num_tokens"] = self._tokens_logged() + int(
+                    self._over_ranks(self._total_train_tokens)
+                )
                 self._total_train_tokens = 0
         else:
             prefix = _evaluation_prefix(logs)
@@ -52,6 +63,11 @@ class ReportingTrainer(DPOTrainer):
         logs.update(metrics)
         # Not the parent's log, which averages batch means and knows one evaluation prefix only.
         super(DPOTrainer, self).log(logs, start_time)
+
+    def _over_ranks(self, values: int | Tensor) -> Tensor:
+        values = torch.as_tensor(values, device=self.accelerator.device)
+        total: Tensor = self.accelerator.reduce(values, "sum")
+        return total
 
     def _tokens_logged(self) -> int:
         """Tokens trained on up to the last log, with those of the run that this one resumes."""
@@ -76,12 +92,22 @@ class MetricSums:
         for name, pair in sums.items():
             self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
-    def pop_means(self) -> dict[str, float]:
-        """Mean of every quantity since the last call; forgets them."""
+    def copy(self) -> "MetricSums":
+        """The same sums; adding to one leaves the other as it is."""
+        other = MetricSums()
+        other._sums = dict(self._sums)
+        return other
+
+    def pop_means(self, total: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+        """Mean of every quantity since the last call; forgets them.
+
+        total: adds up the sums of all ranks.
+        """
         if not self._sums:
             return {}
-        pairs = torch.stack(list(self._sums.values())).tolist()
-        means = {n: s / w for n, (s, w) in zip(self._sums, pairs, strict=True) if w > 0}
+        pairs = torch.stack(list(self._sums.values()))
+        pairs = total(pairs) if total else pairs
+        means = {n: s / w for n, (s, w) in zip(self._sums, pairs.tolist(), strict=True) if w > 0}
         self._sums = {}
         return means
 

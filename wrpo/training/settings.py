@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from wrpo.settings import Section
+
+AUTO = "auto"
+CPU_TOKENS = 4096
+"""Tokens of a forward pass where memory is not measured; larger batches gain nothing on a CPU."""
 
 
 class Lora(Section):
@@ -27,9 +31,20 @@ class Lora(Section):
 class TrainingEngine(Section):
     """How fast training runs; the global batch stays what the recipe says."""
 
-    per_device_batch_size: int = Field(1, ge=1, description="Rows per device and forward pass.")
+    per_device_batch_size: PositiveInt | Literal["auto"] = Field(
+        1,
+        description="Rows per device and forward pass; auto: micro-batches of batch_tokens tokens.",
+    )
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens per device and forward pass with per_device_batch_size: auto; unset: "
+        f"what fits into the GPU, as measured in the first steps, and {CPU_TOKENS} on a CPU.",
+    )
     attention: str | None = Field(
-        None, description="Attention kernel, e.g. flash_attention_2; unset: transformers' choice."
+        "auto",
+        description="auto: torch's variable-length kernel where it runs, else transformers' "
+        "choice; varlen: that kernel; or a name of transformers, such as flash_attention_2.",
     )
     accelerate: Path | None = Field(
         None, description="Accelerate config file; the stage then starts under accelerate launch."

@@ -81,6 +81,7 @@ _PLACES = {
     "likelihood_weight": "likelihood.weight",
     "likelihood_on": "likelihood.on",
     "balance_micro_batches": "engine.balance_micro_batches",
+    "micro_batch_tokens": "engine.batch_tokens",
     "precompute_ref_log_probs": "reference",
     "precompute_ref_batch_size": "reference",
 }

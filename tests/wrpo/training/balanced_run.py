@@ -1,6 +1,6 @@
 """Train a tiny policy on triples of very different length; started by torchrun in a test.
 
-Usage: balanced_run.py OUTPUT_FOLDER PER_DEVICE_BATCH BALANCE(yes|no)
+Usage: balanced_run.py OUTPUT_FOLDER PER_DEVICE_BATCH BALANCE(yes|no|tokens)
 Writes: OUTPUT_FOLDER/result.json
 """
 
@@ -29,7 +29,7 @@ def uneven_triples(rows: int) -> list[dict[str, Any]]:
     return triples
 
 
-def make_trainer(folder: Path, batch: int, balance: bool, rows: int) -> WRPOTrainer:
+def make_trainer(folder: Path, batch: int, balance: str, rows: int) -> WRPOTrainer:
     args = WRPOConfig(
         output_dir=str(folder),
         use_cpu=True,
@@ -48,7 +48,8 @@ def make_trainer(folder: Path, batch: int, balance: bool, rows: int) -> WRPOTrai
         likelihood_weight=0.2,
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=2,
-        balance_micro_batches=balance,
+        balance_micro_batches=balance == "yes",
+        micro_batch_tokens=300 if balance == "tokens" else None,
     )
     return WRPOTrainer(
         model=tiny_model(),
@@ -63,7 +64,7 @@ def weights(trainer: WRPOTrainer) -> list[float]:
     return [float(p.detach().double().abs().sum()) for p in trainer.model.parameters()]
 
 
-def main(folder: Path, batch: int, balance: bool) -> None:
+def main(folder: Path, batch: int, balance: str) -> None:
     whole = make_trainer(folder / "whole", batch, balance, ROWS)
     whole.train()
     resumed = make_trainer(folder / "resumed", batch, balance, ROWS)
@@ -83,4 +84,4 @@ def main(folder: Path, batch: int, balance: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "yes")
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -17,11 +17,16 @@ def run(folder: Path, *, processes: int, batch: int, balance: str) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> dict:
+    return run(tmp_path_factory.mktemp("run") / "one", processes=1, batch=4, balance="no")
+
+
 @pytest.mark.slow
-def test_two_balanced_processes_train_and_resume_like_one_without_balancing(tmp_path):
+@pytest.mark.parametrize("balance", ["yes", "tokens"])
+def test_two_balanced_processes_train_and_resume_like_one_without_balancing(tmp_path, one, balance):
     """Also in the last optimizer step of an epoch, with 3 rows, and with 1 row for 2 processes."""
-    one = run(tmp_path / "one", processes=1, batch=4, balance="no")
-    two = run(tmp_path / "two", processes=2, batch=2, balance="yes")
+    two = run(tmp_path / "two", processes=2, batch=2, balance=balance)
     assert two["weights"] == pytest.approx(one["weights"], rel=1e-7)
     assert two["resumed"] == pytest.approx(two["weights"], rel=1e-12)
     assert two["short_steps"] == one["short_steps"] == 4

@@ -1,0 +1,79 @@
+"""Reference log-probabilities of a trainer: from columns, a model, or the adapter off."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
+
+from wrpo.collator import by_response, reference_logps
+from wrpo.errors import DataError
+from wrpo.rows.columns import has_reference, name_reference_columns, reference_column
+from wrpo.training.checks import column_names
+from wrpo.training.metrics import ReportingTrainer
+from wrpo.training.trl_seam import disable_gradient_checkpointing, use_adapter
+
+
+class ReferencedTrainer(ReportingTrainer):
+    """A trainer with a reference, which it forwards with the policy or once before training.
+
+    Attributes:
+        _scored: responses that need reference log-probabilities.
+    """
+
+    _scored: tuple[str, ...]
+
+    def _settle_layout(self) -> None:
+        raise NotImplementedError
+
+    def _forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+        raise NotImplementedError
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        if has_reference(column_names(dataset), self._scored):
+            return dataset
+        self._settle_layout()  # the parent's constructor may come here first
+        dataset = super()._precompute_ref_logps(dataset, name, batch_size)
+        return name_reference_columns(dataset, responses=self.args.responses, scored=self._scored)
+
+    def compute_ref_log_probs(
+        self, model: nn.Module, inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Reference log-probabilities as TRL's precomputing pass takes them.
+
+        Returns all forwarded responses but the last, (n, r - 1), and the last, (n,).
+        """
+        logps = self._reference_pass(model, inputs)
+        return logps[:, :-1], logps[:, -1]
+
+    def _reference_pass(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        with (
+            torch.no_grad(),
+            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
+            self._reference_adapter(),
+            self.accelerator.autocast(),
+        ):
+            outputs = self._forward(model, inputs)
+        return by_response(outputs.log_probs, inputs)
+
+    def _reference_adapter(self) -> contextlib.AbstractContextManager[None]:
+        if self.ref_model is not None or not is_peft_model(self.model):
+            return contextlib.nullcontext()
+        policy = self.accelerator.unwrap_model(self.model)
+        return use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
+
+    def _reference_logps(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        if self.args.reference_free:
+            return None
+        if "reference_bits" in inputs:
+            return reference_logps(inputs)
+        if self.ref_model is None and not is_peft_model(self.model):
+            raise DataError(
+                f"a batch has no {', '.join(map(reference_column, self._scored))} and there is no "
+                "reference model to compute them; add the columns to this data set"
+            )
+        return self._reference_pass(self.ref_model or self.model, inputs)
