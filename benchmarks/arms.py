@@ -43,10 +43,19 @@ from wrpo.collator import (
 from wrpo.losses import wrpo_loss
 from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
 from wrpo.prefix.packing import PackedLayout
+from wrpo.prefix.varlen_attention import VARLEN
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 BETA = 0.01
 FIELDS = ("log_probs", "entropy")  # the per-token values that WRPOTrainer reads
+
+ATTENTION = {
+    "sdpa": ("sdpa", SDPA),
+    "varlen": ("sdpa", VARLEN),
+    "varlen everywhere": (VARLEN, VARLEN),
+    "flash": ("flash_attention_2", FLASH),
+}
+"""Implementations of padded rows and of packed ones."""
 
 Rows = Sequence[dict[str, list[int]]]
 Batch = dict[str, Tensor]
@@ -83,10 +92,10 @@ class Bench:
     """Policy and reference of one shape, and the arms that train on given lengths."""
 
     def __init__(
-        self, shape: Shape, *, device: str, flash: bool, checkpointing: bool, lm_head: str
+        self, shape: Shape, *, device: str, attention: str, checkpointing: bool, lm_head: str
     ) -> None:
         self.device, self.lm_head, self.shape = device, lm_head, shape
-        self.attention = ("flash_attention_2", FLASH) if flash else ("sdpa", SDPA)
+        self.attention = ATTENTION[attention]
         policy, reference = (
             random_model(shape, seed=seed, device=device, attention=self.attention[0])
             for seed in (0, 1)

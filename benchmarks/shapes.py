@@ -31,6 +31,7 @@ class Shape:
 SHAPES = {
     "tiny": Shape(LlamaConfig, 384, 1024, 2, 6, 6, 704),
     "0.5b": Shape(Qwen2Config, 896, 4864, 24, 14, 2, 151936, tied=True),
+    "1.5b": Shape(Qwen2Config, 1536, 8960, 28, 12, 2, 151936, tied=True),
     "8b": Shape(LlamaConfig, 4096, 14336, 32, 32, 8, 128256),
 }
 

@@ -132,12 +132,18 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="one repetition of two small batches")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--shape", choices=["tiny", "0.5b", "8b"], default="tiny")
+    parser.add_argument("--shape", choices=["tiny", "0.5b", "1.5b", "8b"], default="tiny")
     parser.add_argument("--layers", type=int, help="layers, if not those of the shape")
     parser.add_argument("--prompts", type=int, help="prompts per kind of lengths (4, GPU: 32)")
     parser.add_argument("--repeats", type=int, default=2, help="measurements of every batch")
     parser.add_argument("--lm-head", choices=["scored", "all"], default="scored")
-    parser.add_argument("--flash", action="store_true", help="flash-attn, in all arms")
+    parser.add_argument(
+        "--attention",
+        choices=["sdpa", "varlen", "varlen everywhere", "flash"],
+        default="sdpa",
+        help="of packed rows: sdpa in a loop, torch's varlen (everywhere: padded rows too), or "
+        "flash-attn in all arms",
+    )
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations")
     return parser.parse_args(command_line)
 
@@ -155,7 +161,7 @@ def run(arguments: argparse.Namespace) -> Iterator[list[str]]:
     bench = Bench(
         SHAPES[arguments.shape].with_layers(arguments.layers),
         device=arguments.device,
-        flash=arguments.flash,
+        attention=arguments.attention,
         checkpointing=arguments.checkpointing,
         lm_head=arguments.lm_head,
     )

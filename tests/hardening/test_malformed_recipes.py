@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = [
     path
     for path in sorted((ROOT / "recipes").rglob("*.yaml"))
-    if path.parent.name in ("recipes", "fusechat3") and "run:" in path.read_text()
+    if path.parent.name in ("recipes", "fusechat3", "one-gpu") and "run:" in path.read_text()
 ]
 BATCHES = 6
 PER_BATCH = 50

@@ -14,7 +14,11 @@ from wrpo.recipe.json_schema import editor_schema_text, recipe_reference
 from wrpo.recipe.yaml_source import parse_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted([*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "recipes/fusechat3").glob("*.yaml")])
+RECIPES = sorted(
+    path
+    for folder in ("", "fusechat3", "one-gpu")
+    for path in (ROOT / "recipes" / folder).glob("*.yaml")
+)
 RECIPES = [path for path in RECIPES if path.name != "throughput.yaml"]
 SOURCES = sorted((ROOT / "recipes/sources").glob("*.yaml"))
 ANEW = "the recipe's schema has changed: run `make reference`"

@@ -17,7 +17,12 @@ from wrpo.recipe.yaml_source import parse_yaml, read_yaml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FUSECHAT3 = sorted(set((RECIPES / "fusechat3").glob("*.yaml")) - {RECIPES / "fusechat3/base.yaml"})
-RUNS = [*sorted(set(RECIPES.glob("*.yaml")) - {RECIPES / "throughput.yaml"}), *FUSECHAT3]
+ONE_GPU = sorted((RECIPES / "one-gpu").glob("*.yaml"))
+RUNS = [
+    *sorted(set(RECIPES.glob("*.yaml")) - {RECIPES / "throughput.yaml"}),
+    *FUSECHAT3,
+    *ONE_GPU,
+]
 SOURCES = sorted((RECIPES / "sources").glob("*.yaml"))
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 
@@ -86,7 +91,7 @@ def test_accelerate_reads_every_config(path: Path) -> None:
 
     config = load_config_from_file(str(path))
     assert config.mixed_precision == "bf16"
-    assert config.num_processes == 8
+    assert config.num_processes == (1 if "offload" in path.stem else 8)
 
 
 def test_zero_and_fsdp_configs_say_what_their_names_say() -> None:

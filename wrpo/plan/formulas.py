@@ -17,6 +17,10 @@ DIVIDED: dict[str, tuple[str, ...]] = {
 """What of the training state is divided over the GPUs: none of it, or as ZeRO-1, ZeRO-2, and
 ZeRO-3 or FSDP do. Source: ZeRO (arXiv 1910.02054), figure 1."""
 
+OFFLOADED = 2.0
+"""Bytes per parameter of weights and of gradients on the GPU where the optimizer is in the host's
+memory: both in 16 bits. Source: ZeRO-Offload (arXiv 2101.06840), section 3."""
+
 
 def attended_pairs(prompt: float, responses: Sequence[float]) -> float:
     """Pairs (token, token it attends to) of a prompt whose responses share it, causal attention.
@@ -67,6 +71,7 @@ def training_state_bytes(
     gpus: int,
     sharded: str,
     frozen_bytes: float = 4,
+    offloaded: bool = False,
 ) -> dict[str, float]:
     """Bytes per GPU of weights, gradients and optimizer state.
 
@@ -74,11 +79,13 @@ def training_state_bytes(
     optimizer state, which comes to the same 16 bytes per parameter with Adam).
 
     sharded: a key of `DIVIDED`.
+    offloaded: the optimizer and the weights that it steps are in the host's memory.
     """
+    each = OFFLOADED if offloaded else 4
     whole = {
-        "weights": 4 * trained + frozen_bytes * (parameters - trained),
-        "gradients": 4 * trained,
-        "optimizer": optimizer_bytes * trained,
+        "weights": each * trained + frozen_bytes * (parameters - trained),
+        "gradients": each * trained,
+        "optimizer": 0.0 if offloaded else optimizer_bytes * trained,
     }
     divided = DIVIDED[sharded]
     return {name: size / (gpus if name in divided else 1) for name, size in whole.items()}

@@ -8,11 +8,19 @@ from typing import Any
 
 from wrpo.engines.base import Capacity
 from wrpo.errors import RecipeError
-from wrpo.plan.formulas import DIVIDED, GIB, activation_bytes, kv_bytes, short, training_state_bytes
+from wrpo.plan.formulas import (
+    DIVIDED,
+    GIB,
+    OFFLOADED,
+    activation_bytes,
+    kv_bytes,
+    short,
+    training_state_bytes,
+)
 from wrpo.plan.model_shape import Shape
 from wrpo.recipe.sampling import Model
 from wrpo.recipe.yaml_source import read_yaml
-from wrpo.training.settings import CPU_TOKENS, Training
+from wrpo.training.settings import AUTO, CPU_TOKENS, Training
 
 _QUANTISED = {"fp8": 1.0, "int8": 1.0, "w8a8": 1.0, "awq": 0.55, "gptq": 0.55, "bitsandbytes": 0.55}
 """Bytes per weight of vLLM's methods; four bits and their scales are a little over half a byte."""
@@ -52,6 +60,7 @@ class Processes:
 
     gpus: int
     sharded: str
+    offloaded: bool = False
 
 
 def weight_bytes(entry: Model) -> float:
@@ -133,6 +142,7 @@ def training_memory(
         optimizer_bytes=_optimizer_bytes(settings),
         gpus=processes.gpus,
         sharded=processes.sharded,
+        offloaded=processes.offloaded,
         frozen_bytes=_FROZEN[lora.quantize] if lora else 4.0,
     )
     origin = _state_origin(settings, processes)
@@ -144,11 +154,16 @@ def training_memory(
         bytes_per_number=2 if half_precision(settings) else 4,
     )
     origin["activations"] = f"{tokens:,.0f} tokens"
+    if settings.engine.per_device_batch_size == AUTO and not settings.engine.batch_tokens:
+        origin["activations"] += ", more where there is room"
     if second_model and not lora:  # adapters are switched off for the reference instead
         divided = processes.gpus if processes.sharded == "all" else 1
         state["reference"] = 4 * shape.parameters / divided
     what = f"{short(trained)} of {short(total)} parameters are trained"
     note = f"{what}; {processes.gpus} GPUs, divided among them: {processes.sharded}"
+    if processes.offloaded:
+        host = (4 + _optimizer_bytes(settings)) * trained / GIB
+        note += f"; in the host's memory: {host:,.0f} GiB of optimizer and weights"
     return Memory({name: size / GIB for name, size in state.items()}, note, origin)
 
 
@@ -162,6 +177,8 @@ def micro_batch(settings: Training, row_tokens: float) -> float:
 
 def _state_origin(settings: Training, processes: Processes) -> dict[str, str]:
     """Bytes of one parameter, and over how many GPUs they are divided."""
+    if processes.offloaded:
+        return dict.fromkeys(("weights", "gradients"), f"{OFFLOADED:g} bytes")
     each = {
         "weights": _FROZEN[settings.lora.quantize] if settings.lora else 4.0,
         "gradients": 4.0,
@@ -209,6 +226,8 @@ def processes_of(settings: Training) -> Processes:
         whole = (config.get("fsdp_config") or {}).get("fsdp_reshard_after_forward") is not False
         return Processes(gpus, "all" if whole else "gradients")
     if kind == "DEEPSPEED":
-        stage = int((config.get("deepspeed_config") or {}).get("zero_stage") or 0)
-        return Processes(gpus, ["nothing", "optimizer", "gradients", "all"][stage])
+        options = config.get("deepspeed_config") or {}
+        stage = int(options.get("zero_stage") or 0)
+        offloaded = options.get("offload_optimizer_device") in ("cpu", "nvme")
+        return Processes(gpus, ["nothing", "optimizer", "gradients", "all"][stage], offloaded)
     return Processes(gpus, "nothing")

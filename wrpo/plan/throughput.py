@@ -35,6 +35,8 @@ class GPU(Section):
     bandwidth_tb_s: float = Field(gt=0.0)
     prefill_utilization: Share
     training_utilization: Share
+    training_error: float | None = Field(None, ge=0.0, lt=1.0)
+    micro_batch_ms_per_layer: float = Field(0.0, ge=0.0)
     decode_tokens_per_s: dict[float, float] = Field(min_length=1)
 
 

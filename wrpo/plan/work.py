@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wrpo.plan.formulas import attended_pairs, forward_flops, short, training_passes
-from wrpo.plan.memory import Memory, checkpointing
+from wrpo.plan.memory import Memory, checkpointing, micro_batch
 from wrpo.plan.model_shape import Shape
 from wrpo.plan.throughput import GPU
 from wrpo.training.settings import Training
@@ -83,7 +83,25 @@ class Work:
             "tokens"
         )
         named = f"forward, backward{', forward again' if again else ''}"
-        self._compute(shape, rows, passes, self.gpu.training_utilization, named)
+        error = self.gpu.training_error
+        named += f"; measured times lie within {error:.0%}" if error is not None else ""
+        hours = self._compute(shape, rows, passes, self.gpu.training_utilization, named)
+        self._wait_for_launches(shape, settings, rows, computed=hours)
+
+    def _wait_for_launches(
+        self, shape: Shape, settings: Training, rows: RowCount, *, computed: float
+    ) -> None:
+        """What small micro-batches wait for Python and the launches of kernels."""
+        each = self.gpu.micro_batch_ms_per_layer
+        tokens = micro_batch(settings, rows.each)
+        count = rows.tokens / tokens
+        hours = count * shape.layers * each / 1000 / 3600
+        if hours > computed:
+            text = (
+                f"{count:,.0f} micro-batches of {tokens:,.0f} tokens x {shape.layers} layers x "
+                f"{each:g} ms wait for Python: {hours:.3g} GPU hours instead of {computed:.3g}"
+            )
+            self.terms.append(Term(text, gpu_hours=hours - computed))
 
     def pay(self, calls: str, *, read: float, written: float, prices: tuple[float, float]) -> None:
         """Tokens that a vendor's model reads and writes; prices in dollars per million."""
@@ -97,7 +115,8 @@ class Work:
 
     def _compute(
         self, shape: Shape, rows: RowCount, passes: int, utilization: float, named: str
-    ) -> None:
+    ) -> float:
+        """GPU hours, which are a term of the price."""
         each = forward_flops(shape, tokens=rows.tokens, pairs=rows.pairs)
         matrices = forward_flops(shape, tokens=rows.tokens, pairs=0)
         times = f"{passes} passes ({named}) x " if passes > 1 else ""
@@ -108,6 +127,7 @@ class Work:
         )
         seconds = passes * each / (self.gpu.peak_tflops * 1e12 * utilization)
         self.terms.append(Term(text, gpu_hours=seconds / 3600))
+        return seconds / 3600
 
 
 NO_PROMPTS = "number of prompts unknown: run `make prompts`, or write prompts.expected_prompts"

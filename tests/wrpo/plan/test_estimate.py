@@ -14,6 +14,7 @@ from wrpo.pipeline.status import run_status
 from wrpo.pipeline.tables import PROMPTS, RESPONSES
 from wrpo.plan.estimate import Estimator
 from wrpo.plan.inputs import measured_name
+from wrpo.plan.model_shape import shape_of
 from wrpo.plan.throughput import Hosted, Measured, ThroughputTable
 from wrpo.plan.view import plan_json, plan_text
 from wrpo.plan.work import NO_PROMPTS, StageEstimate
@@ -82,6 +83,27 @@ def test_the_whole_run_by_hand(tmp_path: Path) -> None:
         assert not estimate.unknown
         assert estimate.dollars == pytest.approx(2.0 * (estimate.gpu_hours or 0))
     assert found["build/triples"].gpu_hours == 0
+
+
+def test_small_micro_batches_wait_for_python_and_tokens_do_not(tmp_path: Path) -> None:
+    slow = TABLE.model_copy(deep=True)
+    slow.gpus["fast"].micro_batch_ms_per_layer = 1000
+    slow.gpus["fast"].training_error = 0.05
+
+    def price(*overrides: str) -> StageEstimate:
+        pipeline = pipeline_of(tmp_path, *KNOWN, *overrides)
+        return Estimator(pipeline, slow, (), kind="fast").stage("wrpo")
+
+    fixed = price("wrpo.engine.per_device_batch_size=2")
+    layers = shape_of("hub/target", parameters_b=8).layers
+    # 6000 rows of 700 tokens in micro-batches of two.
+    assert fixed.gpu_hours == pytest.approx(3000 * layers * 1.0 / 3600)
+    assert any("wait for Python" in term.text for term in fixed.terms)
+    assert any("within 5%" in term.text for term in fixed.terms)
+    budget = price("wrpo.engine.per_device_batch_size=auto", "wrpo.engine.batch_tokens=70000")
+    assert budget.gpu_hours == pytest.approx(fixed.gpu_hours / 50)
+    slow.gpus["fast"].micro_batch_ms_per_layer = 0.001
+    assert price("wrpo.engine.per_device_batch_size=2") == price()
 
 
 def test_the_target_answers_the_preference_prompts(tmp_path: Path) -> None:

@@ -100,6 +100,14 @@ def test_zero_divides_what_its_paper_says(sharded: str, gib: float) -> None:
     assert sum(parts.values()) / 1e9 == pytest.approx(gib, rel=0.05)
 
 
+def test_an_optimizer_in_the_hosts_memory_leaves_16_bit_weights_and_gradients() -> None:
+    """ZeRO-Offload, section 3: 2 + 2 bytes of a parameter on the GPU."""
+    parts = training_state_bytes(
+        8e9, trained=8e9, optimizer_bytes=8, gpus=1, sharded="gradients", offloaded=True
+    )
+    assert parts == {"weights": 16e9, "gradients": 16e9, "optimizer": 0}
+
+
 def test_adapters_train_a_little_beside_frozen_weights() -> None:
     parts = training_state_bytes(
         1.01e9, trained=0.01e9, optimizer_bytes=8, gpus=1, sharded="nothing", frozen_bytes=0.5

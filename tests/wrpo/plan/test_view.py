@@ -27,7 +27,7 @@ from wrpo.recipe import load_recipe
 RECIPES = Path(__file__).parents[3] / "recipes"
 SHIPPED = [
     path
-    for path in (*RECIPES.glob("*.yaml"), *RECIPES.glob("fusechat3/*.yaml"))
+    for path in (*RECIPES.glob("*.yaml"), *RECIPES.glob("*/*.yaml"))
     if path.name not in ("throughput.yaml", "base.yaml")
 ]
 
