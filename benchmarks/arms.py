@@ -219,11 +219,15 @@ def unshared_layout(
     }
 
 
-def _dpo_trainer(policy: Any, reference: Any, *, device: str) -> DPOTrainer:
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of one word, for trainers that want one and get token ids."""
     words = models.WordLevel({"[PAD]": 0, "[EOS]": 1, "word": 2}, unk_token="word")
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(words), pad_token="[PAD]", eos_token="[EOS]"
     )
+
+
+def _dpo_trainer(policy: Any, reference: Any, *, device: str) -> DPOTrainer:
     row = {"prompt": "word", "chosen": "word", "rejected": "word"}
     with tempfile.TemporaryDirectory() as folder:
         return DPOTrainer(
@@ -240,5 +244,5 @@ def _dpo_trainer(policy: Any, reference: Any, *, device: str) -> DPOTrainer:
                 disable_tqdm=True,
             ),
             train_dataset=Dataset.from_list([row]),
-            processing_class=tokenizer,
+            processing_class=word_tokenizer(),
         )

@@ -86,15 +86,16 @@ def test_no_other_method_of_the_parent_is_replaced() -> None:
     from trl import DPOTrainer
 
     from wrpo.trainer import WRPOTrainer
-    from wrpo.training.metrics import ReportingTrainer
 
-    own = {*vars(WRPOTrainer), *vars(ReportingTrainer)}
+    ours = [kind for kind in WRPOTrainer.__mro__ if kind.__module__.startswith("wrpo.")]
+    own = {name for kind in ours for name in vars(kind)}
     replaced = {name for name in own if hasattr(DPOTrainer, name) and not name.startswith("__")}
     assert replaced == members(".")
 
 
 def test_no_other_attribute_of_the_parent_is_read(trainer) -> None:
-    paths = [REPOSITORY / "wrpo" / name for name in ("trainer.py", "training/metrics.py")]
+    names = ("trainer", "training/metrics", "training/micro_batches", "training/reference_pass")
+    paths = [REPOSITORY / "wrpo" / f"{name}.py" for name in names]
     read = {name for path in paths for name in attributes_of_self(path)}
     inherited = {name for name in read if hasattr(trainer, name)} - members(".")
     assert inherited - PUBLIC_ATTRIBUTES == members("().")

@@ -87,6 +87,11 @@ CONTACTS = (
     Contact(f"{_DPO}.compute_loss", "loss of one micro-batch"),
     Contact(f"{_DPO}.prediction_step", "loss of one evaluation batch"),
     Contact(f"{_DPO}.log", "the parent's own means are left out"),
+    # Methods that MicroBatches replaces in a trainer of either kind.
+    Contact(f"{_DPO}.get_train_dataloader", "its collator is put away while rows are handed out"),
+    Contact(f"{_DPO}.get_batch_samples", "the batches of one optimizer step, here one batch"),
+    Contact(f"{_DPO}.training_step", "called once per optimizer step, calls the parent's in turn"),
+    Contact(f"{_DPO}.floating_point_ops", "operations of what training_step was given"),
     # Attributes of the classes and of a trainer that is made.
     Contact(f"{_DPO}.loss_is_scaled_for_ga", "the loss is divided by the prompts already"),
     Contact(f"{_DPO}._name", "name in the model card"),

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from accelerate import PartialState
 
 from wrpo.training.settings import CPU_TOKENS
 from wrpo.training.token_budget import MOST_TOKENS, TokenBudget
 
 GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _process() -> None:
+    """accelerate's loggers ask which process they are in."""
+    PartialState(cpu=True)
 
 
 class MadeUp:

@@ -1,0 +1,208 @@
+"""Whole trainers on UltraFeedback-like triples: TRL's DPOTrainer, padded rows, and ours."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer
+
+from benchmarks.arms import word_tokenizer
+from benchmarks.gpu.figures import Figure
+from benchmarks.lengths import Lengths, shared_tokens, triple_lengths
+from benchmarks.shapes import SHAPES, Shape, peak, random_model, step_operations
+from wrpo import WRPOConfig, WRPOTrainer
+from wrpo.rows.columns import TRIPLE_RESPONSES
+
+WARM_UP = 4
+"""Optimizer steps before the clock starts: the token budget is measured in the first three."""
+ASKED = {"0.5b": 4.0, "1.5b": 3.0, "8b": 1.8}
+"""TRL's seconds over ours, by shape, although ours train three responses instead of two."""
+
+
+class Load(NamedTuple):
+    """What the trainers are given.
+
+    Attributes:
+        prompts: of an optimizer step.
+        steps: that are timed.
+        shrink: lengths are divided by it.
+    """
+
+    prompts: int = 32
+    steps: int = 4
+    shrink: int = 1
+
+
+class Timed(NamedTuple):
+    """Seconds and most bytes of an optimizer step; None where it does not fit."""
+
+    seconds: float
+    bytes: int
+
+
+class _Clock(TrainerCallback):
+    """Times of the ends of optimizer steps."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda, self.ends = device == "cuda", []  # type: ignore[var-annotated]
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        if self._cuda:
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+        if self._cuda and len(self.ends) == WARM_UP:
+            torch.cuda.reset_peak_memory_stats()
+
+
+class _Ready(WRPOTrainer):
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+
+class _ReadyPairs(DPOTrainer):
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+
+def rows(shape: Shape, load: Load) -> tuple[Dataset, list[Lengths]]:
+    """Triples of random tokens, and their lengths."""
+    count, shrink = load.prompts * (WARM_UP + load.steps), load.shrink
+    lengths: list[Lengths] = [
+        (max(2, prompt // shrink), (max(2, a // shrink), max(2, b // shrink), max(2, c // shrink)))
+        for prompt, (a, b, c) in triple_lengths("uf", count, seed=1)
+    ]
+    generator = torch.Generator().manual_seed(0)
+
+    def tokens(number: int) -> list[int]:
+        return torch.randint(3, shape.vocabulary, (number,), generator=generator).tolist()
+
+    made = [
+        {
+            "prompt_ids": tokens(prompt),
+            **{f"{n}_ids": tokens(k) for n, k in zip(TRIPLE_RESPONSES, answers, strict=True)},
+            "length": prompt + sum(answers),
+        }
+        for prompt, answers in lengths
+    ]
+    return Dataset.from_list(made), lengths
+
+
+def figures(device: str, shape: str, *, layers: int | None, load: Load) -> Iterator[Figure]:
+    """Seconds of an optimizer step, and the ratios that are asked for."""
+    size = SHAPES[shape].with_layers(layers)
+    data, lengths = rows(size, load)
+    trl = _best(size, data, device, load, trl=True)
+    if trl is not None:
+        yield _second(shape, "TRL's DPOTrainer on pairs, best fixed batch", trl)
+    padded = _best(size, data, device, load, triple_layout="padded")
+    if padded is not None:
+        yield _second(shape, "ours, padded, best fixed batch", padded)
+    fixed = _run(size, data, device, load, batch=2)
+    if fixed is not None:
+        yield _second(shape, "ours, 2 prompts per device", fixed)
+    ours = _run(size, data, device, load, batch=load.prompts, micro_batch_tokens="auto")
+    if ours is None:
+        return
+    yield _second(shape, "ours, token budget", ours)
+    for name, other, asked in (("TRL", trl, ASKED.get(shape)), ("padded", padded, 1.0)):
+        if other is not None:
+            ratio = other.seconds / ours.seconds
+            yield Figure("trainers", f"{shape}: {name} over ours", ratio, least=asked)
+    tokens = shared_tokens(lengths) / (WARM_UP + load.steps)
+    yield Figure("trainers", f"{shape}: ours", tokens / ours.seconds, "tokens/s")
+    if most := peak(device):
+        steps = WARM_UP + load.steps
+        pairs = sum(sum(p * n + n**2 // 2 for n in a) + p**2 // 2 for p, a in lengths)
+        scored = sum(sum(a) for _, a in lengths)
+        done = step_operations(
+            size, tokens=int(tokens), scored=scored // steps, pairs=pairs // steps
+        )
+        share = 100 * done / ours.seconds / most
+        asked = 45.0 if shape == "8b" else None
+        yield Figure("trainers", f"{shape}: ours, share of peak", share, "%", least=asked)
+
+
+def _second(shape: str, what: str, timed: Timed) -> Figure:
+    note = f"{timed.bytes / 1e9:.1f} GB" if timed.bytes else ""
+    return Figure("trainers", f"{shape}: {what}", timed.seconds, "s/step", note=note)
+
+
+def _best(size: Shape, data: Dataset, device: str, load: Load, **options: Any) -> Timed | None:
+    """The fastest of the fixed batches that fit."""
+    found: list[Timed] = []
+    for batch in (1, 2, 4, 8, 16):
+        if batch > load.prompts:
+            break
+        timed = _run(size, data, device, load, batch=batch, **options)
+        if timed is None:
+            break
+        found.append(timed)
+        if len(found) > 1 and found[-1].seconds > 1.05 * found[-2].seconds:
+            break
+    return min(found, default=None)
+
+
+def _run(
+    size: Shape,
+    data: Dataset,
+    device: str,
+    load: Load,
+    *,
+    batch: int,
+    trl: bool = False,
+    **options: Any,
+) -> Timed | None:
+    """One trainer from nothing; bfloat16 weights and SGD, so that 8B fit on one GPU."""
+    clock, half = _Clock(device), device == "cuda"
+    policy, reference = (
+        random_model(size, seed=seed, device=device, attention="sdpa") for seed in (0, 1)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        common: dict[str, Any] = {
+            "output_dir": folder,
+            "per_device_train_batch_size": batch,
+            "gradient_accumulation_steps": load.prompts // batch,
+            "num_train_epochs": 1,
+            "optim": "sgd",
+            "bf16": half,
+            "use_cpu": not half,
+            "gradient_checkpointing": True,
+            "max_length": None,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "save_strategy": "no",
+            "logging_steps": 100,
+        }
+        given: dict[str, Any] = {
+            "model": policy,
+            "ref_model": reference,
+            "train_dataset": data,
+            "processing_class": word_tokenizer(),
+            "callbacks": [clock],
+        }
+        try:
+            if trl:
+                _ReadyPairs(args=DPOConfig(**common), **given).train()
+            else:
+                _Ready(args=WRPOConfig(**common, **options), **given).train()
+        except torch.OutOfMemoryError:
+            return None
+        finally:
+            del policy, reference, given
+            held = torch.cuda.max_memory_allocated() if half else 0
+            gc.collect()
+            if half:
+                torch.cuda.empty_cache()
+    return Timed(_middle(clock.ends), held)
+
+
+def _middle(ends: Sequence[float]) -> float:
+    """Seconds of an optimizer step after the warm-up."""
+    return (ends[-1] - ends[WARM_UP - 1]) / (len(ends) - WARM_UP)

@@ -1,0 +1,51 @@
+"""The GPU benchmark at tiny size on a CPU: every part gives its figures, and failures show."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+import pytest
+
+from benchmarks.gpu.__main__ import SHARES, figures_of, measure, parse
+from benchmarks.gpu.figures import Figure, machine, markdown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["steps", "trainers", "scores"])
+def test_every_part_runs_at_tiny_size(part: str) -> None:
+    found = list(figures_of(part, device="cpu", tiny=True))
+    assert {figure.part for figure in found} == {part}
+    assert any(figure.least is not None for figure in found)
+    assert all(figure.value > 0 for figure in found)
+
+
+@pytest.mark.slow
+def test_layouts_are_exact_in_every_family() -> None:
+    found = list(figures_of("exactness", device="cpu", tiny=True))
+    assert len(found) == 9 * 4
+    assert [figure for figure in found if not figure.reached] == []
+
+
+def test_figures_are_handed_on_and_shown() -> None:
+    good = Figure("steps", "ratio", 1.9, least=1.85)
+    bad = Figure("exactness", "distance", 0.5, "nats", most=2e-4, note="of 3")
+    plain = Figure("steps", "a prompt", 0.2, "s")
+    assert (good.reached, bad.reached, plain.reached) == (True, False, None)
+    assert Figure(**json.loads(bad.line())) == bad
+    table = markdown({"gpu": "H200", "vllm": None}, [good, bad, plain], ["trainers after 60 s"])
+    assert "gpu H200" in table and "vllm" not in table
+    assert "| steps | ratio | 1.9 | at least 1.85 | yes |" in table
+    assert "| exactness | distance | 0.5 nats (of 3) | at most 0.0002 | **no** |" in table
+    assert "Not finished: trainers after 60 s" in table
+    assert machine()["torch"]
+
+
+def test_a_part_that_is_out_of_time_is_named() -> None:
+    found, stopped = measure("scores", Namespace(device="cpu", tiny=True), 0.01)
+    assert (found, stopped) == ([], "scores after 0 s")
+
+
+def test_the_shares_of_the_minutes_add_up() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
+    assert parse([]).only == list(SHARES)
