@@ -33,12 +33,12 @@ _SHAPE = {
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
-    "mistral": {"sliding_window": 100},
+    "mistral": {"sliding_window": 48},
     "qwen2": {},
     "qwen3": {},
-    "phi3": {"sliding_window": 100},
-    "gemma2": {"sliding_window": 100, "query_pre_attn_scalar": 32},
-    "gemma3_text": {"sliding_window": 100, "query_pre_attn_scalar": 32},
+    "phi3": {"sliding_window": 48},
+    "gemma2": {"sliding_window": 48, "query_pre_attn_scalar": 32},
+    "gemma3_text": {"sliding_window": 48, "query_pre_attn_scalar": 32},
     "mixtral": {"num_local_experts": 4},
     "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
 }
@@ -63,7 +63,8 @@ def figures(device: str) -> Iterator[Figure]:
         )
         worst = max(_relative(found[1][name], grad) for name, grad in expected[1].items())
         yield Figure("exactness", f"{what}: gradient, relative", worst, most=2e-5)
-        yield from _half(model, family, expected, packed, device)
+        if device != "cpu" or family == "llama":  # CPUs are slow in 16 bits
+            yield from _half(model, family, expected, packed, device)
 
 
 def _half(
@@ -104,10 +105,11 @@ def _score(model: Any, layout: BatchLayout, attention: str) -> tuple[Tensor, dic
     before = model.config._attn_implementation
     model.config._attn_implementation = attention
     attach_scored_only(model)
-    batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(
-        usual_rows(_VOCABULARY, TRIPLE_RESPONSES)
-    )
-    batch = {name: value.to(next(model.parameters()).device) for name, value in batch.items()}
+    rows, device = usual_rows(_VOCABULARY, TRIPLE_RESPONSES), next(model.parameters()).device
+    if device.type == "cpu":
+        rows = [{name: ids[: len(ids) // 4 + 4] for name, ids in row.items()} for row in rows]
+    batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)
+    batch = {name: value.to(device) for name, value in batch.items()}
     model.zero_grad()
     logps = by_response(fused_pass(model, batch).log_probs, batch)
     weights = torch.linspace(-1, 2, logps.numel(), device=logps.device).view_as(logps)

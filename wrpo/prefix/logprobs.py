@@ -20,6 +20,7 @@ from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.training.token_balanced_sampler import batches_by_length
+from wrpo.training.token_budget import TokenBudget, batches_that_fit
 from wrpo.training.trl_seam import add_fused_lm_head
 
 
@@ -57,7 +58,7 @@ class LogProbPass:
         )
         add_fused_lm_head(model, outputs=("log_probs", "entropy"))
         self._model = model.eval().to(self._accelerator.device)
-        self._batch_tokens = batch_tokens
+        self._budget = TokenBudget(batch_tokens, longest=0, meter=None)
         wishes = LayoutOptions(layout=layout, max_length=max_length)
         self._collator = DataCollatorForWRPO(
             pad_token_id=pad_token_id,
@@ -73,10 +74,17 @@ class LogProbPass:
         """
         collator = replace(self._collator, responses=tuple(responses))
         padded = self._collator.layout is padded_layout
-        costs = [tokens_taken(row, responses, padded=padded) for row in examples]
+
+        def plan(rows: Sequence[Example], budget: int) -> list[list[int]]:
+            costs = [tokens_taken(row, responses, padded=padded) for row in rows]
+            return batches_by_length(costs, budget)
+
+        def compute(rows: Sequence[Example]) -> list[list[list[float]]]:
+            pairs: list[list[list[float]]] = self._forward(collator(rows)).tolist()
+            return pairs
+
         scores: list[dict[str, ResponseScore]] = [{} for _ in examples]
-        for places in batches_by_length(costs, self._batch_tokens):
-            pairs = self._forward(collator([examples[place] for place in places])).tolist()
+        for places, pairs in batches_that_fit(examples, self._budget, plan=plan, compute=compute):
             for place, row in zip(places, pairs, strict=True):
                 named = zip(responses, row, strict=True)
                 scores[place] = {name: ResponseScore(*pair) for name, pair in named}

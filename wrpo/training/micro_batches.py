@@ -224,6 +224,8 @@ class MicroBatches(Trainer):
             return
         fits = torch.tensor([budget.refit()], device=self.accelerator.device)
         budget.settle(int(self.accelerator.gather(fits).min()))
+        if not budget.measures:
+            logger.info(f"micro-batches of at most {budget.tokens:,} tokens, as measured")
 
     def _cut(self, step: StepRows) -> None:
         """Collates the micro-batches of this process."""

@@ -8,16 +8,19 @@ is guessed about models, adapters, sharding or checkpointing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
-from accelerate.logging import get_logger
 
 from wrpo.training.settings import AUTO, CPU_TOKENS
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MOST_TOKENS = 65536
 """A GPU computes larger batches no faster."""
@@ -137,8 +140,6 @@ class TokenBudget:
         self._left -= 1
         self._needs = []
         self.tokens = tokens
-        if not self.measures:
-            logger.info(f"micro-batches of at most {tokens:,} tokens, as measured")
 
     def halve(self) -> bool:
         """After an out-of-memory error; whether there is another chance, which there is once."""
@@ -147,10 +148,43 @@ class TokenBudget:
         self._halved, self._left, self._needs = True, 0, []
         self.tokens //= 2
         logger.warning(
-            f"out of memory: micro-batches now have at most {self.tokens:,} tokens; the step is "
-            "computed again. Write the number as engine.batch_tokens to start with it"
+            "out of memory: batches now have at most %s tokens, and what did not fit is computed "
+            "again. Write the number as engine.batch_tokens to start with it",
+            f"{self.tokens:,}",
         )
         return True
+
+
+def batches_that_fit(
+    items: Sequence[Item],
+    budget: TokenBudget,
+    *,
+    plan: Callable[[Sequence[Item], int], list[list[int]]],
+    compute: Callable[[list[Item]], Result],
+) -> Iterator[tuple[list[int], Result]]:
+    """Places of items and what was computed of them, batch by batch; again in halves after an
+    out-of-memory error.
+
+    plan: places of items in batches of so many tokens.
+    """
+    batches = plan(items, budget.tokens)
+    while batches:
+        places = batches.pop(0)
+        fitted = True
+        try:
+            result = compute([items[place] for place in places])
+        except torch.OutOfMemoryError:
+            fitted = False
+            if not budget.halve():
+                raise
+        if fitted:
+            yield places, result
+            continue
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        left = [place for batch in (places, *batches) for place in batch]
+        planned = plan([items[place] for place in left], budget.tokens)
+        batches = [[left[i] for i in batch] for batch in planned]
 
 
 def meter_of(device: torch.device) -> Meter | None:

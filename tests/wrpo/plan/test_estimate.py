@@ -86,24 +86,24 @@ def test_the_whole_run_by_hand(tmp_path: Path) -> None:
 
 
 def test_small_micro_batches_wait_for_python_and_tokens_do_not(tmp_path: Path) -> None:
-    slow = TABLE.model_copy(deep=True)
-    slow.gpus["fast"].micro_batch_ms_per_layer = 1000
-    slow.gpus["fast"].training_error = 0.05
-
-    def price(*overrides: str) -> StageEstimate:
+    def price(*overrides: str, each_ms: float = 1000.0) -> StageEstimate:
+        gpu = {**GPU, "micro_batch_ms_per_layer": each_ms, "training_error": 0.05}
+        table = ThroughputTable.model_validate({**TABLE.model_dump(), "gpus": {"fast": gpu}})
         pipeline = pipeline_of(tmp_path, *KNOWN, *overrides)
-        return Estimator(pipeline, slow, (), kind="fast").stage("wrpo")
+        return Estimator(pipeline, table, (), kind="fast").stage("wrpo")
 
     fixed = price("wrpo.engine.per_device_batch_size=2")
-    layers = shape_of("hub/target", parameters_b=8).layers
+    shape = shape_of("hub/target", parameters_b=8)
+    assert shape is not None
     # 6000 rows of 700 tokens in micro-batches of two.
-    assert fixed.gpu_hours == pytest.approx(3000 * layers * 1.0 / 3600)
+    assert fixed.gpu_hours == pytest.approx(3000 * shape.layers * 1.0 / 3600)
     assert any("wait for Python" in term.text for term in fixed.terms)
     assert any("within 5%" in term.text for term in fixed.terms)
-    budget = price("wrpo.engine.per_device_batch_size=auto", "wrpo.engine.batch_tokens=70000")
-    assert budget.gpu_hours == pytest.approx(fixed.gpu_hours / 50)
-    slow.gpus["fast"].micro_batch_ms_per_layer = 0.001
-    assert price("wrpo.engine.per_device_batch_size=2") == price()
+    budget = ("wrpo.engine.per_device_batch_size=auto", "wrpo.engine.batch_tokens=14000")
+    assert price(*budget).gpu_hours == pytest.approx(fixed.gpu_hours / 10)
+    quick = price("wrpo.engine.per_device_batch_size=2", each_ms=0.001)
+    assert quick.gpu_hours == price(each_ms=0).gpu_hours
+    assert not any("wait for Python" in term.text for term in quick.terms)
 
 
 def test_the_target_answers_the_preference_prompts(tmp_path: Path) -> None:

@@ -27,7 +27,11 @@ from wrpo.recipe import load_recipe
 RECIPES = Path(__file__).parents[3] / "recipes"
 SHIPPED = [
     path
-    for path in (*RECIPES.glob("*.yaml"), *RECIPES.glob("*/*.yaml"))
+    for path in (
+        *RECIPES.glob("*.yaml"),
+        *RECIPES.glob("fusechat3/*.yaml"),
+        *RECIPES.glob("one-gpu/*.yaml"),
+    )
     if path.name not in ("throughput.yaml", "base.yaml")
 ]
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from accelerate import PartialState
+import torch
 
 from wrpo.training.settings import CPU_TOKENS
-from wrpo.training.token_budget import MOST_TOKENS, TokenBudget
+from wrpo.training.token_budget import MOST_TOKENS, TokenBudget, batches_that_fit
 
 GIB = 1 << 30
-
-
-@pytest.fixture(autouse=True)
-def _process() -> None:
-    """accelerate's loggers ask which process they are in."""
-    PartialState(cpu=True)
 
 
 class MadeUp:
@@ -103,6 +97,38 @@ def test_fixed_numbers_are_kept_and_not_measured():
         budget = TokenBudget(asked, longest=100, meter=meter)
         assert (budget.tokens, budget.measures) == (tokens, False)
     assert TokenBudget("auto", longest=9999, meter=None).tokens == 9999
+
+
+def test_batches_that_do_not_fit_are_made_again_in_halves():
+    computed = []
+
+    def plan(items, tokens):
+        each = max(1, tokens // 10)
+        return [list(range(i, min(i + each, len(items)))) for i in range(0, len(items), each)]
+
+    def compute(items):
+        if sum(items) > 60 and len(items) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        computed.append(items)
+        return [10 * item for item in items]
+
+    items, budget = [1, 2, 3, 4, 30, 20, 15, 5, 6], TokenBudget(40, longest=0, meter=None)
+    found = dict(
+        pair
+        for places, results in batches_that_fit(items, budget, plan=plan, compute=compute)
+        for pair in zip(places, results, strict=True)
+    )
+    assert found == {place: 10 * item for place, item in enumerate(items)}
+    assert computed == [[1, 2, 3, 4], [30, 20], [15, 5], [6]]
+    with pytest.raises(torch.OutOfMemoryError):
+        list(
+            batches_that_fit(
+                [90] * 3,
+                TokenBudget(30, longest=0, meter=None),
+                plan=plan,
+                compute=lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()),
+            )
+        )
 
 
 def test_it_is_halved_once(caplog: pytest.LogCaptureFixture):

@@ -18,6 +18,7 @@ from wrpo.rewards.networks.batches import (
 )
 from wrpo.rewards.networks.conversation import ConversationReward, excess, spread
 from wrpo.rewards.networks.network import Network
+from wrpo.training.token_budget import TokenBudget, batches_that_fit
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class NetworkReward(ConversationReward):
         self._networks = networks
         self.dtype = networks.dtype
         self._shares: bool | None = None
+        self._budget = TokenBudget(settings.engine.batch_tokens, longest=0, meter=None)
 
     def values(self, conversations: Sequence[Conversation]) -> dict[Conversation, float]:
         """The reward of each of some distinct conversations."""
@@ -67,9 +69,10 @@ class NetworkReward(ConversationReward):
             self._shares = self._settle(spread(conversations))
         plan = packed_places if self._shares else padded_places
         values: dict[Conversation, float] = {}
-        for places in plan(conversations, self._settings.engine.batch_tokens):
-            batch = [conversations[place] for place in places]
-            values |= zip(batch, self._forward(batch), strict=True)
+        for places, scores in batches_that_fit(
+            conversations, self._budget, plan=plan, compute=self._forward
+        ):
+            values |= zip((conversations[place] for place in places), scores, strict=True)
         return values
 
     def alone(self, conversations: Sequence[Conversation]) -> list[float]:
