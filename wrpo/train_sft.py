@@ -23,7 +23,7 @@ from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import DROPPED, SFT_ROWS, Drop, Row, read_rows, write_parquet
 from wrpo.recipe import Recipe
-from wrpo.training.attention import half_precision, settle_attention
+from wrpo.training.attention import mixed_dtype, settle_attention
 from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
@@ -116,7 +116,7 @@ def run_sft(
     )
     load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
     policy = load(quantize=settings.lora.quantize if settings.lora else None)
-    half = half_precision(args)
+    half = mixed_dtype(args)
     settle_attention(policy, settings.engine.attention, device=args.device, half=half)
     with refusals(f"{work.path.name}.train"):
         trainer = PackedSFTTrainer(

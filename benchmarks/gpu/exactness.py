@@ -17,7 +17,7 @@ from wrpo.prefix.attention import SDPA, attach_scored_only
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.prefix.packing import PackedLayout
 from wrpo.prefix.timed_trial import usual_rows
-from wrpo.prefix.varlen_attention import VARLEN, refusal
+from wrpo.prefix.varlen_attention import VARLEN, kernel_refusal
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 _VOCABULARY = 512
@@ -74,7 +74,7 @@ def _half(
     half = copy.deepcopy(model).to(torch.bfloat16)
     add_fused_lm_head(half, outputs=("log_probs", "entropy"))
     base = model.config._attn_implementation
-    reason = refusal(half.config, device=torch.device(device), dtype=torch.bfloat16)
+    reason = kernel_refusal(half.config, device=torch.device(device), dtype=torch.bfloat16)
     ways: list[tuple[BatchLayout, str]] = [(packed, SDPA)]
     if reason is None:
         ways += [(packed, VARLEN), (padded_layout, VARLEN)]

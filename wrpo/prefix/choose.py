@@ -25,7 +25,7 @@ from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.prefix.packing import PackedLayout
 from wrpo.prefix.timed_trial import Way, fastest, usual_rows
-from wrpo.prefix.varlen_attention import VARLEN, refusal
+from wrpo.prefix.varlen_attention import VARLEN, kernel_refusal
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 logger = get_logger(__name__)
@@ -144,7 +144,7 @@ def _switch(models: Sequence[Any], attention: Sequence[str]) -> None:
 
 def attention_that_packs(model: Any, *, device: torch.device, dtype: torch.dtype) -> str | None:
     """The attention of a model for packed rows; None where only the loop would be left to a GPU."""
-    if refusal(model.config, device=device, dtype=dtype) is None:
+    if kernel_refusal(model.config, device=device, dtype=dtype) is None:
         return VARLEN
     return SDPA if device.type != "cuda" else None
 
@@ -188,7 +188,7 @@ def _candidates(model: Any, accelerator: Accelerator) -> list[str]:
     """Those that can run on this device in the precision of the training."""
     names = _variants(model.config._attn_implementation)
     dtype = _precision(model, accelerator)
-    reason = refusal(model.config, device=accelerator.device, dtype=dtype)
+    reason = kernel_refusal(model.config, device=accelerator.device, dtype=dtype)
     if VARLEN in names and reason is not None:
         names.remove(VARLEN)
         if accelerator.device.type == "cuda":

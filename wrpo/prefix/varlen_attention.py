@@ -97,7 +97,7 @@ def adapted(varlen_attn: Callable[..., Any]) -> Kernel:
     return Kernel(attend, windows)
 
 
-def refusal(config: Any, *, device: torch.device, dtype: torch.dtype) -> str | None:
+def kernel_refusal(config: Any, *, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why a model of this config cannot use the kernel in this precision; None if it can."""
     kernel, text = torch_kernel(), config.get_text_config()
     if kernel is None:

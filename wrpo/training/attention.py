@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 from wrpo.errors import RecipeError
+from wrpo.training.settings import AUTO
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
-OWN = "varlen"
+TORCH_KERNEL = "varlen"
 """torch's variable-length kernel, which transformers has no name for."""
 
 
@@ -18,7 +18,7 @@ def loaded_with(attention: str | None) -> str | None:
     """What transformers is asked for; None leaves the choice to it."""
     if attention in (None, AUTO):
         return None
-    if attention == OWN:
+    if attention == TORCH_KERNEL:
         from wrpo.prefix.varlen_attention import VARLEN
 
         return VARLEN
@@ -33,20 +33,20 @@ def settle_attention(model: Any, attention: str | None, *, device: Any, half: An
     Raises:
         RecipeError: the recipe asks for the kernel, and this model or device cannot have it.
     """
-    from wrpo.prefix.varlen_attention import VARLEN, refusal
+    from wrpo.prefix.varlen_attention import VARLEN, kernel_refusal
 
-    if attention not in (None, AUTO, OWN):
+    if attention not in (None, AUTO, TORCH_KERNEL):
         return
-    reason = refusal(model.config, device=device, dtype=half or model.dtype)
+    reason = kernel_refusal(model.config, device=device, dtype=half or model.dtype)
     if reason is None:
         model.config._attn_implementation = VARLEN
-    elif attention == OWN:
-        raise RecipeError(f"engine.attention is {OWN}, but {reason}; set it to auto")
+    elif attention == TORCH_KERNEL:
+        raise RecipeError(f"engine.attention is {TORCH_KERNEL}, but {reason}; set it to auto")
     elif device.type == "cuda":
         logger.info("attention: %s, because %s", model.config._attn_implementation, reason)
 
 
-def half_precision(args: Any) -> Any:
+def mixed_dtype(args: Any) -> Any:
     """The dtype that training arguments mix in; None without mixed precision."""
     import torch
 

@@ -87,15 +87,15 @@ class Costs(NamedTuple):
         return len(costs) * max(costs) if self.padded else sum(costs)
 
 
-def cut(costs: Costs, budget: int, *, ranks: int) -> list[list[int]]:
+def micro_batches(costs: Costs, budget: int, *, ranks: int) -> list[list[int]]:
     """Places of rows in micro-batches of about equal cost, as many for every process.
 
     No batch exceeds the budget, except one of a single row, and where there are too few rows to
     give every process one more batch. The costliest come first; `ranks` neighbours are one round.
 
-    >>> cut(Costs([5, 1, 2, 4], padded=False), 8, ranks=1)
+    >>> micro_batches(Costs([5, 1, 2, 4], padded=False), 8, ranks=1)
     [[0, 1], [3, 2]]
-    >>> cut(Costs([5, 1, 2, 4], padded=True), 8, ranks=1)
+    >>> micro_batches(Costs([5, 1, 2, 4], padded=True), 8, ranks=1)
     [[0], [3, 2], [1]]
     """
     most = len(costs.rows) // ranks
@@ -231,7 +231,7 @@ class MicroBatches(Trainer):
         """Collates the micro-batches of this process."""
         assert self.budget is not None
         costs, ranks = self.row_costs(step.rows), self.accelerator.num_processes
-        lists = cut(costs, self.budget.tokens, ranks=ranks)
+        lists = micro_batches(costs, self.budget.tokens, ranks=ranks)
         own = []
         for i in range(0, len(lists), ranks):
             # Alternating directions, so that no rank has the costliest batch of every round.

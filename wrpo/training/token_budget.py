@@ -19,8 +19,8 @@ from wrpo.training.settings import AUTO, CPU_TOKENS
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Batched = TypeVar("Batched")
+Computed = TypeVar("Computed")
 
 MOST_TOKENS = 65536
 """A GPU computes larger batches no faster."""
@@ -156,12 +156,12 @@ class TokenBudget:
 
 
 def batches_that_fit(
-    items: Sequence[Item],
+    items: Sequence[Batched],
     budget: TokenBudget,
     *,
-    plan: Callable[[Sequence[Item], int], list[list[int]]],
-    compute: Callable[[list[Item]], Result],
-) -> Iterator[tuple[list[int], Result]]:
+    plan: Callable[[Sequence[Batched], int], list[list[int]]],
+    compute: Callable[[list[Batched]], Computed],
+) -> Iterator[tuple[list[int], Computed]]:
     """Places of items and what was computed of them, batch by batch; again in halves after an
     out-of-memory error.
 

@@ -21,7 +21,7 @@ from tests.wrpo.prefix.layouts import (
 from tests.wrpo.prefix.varlen_reference import reference_kernel, varlen_attn
 from wrpo.collator import padded_layout
 from wrpo.prefix.packing import PackedLayout
-from wrpo.prefix.varlen_attention import VARLEN, adapted, refusal
+from wrpo.prefix.varlen_attention import VARLEN, adapted, kernel_refusal
 
 MODELS = ("llama", "qwen2", "qwen3", "mistral", "phi3", "gemma3", "mixtral", "qwen3_moe")
 CPU = torch.device("cpu")
@@ -189,19 +189,19 @@ def test_generation_is_unchanged(architecture: str, calls: list[int]):
 )
 def test_models_that_the_kernel_does_not_take(options, reason: str | None, calls: list[int]):
     config = tiny_model(**options).config
-    said = refusal(config, device=CPU, dtype=torch.float32)
+    said = kernel_refusal(config, device=CPU, dtype=torch.float32)
     assert said is None if reason is None else reason in said
-    assert "does not take float16" in refusal(config, device=CPU, dtype=torch.float16)
+    assert "does not take float16" in kernel_refusal(config, device=CPU, dtype=torch.float16)
 
 
 def test_the_installed_torch_has_it_for_gpus():
-    reason = refusal(tiny_model().config, device=CPU, dtype=torch.bfloat16)
+    reason = kernel_refusal(tiny_model().config, device=CPU, dtype=torch.bfloat16)
     assert reason == "variable-length attention does not run on cpu"
 
 
 def test_windows_need_a_release_that_has_them(monkeypatch: pytest.MonkeyPatch):
     old = adapted(first_release)._replace(device="cpu")
     monkeypatch.setattr(wrpo.prefix.varlen_attention, "torch_kernel", lambda: old)
-    assert refusal(tiny_model().config, device=CPU, dtype=torch.bfloat16) is None
-    windowed = refusal(tiny_model("mistral").config, device=CPU, dtype=torch.bfloat16)
+    assert kernel_refusal(tiny_model().config, device=CPU, dtype=torch.bfloat16) is None
+    windowed = kernel_refusal(tiny_model("mistral").config, device=CPU, dtype=torch.bfloat16)
     assert windowed and "sliding window" in windowed

@@ -13,7 +13,7 @@ from datasets import Dataset
 from tests.wrpo.training.balanced_run import uneven_triples
 from tests.wrpo.training.small_training import logged, parameters_after, policy
 from wrpo.errors import RecipeError
-from wrpo.training.micro_batches import Costs, WholeSteps, cut
+from wrpo.training.micro_batches import Costs, WholeSteps, micro_batches
 
 ROWS = Dataset.from_list(uneven_triples(19))
 STEPS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
@@ -30,7 +30,7 @@ def test_every_row_is_in_one_batch_and_all_processes_have_as_many(seed: int, pad
     ranks = draw.choice([1, 2, 3, 8])
     rows = [draw.randint(1, 200) for _ in range(ranks * draw.randint(1, 9) + draw.randint(0, 5))]
     costs, budget = Costs(rows, padded), draw.choice([1, 50, 300, 2000])
-    lists = cut(costs, budget, ranks=ranks)
+    lists = micro_batches(costs, budget, ranks=ranks)
     assert sorted(chain(*lists)) == list(range(len(rows)))
     assert len(lists) % ranks == 0
     assert all(lists)
@@ -43,7 +43,7 @@ def test_every_row_is_in_one_batch_and_all_processes_have_as_many(seed: int, pad
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_larger_budget_needs_no_more_batches_and_an_endless_one_a_single_one(padded: bool):
     costs = Costs([random.Random(1).randint(5, 90) for _ in range(40)], padded)
-    counts = [len(cut(costs, budget, ranks=1)) for budget in (1, 100, 300, 900, 10**9)]
+    counts = [len(micro_batches(costs, budget, ranks=1)) for budget in (1, 100, 300, 900, 10**9)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == 40
     assert counts[-1] == 1
@@ -52,7 +52,7 @@ def test_a_larger_budget_needs_no_more_batches_and_an_endless_one_a_single_one(p
 def test_batches_of_a_round_cost_about_the_same():
     draw = random.Random(2)
     costs = Costs([draw.randint(50, 500) for _ in range(128)], padded=False)
-    lists = cut(costs, 4000, ranks=8)
+    lists = micro_batches(costs, 4000, ranks=8)
     for i in range(0, len(lists), 8):
         of_round = [costs.of(batch) for batch in lists[i : i + 8]]
         assert max(of_round) <= 1.05 * min(of_round)
