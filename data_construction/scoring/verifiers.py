@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from wrpo.errors import DataError
 from wrpo.ids import unit_hash
@@ -13,6 +14,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, SCORES, Drop, PromptLookup, Row, read_column, read_rows
 from wrpo.recipe import Recipe
 from wrpo.rewards import Candidate, RewardModel, RewardSettings
+from wrpo.rewards.base import SelfCheck
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ def check_verifiers(pipeline: Pipeline, stage: str) -> None:
     """Tries every verifier on the reference answers of a sample of the prompts.
 
     The reference answer in the form that the verifier asks for must score 1, an empty and a wrong
-    response 0. Reference answers that it refuses are dropped later, with the reason.
+    response 0, or less than 1 where there is partial credit. Reference answers that it
+    refuses are dropped later, with the reason.
 
     Raises:
         DataError: one scores otherwise; names the prompt and what was tried.
@@ -63,17 +66,34 @@ def _check(
         if known is None:
             continue
         formless += known.right is None
-        tried = [(text, 0.0) for text in known.wrong]
-        if known.right is not None:
-            tried.insert(0, (known.right, 1.0))
+        tried = _tried(known)
         scores = verifier.score([_candidate(row, text) for text, _ in tried])
         for (text, expected), score in zip(tried, scores, strict=True):
             if isinstance(score, Drop):
                 refused.append(score)
                 break
-            if score != expected:
+            if not expected.holds(score):
                 raise _failure(stage, name, row, text, expected=expected, score=score)
     _report(name, len(rows), refused, formless)
+
+
+class _Expected(NamedTuple):
+    """What a score must be, in words, and whether it is."""
+
+    words: str
+    holds: Callable[[float], bool]
+    of: str = "a wrong response"
+
+
+_RIGHT = _Expected("1", lambda score: score == 1.0, "the reference answer itself")
+_WRONG = _Expected("0", lambda score: score == 0.0)
+_PARTLY_RIGHT = _Expected("less than 1", lambda score: score < 1.0)
+
+
+def _tried(known: SelfCheck) -> list[tuple[str, _Expected]]:
+    right = [] if known.right is None else [(known.right, _RIGHT)]
+    wrong = [(text, _WRONG) for text in known.wrong]
+    return [*right, *wrong, *((text, _PARTLY_RIGHT) for text in known.partly_right)]
 
 
 def _report(name: str, rows: int, refused: Sequence[Drop], formless: int) -> None:
@@ -92,13 +112,12 @@ def _report(name: str, rows: int, refused: Sequence[Drop], formless: int) -> Non
 
 
 def _failure(
-    stage: str, name: str, row: Row, text: str, *, expected: float, score: float
+    stage: str, name: str, row: Row, text: str, *, expected: _Expected, score: float
 ) -> DataError:
-    what = "the reference answer itself" if expected else "a wrong response"
     reference, origin = row["reference_answer"][:200], row["origin"]
     return DataError(
-        f"{stage}: rewards.{name} gives {score:g} to {what}, {expected:g} is right. Prompt "
-        f"{row['prompt_id']} ({origin}), reference answer {reference!r}, "
+        f"{stage}: rewards.{name} gives {score:g} to {expected.of}, {expected.words} is "
+        f"right. Prompt {row['prompt_id']} ({origin}), reference answer {reference!r}, "
         f"tried {text[:300]!r}. Look whether prompts.datasets.{origin}.reference_answer "
         f"names the column of the answers alone and whether the settings of rewards.{name} fit "
         "them; rewards.NAME.domains keeps prompts of other kinds from a verifier"

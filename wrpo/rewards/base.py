@@ -78,10 +78,12 @@ class SelfCheck(NamedTuple):
     Attributes:
         right: scores 1; None: the form that the verifier asks for cannot be written here.
         wrong: each scores 0.
+        partly_right: each scores less than 1; what it gets of partial credit is not known.
     """
 
     right: str | None
     wrong: tuple[str, ...]
+    partly_right: tuple[str, ...] = ()
 
 
 class RewardSettings(Section):
