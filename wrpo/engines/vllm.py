@@ -14,7 +14,12 @@ from pydantic import AfterValidator, Field
 from wrpo.engines.base import Capacity, Completion, EngineSettings, GenerationTask, Request
 from wrpo.engines.local.adapter import adapter_folder, lora_rank
 from wrpo.engines.local.vllm_arguments import check_vllm_keys
-from wrpo.engines.local.vllm_env import on_cpu, prepare_environment
+from wrpo.engines.local.vllm_env import (
+    memory_advice,
+    memory_share,
+    on_cpu,
+    prepare_environment,
+)
 from wrpo.errors import ModelError, loading_failures
 from wrpo.settings import Section
 
@@ -36,7 +41,12 @@ class VLLMArguments(Section):
 
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs per replica.")
     pipeline_parallel_size: int = Field(1, ge=1, description="Pipeline stages per replica.")
-    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of GPU memory.")
+    gpu_memory_utilization: float = Field(
+        0.9,
+        gt=0.0,
+        le=1.0,
+        description="Share of GPU memory; on a CPU, of all memory, and at most what is free.",
+    )
     max_num_seqs: int = Field(256, ge=1, description="Sequences computed together.")
     enforce_eager: bool = Field(False, description="Skip graph capture and compilation.")
     kv_cache_mib: int | None = Field(None, ge=1, description="KV cache size; unset: the engine's.")
@@ -60,7 +70,7 @@ class VLLMArguments(Section):
         return {
             "tensor_parallel_size": self.tensor_parallel_size,
             "pipeline_parallel_size": self.pipeline_parallel_size,
-            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "gpu_memory_utilization": memory_share(self.gpu_memory_utilization),
             "max_num_seqs": self.max_num_seqs,
             "enforce_eager": self.enforce_eager,
             "enable_prefix_caching": self.prefix_caching,
@@ -224,7 +234,7 @@ def load_llm(
     try:
         return LLM(**engine.arguments(**stated))
     except loading_failures() as error:
-        raise ModelError(f"vLLM cannot load {model}: {error}") from error
+        raise ModelError(f"vLLM cannot load {model}: {error}{memory_advice(error)}") from error
 
 
 def lora_request(entry: Model) -> LoRARequest | None:

@@ -13,6 +13,9 @@ from wrpo.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
+_OF_FREE = 0.8
+"""Of the free memory; the rest is for what vLLM takes beside its share, and for others."""
+
 
 def prepare_environment(*, eager: bool) -> None:
     """Makes vLLM quiet, and fast on CPU; call it before torch or vllm is imported.
@@ -49,6 +52,29 @@ def on_cpu() -> bool:
         return "cpu" in version("vllm")
     except PackageNotFoundError:
         raise ModelError("vLLM is not installed; install it with: make setup") from None
+
+
+def memory_share(wanted: float) -> float:
+    """The share of memory that vLLM is asked to take: on a CPU, no more than most of what is free.
+
+    There vLLM reserves a share of all memory and refuses to start where less is free.
+    """
+    if not on_cpu():
+        return wanted
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return min(wanted, _OF_FREE * memory.available / memory.total)
+
+
+def memory_advice(error: BaseException) -> str:
+    """Which keys of the recipe help where vLLM wants more memory than a CPU machine has free."""
+    if not on_cpu() or "memory" not in str(error).lower():
+        return ""
+    return (
+        ". In a recipe: engine.kv_cache_mib, e.g. `sample: {engine: {kv_cache_mib: 512}}`, takes "
+        "so much for the KV cache instead of a share; engine.gpu_memory_utilization is that share"
+    )
 
 
 def _can_compile() -> bool:
