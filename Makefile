@@ -18,7 +18,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo demo-full test check coverage audit docs prompts sample score build sft \
+.PHONY: help setup demo demo-full real test check coverage audit docs prompts sample score build sft \
 	logprobs wrpo eval report plan status doctor run peek reference clean
 
 help:
@@ -32,6 +32,9 @@ setup: ## make .venv with the tested versions; instant when nothing changed (ENV
 
 demo: setup ## fuse three tiny models into a fourth, from nothing, and print the report
 	$(PY) -m tiny_world.demo --seeds 1 $(if $(SET),--set $(SET))
+
+real: setup ## the same with a real model of 135 M parameters: all of it on a GPU, a slice on CPUs
+	$(PY) -m real_world.demo $(ARGS) $(if $(SET),--set $(SET))
 
 demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
 	$(PY) -m tiny_world.demo --seeds $(SEEDS) $(if $(SET),--set $(SET))

@@ -14,7 +14,7 @@ import pytest
 from tests.support.commands import run_module
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("wrpo", "data_construction", "eval", "tiny_world")
+PACKAGES = ("wrpo", "data_construction", "eval", "tiny_world", "real_world")
 HEAVY = (
     "torch",
     "transformers",
@@ -44,6 +44,7 @@ LIGHT_MODULES = [
     "eval.harness.command_line",
     "eval.suites.__main__",
     "tiny_world",
+    "real_world",
 ]
 COMMANDS = [
     "wrpo",
@@ -60,6 +61,7 @@ COMMANDS = [
     "eval.judge",
     "eval.report",
     "tiny_world.demo",
+    "real_world.demo",
 ]
 
 
@@ -81,10 +83,11 @@ def files(package: str) -> list[Path]:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("wrpo", {"data_construction", "eval", "tiny_world", "tests"}),
-        ("data_construction", {"eval", "tiny_world", "tests"}),
-        ("eval", {"data_construction", "tiny_world", "tests"}),
-        ("tiny_world", {"tests"}),
+        ("wrpo", {"data_construction", "eval", "tiny_world", "real_world", "tests"}),
+        ("data_construction", {"eval", "tiny_world", "real_world", "tests"}),
+        ("eval", {"data_construction", "tiny_world", "real_world", "tests"}),
+        ("tiny_world", {"real_world", "tests"}),
+        ("real_world", {"data_construction", "eval", "tests"}),
     ],
 )
 def test_packages_import_only_what_lies_below_them(package: str, forbidden: set[str]) -> None:
@@ -172,7 +175,7 @@ def test_a_command_of_its_own_says_the_same() -> None:
     [
         name
         for name in COMMANDS
-        if name not in ("wrpo", "tiny_world.demo", "data_construction.peek")
+        if name not in ("wrpo", "tiny_world.demo", "real_world.demo", "data_construction.peek")
     ],
 )
 def test_the_docstring_of_a_stage_tells_its_files_and_how_to_run_it(name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("wrpo", "data_construction", "eval", "tiny_world")
+PACKAGES = ("wrpo", "data_construction", "eval", "tiny_world", "real_world")
 METADATA = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 

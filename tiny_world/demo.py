@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from wrpo.cli import run_main
@@ -31,7 +32,7 @@ _MODELS = {
     "prompts.datasets.fusion.path": "prompts.jsonl",
     "eval.include_path": "tasks",
 }
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
@@ -53,9 +54,9 @@ def run_seed(seed: int, overrides: list[str]) -> Path:
         StageError: a part of it failed.
     """
     world = Path("runs") / "tiny-world" / f"seed-{seed}"
-    _call("tiny_world", "--seed", str(seed), "--out", str(world))
+    call_module("tiny_world", "--seed", str(seed), "--out", str(world))
     changes = [*demo_overrides(seed, world), *overrides]
-    _call(
+    call_module(
         "wrpo",
         "run",
         "--jobs",
@@ -67,9 +68,14 @@ def run_seed(seed: int, overrides: list[str]) -> Path:
     return Path("runs") / changes[0].removeprefix("run=")
 
 
-def _call(module: str, *arguments: str) -> None:
+def call_module(module: str, *arguments: str, environment: Mapping[str, str] = ENVIRONMENT) -> None:
+    """Runs `python -m MODULE`; variables that are set already win over `environment`.
+
+    Raises:
+        StageError: it failed.
+    """
     command = [sys.executable, "-m", module, *arguments]
-    code = run_command(command, env={**_ENVIRONMENT, **os.environ})
+    code = run_command(command, env={**environment, **os.environ})
     if code:
         raise StageError(f"python -m {module} failed (exit code {code}); see the message above")
 
@@ -95,7 +101,7 @@ def main() -> None:
     if len(runs) > 1:
         out = Path("runs") / "demo-seeds"
         arguments = ["--runs", *map(str, runs), "--out", str(out)]
-        _call("eval.report", "--recipe", RECIPE, *arguments)
+        call_module("eval.report", "--recipe", RECIPE, *arguments)
         reports.append(out)
     sys.stdout.write(f"\n{summary(reports[-1] / 'report.md')}\n")
     for report in reports:

@@ -11,6 +11,7 @@ PACKAGES = {
     "data_construction": "prompts to training rows",
     "eval": "evaluation and report",
     "tiny_world": "the demo's models and prompts",
+    "real_world": "a real model, specialists of it, and tasks",
     "benchmarks": "what speed and memory claims rest on",
 }
 HEAD = """# Files

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGES = ("wrpo", "data_construction", "eval", "benchmarks", "tiny_world")
+PACKAGES = ("wrpo", "data_construction", "eval", "benchmarks", "tiny_world", "real_world")
 LIBRARIES = PACKAGES[:3]
 SMALL_LINES = 60
 LIMITS = {

@@ -24,7 +24,7 @@ from tests.support.commands import run_module
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [ROOT / "benchmarks" / "README.md"]
-OURS = ("wrpo", "data_construction", "eval", "benchmarks", "tiny_world", "tests")
+OURS = ("wrpo", "data_construction", "eval", "benchmarks", "tiny_world", "real_world", "tests")
 
 
 class Parsed(Exception):

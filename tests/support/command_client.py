@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-MODULES = ("wrpo", "data_construction", "eval", "tiny_world", "benchmarks", "tests")
+MODULES = ("wrpo", "data_construction", "eval", "tiny_world", "real_world", "benchmarks", "tests")
 LAUNCHERS = ("accelerate", "torch", "lm_eval", "vllm")
 """What tests start and what their commands start: it has heavy imports or starts others."""
 
