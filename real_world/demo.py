@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECIPES = {"full": "recipes/real.yaml", "small": "recipes/real-small.yaml"}
+RECIPES = {"full": "real", "small": "real-small"}
 GPU_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 MAX_JOBS = 4
 

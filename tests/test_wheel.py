@@ -12,14 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("wrpo", "data_construction", "eval", "tiny_world", "real_world")
-METADATA = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+METADATA = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, because a build leaves folders behind."""
     folder = tmp_path_factory.mktemp("wheel")
-    for name in PACKAGES:
+    for name in (*PACKAGES, "recipes"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored)
     for name in METADATA:
@@ -38,7 +38,11 @@ def test_it_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> No
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert found == wanted
+    recipes = {
+        f"wrpo/shipped/{path.relative_to(ROOT / 'recipes')}"
+        for path in (ROOT / "recipes").rglob("*.yaml")
+    }
+    assert found == wanted | recipes
 
 
 @pytest.mark.slow
@@ -46,10 +50,11 @@ def test_its_command_starts_outside_of_the_checkout(wheel: Path, tmp_path: Path)
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     script = f"import sys; sys.path.insert(0, {str(site)!r}); import wrpo; print(wrpo.__file__)"
-    script += "; from wrpo.__main__ import console; sys.argv = ['wrpo', 'plan']; console()"
+    script += "; from wrpo.__main__ import console; sys.argv = ['wrpo', 'plan', '--recipe', 'none']"
+    script += "; console()"
     found = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert found.stdout.strip() == str(site / "wrpo" / "__init__.py")
     assert found.returncode == 2
-    assert "no such recipe file" in found.stderr and "name one with --recipe" in found.stderr
+    assert "no such recipe file" in found.stderr and "fusechat3/llama32-1b" in found.stderr

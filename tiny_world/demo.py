@@ -21,7 +21,7 @@ from wrpo.processes import run_command
 
 logger = logging.getLogger(__name__)
 
-RECIPE = "recipes/demo.yaml"
+RECIPE = "demo"
 MAX_JOBS = 4
 _MODELS = {
     "sources.letters.model": "letters",

@@ -1,5 +1,6 @@
 """The pipeline as a whole.
 
+python -m wrpo init                writes a first recipe: asks, or takes flags (init --help)
 python -m wrpo plan   --recipe R   the tree of stages: state, price, command; --explain, --json
 python -m wrpo status --recipe R   how far each stage is; --watch 2 redraws, --json for scripts
 python -m wrpo run    --recipe R   runs what is missing; --jobs 2 runs two stages at once
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,6 +24,7 @@ from wrpo.doctor.checks import CheckContext, finding_text
 from wrpo.doctor.doctor import examine
 from wrpo.doctor.services import hub_responses
 from wrpo.errors import RecipeError
+from wrpo.files import replacing
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.run import run_pipeline
 from wrpo.pipeline.status import run_status, status_json, status_text, watch
@@ -30,8 +33,13 @@ from wrpo.plan.throughput import find_table, read_measured, read_throughput
 from wrpo.plan.view import as_json, plan_json, plan_text
 from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text, recipe_reference
+from wrpo.recipe.load import check
+from wrpo.recipe.yaml_source import parse_yaml
+from wrpo.start.answers import add_flags, collect
+from wrpo.start.held_out import can_hold_out, hold_out
+from wrpo.start.recipe_text import recipe_text
 
-COMMANDS = ("plan", "status", "run", "doctor", "schema", "reference")
+COMMANDS = ("init", "plan", "status", "run", "doctor", "schema", "reference")
 
 
 def plan(recipe: Recipe, args: argparse.Namespace) -> None:
@@ -86,9 +94,42 @@ def doctor(recipe: Recipe, args: argparse.Namespace) -> None:
         sys.stdout.write(visible(finding_text(finding)) + "\n")
         sys.stdout.flush()
     counts = ", ".join(f"{levels[level]} {level}" for level in ("ok", "warning", "problem"))
-    sys.stdout.write(f"\n{counts}\n")
+    sys.stdout.write(f"\n{counts}\n{_next(recipe, levels['problem'])}\n")
     if levels["problem"]:
         sys.exit(USER_ERROR)
+
+
+def _next(recipe: Recipe, problems: int) -> str:
+    """The one command to type now."""
+    command = "doctor" if problems else "run"
+    line = shlex.join(["python", "-m", "wrpo", command, *recipe.command_line])
+    return visible(f"next: {'mend the problems above, then ' if problems else ''}{line}")
+
+
+def init() -> None:
+    """Writes a first recipe; a file that is there already stays.
+
+    Raises:
+        RecipeError: something is missing, or the file is there.
+    """
+    from wrpo.plan.throughput import devices
+
+    parser = argparse.ArgumentParser(
+        prog="python -m wrpo init", description="Write a first recipe."
+    )
+    add_flags(parser)
+    args = parser.parse_args()
+    if args.output.exists():
+        raise RecipeError(f"{args.output} is there already; choose another --output")
+    answers, tasks = collect(args), None
+    if can_hold_out(answers):
+        folder = args.output.with_name(f"{args.output.stem}-tasks")
+        answers, tasks = hold_out(answers, folder), str(folder)
+    text = recipe_text(answers, str(args.output), gpu=bool(devices()), tasks=tasks)
+    check(parse_yaml(text, name=str(args.output)))
+    with replacing(args.output) as partial:
+        partial.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{args.output} is written.\nnext: wrpo doctor --recipe {args.output}\n")
 
 
 def _seconds(text: str) -> float:
@@ -109,6 +150,9 @@ def main() -> None:
         wants_help = len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help")
         sys.exit(0 if wants_help else USER_ERROR)
     command = sys.argv.pop(1)
+    if command == "init":
+        init()
+        return
     if command in ("schema", "reference"):
         sys.stdout.write(editor_schema_text() if command == "schema" else recipe_reference())
         return

@@ -34,6 +34,7 @@ from wrpo.processes import (
     sigterm_came,
 )
 from wrpo.recipe import Recipe, load_recipe
+from wrpo.recipe.shipped import find_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
         "--recipe",
         type=Path,
         default=Path(os.environ.get("WRPO_RECIPE", DEFAULT_RECIPE)),
-        help="recipe file (default: $WRPO_RECIPE, else %(default)s)",
+        help="recipe file, or the name of one that comes with the toolkit (default: $WRPO_RECIPE, "
+        "else %(default)s)",
     )
     parser.add_argument(
         "--verify",
@@ -113,6 +115,7 @@ def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Re
     args = parser.parse_intermixed_args()
     if args.verify:
         os.environ[VERIFY] = "1"  # for the commands that this one starts, too
+    args.recipe = find_recipe(args.recipe)
     recipe = load_recipe(args.recipe, args.overrides)
     _run_folders[:] = [recipe.runs / recipe.run]
     return args, recipe

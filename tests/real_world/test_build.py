@@ -15,6 +15,7 @@ from tests.eval.tasks.local import prompts, scores
 from tests.support.tiny_models import save_tiny
 from wrpo.errors import StageError
 from wrpo.recipe import load_recipe
+from wrpo.recipe.shipped import find_recipe
 
 pytestmark = pytest.mark.slow
 SIZE = WorldSize(("calendar_arithmetic",), training=4, prompts=3, held_out=2, chat=2)
@@ -82,7 +83,7 @@ def test_the_evaluation_tasks_load_and_score(out: Path) -> None:
 @pytest.mark.parametrize("size", RECIPES)
 def test_the_recipe_of_a_size_takes_its_world(size: str) -> None:
     changes = real_overrides(size, 2, Path("w"))
-    recipe = load_recipe(Path(RECIPES[size]), changes)
+    recipe = load_recipe(find_recipe(Path(RECIPES[size])), changes)
     assert recipe.run == f"real-{size}-2" and recipe.sources["dates"].model == "w/dates"
     wanted = len(SIZES[size].families) * SIZES[size].prompts
     assert recipe.prompts.datasets["tasks"].expected_prompts == wanted

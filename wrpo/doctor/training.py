@@ -29,7 +29,7 @@ def training_checks(context: CheckContext) -> Iterator[Finding]:
 def _processes(place: str, settings: Training) -> Iterator[Finding]:
     from wrpo.training.common import accumulation_steps
 
-    subject, config = f"training {place}", settings.engine.accelerate
+    subject, config = f"training {place}", settings.engine.accelerate_file
     if config is not None and not config.is_file():
         yield Finding("problem", subject, f"engine.accelerate: no file {config}")
         return

@@ -213,7 +213,7 @@ def half_precision(settings: Training) -> bool:
 
 def processes_of(settings: Training) -> Processes:
     """From the accelerate config that the recipe names; one GPU where it names none."""
-    path = settings.engine.accelerate
+    path = settings.engine.accelerate_file
     if path is None or not Path(path).is_file():
         return Processes(settings.engine.processes or 1, "nothing")
     try:

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from wrpo.errors import RecipeError
 from wrpo.files import is_file, replacing
+from wrpo.recipe.shipped import FOLDER, shipped_folder
 from wrpo.recipe.yaml_source import dump_yaml, read_yaml
 from wrpo.settings import Section, Share
 
@@ -113,11 +114,11 @@ DeviceKind = TypeVar("DeviceKind", ThroughputTable, _MeasuredFile)
 
 
 def find_table(recipe: Path, *, runs: Path) -> Path | None:
-    """throughput.yaml beside the recipe or above it, else in recipes/.
+    """throughput.yaml beside the recipe or above it, else in recipes/, else the shipped one.
 
     The one in the folder of runs is no such table: it holds what was measured.
     """
-    folders = [*recipe.resolve().parents, Path("recipes")]
+    folders = [*recipe.resolve().parents, FOLDER, shipped_folder()]
     tables = [folder / FILE for folder in folders if folder.resolve() != runs.resolve()]
     return next((table for table in tables if is_file(table)), None)
 

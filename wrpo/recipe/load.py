@@ -23,6 +23,7 @@ from wrpo.recipe.foreign_keys import key_problem
 from wrpo.recipe.names import refuse_names
 from wrpo.recipe.schema import Recipe
 from wrpo.recipe.secrets import refuse_secrets
+from wrpo.recipe.shipped import FOLDER, shipped_folder
 from wrpo.recipe.training import OBJECTIVES, Preference
 from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
 from wrpo.settings import lacks
@@ -234,7 +235,7 @@ def expand_sources(located: Located, recipe_path: Path) -> None:
 
 def _source_file(name: str, recipe_path: Path, place: str) -> Path:
     folders = [folder / "sources" for folder in recipe_path.resolve().parents]
-    folders.append(Path("recipes") / "sources")
+    folders += [FOLDER / "sources", shipped_folder() / "sources"]
     for folder in folders:
         if is_file(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"

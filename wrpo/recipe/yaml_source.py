@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from wrpo.errors import RecipeError
+from wrpo.recipe.shipped import shipped_recipes
 
 KeyPath = tuple[str, ...]
 
@@ -136,7 +137,7 @@ def read_yaml(path: Path) -> Located:
     except FileNotFoundError:
         raise RecipeError(
             f"{name}: no such recipe file here ({Path.cwd()}); name one with --recipe. "
-            "Those of the project are in the folder recipes/ of its repository"
+            f"Those that come with the toolkit have names: {', '.join(shipped_recipes())}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{name}: cannot be read as UTF-8 text ({error})") from None

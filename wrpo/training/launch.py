@@ -16,7 +16,7 @@ def relaunch_under_accelerate(engine: TrainingEngine, module: str) -> None:
     Raises:
         RecipeError: the config file is not there.
     """
-    config = engine.accelerate
+    config = engine.accelerate_file
     if config is None or "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
         return
     if not is_file(config):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from wrpo.recipe.shipped import find_file
 from wrpo.settings import Section
 
 AUTO = "auto"
@@ -52,6 +53,11 @@ class TrainingEngine(Section):
     processes: int | None = Field(
         None, ge=1, description="Processes to launch; unset: what the accelerate config says."
     )
+
+    @property
+    def accelerate_file(self) -> Path | None:
+        """The accelerate config; recipes/accelerate/... is there outside of a checkout, too."""
+        return None if self.accelerate is None else find_file(self.accelerate)
 
 
 class PreferenceEngine(TrainingEngine):
