@@ -1,7 +1,7 @@
-"""Turns scored responses into training tables: the SFT set, WRPO triples, same-source pairs.
+"""Turns responses into training tables: SFT set, triples, pairs, delta pairs, rejection samples.
 
 Reads:   RUN/prompts, RUN/sample/*, RUN/score/*; or what `build.imported` names
-Writes:  RUN/build/sft, RUN/build/triples, RUN/build/pairs
+Writes:  RUN/build/TABLE: sft, triples, pairs, delta, rejection
 Run:     python -m data_construction.build --recipe recipes/demo.yaml --table sft
          without --table: every table of the recipe whose inputs are finished
 Resume:  starts again; the stage takes seconds, and milliseconds per row of triples or pairs to
@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+from collections.abc import Callable
+from functools import partial
 
 from data_construction.datasets.distinct import log_unread
 from data_construction.datasets.published import import_table
@@ -22,12 +25,14 @@ from data_construction.selection.trained_text import TrainedText
 from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
+from wrpo.pipeline.data_stages import built_from
 from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import (
     BUILT,
     PROMPTS,
     RESPONSES,
+    ROW_RESPONSES,
     SCORES,
     UNFINISHED,
     Drop,
@@ -37,9 +42,10 @@ from wrpo.pipeline.tables import (
 )
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.build import ImportedTable
-from wrpo.recipe.resolved import answering_sources
 
 logger = logging.getLogger(__name__)
+
+_UNSCORED: tuple[float, bool | None] = (math.nan, None)
 
 
 def build_table(recipe: Recipe, table: str) -> None:
@@ -68,7 +74,7 @@ def build_table(recipe: Recipe, table: str) -> None:
                 f"{stage}: none of {len(dropped)} prompts gives a row; first reason: "
                 f"{dropped[0]['reason'] if dropped else 'no prompts in this split'}"
             )
-        if table != "sft":
+        if table in ROW_RESPONSES:
             work.facts["truncation"] = count_truncated(recipe, table, rows)
         work.write_table(rows, BUILT[table], dropped=dropped)
     logger.info("%s: %d rows, %d dropped", stage, len(rows), len(dropped))
@@ -102,18 +108,28 @@ def _rows(
     wanted = {row["prompt_id"]: row for row in prompts if row["split"] == split}
     verifiers = {key: _verifier(recipe, row["domain"]) for key, row in wanted.items()}
     use = recipe.build.unfinished
-    sources = _responses(pipeline, answering_sources(recipe), verifiers, use, text)
-    targets = _responses(pipeline, [TARGET], verifiers, use, text) if table == "triples" else {}
+    names = built_from(recipe, table)
+    read = partial(
+        _responses, pipeline, verifiers=verifiers, use=use, text=text, scored=table != "delta"
+    )
+    sources = read([name for name in names if name != TARGET])
+    targets = read([name for name in names if name == TARGET])
     _count_unfinished(table, [sources, targets], use)
     rules = TableRules(recipe.build, wanted, sources, targets)
-    make = {"sft": rules.sft_row, "triples": rules.triple_row, "pairs": rules.pair_row}[table]
+    makers: dict[str, Callable[[Row], Row | list[Row] | Drop]] = {
+        "sft": rules.sft_row,
+        "triples": rules.triple_row,
+        "pairs": rules.pair_row,
+        "delta": rules.delta_row,
+        "rejection": rules.rejection_rows,
+    }
     rows, dropped = [], []
     for key in sorted(wanted):
-        made = make(wanted[key])
+        made = makers[table](wanted[key])
         if isinstance(made, Drop):
             dropped.append(made.row(key))
         else:
-            rows.append(made)
+            rows += made if isinstance(made, list) else [made]
     return rows, dropped
 
 
@@ -128,8 +144,9 @@ def _responses(
     verifiers: dict[str, str | None],
     use: str,
     text: TrainedText,
+    scored: bool,
 ) -> dict[str, list[Response]]:
-    """Scored responses by prompt, joined by (prompt_id, source, index).
+    """Responses by prompt, with their scores where `scored`, joined by (prompt_id, source, index).
 
     Args:
         verifiers: of every prompt that is wanted, the reward that tells right responses, or None.
@@ -138,30 +155,40 @@ def _responses(
     """
     found: dict[str, list[Response]] = {}
     for source in sources:
-        scores = {
-            (row["prompt_id"], row["index"]): (
-                row["score"],
-                _correct(row["rewards"], verifiers[row["prompt_id"]]),
-            )
-            for rows in iter_parts(pipeline.finished(f"score/{source}"), SCORES)
-            for row in rows
-            if row["prompt_id"] in verifiers
-        }
+        scores = _scores(pipeline, source, verifiers) if scored else None
         for rows in iter_parts(pipeline.finished(f"sample/{source}"), RESPONSES):
             for row in rows:
-                scored = scores.get((row["prompt_id"], row["index"]))
+                place = row["prompt_id"], row["index"]
+                score = scores.get(place) if scores is not None else _UNSCORED
                 finished = row["finish_reason"] not in UNFINISHED
-                if scored is not None and (finished or use != "never"):
+                if row["prompt_id"] not in verifiers or score is None:
+                    continue
+                if finished or use != "never":
                     response = Response(
                         source,
                         row["index"],
                         text(row),
-                        *scored,
+                        *score,
                         finished=finished,
                         preferable=finished or use == "any",
                     )
                     found.setdefault(row["prompt_id"], []).append(response)
     return found
+
+
+def _scores(
+    pipeline: Pipeline, source: str, verifiers: dict[str, str | None]
+) -> dict[tuple[str, int], tuple[float, bool | None]]:
+    """Score and what the verifier says, by prompt and index."""
+    return {
+        (row["prompt_id"], row["index"]): (
+            row["score"],
+            _correct(row["rewards"], verifiers[row["prompt_id"]]),
+        )
+        for rows in iter_parts(pipeline.finished(f"score/{source}"), SCORES)
+        for row in rows
+        if row["prompt_id"] in verifiers
+    }
 
 
 def _count_unfinished(table: str, tables: list[dict[str, list[Response]]], use: str) -> None:

@@ -162,7 +162,7 @@ def _unfinished(record: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
 
 def _row(record: Mapping[str, Any], table: str) -> tuple[str, Row]:
     """(id, row): an SFT row is known by its response, another by its triple_id."""
-    if table == "sft":
+    if table not in ROW_RESPONSES:
         row = sft_row(record)
         return response_id(row["prompt"], row["completion"][0]["content"]), row
     row = published_preference_row(record, ROW_RESPONSES[table])

@@ -3,6 +3,7 @@ prompt."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from data_construction.selection.select import (
     Response,
     Triple,
     Window,
+    accepted,
     best_and_worst,
+    pair_of,
     quantile_window,
     right_and_wrong,
     same_source_pair,
@@ -66,6 +69,33 @@ class TableRules:
         made = self._pair(prompt)
         return made if isinstance(made, Drop) else preference_row(prompt, made)
 
+    def delta_row(self, prompt: Row) -> Row | Drop:
+        """A response of the stronger model over one of the weaker model."""
+        models = self._build.delta
+        assert models is not None  # a table of such rows has rules
+        said = self._everyone(prompt)
+        strong, weak = (
+            [one for one in said if one.source == name] for name in (models.strong, models.weak)
+        )
+        made = pair_of(strong, weak)
+        return made if isinstance(made, Drop) else preference_row(prompt, made)
+
+    def rejection_rows(self, prompt: Row) -> list[Row] | Drop:
+        """The responses that pass, each a row."""
+        rules, limits = self._of(prompt)[0], self._build.rejection
+        made = accepted(
+            self._everyone(prompt),
+            verified=rules.verifier is not None,
+            min_score=limits.min_score,
+            keep=limits.keep,
+        )
+        return made if isinstance(made, Drop) else [_sft_row(prompt, one) for one in made]
+
+    def _everyone(self, prompt: Row) -> list[Response]:
+        """The responses of sources and target."""
+        key = prompt["prompt_id"]
+        return [*self._sources.get(key, []), *self._targets.get(key, [])]
+
     def _pair(self, prompt: Row) -> Pair | Drop:
         rules, own = self._of(prompt)
         choose = verified_pair if rules.verifier else same_source_pair
@@ -116,7 +146,7 @@ def preference_row(prompt: Row, made: Triple | Pair) -> Row:
         row[name] = _assistant(response.text)
         row[f"{name}_source"] = response.source
         row[f"{name}_index"] = response.index
-        row[f"{name}_score"] = response.score
+        row[f"{name}_score"] = None if math.isnan(response.score) else response.score
     row["unfinished"] = [name for name, one in responses.items() if not one.finished]
     return row
 

@@ -28,6 +28,7 @@ class Response:
     """One scored response of a prompt.
 
     Attributes:
+        score: NaN where nothing scored it.
         correct: what a verifier says; None without one.
         finished: it ends by itself.
         preferable: it may be trained on as a good response.
@@ -144,6 +145,42 @@ def triple(
     if source_chosen.text == pair.rejected.text:
         return Drop("equal_responses", "y_ws and y_l have the same text")
     return Triple(source_chosen, pair.chosen, pair.rejected)
+
+
+def pair_of(strong: Sequence[Response], weak: Sequence[Response]) -> Pair | Drop:
+    """Delta learning (arXiv 2507.06187): the first response of the stronger model over the first of
+    the weaker one; scores are not read."""
+    preferred = [one for one in strong if one.text.strip() and one.preferable]
+    rejected = [one for one in weak if one.text.strip()]
+    if not preferred or not rejected:
+        missing = "weak" if preferred else "strong"
+        return Drop("no_source_response", f"none of the {missing} model that can be used")
+    pair = Pair(*(min(own, key=lambda one: one.index) for own in (preferred, rejected)))
+    return pair if _differs(pair) else Drop("equal_responses", "both models said the same")
+
+
+def accepted(
+    responses: Sequence[Response], *, verified: bool, min_score: float | None, keep: int | None
+) -> list[Response] | Drop:
+    """Rejection sampling: the best responses that pass, texts distinct, the best first.
+
+    Args:
+        verified: only correct responses pass.
+        min_score: responses below it do not pass.
+        keep: most of them; None: all.
+    """
+    found = preferable(responses)
+    if not found:
+        return _nothing_preferable(responses)
+    if verified:
+        found = [response for response in found if response.correct]
+        if not found:
+            return Drop("no_correct_response")
+    passing = [one for one in found if min_score is None or one.score >= min_score - TOLERANCE]
+    if not passing:
+        return Drop("score_too_low", f"the best is {best(found).score:.4f}, below {min_score:g}")
+    by_rank = sorted(passing, key=lambda one: (-one.score, one.source, one.index))
+    return list({one.text: one for one in reversed(by_rank)}.values())[::-1][:keep]
 
 
 def best_and_worst(responses: Sequence[Response]) -> list[Pair]:

@@ -11,14 +11,15 @@ from tests.data_construction.sampled import prompt_ids, write_responses, write_s
 from wrpo.chat.template import template_hash
 from wrpo.chat.thoughts import THINK, with_thought
 from wrpo.chat.tokenizer import load_tokenizer
-from wrpo.errors import DataError, MissingInputError, ModelError, StageError
+from wrpo.errors import DataError, MissingInputError, ModelError, RecipeError, StageError
+from wrpo.objectives.sft import SFTSettings
 from wrpo.pipeline.folder import StageFolder, read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
-from wrpo.recipe import Recipe, load_recipe
+from wrpo.recipe import Recipe, load_recipe, preference
 from wrpo.recipe.thinking import Thinking
 from wrpo.rows.columns import TRIPLE_RESPONSES
-from wrpo.train_sft import _refuse_rows_for_another_target
+from wrpo.train_sft import _refuse_rows_for_another_target, sample_of
 
 
 @pytest.fixture
@@ -319,3 +320,59 @@ def test_a_target_that_thinks_is_trained_on_thoughts_in_its_own_tags(built_recip
         _refuse_rows_for_another_target(
             recipe.model_copy(update={"target": other}), Pipeline(recipe).finished("build/sft")
         )
+
+
+def with_arm(recipe: Recipe, data: str, objective: str, **build: Any) -> Recipe:
+    arms = {"own": {"objective": objective, "data": data}}
+    settings = recipe.build.model_validate(build)
+    return recipe.model_copy(update={"arms": arms, "build": settings})
+
+
+def test_delta_pairs_need_names_and_no_scores(built_recipe: Recipe) -> None:
+    recipe = with_arm(built_recipe, "delta", "dpo", delta={"strong": "one", "weak": "two"})
+    for source in ("one", "two"):
+        for path in Pipeline(recipe).folder(f"score/{source}").iterdir():
+            path.unlink()
+    build_table(recipe, "delta")
+    rows = read_rows(Pipeline(recipe).finished("build/delta"))
+    assert {row["prompt_id"] for row in rows} == set(prompt_ids(recipe, "preference"))
+    assert {(row["chosen_source"], row["rejected_source"]) for row in rows} == {("one", "two")}
+    assert {(row["chosen_score"], row["rejected_score"]) for row in rows} == {(None, None)}
+    assert Pipeline(recipe)["own"].inputs == ("build/delta", "sft", "logprobs/sft/delta")
+
+
+def test_delta_without_names_says_what_to_write(built_recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match="build.delta to {strong: NAME, weak: NAME}"):
+        Pipeline(with_arm(built_recipe, "delta", "dpo"))
+
+
+@pytest.mark.parametrize(
+    ("delta", "message"),
+    [
+        ({"strong": "one", "weak": "tow"}, 'build.delta.weak: no source "tow"; known: one, two'),
+        ({"strong": "one", "weak": "one"}, "strong and weak are both one"),
+    ],
+)
+def test_names_of_delta_are_checked(delta, message, write_recipe: Callable[..., Path]) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write_recipe(build={"delta": delta}))
+
+
+def test_rejection_samples_are_sft_rows_of_the_target(built_recipe: Recipe) -> None:
+    rules = {"keep": 2, "min_score": 0.5}
+    recipe = with_arm(built_recipe, "rejection", "sft", rejection=rules)
+    finish_target(recipe, [0.5, 0.3, 0.8])
+    build_table(recipe, "rejection")
+    rows = read_rows(Pipeline(recipe).finished("build/rejection"))
+    assert [row["index"] for row in rows[:2]] == [2, 0]
+    assert len(rows) == 2 * len(prompt_ids(recipe, "preference"))
+    settings = preference(recipe, "own")
+    assert isinstance(settings, SFTSettings)
+    assert sample_of(rows[0], settings.trained_on(rows[0])).response == "target 2"
+
+
+def test_rejection_samples_may_be_those_of_sources(built_recipe: Recipe) -> None:
+    recipe = with_arm(built_recipe, "rejection", "sft", rejection={"responses_of": "sources"})
+    build_table(recipe, "rejection")
+    rows = read_rows(Pipeline(recipe).finished("build/rejection"))
+    assert {(row["source"], row["index"]) for row in rows} == {("two", 0)}

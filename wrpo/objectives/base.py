@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 LogProbPlace = tuple[str, str]
 """A table of log-probs: the model ("sft" or a source) and the rows (triples, pairs, anchors)."""
 
+TrainedTable = Literal["triples", "pairs", "delta", "rejection"]
+
 _ORDER = ("source_chosen", "chosen", "rejected", "anchor")
 
 
@@ -108,7 +110,7 @@ class ObjectiveSettings(Training):
     loss_by_row: ClassVar[bool] = True
 
     objective: str = ""
-    data: Literal["triples", "pairs"] = Field("triples", description="Which table to train on.")
+    data: TrainedTable = Field("triples", description="Which table to train on.")
     engine: PreferenceEngine = Field(default_factory=PreferenceEngine, description="Speed only.")
 
     @model_validator(mode="after")

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class DPOSettings(PairLossSettings):
-    """DPO of the target's own best and worst response, or of same-source pairs."""
+    """DPO of the target's own best and worst response, of same-source pairs, or of two models."""
 
     label: ClassVar[str] = "DPO"
     phrase: ClassVar[str] = "DPO"
-    tables: ClassVar[tuple[str, ...]] = ("triples", "pairs")
+    tables: ClassVar[tuple[str, ...]] = ("triples", "pairs", "delta")
 
     objective: Literal["dpo"] = "dpo"
 

@@ -1,4 +1,7 @@
-"""More supervised fine-tuning on the preferred responses: the control that compares nothing."""
+"""More supervised fine-tuning: on a preferred response of each triple, or on rejection samples.
+
+It compares nothing, and so is the control of every preference objective.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,31 @@ if TYPE_CHECKING:
 
 
 class SFTSettings(ObjectiveSettings):
-    """The same steps, spent on imitation of one response of each triple."""
+    """The same steps, spent on imitation of one response of each row."""
 
     label: ClassVar[str] = "SFT"
     phrase: ClassVar[str] = "more SFT"
+    tables: ClassVar[tuple[str, ...]] = ("triples", "rejection")
     config: ClassVar[str] = "SFTConfig"
 
     objective: Literal["sft"] = "sft"
     sft_on: Literal["source_chosen", "chosen", "better"] = Field(
-        "source_chosen", description="Which response it trains on; better: the higher scored one."
+        "source_chosen",
+        description="Which response of a triple it trains on; better: the higher scored one.",
     )
 
     @property
     def responses(self) -> tuple[str, ...]:
-        return ("source_chosen",)
+        return ("source_chosen",) if self.data == "triples" else ("completion",)
 
     def trained_on(self, row: Row) -> str:
-        """Name of the response of a triple that is imitated.
+        """Name of the response of a row that is imitated.
 
         Raises:
             DataError: the scores are to be compared, and the row has none.
         """
+        if self.data != "triples":
+            return "completion"
         if self.sft_on != "better":
             return self.sft_on
         if row["source_chosen_score"] is None or row["chosen_score"] is None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wrpo.errors import RecipeError
 from wrpo.files import is_file, is_folder
 from wrpo.ids import digest
 from wrpo.pipeline.stage import (
@@ -20,6 +21,7 @@ from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import (
     answered_domains,
+    answering_sources,
     resolved_sampling,
     sampling_by_domain,
     sampling_model,
@@ -108,13 +110,30 @@ def _score_settings(recipe: Recipe) -> Settings:
     return {"rewards": rewards} | ({"thoughts": True} if recipe.score.thoughts else {})
 
 
-def build_stage(recipe: Recipe, table: str, inputs: tuple[str, ...]) -> Stage:
-    """Args:
-    inputs: what the table is built from, unless it is imported.
-    """
+def build_stage(recipe: Recipe, table: str) -> Stage:
     imported = table in recipe.build.imported.tables()
+    rows = "sample" if table == "delta" else "score"
+    inputs = ("prompts", *(f"{rows}/{name}" for name in built_from(recipe, table)))
     settings = partial(_build_settings, recipe, table)
     return Stage("build", {"table": table}, () if imported else inputs, settings)
+
+
+def built_from(recipe: Recipe, table: str) -> list[str]:
+    """Whose responses a table is built from: sources, then perhaps the target.
+
+    Raises:
+        RecipeError: the recipe does not say.
+    """
+    if table == "delta":
+        if recipe.build.delta is None:
+            raise RecipeError(
+                "an arm trains on data delta, and build.delta does not say whose responses: set "
+                "build.delta to {strong: NAME, weak: NAME}"
+            )
+        return [recipe.build.delta.strong, recipe.build.delta.weak]
+    if table == "rejection" and recipe.build.rejection.responses_of == "target":
+        return [TARGET]
+    return [*answering_sources(recipe), *([TARGET] if table == "triples" else [])]
 
 
 def _build_settings(recipe: Recipe, table: str) -> Settings:
@@ -129,10 +148,13 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
         "pairs": recipe.build.pairs.model_dump(
             mode="json", exclude=None if recipe.build.pairs.quantiles else {"quantiles"}
         ),
+        "rejection": recipe.build.rejection.model_dump(),
     }
+    if recipe.build.delta:
+        rules["delta"] = recipe.build.delta.model_dump()
     settings = rules[table]
     # Rules that are off stay out, so that tables made without them keep their key.
-    domains = {} if table == "triples" else recipe.build.domains
+    domains = {} if table in ("triples", "delta") else recipe.build.domains
     if domains:
         own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}
         settings = {**settings, "domains": own}

@@ -19,11 +19,18 @@ from typing import Any, Literal
 
 from wrpo.errors import DataError, MissingInputError, RecipeError, StageError
 from wrpo.ids import digest
-from wrpo.pipeline.data_stages import build_stage, prompts_stage, sample_stage, score_stage
+from wrpo.pipeline.data_stages import (
+    build_stage,
+    built_from,
+    prompts_stage,
+    sample_stage,
+    score_stage,
+)
 from wrpo.pipeline.evaluation_stages import evaluation_stages
 from wrpo.pipeline.folder import key_differences, read_manifest
 from wrpo.pipeline.integrity import check_folder
 from wrpo.pipeline.stage import Stage, StageKind
+from wrpo.pipeline.tables import BUILT
 from wrpo.pipeline.training_stages import (
     logprobs_stage,
     scored_rows,
@@ -176,19 +183,15 @@ def _plain(value: Any) -> Any:
 def _making(recipe: Recipe) -> list[Stage]:
     """The stages that make data and models."""
     sources = answering_sources(recipe)
-    source_scores = tuple(f"score/{name}" for name in sources)
     arms = ["wrpo", *recipe.arms]
     tables = dict.fromkeys(preference(recipe, arm).data for arm in arms)
     stages = [prompts_stage(recipe)]
     stages += [sample_stage(recipe, name) for name in sources]
     stages += [score_stage(recipe, name) for name in sources]
-    stages += [build_stage(recipe, "sft", ("prompts", *source_scores)), sft_stage(recipe)]
-    if "triples" in tables:
+    stages += [build_stage(recipe, "sft"), sft_stage(recipe)]
+    if any(TARGET in built_from(recipe, table) for table in tables):
         stages += [sample_stage(recipe, TARGET), score_stage(recipe, TARGET)]
-        inputs = ("prompts", *source_scores, f"score/{TARGET}")
-        stages.append(build_stage(recipe, "triples", inputs))
-    if "pairs" in tables:
-        stages.append(build_stage(recipe, "pairs", ("prompts", *source_scores)))
+    stages += [build_stage(recipe, table) for table in BUILT if table in tables]
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [logprobs_stage(recipe, model, rows) for model, rows in scored]
     stages += [train_stage(recipe, arm) for arm in arms]

@@ -124,13 +124,20 @@ _ROW_HEAD = [
 ROW_RESPONSES = {
     "triples": ("source_chosen", "chosen", "rejected"),
     "pairs": ("chosen", "rejected"),
+    "delta": ("chosen", "rejected"),
 }
 """The responses of a row of each preference table."""
 
 TRIPLES = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["triples"]), _UNFINISHED])
 PAIRS = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["pairs"]), _UNFINISHED])
 
-BUILT = {"sft": SFT_ROWS, "triples": TRIPLES, "pairs": PAIRS}
+BUILT = {
+    "sft": SFT_ROWS,
+    "triples": TRIPLES,
+    "pairs": PAIRS,
+    "delta": PAIRS,
+    "rejection": SFT_ROWS,
+}
 """Schemas of the training tables."""
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wrpo.errors import DataError
+from wrpo.pipeline.data_stages import built_from
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, RESPONSES, parts, read_column, read_table
@@ -172,12 +173,22 @@ class Volumes:
             sft = sum(group.prompts for group in self.groups if group.sft)
             return sft, "at most one row per SFT prompt"
         preference = sum(group.prompts for group in self.groups if not group.sft)
-        if table == "triples":
+        if table in ("triples", "delta"):
             return preference, "at most one row per preference prompt"
+        if table == "rejection":
+            return self._accepted(preference)
         share = preference / max(sum(group.prompts for group in self.groups), 1)
         asked = [self.asked(source) for source in answering_sources(self.recipe)]
         pairs = round(share * sum(each.prompts for each in asked if each))
         return pairs, "at most one row per preference prompt and source"
+
+    def _accepted(self, prompts: int) -> tuple[int, str]:
+        """Rows of rejection sampling, when all pass."""
+        names = built_from(self.recipe, "rejection")
+        each = sum(int(resolved_sampling(self.recipe, name)["responses"]) for name in names)
+        keep = self.recipe.build.rejection.keep
+        most = each if keep is None else min(keep, each)
+        return prompts * most, f"at most {most} rows per preference prompt"
 
     def _measured(self, source: str) -> Length | None:
         """From the parts of its sample stage, finished or not."""

@@ -54,6 +54,34 @@ class DomainRules(Section):
     )
 
 
+class DeltaRules(Section):
+    """Pairs by the names of the models that said them (delta learning)."""
+
+    strong: str = Field(description="Who says the preferred response: a source, or target.")
+    weak: str = Field(description="Who says the rejected one.")
+
+    @model_validator(mode="after")
+    def _two_models(self) -> DeltaRules:
+        if self.strong == self.weak:
+            raise ValueError(f"strong and weak are both {self.strong}; name two models")
+        return self
+
+
+class RejectionRules(Section):
+    """Which responses pass to supervised learning (rejection sampling)."""
+
+    responses_of: Literal["target", "sources"] = Field(
+        "target", description="Whose responses: those of the SFT model, or of all sources."
+    )
+    keep: int | None = Field(
+        1, ge=1, description="Most rows of a prompt, the best first; null: all that pass."
+    )
+    min_score: float | None = Field(
+        None,
+        description="Lower scores do not pass; unset: only a verifier decides, if there is one.",
+    )
+
+
 class ScoreEngine(Section):
     """How scoring is spread."""
 
@@ -107,8 +135,14 @@ class Build(Section):
         description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
     )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+    delta: DeltaRules | None = Field(
+        None, description="Rules of the table delta; needed where an arm trains on it."
+    )
+    rejection: RejectionRules = Field(
+        default_factory=RejectionRules, description="Rules of the table rejection."
+    )
     domains: dict[str, DomainRules] = Field(
-        default_factory=dict, description="Rules of domains, for SFT rows and pairs."
+        default_factory=dict, description="Rules of domains, for SFT rows, pairs and rejection."
     )
     unfinished: Literal["rejected", "any", "never"] = Field(
         "rejected",

@@ -189,6 +189,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _models_of_delta_exist(self) -> Recipe:
+        known = [*self.sources, *dataset_responses(self.prompts), TARGET]
+        for field_, name in (self.build.delta.model_dump() if self.build.delta else {}).items():
+            if name not in known:
+                raise ValueError(
+                    f'build.delta.{field_}: no source "{name}"; known: {", ".join(known)}'
+                )
+        return self
+
+    @model_validator(mode="after")
     def _rewards_fit(self) -> Recipe:
         for name, reward in self.rewards.items():
             reward.check_recipe(f"rewards.{name}", self)

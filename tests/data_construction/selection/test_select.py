@@ -18,8 +18,10 @@ from data_construction.selection.select import (
     Response,
     Triple,
     Window,
+    accepted,
     best,
     best_and_worst,
+    pair_of,
     same_source_pair,
     sft_response,
     triple,
@@ -259,3 +261,54 @@ def test_without_a_window_a_wrong_answer_may_score_higher_than_the_right_one() -
 def test_ties_give_no_candidate_for_a_window_of_quantiles() -> None:
     responses = [response("a", 0, 0.5), response("a", 1, 0.5), response("b", 0, 0.2)]
     assert best_and_worst(responses) == []
+
+
+def test_delta_learning_reads_names_and_no_scores() -> None:
+    strong = [Response("big", 1, "second", math.nan), Response("big", 0, "first", math.nan)]
+    weak = [Response("small", 0, "weak", math.nan, finished=False, preferable=False)]
+    made = pair_of(strong, weak)
+    assert isinstance(made, Pair)
+    assert (made.chosen.text, made.rejected.text) == ("first", "weak")
+
+
+def test_delta_learning_prefers_nothing_that_was_cut_or_is_equal() -> None:
+    cut = Response("big", 0, "cut", math.nan, finished=False, preferable=False)
+    whole = Response("big", 1, "whole", math.nan)
+    weak = [Response("small", 0, "whole", math.nan)]
+    assert pair_of([cut, whole], weak) == Drop("equal_responses", "both models said the same")
+    assert pair_of([cut], weak) == Drop(
+        "no_source_response", "none of the strong model that can be used"
+    )
+    assert pair_of([whole], []) == Drop(
+        "no_source_response", "none of the weak model that can be used"
+    )
+
+
+def sampled(*scores: float, correct: tuple[bool, ...] = ()) -> list[Response]:
+    known = correct or (True,) * len(scores)
+    return [
+        Response("target", index, f"text {index % 3}", score, known[index])
+        for index, score in enumerate(scores)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keep", "min_score", "indices"),
+    [(1, None, [3]), (None, None, [3, 2, 1]), (None, 0.5, [3, 2]), (2, 0.0, [3, 2])],
+)
+def test_rejection_sampling_keeps_the_best_distinct_responses(keep, min_score, indices) -> None:
+    # The texts of 0 and 3 are the same.
+    found = accepted(sampled(0.1, 0.2, 0.5, 0.9), verified=False, min_score=min_score, keep=keep)
+    assert not isinstance(found, Drop)
+    assert [one.index for one in found] == indices
+
+
+def test_rejection_sampling_with_a_verifier_takes_correct_responses_only() -> None:
+    found = accepted(
+        sampled(0.9, 0.1, correct=(False, True)), verified=True, min_score=None, keep=1
+    )
+    assert not isinstance(found, Drop) and found[0].index == 1
+    wrong = sampled(0.9, 0.1, correct=(False, False))
+    assert accepted(wrong, verified=True, min_score=None, keep=1) == Drop("no_correct_response")
+    low = accepted(sampled(0.2), verified=False, min_score=0.5, keep=1)
+    assert isinstance(low, Drop) and low.reason == "score_too_low"

@@ -26,7 +26,7 @@ class RowFormat(Section):
         tables: training tables whose rows it can hold.
     """
 
-    tables: ClassVar[tuple[str, ...]] = ("sft", "triples", "pairs")
+    tables: ClassVar[tuple[str, ...]] = ("sft", "triples", "pairs", "delta", "rejection")
 
     format: str
 
