@@ -21,7 +21,6 @@ from data_construction.datasets.prompt import dataset_prompt
 from data_construction.filters.contamination import benchmark_index, whole_text
 from data_construction.filters.near_duplicates import near_duplicates
 from data_construction.filters.rules import unwanted
-from wrpo.cells import UnreadableCellError, name_text, reference_text
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import prompt_id, unit_hash
@@ -30,6 +29,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, Drop, Row
 from wrpo.recipe import Recipe
 from wrpo.recipe.prompts import Decontaminate, NearDuplicates, PromptDataset, Prompts
+from wrpo.rows.cells import UnreadableCellError, name_text, reference_text
 
 logger = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ def main() -> None:
         "--model",
         default=ALL,
         metavar="NAME",
-        help="target, a source, sft, wrpo, an arm, or all (default: %(default)s)",
+        help="target, a source, sft, wrpo, an arm, a merge, or all (default: %(default)s)",
     )
     parser.add_argument(
         "--print-command",

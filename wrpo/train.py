@@ -47,13 +47,14 @@ def train_arm(recipe: Recipe, arm: str) -> None:
         rows = read_rows(inputs[f"build/{settings.data}"], BUILT[settings.data])
         model = str(inputs["sft"] / "model")
         if isinstance(settings, SFTSettings):
-            _train_sft(recipe, settings, model, rows=rows, work=work)
+            own = settings.rows_to_train(rows)
+            _train_sft(recipe, settings, model, rows=own, work=work)
             return
         tables = {
             (name, kind): rows_by_response_id(read_rows(inputs[f"logprobs/{name}/{kind}"]))
             for name, kind in scored_rows(recipe, arm)
         }
-        rows = settings.with_reference(rows, tables)
+        rows = settings.rows_to_train(settings.with_reference(rows, tables))
         _train_preference(recipe, settings, model, rows=rows, work=work)
 
 

@@ -29,11 +29,11 @@ from data_construction.datasets.messages import (
     prompt_messages,
 )
 from data_construction.datasets.prompt import check_same_prompt, whole_prompt, without_prompt
-from wrpo.cells import UnreadableCellError, name_text
 from wrpo.errors import DataError, MissingInputError
 from wrpo.ids import digest, prompt_id, response_id
 from wrpo.pipeline.tables import ROW_RESPONSES, Drop, Row
 from wrpo.recipe.build import ImportedTable
+from wrpo.rows.cells import UnreadableCellError, name_text
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
 from wrpo.rows.unread import RESPONSE_COLUMNS, WatchedRow, held

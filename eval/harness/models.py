@@ -145,7 +145,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=ALL,
         metavar="NAME",
-        help="target, a source, sft, wrpo, an arm, or all (default: %(default)s)",
+        help="target, a source, sft, wrpo, an arm, a merge, or all (default: %(default)s)",
     )
 
 

@@ -55,7 +55,7 @@ def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
         best = board.best(sources, metric)
         named[best] = f"the best single source ({best})"
     arms = sorted(recipe.arms, key=lambda arm: preference(recipe, arm).objective)
-    for name in [*arms, "sft", TARGET]:
+    for name in [*arms, *recipe.merges, "sft", TARGET]:
         if name in board.models:
             named[name] = other_in_words(recipe, name)
     return named
@@ -108,6 +108,8 @@ def display_name(recipe: Recipe, name: str) -> str:
     """A model's name in a table."""
     if name in recipe.arms:
         return f"{name} ({preference(recipe, name).label})"
+    if name in recipe.merges:
+        return f"{name} ({recipe.merges[name].label})"
     if name in recipe.sources:
         return f"source {name}"
     if name == FUSED:
@@ -122,6 +124,8 @@ def fused_in_words(recipe: Recipe) -> str:
 
 def other_in_words(recipe: Recipe, name: str) -> str:
     """Any other trained model, or the target, in a sentence."""
+    if name in recipe.merges:
+        return f"the merge {name}"
     if name not in recipe.arms:
         return {"sft": "SFT alone", TARGET: "the target before"}[name]
     return f"{preference(recipe, name).phrase} ({name})"

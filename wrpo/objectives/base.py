@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from wrpo.errors import DataError
 from wrpo.objectives.options import (
     LENGTH_NORMALISED,
     FusionRule,
@@ -111,6 +112,12 @@ class ObjectiveSettings(Training):
 
     objective: str = ""
     data: TrainedTable = Field("triples", description="Which table to train on.")
+    rows_of: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Only rows whose y_ws (without one: whose preferred response) is of one of "
+        "these sources; unset: all rows.",
+    )
     engine: PreferenceEngine = Field(default_factory=PreferenceEngine, description="Speed only.")
 
     @model_validator(mode="after")
@@ -150,6 +157,27 @@ class ObjectiveSettings(Training):
     ) -> list[Row]:
         """Rows with the columns of the reference, from the tables of `logprob_tables`."""
         return rows
+
+    def rows_to_train(self, rows: list[Row]) -> list[Row]:
+        """Those of the sources in `rows_of`.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.rows_of is None:
+            return rows
+        from wrpo.pipeline.tables import ROW_RESPONSES
+
+        first = ROW_RESPONSES.get(self.data, ("",))[0]
+        column = f"{first}_source" if first else "source"
+        own = [row for row in rows if row[column] in self.rows_of]
+        if not own:
+            said = sorted({str(row[column]) for row in rows})
+            raise DataError(
+                f"rows_of is {', '.join(self.rows_of)}, and no row of {self.data} is; they are of "
+                f"{', '.join(said)}"
+            )
+        return own
 
     def build(self) -> Objective:
         """The objective that the trainer calls."""

@@ -33,6 +33,7 @@ from wrpo.pipeline.stage import Stage, StageKind
 from wrpo.pipeline.tables import BUILT
 from wrpo.pipeline.training_stages import (
     logprobs_stage,
+    merge_stage,
     scored_rows,
     sft_stage,
     train_stage,
@@ -195,6 +196,7 @@ def _making(recipe: Recipe) -> list[Stage]:
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [logprobs_stage(recipe, model, rows) for model, rows in scored]
     stages += [train_stage(recipe, arm) for arm in arms]
+    stages += [merge_stage(recipe, name) for name in recipe.merges]
     imported = recipe.build.imported.tables().keys()
     if unread := imported - {"sft", *tables}:
         raise RecipeError(f"build.imported: no arm trains on {', '.join(sorted(unread))}")

@@ -20,6 +20,7 @@ StageKind = Literal[
     "sft",
     "logprobs",
     "train",
+    "merge",
     "eval",
     "responses",
     "judge",
@@ -34,6 +35,7 @@ MODULES: dict[StageKind, str] = {
     "sft": "wrpo.train_sft",
     "logprobs": "data_construction.logprobs",
     "train": "wrpo.train",
+    "merge": "wrpo.merge",
     "eval": "eval.run",
     "responses": "eval.generate",
     "judge": "eval.judge",
@@ -63,9 +65,9 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """E.g. "sample/qwen72b"; also the folder below the run directory. An arm's is its own."""
+        """E.g. "sample/qwen72b"; also the folder below the run directory. A model's is its own."""
         steps = (self.kind, *self.args.values())
-        return "/".join(steps[1:] if self.kind == "train" else steps)
+        return "/".join(steps[1:] if self.kind in ("train", "merge") else steps)
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from wrpo.pipeline.data_stages import sampled_model, target_settings
 from wrpo.pipeline.stage import Settings, Stage
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.prompts import dataset_responses
+from wrpo.recipe.resolved import answering_sources
 from wrpo.settings import SPEED_FIELDS
 
 
@@ -43,6 +44,10 @@ def _logprobs_settings(recipe: Recipe, model: str) -> Settings:
 
 
 def train_stage(recipe: Recipe, arm: str) -> Stage:
+    unknown = set(preference(recipe, arm).rows_of or ()) - {*answering_sources(recipe), TARGET}
+    if unknown:
+        known = ", ".join(answering_sources(recipe))
+        raise RecipeError(f'{arm}.rows_of: no source "{min(unknown)}"; sources: {known}')
     inputs = [f"build/{preference(recipe, arm).data}", "sft"]
     inputs += [f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, arm)]
     return Stage("train", {"arm": arm}, tuple(inputs), partial(_train_settings, recipe, arm))
@@ -51,11 +56,19 @@ def train_stage(recipe: Recipe, arm: str) -> Stage:
 def _train_settings(recipe: Recipe, arm: str) -> Settings:
     settings = preference(recipe, arm)
     cut = {"max_length"} if settings.config == "SFTConfig" else None
+    # Rows of all sources are the rule, and stay out, so that arms trained so keep their key.
+    left_out = SPEED_FIELDS if settings.rows_of else SPEED_FIELDS | {"rows_of"}
     return {
         "seed": recipe.seed,
         "truncation": recipe.truncation.model_dump(mode="json", include=cut),
-        **settings.model_dump(mode="json", exclude=SPEED_FIELDS),
+        **settings.model_dump(mode="json", exclude=left_out),
     }
+
+
+def merge_stage(recipe: Recipe, name: str) -> Stage:
+    settings = recipe.merges[name]
+    own = partial(settings.model_dump, mode="json")
+    return Stage("merge", {"name": name}, settings.inputs, own)
 
 
 def scored_rows(recipe: Recipe, arm: str) -> list[tuple[str, str]]:

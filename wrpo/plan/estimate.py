@@ -57,7 +57,7 @@ class Estimator:
         stage = self.pipeline[name]
         args = stage.args
         match stage.kind:
-            case "prompts" | "build" | "report":
+            case "prompts" | "build" | "merge" | "report":
                 return None
             case "sample":
                 given = args["source"] in dataset_responses(facts.recipe.prompts)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from wrpo.judging.settings import JudgeModel
+from wrpo.merging.base import MergeSettings
 from wrpo.recipe.build import Build, Score
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
@@ -26,8 +27,10 @@ from wrpo.settings import Section, any_of, kinds_in
 
 if TYPE_CHECKING:
     Reward = RewardSettings
+    Merge = MergeSettings
 else:
     Reward = any_of(kinds_in("wrpo.rewards", RewardSettings))
+    Merge = any_of(kinds_in("wrpo.merging", MergeSettings, tag="method"), tag="method")
 
 TARGET = "target"
 """The name under which the SFT model is sampled and scored, like one more source."""
@@ -87,6 +90,9 @@ class Recipe(Section):
     arms: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Further trained models: what differs from `wrpo`."
     )
+    merges: dict[str, Merge] = Field(
+        default_factory=dict, description="Further models: trained ones merged, by name."
+    )
     eval: Eval = Field(default_factory=Eval)
 
     def read_from(self, path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -100,13 +106,13 @@ class Recipe(Section):
         """What the commands of this recipe end with: `--recipe` and `key=value`."""
         return ("--recipe", self._origin.path, *self._origin.overrides)
 
-    @field_validator("sources", "arms", "judges", "rewards")
+    @field_validator("sources", "arms", "judges", "rewards", "merges")
     @classmethod
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
         refuse_names(named)
         return named
 
-    @field_validator("sources", "arms", "judges")
+    @field_validator("sources", "arms", "judges", "merges")
     @classmethod
     def _not_reserved(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
@@ -114,7 +120,7 @@ class Recipe(Section):
                 raise ValueError(f'"{name}" is a name of the pipeline itself; choose another')
         return named
 
-    @field_validator("arms")
+    @field_validator("arms", "merges")
     @classmethod
     def _folders_of_arms(cls, arms: dict[str, Any]) -> dict[str, Any]:
         for name in sorted(arms):
@@ -127,11 +133,27 @@ class Recipe(Section):
         given = dataset_responses(self.prompts)
         refuse_names(given)
         self._not_reserved(dict.fromkeys(given))
-        for what, names in (("both a source and an arm", self.arms), ("two sources", given)):
-            both = sorted(set(self.sources) & set(names))
+        for what, taken, names in (
+            ("both a source and an arm", self.sources, self.arms),
+            ("two sources", self.sources, given),
+            ("both a source and a merge", self.sources, self.merges),
+            ("both an arm and a merge", self.arms, self.merges),
+        ):
+            both = sorted(set(taken) & set(names))
             if both:
                 raise ValueError(f"{both} name {what}; rename one")
-            refuse_names(names, taken=self.sources)
+            refuse_names(names, taken=taken)
+        return self
+
+    @model_validator(mode="after")
+    def _merged_models_are_trained(self) -> Recipe:
+        trained = ["sft", "wrpo", *self.arms]
+        for name, settings in self.merges.items():
+            for model in settings.inputs:
+                if model not in trained:
+                    raise ValueError(
+                        f'merges.{name}: no trained model "{model}"; models: {", ".join(trained)}'
+                    )
         return self
 
     @model_validator(mode="after")

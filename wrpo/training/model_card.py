@@ -21,6 +21,7 @@ from wrpo.pipeline.stage import model_identity
 from wrpo.recipe import Recipe, preference
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.sampling import Model
+from wrpo.settings import Section
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -40,7 +41,7 @@ def complete_model_folder(
     pickle of the trainer's arguments goes.
 
     Args:
-        stage: "sft", or the name of an arm.
+        stage: "sft", or the name of an arm or a merge.
         facts: rows, steps and loss of the training.
     """
     (folder / "training_args.bin").unlink(missing_ok=True)
@@ -116,6 +117,12 @@ def _what(recipe: Recipe, stage: str) -> str:
             f"{target} after supervised fine-tuning on the best responses of the sources: the "
             "first step of implicit model fusion (WRPO, arXiv 2412.03187)."
         )
+    if stage in recipe.merges:
+        merge = recipe.merges[stage]
+        return (
+            f"{target} after supervised fine-tuning and preference optimisation: "
+            f"{', '.join(merge.models)}, merged by {merge.label} with {merge.base} as the base."
+        )
     return (
         f"{target} after supervised fine-tuning on the best responses of the sources, and then "
         f"preference optimisation. {preference(recipe, stage).summary()}."
@@ -132,11 +139,15 @@ def _models(recipe: Recipe) -> str:
 
 
 def _training(recipe: Recipe, stage: str, facts: dict[str, Any]) -> str:
-    settings = recipe.sft if stage == "sft" else preference(recipe, stage)
+    settings: Section = recipe.sft if stage == "sft" else _settings(recipe, stage)
     fields = settings.model_dump(mode="json", exclude={"engine"}, exclude_none=True)
     lines = [f"- recipe: `{digest(recipe.model_dump(mode='json'))}`, seed {recipe.seed}"]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     return "\n".join([*lines, "", "```json", json.dumps(fields, indent=1), "```"])
+
+
+def _settings(recipe: Recipe, stage: str) -> Section:
+    return recipe.merges[stage] if stage in recipe.merges else preference(recipe, stage)
 
 
 def _data(recipe: Recipe) -> str:

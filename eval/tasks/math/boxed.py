@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from wrpo.cells import reference_text
 from wrpo.rewards.mathematics import Equality, UnreadableAnswerError, last_boxed, same_text
+from wrpo.rows.cells import reference_text
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wrpo.benchmarks.shared.files import read_records
-from wrpo.cells import UnreadableCellError, name_text
 from wrpo.errors import DataError
+from wrpo.rows.cells import UnreadableCellError, name_text
 
 
 @dataclass(frozen=True)

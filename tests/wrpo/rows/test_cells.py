@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wrpo.cells import UnreadableCellError, name_text, reference_text
+from wrpo.rows.cells import UnreadableCellError, name_text, reference_text
 
 TEXTS: list[tuple[Any, str | None]] = [
     ("42", "42"),
