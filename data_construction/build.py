@@ -210,7 +210,8 @@ def _correct(rewards: list[Row], verifier: str | None) -> bool | None:
 def _ready_tables(recipe: Recipe) -> None:
     """Builds every table of the recipe whose inputs are there; says what waits for what."""
     pipeline = Pipeline(recipe)
-    tables = [stage.args["table"] for stage in pipeline.of_kind("build")]
+    stages = pipeline.of_kind("build")
+    tables = [stage.args["table"] for stage in stages if stage.round == recipe.round]
     waiting: list[MissingInputError] = []
     for table in tables:
         try:
@@ -223,7 +224,7 @@ def _ready_tables(recipe: Recipe) -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = stage_parser(__doc__)
+    parser = stage_parser(__doc__, rounds=True)
     parser.add_argument("--table", choices=list(BUILT), help="one table; default: all ready ones")
     return parser
 
@@ -233,7 +234,7 @@ def main() -> None:
     if args.table is None:
         _ready_tables(recipe)
         return
-    if f"build/{args.table}" not in Pipeline(recipe).stages:
+    if f"build/{args.table}" not in Pipeline(recipe):
         raise RecipeError(f"no arm of recipe {recipe.run} trains on {args.table} (wrpo.data)")
     build_table(recipe, args.table)
 

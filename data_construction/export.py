@@ -95,7 +95,7 @@ def _write(path: Path, rows: list[Row]) -> None:
 
 
 def main() -> None:
-    parser = stage_parser(__doc__)
+    parser = stage_parser(__doc__, rounds=True)
     parser.add_argument("--table", choices=list(BUILT), required=True, help="which table")
     layouts = [name for name, known in row_formats().items() if known.writes]
     parser.add_argument("--layout", choices=layouts, default="trl", help="for which toolkit")
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--format", choices=FORMATS, default="parquet", help="of the data file")
     parser.add_argument("--license", help="identifier for the card, e.g. apache-2.0")
     args, recipe = parse_stage(parser)
-    if f"build/{args.table}" not in Pipeline(recipe).stages:
+    if f"build/{args.table}" not in Pipeline(recipe):
         raise RecipeError(f"no arm of recipe {recipe.run} trains on {args.table} (wrpo.data)")
     export_table(
         recipe,

@@ -131,7 +131,8 @@ def _tables(recipe: Recipe, model: str | None, rows: str | None) -> list[tuple[s
         RecipeError: no such table.
     """
     stages = Pipeline(recipe).of_kind("logprobs")
-    tables = [(stage.args["model"], stage.args["rows"]) for stage in stages]
+    own = [stage for stage in stages if stage.round == recipe.round]
+    tables = [(stage.args["model"], stage.args["rows"]) for stage in own]
     wanted = [(m, r) for m, r in tables if model in (None, m) and rows in (None, r)]
     if not wanted:
         known = ", ".join(f"--model {m} --rows {r}" for m, r in tables) or "none at all"
@@ -143,14 +144,14 @@ def _run_each(recipe: Recipe, tables: list[tuple[str, str]]) -> None:
     """Each in a process of its own, so that one model's memory is gone before the next."""
     for model, rows in tables:
         command = [sys.executable, "-m", "data_construction.logprobs", *recipe.command_line]
-        command += ["--model", model, "--rows", rows]
+        command += ["--model", model, "--rows", rows, "--round", str(recipe.round)]
         status = run_command(command)
         if status:
             sys.exit(status)
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = stage_parser(__doc__)
+    parser = stage_parser(__doc__, rounds=True)
     parser.add_argument("--model", help="sft, or a source's name; default: all that are needed")
     parser.add_argument(
         "--rows",

@@ -119,7 +119,7 @@ def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = stage_parser(__doc__)
+    parser = stage_parser(__doc__, rounds=True)
     parser.add_argument("--source", required=True, help="a source's name, target, or all")
     parser.add_argument(
         "--shard", type=Shard.parse, default=Shard(1, 1), metavar="I/N", help="do parts I of N"

@@ -68,8 +68,13 @@ _WAYS_OUT = {
 _run_folders: list[Path] = []  # of the recipe of this command, for the log of an unexpected error
 
 
-def stage_parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with `--recipe` and `key=value`; `doc` is the module's docstring."""
+def stage_parser(doc: str | None, *, rounds: bool = False) -> argparse.ArgumentParser:
+    """A parser with `--recipe` and `key=value`.
+
+    Args:
+        doc: the module's docstring.
+        rounds: `--round` too, of a stage that every round of fusion has.
+    """
     parser = _Parser(
         prog=_program(),
         description=doc,
@@ -88,6 +93,10 @@ def stage_parser(doc: str | None) -> argparse.ArgumentParser:
         action="store_true",
         help="compare the digests of the parts that are read, too, and not only their rows",
     )
+    if rounds:
+        parser.add_argument(
+            "--round", type=int, default=1, metavar="N", help="of fusion (default: %(default)s)"
+        )
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -118,7 +127,7 @@ def parse_stage(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Re
     args.recipe = find_recipe(args.recipe)
     recipe = load_recipe(args.recipe, args.overrides)
     _run_folders[:] = [recipe.runs / recipe.run]
-    return args, recipe
+    return args, recipe.in_round(getattr(args, "round", 1))
 
 
 def run_main(main: Callable[[], None]) -> None:

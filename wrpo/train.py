@@ -38,6 +38,8 @@ from wrpo.training.trl_config import make_config, refusals
 
 def train_arm(recipe: Recipe, arm: str) -> None:
     """Trains one arm."""
+    if arm in recipe.fused_models:
+        recipe = recipe.in_round(recipe.fused_models.index(arm) + 1)
     pipeline = Pipeline(recipe)
     settings = preference(recipe, arm)
     inputs = {name: pipeline.finished(name) for name in pipeline[arm].inputs}
@@ -98,7 +100,7 @@ def _train_preference(
 
 def main() -> None:
     parser = stage_parser(__doc__)
-    parser.add_argument("--arm", default="wrpo", help="wrpo, or a name under `arms:`")
+    parser.add_argument("--arm", default="wrpo", help="wrpo, wrpo-round-N, or a name under `arms:`")
     args, recipe = parse_stage(parser)
     relaunch_under_accelerate(preference(recipe, args.arm).engine, "wrpo.train")
     train_arm(recipe, args.arm)

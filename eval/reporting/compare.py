@@ -55,7 +55,7 @@ def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
         best = board.best(sources, metric)
         named[best] = f"the best single source ({best})"
     arms = sorted(recipe.arms, key=lambda arm: preference(recipe, arm).objective)
-    for name in [*arms, *recipe.merges, "sft", TARGET]:
+    for name in [*recipe.fused_models[1:], *arms, *recipe.merges, "sft", TARGET]:
         if name in board.models:
             named[name] = other_in_words(recipe, name)
     return named
@@ -101,12 +101,12 @@ def with_holm(comparisons: list[Comparison]) -> list[Comparison]:
 
 
 FUSED = "wrpo"
-"""The model that the run is made for, whatever the recipe's objective."""
+"""The model that the run is made for, whatever the recipe's objective; that of the first round."""
 
 
 def display_name(recipe: Recipe, name: str) -> str:
     """A model's name in a table."""
-    if name in recipe.arms:
+    if name in [*recipe.fused_models[1:], *recipe.arms]:
         return f"{name} ({preference(recipe, name).label})"
     if name in recipe.merges:
         return f"{name} ({recipe.merges[name].label})"
@@ -124,6 +124,8 @@ def fused_in_words(recipe: Recipe) -> str:
 
 def other_in_words(recipe: Recipe, name: str) -> str:
     """Any other trained model, or the target, in a sentence."""
+    if name in recipe.fused_models[1:]:
+        return f"the model of round {recipe.fused_models.index(name) + 1} ({name})"
     if name in recipe.merges:
         return f"the merge {name}"
     if name not in recipe.arms:

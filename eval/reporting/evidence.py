@@ -131,7 +131,7 @@ def _with_files(evidence: Evidence) -> Evidence:
         raise MissingInputError(
             f"run {evidence.recipe.run}: nothing is evaluated yet; what is missing:\n{commands}"
         )
-    for name in ["sft", "wrpo", *evidence.recipe.arms]:
+    for name in ["sft", *evidence.recipe.fused_models, *evidence.recipe.arms]:
         folder = evidence.folders.get(name)
         if folder is not None and (folder / LOG_HISTORY).is_file():
             evidence.histories[name] = _read_history(folder / LOG_HISTORY)

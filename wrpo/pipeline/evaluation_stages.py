@@ -39,7 +39,7 @@ def evaluation_stages(recipe: Recipe) -> list[Stage]:
 def model_names(recipe: Recipe) -> list[str]:
     """Every model that evaluation compares: target, sources, SFT model, trained arms, merges."""
     sources = list(recipe.sources) if recipe.eval.sources else []
-    return [TARGET, *sources, "sft", "wrpo", *recipe.arms, *recipe.merges]
+    return [TARGET, *sources, "sft", *recipe.fused_models, *recipe.arms, *recipe.merges]
 
 
 def _eval(recipe: Recipe, name: str, tasks: Callable[[], Settings]) -> Stage:

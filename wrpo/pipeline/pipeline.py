@@ -5,6 +5,9 @@ runs inside `wrpo.pipeline.parts.open_stage`. A stage's key is made of the recip
 its result (`data_stages.py`, `training_stages.py`, `evaluation_stages.py`) and of the keys of its
 inputs, so a change anywhere upstream shows.
 
+Of a recipe in a later round, the names of the first stand for what that round has in their place
+(`wrpo.pipeline.rounds`): its commands say "sample/target" and "sft" in every round.
+
 A pipeline that is made knows names, kinds and inputs. Keys cost more, as models and datasets stand
 in them by their content: a key is computed when it is asked for, once, from those of its inputs.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +33,7 @@ from wrpo.pipeline.data_stages import (
 from wrpo.pipeline.evaluation_stages import evaluation_stages
 from wrpo.pipeline.folder import key_differences, read_manifest
 from wrpo.pipeline.integrity import check_folder
+from wrpo.pipeline.rounds import names_in_round, round_stages
 from wrpo.pipeline.stage import Stage, StageKind
 from wrpo.pipeline.tables import BUILT
 from wrpo.pipeline.training_stages import (
@@ -61,6 +66,7 @@ class Pipeline:
         self._given = given or {}
         self._keys: dict[str, dict[str, Any]] = {}
         self._making = {stage.name: stage for stage in _making(recipe)}
+        self._stands_for = names_in_round(recipe, recipe.round)
         if given is None:
             for suite in recipe.eval.suites:
                 suite_path(suite)
@@ -78,7 +84,21 @@ class Pipeline:
         """The stages of some kinds."""
         return [stage for stage in self.stages.values() if stage.kind in kinds]
 
+    def __contains__(self, name: str) -> bool:
+        return self._name(name) in self.stages
+
     def __getitem__(self, name: str) -> Stage:
+        stage = self._stage(self._name(name))
+        if stage.round == 1 or stage.round != self.recipe.round:
+            return stage
+        seen = {name: first for first, name in self._stands_for.items()}
+        return replace(stage, inputs=tuple(seen.get(name, name) for name in stage.inputs))
+
+    def _name(self, name: str) -> str:
+        """The name in the run of what the round calls so."""
+        return self._stands_for.get(name, name)
+
+    def _stage(self, name: str) -> Stage:
         if name in self._making:
             return self._making[name]
         if name not in self.stages:
@@ -88,7 +108,7 @@ class Pipeline:
 
     def folder(self, name: str, *, trial: int | None = None) -> Path:
         """Where the stage writes; beside it, a trial with so many prompts."""
-        folder = self.recipe.runs / self.recipe.run / name
+        folder = self.recipe.runs / self.recipe.run / self._name(name)
         return folder if trial is None else folder.with_name(f"{folder.name}.limit-{trial}")
 
     def key(self, name: str) -> dict[str, Any]:
@@ -96,9 +116,12 @@ class Pipeline:
 
         Reads the files that this stage and those above it name, and no others.
         """
+        return self._key(self._name(name))
+
+    def _key(self, name: str) -> dict[str, Any]:
         if name not in self._keys:
-            stage = self[name]
-            inputs = {input_: digest(self.key(input_)) for input_ in stage.inputs}
+            stage = self._stage(name)
+            inputs = {input_: digest(self._key(input_)) for input_ in stage.inputs}
             self._keys[name] = _plain({**stage.settings(), "inputs": inputs})
         return self._keys[name]
 
@@ -165,7 +188,7 @@ class Pipeline:
         """The finished folder in the run named by `reuse`, where this run has none of its own."""
         if self.recipe.reuse is None or read_manifest(self.folder(name)) is not None:
             return None
-        folder = self.recipe.runs / self.recipe.reuse / name
+        folder = self.recipe.runs / self.recipe.reuse / self._name(name)
         manifest = read_manifest(folder)
         if manifest is None or not manifest["complete"]:
             return None
@@ -196,6 +219,7 @@ def _making(recipe: Recipe) -> list[Stage]:
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [logprobs_stage(recipe, model, rows) for model, rows in scored]
     stages += [train_stage(recipe, arm) for arm in arms]
+    stages += round_stages(recipe, {stage.name: stage for stage in stages})
     stages += [merge_stage(recipe, name) for name in recipe.merges]
     imported = recipe.build.imported.tables().keys()
     if unread := imported - {"sft", *tables}:

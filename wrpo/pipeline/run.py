@@ -107,7 +107,8 @@ def _jobs(pipeline: Pipeline, names: list[str]) -> list[Job]:
 
 def _group(stage: Stage) -> list[str] | None:
     """Equal for neighbouring stages that one process can do; None for all others."""
-    return [stage.kind, *stage.args.values()][:-1] if stage.kind in _TOGETHER else None
+    together = stage.kind in _TOGETHER and stage.round == 1
+    return [stage.kind, *stage.args.values()][:-1] if together else None
 
 
 def _job(stages: list[Stage]) -> Job:

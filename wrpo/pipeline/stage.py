@@ -54,6 +54,7 @@ class Stage:
         kind: what it does.
         args: the flags that tell it from others of its kind, e.g. {"source": "qwen72b"}.
         inputs: names of the stages it reads.
+        round: of fusion, that it belongs to.
         settings: makes the recipe fields that decide its result; it may read files, as models and
             datasets are named by their content.
     """
@@ -62,17 +63,22 @@ class Stage:
     args: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     settings: Callable[[], Settings] = dict
+    round: int = 1
 
     @property
     def name(self) -> str:
         """E.g. "sample/qwen72b"; also the folder below the run directory. A model's is its own."""
-        steps = (self.kind, *self.args.values())
-        return "/".join(steps[1:] if self.kind in ("train", "merge") else steps)
+        if self.kind in ("train", "merge"):
+            return "/".join(self.args.values())
+        rounds = [f"round-{self.round}"] if self.round > 1 else []
+        return "/".join([*rounds, self.kind, *self.args.values()])
 
     @property
     def command(self) -> tuple[str, ...]:
         """Module and flags, without recipe and overrides."""
         flags = [word for name, value in self.args.items() for word in (f"--{name}", value)]
+        if self.round > 1 and self.kind != "train":  # whose arm says it
+            flags += ["--round", str(self.round)]
         return (MODULES[self.kind], *flags)
 
 

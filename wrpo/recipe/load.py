@@ -71,15 +71,15 @@ def check(located: Located) -> Recipe:
 
 
 def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
-    """The settings of one trained model: "wrpo", or a name under `arms`.
+    """The settings of one trained model: that of a round, or a name under `arms`.
 
     An arm is `wrpo` with its own differences; it inherits the fields that its objective has, and of
     the TRL keys under `wrpo.train` those that its objective's config honours.
     """
-    if arm == "wrpo":
+    if arm in recipe.fused_models:
         return recipe.wrpo
     if arm not in recipe.arms:
-        hint = did_you_mean(arm, ["wrpo", *recipe.arms])
+        hint = did_you_mean(arm, [*recipe.fused_models, *recipe.arms])
         raise RecipeError(f'no arm "{arm}" in recipe {recipe.run}{hint}')
     own = recipe.arms[arm]
     name = str(own.get("objective", recipe.wrpo.objective))

@@ -6,6 +6,7 @@ decide its result and are part of the stage's key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from wrpo.errors import RecipeError
 from wrpo.judging.settings import JudgeModel
 from wrpo.merging.base import MergeSettings
 from wrpo.recipe.build import Build, Score
@@ -36,6 +38,7 @@ TARGET = "target"
 """The name under which the SFT model is sampled and scored, like one more source."""
 
 _RESERVED = {TARGET, "sft", "wrpo", "all"}
+_ROUND = re.compile(r"(wrpo-)?round-\d+")
 _FOLDERS = {
     *("prompts", "sample", "score", "build", "logprobs", "responses", "judge", "eval", "report"),
     "logs",
@@ -58,6 +61,7 @@ class Recipe(Section):
     """One run, from prompts to report."""
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
+    _round: int = PrivateAttr(1)
 
     run: str = Field(pattern=NAME, max_length=LONGEST_NAME, description="Name of the run.")
     runs: Path = Field(Path("runs"), description="Folder that holds the run directories.")
@@ -87,6 +91,13 @@ class Recipe(Section):
     wrpo: Preference = Field(
         default_factory=lambda: OBJECTIVES["wrpo"](), description="The preference stage."
     )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=99,
+        description="How often the target is sampled and scored anew and `wrpo` trained on: each "
+        "round starts from the model of the one before, its reference.",
+    )
     arms: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Further trained models: what differs from `wrpo`."
     )
@@ -99,6 +110,32 @@ class Recipe(Section):
         """The same recipe, which knows the command line that names it."""
         recipe = self.model_copy()
         recipe._origin = Origin(str(path), tuple(overrides))
+        return recipe
+
+    @property
+    def fused_models(self) -> list[str]:
+        """The model of each round, the first one's `wrpo`."""
+        later = [f"wrpo-round-{number}" for number in range(2, self.rounds + 1)]
+        return ["wrpo", *later]
+
+    @property
+    def round(self) -> int:
+        """The round whose stages a command works on."""
+        return self._round
+
+    def in_round(self, number: int) -> Recipe:
+        """The same recipe for the commands of one round.
+
+        Raises:
+            RecipeError: the run has fewer.
+        """
+        if not 1 <= number <= self.rounds:
+            raise RecipeError(
+                f"no round {number} in recipe {self.run}: rounds is {self.rounds}; set rounds in "
+                "the recipe"
+            )
+        recipe = self.model_copy()
+        recipe._round = number
         return recipe
 
     @property
@@ -116,7 +153,7 @@ class Recipe(Section):
     @classmethod
     def _not_reserved(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
-            if name.casefold() in _RESERVED:
+            if name.casefold() in _RESERVED or _ROUND.fullmatch(name.casefold()):
                 raise ValueError(f'"{name}" is a name of the pipeline itself; choose another')
         return named
 
@@ -147,7 +184,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _merged_models_are_trained(self) -> Recipe:
-        trained = ["sft", "wrpo", *self.arms]
+        trained = ["sft", *self.fused_models, *self.arms]
         for name, settings in self.merges.items():
             for model in settings.inputs:
                 if model not in trained:

@@ -26,7 +26,7 @@ def papers_section(recipe: Recipe, found: list[Paper]) -> list[Block]:
 
 
 def _paper(recipe: Recipe, paper: Paper) -> list[Block]:
-    ours = (TARGET, "sft", *recipe.arms, *recipe.merges, FUSED)
+    ours = (TARGET, "sft", *recipe.fused_models[1:], *recipe.arms, *recipe.merges, FUSED)
     measured = [name for name in ours if any(name in row.ours for row in paper.rows)]
     name = paper.title.partition(" (")[0]
     header = [
