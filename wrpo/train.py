@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 
 from wrpo.cli import parse_stage, run_main, stage_parser
+from wrpo.distillation.settings import TeacherSettings
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.objectives.reference import (
     rows_by_response_id,
@@ -20,7 +21,7 @@ from wrpo.objectives.reference import (
 from wrpo.objectives.sft import SFTSettings
 from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import BUILT, Row, read_rows
+from wrpo.pipeline.tables import BUILT, TEACHER_LOGITS, Row, read_rows
 from wrpo.pipeline.training_stages import scored_rows
 from wrpo.recipe import Recipe, preference
 from wrpo.training.common import (
@@ -52,6 +53,9 @@ def train_arm(recipe: Recipe, arm: str) -> None:
             own = settings.rows_to_train(rows)
             _train_sft(recipe, settings, model, rows=own, work=work)
             return
+        if isinstance(settings, TeacherSettings):
+            _train_with_teachers(pipeline, settings, model, rows=rows, work=work)
+            return
         tables = {
             (name, kind): rows_by_response_id(read_rows(inputs[f"logprobs/{name}/{kind}"]))
             for name, kind in scored_rows(recipe, arm)
@@ -68,6 +72,20 @@ def _train_sft(
 
     samples = [sample_of(row, settings.trained_on(row)) for row in rows]
     run_sft(recipe, settings, model, samples=samples, work=work)
+
+
+def _train_with_teachers(
+    pipeline: Pipeline, settings: TeacherSettings, model: str, *, rows: list[Row], work: StageWork
+) -> None:
+    """Explicit fusion and distillation, from stored distributions."""
+    from wrpo.training.with_teachers import run_with_teachers
+
+    tables = {
+        place: rows_by_response_id(read_rows(pipeline.finished(place.stage), TEACHER_LOGITS))
+        for place in settings.logit_tables(list(pipeline.recipe.sources))
+    }
+    own = settings.rows_to_train(rows)
+    run_with_teachers(pipeline.recipe, settings, model, rows=own, tables=tables, work=work)
 
 
 def _train_preference(

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from wrpo.objectives.reference import LogProbTable
     from wrpo.pipeline.tables import Row
+    from wrpo.recipe import Recipe
 
     Losses = tuple[Tensor, dict[str, Tensor]]
 
@@ -39,6 +40,32 @@ LogProbPlace = tuple[str, str]
 """A table of log-probs: the model ("sft" or a source) and the rows (triples, pairs, anchors)."""
 
 TrainedTable = Literal["triples", "pairs", "delta", "rejection"]
+
+
+class LogitPlace(NamedTuple):
+    """A table of teachers' distributions.
+
+    Attributes:
+        model: "sft" or a source.
+        response: of the triples, over whose tokens they are.
+        at: the model whose stored ids are looked up; None: its own likeliest ones.
+    """
+
+    model: str
+    response: str
+    at: str | None = None
+
+    @property
+    def args(self) -> dict[str, str]:
+        """The flags of the stage that makes it."""
+        given = {"model": self.model, "response": self.response}
+        return given if self.at is None else {**given, "at": self.at}
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage that makes it."""
+        return "/".join(["teacher_logits", *self.args.values()])
+
 
 _ORDER = ("source_chosen", "chosen", "rejected", "anchor")
 
@@ -152,11 +179,27 @@ class ObjectiveSettings(Training):
         """The tables of log-probs that training reads, those of the initial policy first."""
         return []
 
+    def logit_tables(self, sources: Sequence[str]) -> list[LogitPlace]:
+        """The distributions of teachers that training reads.
+
+        Raises:
+            RecipeError: a teacher is no source.
+        """
+        return []
+
     def with_reference(
         self, rows: list[Row], tables: Mapping[LogProbPlace, LogProbTable]
     ) -> list[Row]:
         """Rows with the columns of the reference, from the tables of `logprob_tables`."""
         return rows
+
+    def further_inputs(self, recipe: Recipe) -> list[str]:
+        """Stages that training reads beside rows, SFT model and tables."""
+        return []
+
+    def further_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """What decides the result beside its own fields, for the stage's key."""
+        return {}
 
     def rows_to_train(self, rows: list[Row]) -> list[Row]:
         """Those of the sources in `rows_of`.

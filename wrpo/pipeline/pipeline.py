@@ -37,10 +37,12 @@ from wrpo.pipeline.rounds import names_in_round, round_stages
 from wrpo.pipeline.stage import Stage, StageKind
 from wrpo.pipeline.tables import BUILT
 from wrpo.pipeline.training_stages import (
+    logit_tables,
     logprobs_stage,
     merge_stage,
     scored_rows,
     sft_stage,
+    teacher_logits_stage,
     train_stage,
 )
 from wrpo.recipe import TARGET, Recipe, preference
@@ -218,6 +220,8 @@ def _making(recipe: Recipe) -> list[Stage]:
     stages += [build_stage(recipe, table) for table in BUILT if table in tables]
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
     stages += [logprobs_stage(recipe, model, rows) for model, rows in scored]
+    distributions = dict.fromkeys(place for arm in arms for place in logit_tables(recipe, arm))
+    stages += [teacher_logits_stage(recipe, place) for place in distributions]
     stages += [train_stage(recipe, arm) for arm in arms]
     stages += round_stages(recipe, {stage.name: stage for stage in stages})
     stages += [merge_stage(recipe, name) for name in recipe.merges]

@@ -15,7 +15,7 @@ from dataclasses import replace
 from wrpo.errors import RecipeError
 from wrpo.pipeline.data_stages import built_from
 from wrpo.pipeline.stage import Stage
-from wrpo.pipeline.training_stages import scored_rows
+from wrpo.pipeline.training_stages import logit_tables, scored_rows
 from wrpo.recipe import TARGET, Recipe
 
 FIRST_MODEL = "wrpo"
@@ -57,4 +57,5 @@ def _made_anew(recipe: Recipe) -> list[str]:
             "a later round could sample anew; set rounds to 1, or wrpo.data to triples"
         )
     scored = [f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, FIRST_MODEL)]
+    scored += [place.stage for place in logit_tables(recipe, FIRST_MODEL)]
     return [f"sample/{TARGET}", f"score/{TARGET}", f"build/{table}", *scored]

@@ -155,6 +155,21 @@ LOGPROBS = pa.schema(
 and the mean entropy of its next-token distributions, where the method knows it."""
 
 
+TEACHER_LOGITS = pa.schema(
+    [
+        _required("response_id", pa.string()),
+        _required("token_ids", pa.list_(pa.int32())),
+        _required("top_ids", pa.list_(pa.list_(pa.int32()))),
+        _required("top_logps", pa.list_(pa.list_(pa.float32()))),
+        _required("rest", pa.list_(pa.float32())),
+        _required("mean_nll", pa.float64()),
+    ]
+)
+"""Distributions of one model over the tokens of a response, under its own tokenizer: per token the
+stored ids, their log-probs and the log of all other mass; the mean negative log-prob of its tokens.
+"""
+
+
 DROPPED = pa.schema(
     [
         ("prompt_id", pa.string()),

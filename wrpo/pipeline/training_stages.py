@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from wrpo.errors import RecipeError
+from wrpo.objectives.base import LogitPlace
 from wrpo.pipeline.data_stages import sampled_model, target_settings
 from wrpo.pipeline.stage import Settings, Stage
 from wrpo.recipe import TARGET, Recipe, preference
@@ -50,6 +51,8 @@ def train_stage(recipe: Recipe, arm: str) -> Stage:
         raise RecipeError(f'{arm}.rows_of: no source "{min(unknown)}"; sources: {known}')
     inputs = [f"build/{preference(recipe, arm).data}", "sft"]
     inputs += [f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, arm)]
+    inputs += [place.stage for place in logit_tables(recipe, arm)]
+    inputs += preference(recipe, arm).further_inputs(recipe)
     return Stage("train", {"arm": arm}, tuple(inputs), partial(_train_settings, recipe, arm))
 
 
@@ -62,7 +65,30 @@ def _train_settings(recipe: Recipe, arm: str) -> Settings:
         "seed": recipe.seed,
         "truncation": recipe.truncation.model_dump(mode="json", include=cut),
         **settings.model_dump(mode="json", exclude=left_out),
+        **settings.further_settings(recipe),
     }
+
+
+def teacher_logits_stage(recipe: Recipe, place: LogitPlace) -> Stage:
+    inputs = ["build/triples", *(["sft"] if place.model == "sft" else [])]
+    if place.at is not None:
+        inputs.append(LogitPlace(place.at, place.response).stage)
+    settings = partial(_teacher_logits_settings, recipe, place)
+    return Stage("teacher_logits", place.args, tuple(inputs), settings)
+
+
+def _teacher_logits_settings(recipe: Recipe, place: LogitPlace) -> Settings:
+    settings = recipe.teacher_logits.model_dump(mode="json", exclude=SPEED_FIELDS)
+    if place.model != "sft":
+        settings["model"] = sampled_model(recipe, place.model)
+    return settings
+
+
+def logit_tables(recipe: Recipe, arm: str) -> list[LogitPlace]:
+    """The tables of teachers' distributions that an arm reads; those that others look up first."""
+    needed = preference(recipe, arm).logit_tables(list(recipe.sources))
+    looked_up = [LogitPlace(place.at, place.response) for place in needed if place.at is not None]
+    return list(dict.fromkeys([*looked_up, *needed]))
 
 
 def merge_stage(recipe: Recipe, name: str) -> Stage:

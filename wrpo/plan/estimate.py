@@ -11,7 +11,12 @@ from wrpo.plan.evaluation_cost import benchmark_work, judged_responses_work, ver
 from wrpo.plan.inputs import Facts
 from wrpo.plan.sampling_cost import sampling_work
 from wrpo.plan.throughput import Measured, ThroughputTable
-from wrpo.plan.training_cost import logprobs_work, scoring_work, training_work
+from wrpo.plan.training_cost import (
+    logprobs_work,
+    scoring_work,
+    teacher_logits_work,
+    training_work,
+)
 from wrpo.plan.work import StageEstimate, UnknownPrice, Work
 from wrpo.recipe.prompts import dataset_responses
 
@@ -66,6 +71,8 @@ class Estimator:
                 return scoring_work(facts, args["source"])
             case "logprobs":
                 return logprobs_work(facts, args["model"], args["rows"])
+            case "teacher_logits":
+                return teacher_logits_work(facts, args["model"], args["response"])
             case "eval":
                 return benchmark_work(facts, args["model"])
             case "responses":

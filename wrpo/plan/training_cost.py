@@ -85,6 +85,18 @@ def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
     return work
 
 
+def teacher_logits_work(facts: Facts, model: str, response: str) -> Work:
+    """One pass of a teacher over one response of each triple."""
+    count, basis = facts.rows("triples")
+    shape = facts.shape(sampling_model(facts.recipe, TARGET if model == "sft" else model))
+    prompt, responses = facts.lengths("triples", (response,))
+    work = Work(facts.gpu)
+    work.read(shape, RowCount(count, prompt, responses), what=f"{response} of each row ({basis})")
+    tokens = round((prompt + responses[0]) * facts.recipe.teacher_logits.engine.batch_responses)
+    work.memory = scoring_memory(shape, bytes_per_weight=4, tokens=tokens)
+    return work
+
+
 def training_work(facts: Facts, name: str) -> Work:
     """SFT, or an arm."""
     recipe = facts.recipe

@@ -23,7 +23,14 @@ from wrpo.recipe.executor import Executor, LocalExecutor
 from wrpo.recipe.names import LONGEST_NAME, NAME, refuse_names
 from wrpo.recipe.prompts import Prompts, dataset_responses, prompt_domains
 from wrpo.recipe.sampling import Model, Sample, Source
-from wrpo.recipe.training import OBJECTIVES, SFT, LogProbs, Preference, Truncation
+from wrpo.recipe.training import (
+    OBJECTIVES,
+    SFT,
+    LogProbs,
+    Preference,
+    TeacherLogits,
+    Truncation,
+)
 from wrpo.rewards.base import RewardSettings
 from wrpo.settings import Section, any_of, kinds_in
 
@@ -41,7 +48,7 @@ _RESERVED = {TARGET, "sft", "wrpo", "all"}
 _ROUND = re.compile(r"(wrpo-)?round-\d+")
 _FOLDERS = {
     *("prompts", "sample", "score", "build", "logprobs", "responses", "judge", "eval", "report"),
-    "logs",
+    *("logs", "teacher_logits"),
 }
 """What a run directory holds beside the folders of its arms."""
 
@@ -88,6 +95,7 @@ class Recipe(Section):
     sft: SFT = Field(default_factory=SFT)
     truncation: Truncation = Field(default_factory=Truncation)
     logprobs: LogProbs = Field(default_factory=LogProbs)
+    teacher_logits: TeacherLogits = Field(default_factory=TeacherLogits)
     wrpo: Preference = Field(
         default_factory=lambda: OBJECTIVES["wrpo"](), description="The preference stage."
     )

@@ -73,6 +73,22 @@ class LogProbEngine(Section):
     )
 
 
+class TeacherLogitsEngine(Section):
+    """How fast distributions of teachers are computed."""
+
+    batch_responses: int = Field(8, ge=1, description="Responses per forward pass.")
+
+
+class TeacherLogits(Section):
+    """Distributions of teachers over the tokens of training responses, for explicit fusion."""
+
+    top_k: int = Field(10, ge=1, description="Tokens stored per position; the rest is a remainder.")
+    chunk_rows: int = Field(256, ge=1, description="Rows per part file.")
+    engine: TeacherLogitsEngine = Field(
+        default_factory=TeacherLogitsEngine, description="Speed only."
+    )
+
+
 class LogProbs(Section):
     """Log-probs of the training responses under the SFT model and, where needed, the sources."""
 

@@ -1,0 +1,156 @@
+"""Training rows with distributions of teachers, under the tokens of the student."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wrpo.distillation.alignment import Stored, Vocabulary, partners, transferred
+from wrpo.distillation.settings import Lesson, TeacherSettings
+from wrpo.distillation.token_bytes import TokenBytes, fingerprint
+from wrpo.errors import DataError, ModelError
+from wrpo.ids import response_id
+from wrpo.objectives.base import LogitPlace
+from wrpo.pipeline.tables import Row
+from wrpo.rows.prepare import prepare_row
+from wrpo.rows.token_ids import RowSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+LogitTables = Mapping[LogitPlace, Mapping[str, Row]]
+"""Rows of `wrpo.pipeline.tables.TEACHER_LOGITS` by response_id, of every table."""
+
+
+class Lessons:
+    """Turns rows of triples into rows with distributions under the student's tokens.
+
+    Attributes:
+        positions, fallbacks: tokens of responses, and those of them that no position of a teacher
+            fits.
+
+    Raises:
+        ModelError: a teacher has other tokens than the student, and the objective needs the same.
+    """
+
+    def __init__(
+        self,
+        settings: TeacherSettings,
+        tables: LogitTables,
+        *,
+        student: PreTrainedTokenizerBase,
+        teachers: Mapping[str, PreTrainedTokenizerBase],
+        row_settings: RowSettings,
+    ) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._student = student
+        self._row_settings = row_settings
+        self.positions = self.fallbacks = 0
+        own = fingerprint(student)
+        self._same = {name for name, other in teachers.items() if fingerprint(other) == own}
+        if settings.needs_one_tokenizer and (others := sorted(teachers.keys() - self._same)):
+            raise ModelError(
+                f"objective {settings.objective} needs teachers with the target's tokenizer, and "
+                f"{', '.join(others)} has another; objective fusellm aligns different ones"
+            )
+        foreign = {name: other for name, other in teachers.items() if name not in self._same}
+        self._bytes = {name: TokenBytes(other) for name, other in foreign.items()}
+        self._own_bytes = TokenBytes(student) if foreign else None
+        self._vocabularies = {
+            name: Vocabulary(its, self._own_bytes, settings.vocabulary_map, settings.upstream)
+            for name, its in self._bytes.items()
+            if self._own_bytes is not None
+        }
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row]:
+        """Rows with `prompt_ids`, and `NAME_ids` and `NAME_lessons` of each response; those that
+        truncation leaves no response are left out.
+
+        Raises:
+            DataError: no row is left, or a response is in no table.
+        """
+        prepared = [self._tokenised(row) for row in rows]
+        kept = [pair for pair in zip(rows, prepared, strict=True) if self._has_responses(pair[1])]
+        if not kept:
+            raise DataError("no row is left: every prompt fills max_length; raise max_length")
+        if self._settings.vocabulary_map == "statistics":
+            for row, example in kept:
+                self._observe(row, example)
+        made = [self._with_lessons(row, example) for row, example in kept]
+        logger.info(
+            "teachers: %d of %d positions fit none of theirs and learn the label; %d rows left out",
+            *(self.fallbacks, self.positions, len(rows) - len(kept)),
+        )
+        return made
+
+    def _tokenised(self, row: Row) -> dict[str, Any]:
+        return prepare_row(row, tokenizer=self._student, settings=self._row_settings)
+
+    def _has_responses(self, example: Mapping[str, Any]) -> bool:
+        return all(example[f"{name}_ids"] for name in self._settings.responses)
+
+    def _with_lessons(self, row: Row, example: dict[str, Any]) -> Row:
+        made: Row = {"prompt_ids": example["prompt_ids"]}
+        for name in self._settings.responses:
+            ids: list[int] = example[f"{name}_ids"]
+            made[f"{name}_ids"] = ids
+            text = row[name][0]["content"]
+            found = self._settings.lessons(name, self._stored(row, name, text))
+            made[f"{name}_lessons"] = [self._aligned(one, ids, text) for one in found]
+        return made
+
+    def _stored(self, row: Row, name: str, text: str) -> dict[LogitPlace, Row]:
+        key = response_id(row["prompt"], text)
+        found = {}
+        for place, table in self._tables.items():
+            if place.response != name:
+                continue
+            if key not in table:
+                raise DataError(
+                    f"row {row['triple_id']}: {place.stage} has no {name} of it; delete that "
+                    "folder and run its stage again"
+                )
+            found[place] = table[key]
+        return found
+
+    def _aligned(self, lesson: Lesson, ids: list[int], text: str) -> Row:
+        if lesson.model in self._same:
+            if lesson.token_ids[: len(ids)] != ids:
+                raise DataError(
+                    f"{lesson.model} has the target's tokenizer and renders a response as other "
+                    "tokens; give both the same chat template"
+                )
+            told, kept = lesson.stored, slice(len(ids))
+            stored = Stored(told.ids[kept], told.logps[kept], told.rest[kept])
+            self.positions += len(ids)
+        else:
+            stored = self._transferred(lesson, ids, text)
+        return {"weight": lesson.weight, **stored._asdict()}
+
+    def _transferred(self, lesson: Lesson, ids: list[int], text: str) -> Stored:
+        assert self._own_bytes is not None  # there is a teacher with another tokenizer
+        places = partners(
+            self._own_bytes.spans(ids, text),
+            self._bytes[lesson.model].spans(lesson.token_ids, text),
+        )
+        self.positions += len(ids)
+        self.fallbacks += places.count(None)
+        return transferred(lesson.stored, places, ids, self._vocabularies[lesson.model])
+
+    def _observe(self, row: Row, example: Mapping[str, Any]) -> None:
+        assert self._own_bytes is not None or not self._vocabularies
+        for name in self._settings.responses:
+            text = row[name][0]["content"]
+            for place, stored in self._stored(row, name, text).items():
+                if self._own_bytes is None or place.model not in self._vocabularies:
+                    continue
+                own, ids = example[f"{name}_ids"], stored["token_ids"]
+                its_spans = self._bytes[place.model].spans(ids, text)
+                self._vocabularies[place.model].observe(
+                    zip(own, self._own_bytes.spans(own, text), strict=True),
+                    zip(ids, its_spans, strict=True),
+                )
