@@ -35,6 +35,7 @@ from wrpo.training.common import (
 )
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 from wrpo.training.trl_config import make_config, refusals
+from wrpo.trl_arms.settings import TRLSettings
 
 
 def train_arm(recipe: Recipe, arm: str) -> None:
@@ -52,6 +53,12 @@ def train_arm(recipe: Recipe, arm: str) -> None:
         if isinstance(settings, SFTSettings):
             own = settings.rows_to_train(rows)
             _train_sft(recipe, settings, model, rows=own, work=work)
+            return
+        if isinstance(settings, TRLSettings):
+            from wrpo.training.by_trl import run_by_trl
+
+            own = settings.rows_to_train(rows)
+            run_by_trl(pipeline, settings, model, rows=own, work=work)
             return
         if isinstance(settings, TeacherSettings):
             _train_with_teachers(pipeline, settings, model, rows=rows, work=work)

@@ -1,0 +1,121 @@
+"""Arms of TRL's own trainers: what a recipe may say, their losses, whole stages."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.recipe_files import tiny_recipe
+from wrpo.errors import RecipeError
+from wrpo.objectives.gold import ALIGNED
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import Drop
+from wrpo.recipe import load_recipe, preference
+from wrpo.trl_arms.reward import reward_function
+
+ARMS = {
+    "gkd": {"objective": "gkd", "teacher": "one"},
+    "on-policy": {"objective": "on_policy", "teacher": "one"},
+    "gold": {"objective": "gold", "teacher": "two"},
+    "grpo": {"objective": "grpo", "num_generations": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({"objective": "gkd", "teacher": "letters"}, "gkd needs train.learning_rate.*200-fold"),
+        ({"objective": "gold", "train": {"learning_rate": 1e-6}}, "teacher"),
+        ({"objective": "grpo", "num_generations": 1, "train": {"learning_rate": 1}}, "num_gener"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused(arm: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        tiny_recipe(tmp_path, f"arms.own={json.dumps(arm)}")
+
+
+def test_teachers_and_rewards_decide_the_result_and_so_are_in_the_key(tmp_path: Path) -> None:
+    arms = {
+        "gkd": {"objective": "gkd", "teacher": "letters", "train": {"learning_rate": 1e-6}},
+        "grpo": {"objective": "grpo", "train": {"learning_rate": 1e-6}},
+    }
+    pipeline = Pipeline(tiny_recipe(tmp_path, f"arms={json.dumps(arms)}"))
+    assert pipeline["gkd"].inputs == ("build/triples", "sft", "prompts")
+    assert pipeline.key("gkd")["teacher letters"]["model"] == "hub/letters@main"
+    assert "rm" in pipeline.key("grpo")["rewards"]
+    assert "rewards" not in pipeline.key("wrpo")
+
+
+def test_the_divergence_of_gkd_is_the_kl_over_the_vocabulary() -> None:
+    from trl.experimental.gkd import GKDTrainer
+
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(1, 4, 9, generator=generator) for _ in range(2))
+    found = GKDTrainer.generalized_jsd_loss(student, teacher, beta=0.0)
+    p, q = teacher.double().log_softmax(-1), student.double().log_softmax(-1)
+    by_hand = (p.exp() * (p - q)).sum()
+    assert found.item() == pytest.approx(by_hand.item(), rel=1e-5) or found.item() == pytest.approx(
+        by_hand.item() / 4, rel=1e-5
+    )
+    assert GKDTrainer.generalized_jsd_loss(student, student, beta=0.5).abs() < 1e-6
+
+
+def test_gold_is_told_what_teaches_every_token() -> None:
+    assert ALIGNED["uld_token_merge_strategy"] == "bayesian"
+    assert not ALIGNED["uld_skip_student_eos"] and not ALIGNED["uld_skip_teacher_eos"]
+
+
+class Length:
+    """A reward: the letters of a response; none for those with a question."""
+
+    def score(self, candidates: list[Any]) -> list[float | Drop]:
+        return [
+            Drop("question") if "?" in one.response else float(len(one.response))
+            for one in candidates
+        ]
+
+
+def test_the_reward_of_grpo_is_the_score_of_the_recipe() -> None:
+    def reward(weight: float, domains: list[str] | None) -> Any:
+        return SimpleNamespace(
+            weight=weight,
+            load=lambda pipeline: Length(),
+            covers=lambda domain: domains is None or domain in domains,
+        )
+
+    rewards = {"all": reward(2.0, None), "own": reward(10.0, ["a"])}
+    pipeline: Any = SimpleNamespace(recipe=SimpleNamespace(rewards=rewards))
+    score = reward_function(pipeline, unscored=-5.0)
+    said = ["ab", "abc", "", "what?"]
+    found = score(
+        prompts=[[{"role": "user", "content": "x"}]] * 4,
+        completions=[[{"role": "assistant", "content": text}] for text in said],
+        domain=["a", "b", "a", "a"],
+        reference_answer=[None] * 4,
+        prompt_id=["p"] * 4,
+        input_ids=[[1]] * 4,
+    )
+    assert found == [24.0, 6.0, -5.0, -5.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ARMS)
+def test_trl_trains_an_arm_of_the_small_run(arm: str, finished_run: Path) -> None:
+    """Real trainers on real rows, two steps, in this process."""
+    from wrpo.train import train_arm
+
+    first = load_recipe(finished_run)
+    own = {**ARMS[arm], "max_new_tokens": 4}
+    overrides = [f"run=trl-{arm}", f"reuse={first.run}", f"arms={json.dumps({arm: own})}"]
+    recipe = load_recipe(finished_run, overrides)
+    assert preference(recipe, arm).train["learning_rate"] == 1e-4
+    train_arm(recipe, arm)
+    folder = Pipeline(recipe).finished(arm)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["steps"] == 2
+    saved = json.loads((folder / "model" / "tokenizer_config.json").read_text())
+    before = Pipeline(recipe).finished("sft") / "model" / "tokenizer_config.json"
+    assert saved["eos_token"] == json.loads(before.read_text())["eos_token"]

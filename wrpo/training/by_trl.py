@@ -1,0 +1,87 @@
+"""The training stage of arms that TRL's own trainers train."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from transformers import TrainerCallback
+
+from wrpo.pipeline.parts import StageWork
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import PromptLookup, Row
+from wrpo.training.common import (
+    load_policy,
+    load_target_tokenizer,
+    lora_config,
+    train_and_save,
+    trl_arguments,
+)
+from wrpo.trl_arms.settings import TRLSettings, TRLTask
+
+
+def run_by_trl(
+    pipeline: Pipeline, settings: TRLSettings, model: str, *, rows: list[Row], work: StageWork
+) -> None:
+    """Trains `model` on the prompts of rows of triples, or on one response of each.
+
+    Raises:
+        ModelError: a teacher cannot be loaded, or its tokenizer does not fit.
+        RecipeError: TRL refuses a value.
+    """
+    from wrpo.chat.render import stop_token_ids
+
+    recipe = pipeline.recipe
+    lookup = PromptLookup(pipeline.finished("prompts"))
+    facts = ("domain", "reference_answer")
+    known = [{**row, **{name: lookup[row["prompt_id"]][name] for name in facts}} for row in rows]
+    tokenizer = load_target_tokenizer(model, recipe.target)
+    load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
+    policy = load(quantize=settings.lora.quantize if settings.lora else None)
+    ends = _EndsOfTurns(policy, tokenizer, stop_token_ids(tokenizer))
+    trainer = settings.trainer(
+        TRLTask(
+            pipeline=pipeline,
+            rows=known,
+            where=f"{work.path.name}.train",
+            tokenizer=tokenizer,
+            arguments=trl_arguments(settings, seed=recipe.seed, output=work.path),
+            trainer_arguments={
+                "model": policy,
+                "processing_class": tokenizer,
+                "peft_config": lora_config(settings.lora),
+            },
+        )
+    )
+    trainer.add_callback(ends)
+    train_and_save(trainer, work, rows=len(known), load_base=load)
+    if sampled := _logged_samples(trainer):
+        work.facts["sampled_tokens"] = sampled
+    if settings.teachers:  # each forwards what the policy does
+        work.facts["teacher_tokens"] = work.facts["trained_tokens"]
+
+
+def _logged_samples(trainer: Any) -> int:
+    """Tokens that a trainer sampled, by the mean length that it logs; 0 where it logs none."""
+    name = "completions/mean_length"
+    lengths = [row[name] for row in trainer.state.log_history if name in row]
+    if not lengths:
+        return 0
+    args = trainer.args
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    responses = trainer.state.global_step * batch * trainer.accelerator.num_processes
+    return round(sum(lengths) / len(lengths) * responses)
+
+
+class _EndsOfTurns(TrainerCallback):
+    """Lets TRL stop responses where turns end, which is not always the end of a text; what is saved
+    is as it was."""
+
+    def __init__(self, policy: Any, tokenizer: Any, stops: list[int]) -> None:
+        self._config, self._tokenizer = policy.generation_config, tokenizer
+        self._before = policy.generation_config.eos_token_id, tokenizer.eos_token
+        policy.generation_config.eos_token_id = stops
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(stops[0])
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._config.eos_token_id, self._tokenizer.eos_token = self._before

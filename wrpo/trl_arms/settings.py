@@ -1,0 +1,82 @@
+"""What the settings share of arms that TRL's own trainers train.
+
+Such an arm starts from the SFT model and sees the prompts of the rows of `triples`, as the others
+do. The loss is TRL's; here is only how its trainer is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import model_validator
+
+from wrpo.objectives.base import ObjectiveSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+    from wrpo.pipeline.pipeline import Pipeline
+    from wrpo.pipeline.tables import Row
+    from wrpo.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TRLTask:
+    """What a trainer is made of.
+
+    Attributes:
+        rows: of triples, each with the `reference_answer` and `domain` of its prompt.
+        where: the key of the recipe that errors name.
+        arguments: of TRL's config, from the recipe.
+        trainer_arguments: model, tokenizer and adapters, as every trainer of TRL takes them.
+    """
+
+    pipeline: Pipeline
+    rows: list[Row]
+    where: str
+    tokenizer: PreTrainedTokenizerBase
+    arguments: Mapping[str, Any]
+    trainer_arguments: Mapping[str, Any]
+
+
+class TRLSettings(ObjectiveSettings):
+    """An arm of a trainer of TRL's."""
+
+    config: ClassVar[str] = "SFTConfig"
+
+    @model_validator(mode="after")
+    def _states_its_learning_rate(self) -> Self:
+        if "learning_rate" not in self.train:
+            raise ValueError(
+                f"objective {self.objective} needs train.learning_rate: the defaults of TRL's "
+                "trainers differ 200-fold, so that none of them compares"
+            )
+        return self
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        return ("source_chosen",)
+
+    def further_inputs(self, recipe: Recipe) -> list[str]:
+        return ["prompts"]
+
+    def further_settings(self, recipe: Recipe) -> dict[str, Any]:
+        from wrpo.pipeline.data_stages import sampled_model
+
+        return {f"teacher {name}": sampled_model(recipe, name) for name in self.teachers}
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The sources that it keeps in memory while training."""
+        return ()
+
+    def trainer(self, task: TRLTask) -> Trainer:
+        """TRL's trainer, ready to train.
+
+        Raises:
+            ModelError: a teacher cannot be loaded, or has another tokenizer where it must not.
+            RecipeError: TRL refuses a value.
+        """
+        raise NotImplementedError
