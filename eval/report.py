@@ -13,10 +13,12 @@ and the fused model against each other with an interval over seeds.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from eval.harness.results import EvaluatedSample
+from eval.reporting.account import Accounts
 from eval.reporting.board import Board, boards
 from eval.reporting.compare import Comparison, compare, win_matrix
 from eval.reporting.curves import panels
@@ -27,6 +29,7 @@ from eval.reporting.judged_table import for_papers, judged_tables
 from eval.reporting.page import Block, Heading, Paragraph
 from eval.reporting.papers import papers as papers_of
 from eval.reporting.sections import (
+    account,
     data,
     judged,
     papers,
@@ -119,25 +122,36 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
             examples += _examples(recipe, board_of_judge, table.samples, facts, count)
         numbers["judged"][table.title] = facts
     by_task = {task: facts["scores"] for task, facts in numbers["tasks"].items()}
-    numbers["training"] = {name: panels(log) for name, log in evidence.histories.items()}
-    numbers["data"] = data_facts(evidence)
-    numbers["stages"] = stage_facts(evidence)
-    numbers["not_evaluated"] = evidence.missing()
+    accounts = Accounts(evidence)
+    numbers |= _numbers_of_run(evidence, accounts)
     numbers["papers"] = papers_of(recipe, by_task, for_papers(judged_by))
     blocks = [
         Heading(f"Run {recipe.run}", 1),
         Paragraph(_introduction(recipe)),
         *verdict.verdict(comparisons, evidence.missing()),
+        *account.budget_note(accounts),
         *scores.across(recipe, found, by_task),
         *tables,
         *papers.papers_section(recipe, numbers["papers"]),
         *training.training_section(evidence),
+        *account.account(accounts),
         *data.data(numbers["data"]),
         Heading("Responses side by side"),
         *examples,
         *provenance.provenance(evidence, numbers["stages"], judges_cost=judged.cost(judged_by)),
     ]
     return numbers, blocks
+
+
+def _numbers_of_run(evidence: Evidence, accounts: Accounts) -> dict[str, Any]:
+    """What is of no single benchmark."""
+    return {
+        "training": {name: panels(log) for name, log in evidence.histories.items()},
+        "data": data_facts(evidence),
+        "stages": stage_facts(evidence),
+        "account": {name: asdict(cost) for name, cost in accounts.costs.items()},
+        "not_evaluated": evidence.missing(),
+    }
 
 
 def _against_each_other(

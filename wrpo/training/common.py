@@ -208,6 +208,7 @@ def train_and_save(
         RecipeError: the optimizer or the schedule cannot be made.
         Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
+    from wrpo.training.account import Account
     from wrpo.training.callbacks import MetricsFile, StopsAtSigterm
 
     trainer.add_callback(MetricsFile(work.path / METRICS))
@@ -218,13 +219,15 @@ def train_and_save(
         logger.info("resuming from %s", last)
     require_embeddings(trainer)
     require_effect(trainer, where=f"{work.path.name}.train")
+    account = Account(trainer)
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     if preemption.stopped:
         raise Terminated
+    took = account.facts()
     save_model(trainer, work.path / MODEL, load_base=load_base)
     if trainer.is_world_process_zero():
         history = json.dumps(trainer.state.log_history, indent=1)
         (work.path / LOG_HISTORY).write_text(history, encoding="utf-8")
     steps, loss = trainer.state.global_step, round(result.training_loss, 6)
-    work.facts.update(rows=rows, steps=steps, train_loss=loss)
+    work.facts.update(rows=rows, steps=steps, train_loss=loss, **took)
     trainer.accelerator.wait_for_everyone()

@@ -1,0 +1,59 @@
+"""What each model cost, and which models had other budgets than the fused one."""
+
+from __future__ import annotations
+
+from eval.reporting.account import Accounts
+from eval.reporting.compare import FUSED, display_name
+from eval.reporting.page import Block, Heading, PageTable, Paragraph
+
+_NOTE = (
+    "Each line counts the model's own stage and every stage above it, so that tokens which models "
+    "share count for each. Source tokens: responses of sources. Teacher tokens: forwarded by "
+    "sources over responses that were there. Target: responses that it gave, before or while "
+    "training. Trained: through the policy, prompts included, without padding. Seconds and the "
+    "largest memory are those of training stages; rewards are in none."
+)
+
+
+def account(accounts: Accounts) -> list[Block]:
+    """A table with a line per trained model."""
+    if not accounts.costs:
+        return []
+    recipe = accounts.evidence.recipe
+    rows = [
+        [
+            display_name(recipe, name),
+            f"{cost.source_tokens:,}",
+            f"{cost.teacher_tokens:,}",
+            f"{cost.sampled_tokens:,}",
+            f"{'≥ ' if cost.at_least else ''}{cost.trained_tokens:,}",
+            f"{cost.steps:,}",
+            f"{cost.seconds:,.0f}",
+            "–" if cost.peak_memory_mib is None else f"{cost.peak_memory_mib:,}",
+        ]
+        for name, cost in accounts.costs.items()
+    ]
+    header = ["model", "source tokens", "teacher tokens", "target tokens", "trained tokens"]
+    return [
+        Heading("Account"),
+        PageTable([*header, "steps", "seconds", "memory, MiB"], rows),
+        Paragraph(_NOTE, "note"),
+    ]
+
+
+def budget_note(accounts: Accounts) -> list[Block]:
+    """Says which models the verdict compares in spite of other budgets; nothing where none is."""
+    others = accounts.other_budgets(FUSED)
+    if not others:
+        return []
+    recipe = accounts.evidence.recipe
+    listed = "; ".join(
+        f"{display_name(recipe, name)} ({', '.join(differs)})" for name, differs in others.items()
+    )
+    return [
+        Paragraph(
+            f"**Other budgets.** These models had another budget than "
+            f"{display_name(recipe, FUSED)}, by more than a tenth, so that a difference may be "
+            f"that of the budgets: {listed}."
+        )
+    ]
