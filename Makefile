@@ -18,7 +18,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo demo-full real test check coverage audit docs prompts sample score build sft \
+.PHONY: help setup demo demo-full demo-arms real test check coverage audit docs prompts sample score build sft \
 	logprobs wrpo eval report plan status doctor run peek reference clean
 
 help:
@@ -38,6 +38,9 @@ real: setup ## the same with a real model of 135 M parameters: all of it on a GP
 
 demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
 	$(PY) -m tiny_world.demo --seeds $(SEEDS) $(if $(SET),--set $(SET))
+
+demo-arms: setup ## takes hours: everything that people would use instead, on the same five worlds
+	$(PY) -m tiny_world.demo --recipe demo-arms --seeds $(SEEDS) $(if $(SET),--set $(SET))
 
 test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recipe")
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \

@@ -40,14 +40,15 @@ ENVIRONMENT = {
 }
 
 
-def demo_overrides(seed: int, world: Path) -> list[str]:
+def demo_overrides(seed: int, world: Path, recipe: str = RECIPE) -> list[str]:
     """The recipe changes that point the demo at the world of a seed."""
-    run = "demo" if seed == 1 else f"demo-seed-{seed}"
+    name = Path(recipe).stem
+    run = name if seed == 1 else f"{name}-seed-{seed}"
     paths = [f"{key}={world / name}" for key, name in _MODELS.items()]
     return [f"run={run}", f"seed={seed}", *paths]
 
 
-def run_seed(seed: int, overrides: list[str]) -> Path:
+def run_seed(seed: int, overrides: list[str], recipe: str = RECIPE) -> Path:
     """World and pipeline of one seed; returns its run directory.
 
     Raises:
@@ -55,14 +56,14 @@ def run_seed(seed: int, overrides: list[str]) -> Path:
     """
     world = Path("runs") / "tiny-world" / f"seed-{seed}"
     call_module("tiny_world", "--seed", str(seed), "--out", str(world))
-    changes = [*demo_overrides(seed, world), *overrides]
+    changes = [*demo_overrides(seed, world, recipe), *overrides]
     call_module(
         "wrpo",
         "run",
         "--jobs",
         str(min(MAX_JOBS, os.cpu_count() or 1)),
         "--recipe",
-        RECIPE,
+        recipe,
         *changes,
     )
     return Path("runs") / changes[0].removeprefix("run=")
@@ -93,15 +94,18 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="worlds to run")
+    parser.add_argument(
+        "--recipe", default=RECIPE, help="recipe on these worlds (default: %(default)s)"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="recipe changes")
     args = parser.parse_args()
     started = time.monotonic()
-    runs = [run_seed(seed, args.set) for seed in args.seeds]
+    runs = [run_seed(seed, args.set, args.recipe) for seed in args.seeds]
     reports = [run / "report" for run in runs]
     if len(runs) > 1:
-        out = Path("runs") / "demo-seeds"
+        out = Path("runs") / f"{Path(args.recipe).stem}-seeds"
         arguments = ["--runs", *map(str, runs), "--out", str(out)]
-        call_module("eval.report", "--recipe", RECIPE, *arguments)
+        call_module("eval.report", "--recipe", args.recipe, *arguments)
         reports.append(out)
     sys.stdout.write(f"\n{summary(reports[-1] / 'report.md')}\n")
     for report in reports:
