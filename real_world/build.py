@@ -218,7 +218,8 @@ def _once(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> dic
     if (folder / MADE).exists():
         found: dict[str, Any] = json.loads((folder / MADE).read_text())
         if found["key"] == key:
-            return found["facts"]  # type: ignore[no-any-return]
+            kept: dict[str, Any] = found["facts"]
+            return kept
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     started = time.monotonic()

@@ -43,7 +43,7 @@ class Answers:
     rows: int | None = field(default=None)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_init_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `wrpo init`."""
     parser.add_argument("--output", type=Path, default=Path("recipe.yaml"), help="file to write")
     parser.add_argument("--target", help="the model that learns: hub id or folder")
@@ -61,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def collect(args: argparse.Namespace, ask: Callable[[str], str] | None = None) -> Answers:
+def init_answers(args: argparse.Namespace, ask: Callable[[str], str] | None = None) -> Answers:
     """Flags first, then questions.
 
     Args:
