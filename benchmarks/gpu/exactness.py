@@ -33,12 +33,12 @@ _SHAPE = {
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
-    "mistral": {"sliding_window": 48},
+    "mistral": {"sliding_window": 16},
     "qwen2": {},
     "qwen3": {},
-    "phi3": {"sliding_window": 48},
-    "gemma2": {"sliding_window": 48, "query_pre_attn_scalar": 32},
-    "gemma3_text": {"sliding_window": 48, "query_pre_attn_scalar": 32},
+    "phi3": {"sliding_window": 16},
+    "gemma2": {"sliding_window": 16, "query_pre_attn_scalar": 32},
+    "gemma3_text": {"sliding_window": 16, "query_pre_attn_scalar": 32},
     "mixtral": {"num_local_experts": 4},
     "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
 }
@@ -107,7 +107,7 @@ def _score(model: Any, layout: BatchLayout, attention: str) -> tuple[Tensor, dic
     attach_scored_only(model)
     rows, device = usual_rows(_VOCABULARY, TRIPLE_RESPONSES), next(model.parameters()).device
     if device.type == "cpu":
-        rows = [{name: ids[: len(ids) // 4 + 4] for name, ids in row.items()} for row in rows]
+        rows = [{name: ids[: len(ids) // 12 + 4] for name, ids in row.items()} for row in rows]
     batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)
     batch = {name: value.to(device) for name, value in batch.items()}
     model.zero_grad()

@@ -20,8 +20,6 @@ from benchmarks.shapes import SHAPES, Shape, peak, random_model, step_operations
 from wrpo import WRPOConfig, WRPOTrainer
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
-WARM_UP = 4
-"""Optimizer steps before the clock starts: the token budget is measured in the first three."""
 ASKED = {"0.5b": 4.0, "1.5b": 3.0, "8b": 1.8}
 """TRL's seconds over ours, by shape, although ours train three responses instead of two."""
 
@@ -33,11 +31,13 @@ class Load(NamedTuple):
         prompts: of an optimizer step.
         steps: that are timed.
         shrink: lengths are divided by it.
+        warm_up: steps before the clock starts; the token budget is measured in the first three.
     """
 
     prompts: int = 32
-    steps: int = 4
+    steps: int = 2
     shrink: int = 1
+    warm_up: int = 4
 
 
 class Timed(NamedTuple):
@@ -50,14 +50,20 @@ class Timed(NamedTuple):
 class _Clock(TrainerCallback):
     """Times of the ends of optimizer steps."""
 
-    def __init__(self, device: str) -> None:
-        self._cuda, self.ends = device == "cuda", []  # type: ignore[var-annotated]
+    def __init__(self, device: str, warm_up: int) -> None:
+        self._cuda, self.warm_up = device == "cuda", warm_up
+        self.ends: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """Of an optimizer step after the warm-up."""
+        return (self.ends[-1] - self.ends[self.warm_up - 1]) / (len(self.ends) - self.warm_up)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         if self._cuda:
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
-        if self._cuda and len(self.ends) == WARM_UP:
+        if self._cuda and len(self.ends) == self.warm_up:
             torch.cuda.reset_peak_memory_stats()
 
 
@@ -73,7 +79,7 @@ class _ReadyPairs(DPOTrainer):
 
 def rows(shape: Shape, load: Load) -> tuple[Dataset, list[Lengths]]:
     """Triples of random tokens, and their lengths."""
-    count, shrink = load.prompts * (WARM_UP + load.steps), load.shrink
+    count, shrink = load.prompts * (load.warm_up + load.steps), load.shrink
     lengths: list[Lengths] = [
         (max(2, prompt // shrink), (max(2, a // shrink), max(2, b // shrink), max(2, c // shrink)))
         for prompt, (a, b, c) in triple_lengths("uf", count, seed=1)
@@ -95,30 +101,44 @@ def rows(shape: Shape, load: Load) -> tuple[Dataset, list[Lengths]]:
 
 
 def figures(device: str, shape: str, *, layers: int | None, load: Load) -> Iterator[Figure]:
-    """Seconds of an optimizer step, and the ratios that are asked for."""
+    """Seconds of an optimizer step, and the ratios that are asked for; the latter first."""
     size = SHAPES[shape].with_layers(layers)
     data, lengths = rows(size, load)
     trl = _best(size, data, device, load, trl=True)
     if trl is not None:
         yield _second(shape, "TRL's DPOTrainer on pairs, best fixed batch", trl)
+    ours = _run(size, data, device, load, batch=load.prompts, micro_batch_tokens="auto")
+    if ours is None:
+        yield Figure("trainers", f"{shape}: ours, token budget, does not fit", 0, least=1)
+        return
+    yield _second(shape, "ours, token budget", ours)
+    yield from _ratio(shape, "TRL", trl, ours, ASKED.get(shape))
+    yield from _share(shape, size, lengths, ours, load, device)
     padded = _best(size, data, device, load, triple_layout="padded")
     if padded is not None:
         yield _second(shape, "ours, padded, best fixed batch", padded)
+    yield from _ratio(shape, "padded", padded, ours, 1.0)
     fixed = _run(size, data, device, load, batch=2)
     if fixed is not None:
         yield _second(shape, "ours, 2 prompts per device", fixed)
-    ours = _run(size, data, device, load, batch=load.prompts, micro_batch_tokens="auto")
-    if ours is None:
-        return
-    yield _second(shape, "ours, token budget", ours)
-    for name, other, asked in (("TRL", trl, ASKED.get(shape)), ("padded", padded, 1.0)):
-        if other is not None:
-            ratio = other.seconds / ours.seconds
-            yield Figure("trainers", f"{shape}: {name} over ours", ratio, least=asked)
-    tokens = shared_tokens(lengths) / (WARM_UP + load.steps)
+
+
+def _ratio(
+    shape: str, name: str, other: Timed | None, ours: Timed, asked: float | None
+) -> Iterator[Figure]:
+    if other is not None:
+        ratio = other.seconds / ours.seconds
+        yield Figure("trainers", f"{shape}: {name} over ours", ratio, least=asked)
+
+
+def _share(
+    shape: str, size: Shape, lengths: Sequence[Lengths], ours: Timed, load: Load, device: str
+) -> Iterator[Figure]:
+    """Tokens per second, and the share of the peak of a mean step."""
+    steps = load.warm_up + load.steps
+    tokens = shared_tokens(lengths) / steps
     yield Figure("trainers", f"{shape}: ours", tokens / ours.seconds, "tokens/s")
     if most := peak(device):
-        steps = WARM_UP + load.steps
         pairs = sum(sum(p * n + n**2 // 2 for n in a) + p**2 // 2 for p, a in lengths)
         scored = sum(sum(a) for _, a in lengths)
         done = step_operations(
@@ -135,16 +155,16 @@ def _second(shape: str, what: str, timed: Timed) -> Figure:
 
 
 def _best(size: Shape, data: Dataset, device: str, load: Load, **options: Any) -> Timed | None:
-    """The fastest of the fixed batches that fit."""
+    """The fastest of the fixed batches that fit, from large to small until it gets slower."""
     found: list[Timed] = []
-    for batch in (1, 2, 4, 8, 16):
+    for batch in (16, 8, 4, 2, 1):
         if batch > load.prompts:
-            break
+            continue
         timed = _run(size, data, device, load, batch=batch, **options)
         if timed is None:
-            break
+            continue
         found.append(timed)
-        if len(found) > 1 and found[-1].seconds > 1.05 * found[-2].seconds:
+        if len(found) > 1 and found[-1].seconds > found[-2].seconds:
             break
     return min(found, default=None)
 
@@ -160,7 +180,9 @@ def _run(
     **options: Any,
 ) -> Timed | None:
     """One trainer from nothing; bfloat16 weights and SGD, so that 8B fit on one GPU."""
-    clock, half = _Clock(device), device == "cuda"
+    half, measured = device == "cuda", options.get("micro_batch_tokens") == "auto"
+    warm_up = load.warm_up if measured else 1
+    clock = _Clock(device, warm_up)
     policy, reference = (
         random_model(size, seed=seed, device=device, attention="sdpa") for seed in (0, 1)
     )
@@ -169,7 +191,7 @@ def _run(
             "output_dir": folder,
             "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": load.prompts // batch,
-            "num_train_epochs": 1,
+            "max_steps": warm_up + load.steps,
             "optim": "sgd",
             "bf16": half,
             "use_cpu": not half,
@@ -200,9 +222,4 @@ def _run(
             gc.collect()
             if half:
                 torch.cuda.empty_cache()
-    return Timed(_middle(clock.ends), held)
-
-
-def _middle(ends: Sequence[float]) -> float:
-    """Seconds of an optimizer step after the warm-up."""
-    return (ends[-1] - ends[WARM_UP - 1]) / (len(ends) - WARM_UP)
+    return Timed(clock.seconds, held)
