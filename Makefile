@@ -18,7 +18,7 @@ STAGE   = --recipe $(RECIPE) $(SET) $(ARGS)
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup demo demo-full demo-arms real test check coverage audit docs prompts sample score build sft \
+.PHONY: help setup demo demo-full demo-arms real test check coverage audit gpu-check docs prompts sample score build sft \
 	logprobs wrpo eval report plan status doctor run peek reference clean
 
 help:
@@ -61,6 +61,9 @@ audit: setup ## known weaknesses of the pinned packages (SECURITY.md); needs the
 	$(PY) -m pip install --quiet pip-audit
 	$(PY) -m pip_audit --strict --requirement requirements/cuda.txt --no-deps --disable-pip \
 		--ignore-vuln CVE-2024-35515
+
+gpu-check: setup ## what a GPU has to show, in 8 minutes: exactness, speed, memory (ARGS="--only exactness")
+	$(PY) -m benchmarks.gpu $(ARGS)
 
 docs: setup ## the documentation as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
