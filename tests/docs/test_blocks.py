@@ -48,7 +48,9 @@ BLOCKS = dict(shell_blocks())
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory, finished_run: Path) -> Checkout:
     made = Checkout(tmp_path_factory.mktemp("checkout"), finished_run.parent / "runs" / "test")
-    result = made.run("make -o setup prompts")  # step 5 of the README, which its examples need
+    result = made.run(
+        "make -o setup prompts"
+    )  # step 5 of docs/overview.md, which its examples need
     assert result.returncode == 0, result.stderr
     return made
 
@@ -88,14 +90,16 @@ def test_the_trainer_of_the_readme_trains(
     from datasets import Dataset
     from transformers import AutoTokenizer
 
-    (code,) = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    (code,) = [
+        block.text for block in blocks(ROOT / "docs" / "overview.md") if block.language == "python"
+    ]
     code = code.replace("beta=0.01", "beta=0.01, use_cpu=True, max_steps=1")
     monkeypatch.chdir(checkout.folder)
     given = {
         "triples": Dataset.from_list(read_rows(Path("runs/demo/build/triples"))),
         "tokenizer": AutoTokenizer.from_pretrained("path/to/sft-model"),
     }
-    exec(compile(code, "README.md", "exec"), given)
+    exec(compile(code, "overview.md", "exec"), given)
     assert given["trainer"].state.global_step == 1  # type: ignore[attr-defined]
 
 
