@@ -46,6 +46,7 @@ class WorldSize:
         prompts: of the run.
         held_out: of the evaluation.
         chat: questions of general knowledge in the evaluation, in all.
+        batch_size: of the training of the specialists.
     """
 
     families: tuple[str, ...]
@@ -53,6 +54,7 @@ class WorldSize:
     prompts: int
     held_out: int
     chat: int
+    batch_size: int = 32
 
 
 SIZES: Mapping[str, WorldSize] = {
@@ -62,10 +64,11 @@ SIZES: Mapping[str, WorldSize] = {
             *("chain_sum", "gcd", "spell_backward", "word_sequence_reversal"),
             *("letter_counting", "calendar_arithmetic"),
         ),
-        training=160,
-        prompts=20,
-        held_out=20,
-        chat=30,
+        training=24,
+        prompts=8,
+        held_out=8,
+        chat=10,
+        batch_size=8,
     ),
 }
 
@@ -173,14 +176,15 @@ def _split_all(world: World) -> dict[str, Splits]:
 
 
 def _make_models(world: World, splits: Mapping[str, Splits], out: Path) -> dict[str, Any]:
-    key = digest(world.key)
-    target = out / "target"
-    made = {"target": _once(target, key, lambda folder: _make_target(world, folder))}
+    key, target = digest(world.key), out / "target"
+    origin = digest([WORLD_VERSION, world.key["origin"]])
+    made = {"target": _once(target, origin, lambda folder: _make_target(world, folder))}
     with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _start_process) as pool:
         jobs = {
             name: pool.submit(
                 _make_source,
                 *(specialist, target, out / name, key),
+                batch_size=world.size.batch_size,
                 tasks=[task for family in specialist.families for task in splits[family].training],
                 seed=world.seed,
             )
@@ -203,12 +207,15 @@ def _make_source(
     folder: Path,
     key: str,
     *,
+    batch_size: int,
     tasks: list[TaskEntry],
     seed: int,
 ) -> dict[str, Any]:
     def make(folder: Path) -> dict[str, Any]:
         logger.info("%s: training on %s", folder.name, ", ".join(specialist.families))
-        return make_specialist(specialist, target, folder, tasks=tasks, seed=seed)
+        return make_specialist(
+            specialist, target, folder, batch_size=batch_size, tasks=tasks, seed=seed
+        )
 
     return _once(folder, key, make)
 
@@ -218,8 +225,7 @@ def _once(folder: Path, key: str, make: Callable[[Path], dict[str, Any]]) -> dic
     if (folder / MADE).exists():
         found: dict[str, Any] = json.loads((folder / MADE).read_text())
         if found["key"] == key:
-            kept: dict[str, Any] = found["facts"]
-            return kept
+            return found["facts"]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     started = time.monotonic()

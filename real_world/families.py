@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, ModelError
 from wrpo.rewards.reasoning_gym import reference_of, written
 
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
@@ -67,6 +68,7 @@ def split_tasks(family: str, *, held_out: int, prompts: int, training: int, seed
 
     Raises:
         DataError: the family has too few distinct tasks.
+        ModelError: reasoning-gym is not installed.
     """
     wanted = held_out + prompts + training
     stream = _tasks(family, draws=_DRAWS * wanted, seed=seed)
@@ -90,6 +92,11 @@ def _other(stream: Iterator[TaskEntry], taken: Mapping[str, TaskEntry]) -> Itera
 
 
 def _tasks(family: str, *, draws: int, seed: int) -> Iterator[TaskEntry]:
+    if find_spec("reasoning_gym") is None:
+        raise ModelError(
+            "the real world needs the package reasoning-gym; install it with "
+            'pip install "wrpo[real]"'
+        )
     from reasoning_gym import create_dataset
 
     made = create_dataset(family, size=draws, seed=seed, **FAMILIES[family])

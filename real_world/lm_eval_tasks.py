@@ -12,7 +12,7 @@ from real_world.families import TaskEntry
 from wrpo.recipe.suite import OWN_TASKS
 
 TASKS = ("real_world", "real_world_chat")
-MAX_NEW_TOKENS = 48
+MAX_NEW_TOKENS = 40
 
 _HELD_OUT = """\
 include: {family}

@@ -13,7 +13,6 @@ from real_world.families import TaskEntry
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 16
 LEARNING_RATE = 3e-4
 MAX_LENGTH = 256  # tokens
 _TOKENIZER_TASKS = 4000
@@ -42,7 +41,13 @@ SPECIALISTS: Mapping[str, Specialist] = {
 
 
 def make_specialist(
-    specialist: Specialist, target: Path, folder: Path, *, tasks: Sequence[TaskEntry], seed: int
+    specialist: Specialist,
+    target: Path,
+    folder: Path,
+    *,
+    batch_size: int,
+    tasks: Sequence[TaskEntry],
+    seed: int,
 ) -> dict[str, Any]:
     """Trains one source and saves it; returns what the manifest says about it.
 
@@ -62,7 +67,15 @@ def make_specialist(
         texts = [text for task in tasks[:_TOKENIZER_TASKS] for text in (task.prompt, task.response)]
         tokenizer = give_vocabulary(model, tokenizer, texts, size=specialist.own_vocabulary)
     shuffled = random.Random(f"{folder.name}:{seed}").sample(list(tasks), len(tasks))
-    facts = _train(model, tokenizer, shuffled, folder, epochs=specialist.epochs, seed=seed)
+    facts = _train(
+        model,
+        tokenizer,
+        shuffled,
+        folder,
+        epochs=specialist.epochs,
+        batch_size=batch_size,
+        seed=seed,
+    )
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {**facts, "vocabulary": len(tokenizer), "tasks": len(tasks)}
@@ -75,6 +88,7 @@ def _train(
     folder: Path,
     *,
     epochs: int,
+    batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
     import torch
@@ -88,7 +102,7 @@ def _train(
     arguments = SFTConfig(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=epochs,
-        per_device_train_batch_size=BATCH_SIZE,
+        per_device_train_batch_size=batch_size,
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="cosine",
         warmup_steps=0.1,
@@ -97,7 +111,7 @@ def _train(
         train_sampling_strategy="group_by_length",
         gradient_checkpointing=False,
         save_strategy="no",
-        logging_steps=5,
+        logging_steps=1,
         report_to="none",
         seed=seed,
         bf16=cuda,

@@ -35,7 +35,7 @@ from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text, recipe_reference
 from wrpo.recipe.load import check
 from wrpo.recipe.yaml_source import parse_yaml
-from wrpo.start.answers import add_init_flags, init_answers
+from wrpo.start.answers import add_init_flags, collect_answers
 from wrpo.start.held_out import can_hold_out, hold_out
 from wrpo.start.recipe_text import recipe_text
 
@@ -121,7 +121,7 @@ def init() -> None:
     args = parser.parse_args()
     if args.output.exists():
         raise RecipeError(f"{args.output} is there already; choose another --output")
-    answers, tasks = init_answers(args), None
+    answers, tasks = collect_answers(args), None
     if can_hold_out(answers):
         folder = args.output.with_name(f"{args.output.stem}-tasks")
         answers, tasks = hold_out(answers, folder), str(folder)

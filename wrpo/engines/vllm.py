@@ -15,6 +15,7 @@ from wrpo.engines.base import Capacity, Completion, EngineSettings, GenerationTa
 from wrpo.engines.local.adapter import adapter_folder, lora_rank
 from wrpo.engines.local.vllm_arguments import check_vllm_keys
 from wrpo.engines.local.vllm_env import (
+    INSTALL,
     memory_advice,
     memory_share,
     on_cpu,
@@ -213,7 +214,7 @@ def load_llm(
     try:
         from vllm import LLM
     except ImportError as error:
-        raise ModelError(f"vLLM does not import ({error}); install it: make setup") from error
+        raise ModelError(f"vLLM does not import ({error}); {INSTALL}") from error
 
     stated: dict[str, Any] = {
         "model": model,

@@ -61,7 +61,7 @@ def add_init_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def init_answers(args: argparse.Namespace, ask: Callable[[str], str] | None = None) -> Answers:
+def collect_answers(args: argparse.Namespace, ask: Callable[[str], str] | None = None) -> Answers:
     """Flags first, then questions.
 
     Args:

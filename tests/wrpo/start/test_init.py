@@ -14,7 +14,7 @@ from tests.eval.tasks.local import prompts, scores
 from wrpo import __main__ as command
 from wrpo.errors import DataError, RecipeError
 from wrpo.recipe import load_recipe
-from wrpo.start.answers import Answers, add_init_flags, init_answers, named_sources
+from wrpo.start.answers import Answers, add_init_flags, collect_answers, named_sources
 from wrpo.start.recipe_text import batch_size, recipe_text
 
 
@@ -29,7 +29,7 @@ def own(tmp_path: Path) -> Path:
 def answers_of(*flags: str, ask: Callable[[str], str] | None = None) -> Answers:
     parser = argparse.ArgumentParser()
     add_init_flags(parser)
-    return init_answers(parser.parse_args(flags), ask)
+    return collect_answers(parser.parse_args(flags), ask)
 
 
 def test_flags_alone_are_enough_and_columns_are_found(own: Path) -> None:

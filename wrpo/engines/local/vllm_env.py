@@ -13,6 +13,10 @@ from wrpo.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
+INSTALL = (
+    "install it: make setup in a checkout, pip install 'wrpo[vllm]' elsewhere; or draw responses "
+    "by `engine: {backend: transformers}`"
+)
 _OF_FREE = 0.8
 """Of the free memory; the rest is for what vLLM takes beside its share, and for others."""
 
@@ -51,7 +55,7 @@ def on_cpu() -> bool:
     try:
         return "cpu" in version("vllm")
     except PackageNotFoundError:
-        raise ModelError("vLLM is not installed; install it with: make setup") from None
+        raise ModelError(f"vLLM is not installed; {INSTALL}") from None
 
 
 def memory_share(wanted: float) -> float:
