@@ -37,7 +37,7 @@ def cross_entropy(
     """
     found, own_rest = student_outcomes(logits, ids, logps)
     if renormalize:
-        logps = logps.log_softmax(-1)
+        logps = _normalised(logps)
     none = logps == -torch.inf
     held = -(logps.exp() * found.masked_fill(none, 0.0)).sum(-1)
     return held if renormalize else held - rest.exp() * own_rest
@@ -46,7 +46,7 @@ def cross_entropy(
 def entropy(logps: Tensor, rest: Tensor, *, renormalize: bool = False) -> Tensor:
     """-sum_b p_b log p_b of a stored distribution."""
     if renormalize:
-        logps = logps.log_softmax(-1)
+        logps = _normalised(logps)
     held = _plogp(logps).sum(-1)
     return -held if renormalize else -(held + _plogp(rest))
 
@@ -74,6 +74,11 @@ def mean_over(values: Tensor, mask: Tensor) -> Tensor:
     """The mean over the tokens of each response, (n,) from (n, L); 0 where it has none."""
     kept = mask.to(values.dtype)
     return (values * kept).sum(-1) / kept.sum(-1).clamp(min=1)
+
+
+def _normalised(logps: Tensor) -> Tensor:
+    """Log-probs that add up to 1, and none where a position, of padding, has none."""
+    return logps.log_softmax(-1).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
 
 
 def _plogp(logp: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where:
             f"{where}.use_liger_kernel is true, but liger-kernel is not installed; pip install "
             "liger-kernel, or leave it out"
         )
-    if args.activation_offloading and args.device.type == "cpu":
+    if getattr(args, "activation_offloading", False) and args.device.type == "cpu":
         raise RecipeError(
             f"{where}.activation_offloading is true, but there is no accelerator whose memory it "
             "would save; leave it out"

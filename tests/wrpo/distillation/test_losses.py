@@ -87,3 +87,14 @@ def test_means_are_over_the_tokens_of_each_response() -> None:
     values = torch.tensor([[1.0, 3.0, 100.0], [5.0, 100.0, 100.0]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     assert mean_over(values, mask).tolist() == [2.0, 5.0]
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_positions_of_padding_give_nothing_and_no_gradient(renormalize: bool) -> None:
+    student = distributions(7, (2,)).requires_grad_()
+    none = torch.full((2, 3), -math.inf)
+    told = torch.zeros(2, 3, dtype=torch.long), none, torch.full((2,), -math.inf)
+    loss = cross_entropy(student, *told, renormalize=renormalize)
+    (gradient,) = torch.autograd.grad(loss.sum(), student)
+    assert loss.tolist() == [0.0, 0.0] and not gradient.any()
+    assert entropy(*told[1:], renormalize=renormalize).tolist() == [0.0, 0.0]

@@ -10,7 +10,7 @@ import torch
 from tests.support.recipe_files import tiny_recipe
 from wrpo.distillation.settings import Distributions, Learned, TeacherSettings
 from wrpo.distillation.table import remainder
-from wrpo.errors import RecipeError
+from wrpo.errors import DataError, RecipeError
 from wrpo.objectives.adpa import ADPASettings
 from wrpo.objectives.base import LogitPlace
 from wrpo.objectives.dckd import DCKDSettings
@@ -102,6 +102,20 @@ def test_several_teachers_are_averaged() -> None:
     torch.testing.assert_close(mean, (single[0] + single[1]) / 2)
 
 
+def test_adpa_subtracts_the_expected_advantage_on_the_students_own_response() -> None:
+    own, good = learned(5), learned(6)
+    (told,) = own.teachers
+    advantage = torch.tensor([[[1.0, -2.0, 0.5, -torch.inf]]]).expand(2, 5, 4)
+    own = own._replace(teachers=[told._replace(logps=advantage)])
+    settings = ADPASettings(teacher="t", teacher_reference="r", gamma=2.0)
+    loss, metrics = settings.loss({"chosen": good, "rejected": own}, 0.0)
+    picked = own.logits.softmax(-1).gather(-1, told.ids)[..., :3]
+    each = (picked * torch.tensor([1.0, -2.0, 0.5])).sum(-1)
+    expected = torch.stack([each[0].mean(), each[1, :2].mean()])
+    torch.testing.assert_close(metrics["advantage"], expected)
+    torch.testing.assert_close(loss, likelihood(good) - 2.0 * expected)
+
+
 def stored(costs: Mapping[str, float]) -> dict[LogitPlace, dict[str, object]]:
     return {
         LogitPlace(name, "source_chosen"): {
@@ -177,7 +191,6 @@ def test_every_objective_trains_on_tables_of_the_small_run(finished_run: Path) -
         "fusellm-mean": {"objective": "fusellm", "choose": "avg_ce", "upstream": True},
         "fusechat": {"objective": "fusechat", "teachers": ["one"]},
         "dckd": {"objective": "dckd", "teacher": "one"},
-        "adpa": {"objective": "adpa", "teacher": "one", "teacher_reference": "two"},
     }
     overrides = ["run=explicit", f"reuse={first.run}", f"arms={json.dumps(arms)}"]
     recipe = load_recipe(finished_run, overrides)
@@ -192,5 +205,9 @@ def test_every_objective_trains_on_tables_of_the_small_run(finished_run: Path) -
         train_arm(recipe, arm)
         history = json.loads((pipeline.finished(arm) / "log_history.json").read_text())
         assert history[0]["clm_loss"] > 0, arm
-    logged = json.loads((pipeline.finished("adpa") / "log_history.json").read_text())
-    assert logged[0]["advantage"] != 0
+    other = {"adpa": {"objective": "adpa", "teacher": "one", "teacher_reference": "two"}}
+    recipe = load_recipe(finished_run, [*overrides[:2], f"arms={json.dumps(other)}"])
+    for stage in Pipeline(recipe).of_kind("teacher_logits")[:1]:
+        TeacherLogitsStage(recipe, LogitPlace(**stage.args)).run()
+    with pytest.raises(DataError, match="both teachers must have one tokenizer"):
+        TeacherLogitsStage(recipe, LogitPlace("two", "rejected", "one")).run()
