@@ -88,7 +88,8 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 def _reader(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], bytes]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     described = json.loads(backend.to_str()) if backend is not None else {}
-    parts = json.dumps([described.get("decoder"), described.get("pre_tokenizer")])
+    steps = ("normalizer", "pre_tokenizer", "decoder")
+    parts = json.dumps([described.get(step) for step in steps], ensure_ascii=False)
     if "ByteLevel" in parts:
         return _byte_level
     if "Metaspace" in parts or "ByteFallback" in parts or "▁" in parts:

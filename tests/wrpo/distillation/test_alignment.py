@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tests.support.tiny_models import EOS, HEADERS, tiny_tokenizer
@@ -105,6 +105,30 @@ def test_ends_of_turns_are_partners_and_spelling_another_text_aligns_nothing() -
 def test_fingerprints_tell_vocabularies_apart() -> None:
     assert fingerprint(merged(("h", "e"))) == fingerprint(merged(("h", "e")))
     assert fingerprint(merged(("h", "e"))) != fingerprint(merged(("l", "l")))
+
+
+def test_sentencepiece_and_bytes_meet_in_their_bytes() -> None:
+    """As Gemma's: characters, with spaces as lower bars, and single bytes for all else."""
+    letters = [*"abcdefgh", "▁", "▁a", "▁ab", "<0xC3>", "<0xA9>"]
+    vocabulary = {token: at for at, token in enumerate(["<unk>", "<end>", *letters])}
+    model = models.BPE(
+        vocab=vocabulary, merges=[("▁", "a"), ("▁a", "b")], unk_token="<unk>", byte_fallback=True
+    )
+    backend = Tokenizer(model)
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
+    teacher = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<end>", unk_token="<unk>", pad_token="<end>"
+    )
+    teacher.chat_template = "{% for m in messages %}{{ m.content }}<end>{% endfor %}"
+    its, own = TokenBytes(teacher), TokenBytes(tiny_tokenizer())
+    text = "c ab é"
+    heard = ids(teacher, text)
+    assert its.spans(heard, text) == [(0, 1), (1, 4), (4, 5), (5, 6), (6, 7)]
+    places = partners(own.spans(ids(tiny_tokenizer(), text), text), its.spans(heard, text))
+    assert places == [0, None, None, None, 2, 3, 4]
+    vocabulary_map = Vocabulary(its, own)
+    assert own[vocabulary_map[heard[0]] or 0] == b"c" and vocabulary_map[heard[1]] is None
 
 
 def test_a_tokenizer_of_words_is_refused() -> None:
