@@ -20,7 +20,9 @@ def shipped_folder() -> Path:
 def shipped_recipes() -> list[str]:
     """The names of the recipes, as --recipe takes them, e.g. fusechat3/llama32-1b."""
     folder = shipped_folder()
-    files = [*folder.glob("*.yaml"), *folder.glob("fusechat3/*.yaml")]
+    files = [
+        file for place in ("", "fusechat3", "one-gpu") for file in (folder / place).glob("*.yaml")
+    ]
     names = {file.relative_to(folder).with_suffix("").as_posix() for file in files}
     return sorted(names - {"throughput", "fusechat3/base"})
 

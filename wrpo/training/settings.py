@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from wrpo.recipe.shipped import find_file
 from wrpo.settings import Section
 
 AUTO = "auto"
@@ -57,6 +56,8 @@ class TrainingEngine(Section):
     @property
     def accelerate_file(self) -> Path | None:
         """The accelerate config; recipes/accelerate/... is there outside of a checkout, too."""
+        from wrpo.recipe.shipped import find_file  # its package reads these settings
+
         return None if self.accelerate is None else find_file(self.accelerate)
 
 
