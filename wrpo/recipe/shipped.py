@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from wrpo.files import is_file
 
 FOLDER = Path("recipes")
 """Where a checkout has them; a recipe of one's own may name files below it."""
+
+_RUN = re.compile(r"^run: \w", re.MULTILINE)
+"""What recipes have, and sources and configurations of other programs have not."""
 
 
 def shipped_folder() -> Path:
@@ -20,11 +24,9 @@ def shipped_folder() -> Path:
 def shipped_recipes() -> list[str]:
     """The names of the recipes, as --recipe takes them, e.g. fusechat3/llama32-1b."""
     folder = shipped_folder()
-    files = [
-        file for place in ("", "fusechat3", "one-gpu") for file in (folder / place).glob("*.yaml")
-    ]
-    names = {file.relative_to(folder).with_suffix("").as_posix() for file in files}
-    return sorted(names - {"throughput", "fusechat3/base"})
+    files = (file for file in folder.rglob("*.yaml") if _RUN.search(file.read_text("utf-8")))
+    names = (file.relative_to(folder).with_suffix("").as_posix() for file in files)
+    return sorted(name for name in names if not name.endswith("/base"))
 
 
 def find_recipe(given: Path) -> Path:
