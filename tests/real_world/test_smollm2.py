@@ -69,7 +69,7 @@ def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    writer.add_token_list(names)
+    writer.add_token_list([*names, "ab"])
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
@@ -107,7 +107,7 @@ def test_gguf_becomes_a_model_that_any_tool_loads(tmp_path: Path) -> None:
 
     from tests.support.tiny_models import tiny_model, tiny_tokenizer
 
-    model, tokenizer = tiny_model(tie_word_embeddings=True), tiny_tokenizer()
+    model, tokenizer = tiny_model(tie_word_embeddings=True, vocab_size=263), tiny_tokenizer()
     write_gguf(tmp_path / "model.gguf", model, tokenizer)
     smollm2.dequantise(tmp_path, "model.gguf")
     (tmp_path / "model.gguf").unlink()
