@@ -34,7 +34,7 @@ metadata: {{version: 1}}
 """
 _SCORER = '''"""Scores a held-out response as the reward of the recipe does."""
 
-from wrpo.cells import reference_text
+from wrpo.rows.cells import reference_text
 from wrpo.rewards import Candidate, RewardSettings
 from wrpo.settings import kinds_in
 
