@@ -180,7 +180,10 @@ def accepted(
     if not passing:
         return Drop("score_too_low", f"the best is {best(found).score:.4f}, below {min_score:g}")
     by_rank = sorted(passing, key=lambda one: (-one.score, one.source, one.index))
-    return list({one.text: one for one in reversed(by_rank)}.values())[::-1][:keep]
+    distinct: dict[str, Response] = {}
+    for one in by_rank:
+        distinct.setdefault(one.text, one)
+    return list(distinct.values())[:keep]
 
 
 def best_and_worst(responses: Sequence[Response]) -> list[Pair]:

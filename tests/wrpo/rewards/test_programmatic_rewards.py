@@ -10,6 +10,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import Drop
 from wrpo.recipe.load import load_recipe
 from wrpo.rewards import Candidate
+from wrpo.rewards.base import SelfCheck
 from wrpo.rewards.code import CodeReward
 from wrpo.rewards.instruction import InstructionReward
 from wrpo.rewards.math import MathReward
@@ -164,7 +165,7 @@ def test_an_empty_response_passes_no_instruction(check: dict[str, object], parti
     settings = InstructionReward(type="instruction", partial=partial)
     reference_answer = json.dumps([check])
     assert scores(settings, reference_answer, "", " \n", "a") == [0.0, 0.0, 1.0]
-    assert settings.self_check(reference_answer) == (None, ("",))
+    assert settings.self_check(reference_answer) == SelfCheck(None, ("",))
 
 
 @pytest.mark.parametrize(
