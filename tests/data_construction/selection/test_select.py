@@ -157,7 +157,8 @@ def test_triples_equal_the_slow_reference(
     enough = bool(likable(sources)) and len(usable(targets)) > 1
     if enough and top and hundredths(top[0]) - hundredths(bottom[0]) > limit:
         expected = Triple(unbeaten(likable(sources))[0], top[0], bottom[0])
-        assert made == expected if top[0].text != bottom[0].text else isinstance(made, Drop)
+        same = bottom[0].text in (top[0].text, expected.source_chosen.text)
+        assert isinstance(made, Drop) if same else made == expected
     else:
         assert isinstance(made, Drop)
 

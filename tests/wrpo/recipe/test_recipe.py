@@ -840,8 +840,8 @@ def test_a_field_of_another_objective_is_refused_with_those_that_have_it(tmp_pat
 
 
 def test_an_unknown_objective_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    assert 'wrpo.objective: there is no "dpa"; did you mean "dpo"?' in refusal(
-        tmp_path, "", "wrpo.objective=dpa"
+    assert 'wrpo.objective: there is no "dpoo"; did you mean "dpo"?' in refusal(
+        tmp_path, "", "wrpo.objective=dpoo"
     )
 
 

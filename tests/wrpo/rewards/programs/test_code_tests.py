@@ -10,6 +10,7 @@ import pytest
 
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards import Candidate
+from wrpo.rewards.base import SelfCheck
 from wrpo.rewards.code import CodeReward, CodeTests
 from wrpo.rewards.programs.assertions import read_test_code
 
@@ -183,7 +184,7 @@ def test_tests_that_decide_nothing_are_refused(tests: CodeTests, given: Any, rea
     assert isinstance(found, Drop) and found.reason == "bad_tests"
     assert reason in found.detail
     text = given if isinstance(given, str) else json.dumps(given)
-    assert CodeReward(type="code").self_check(text) == (None, ("", "pass"))
+    assert CodeReward(type="code").self_check(text) == SelfCheck(None, ("", "pass"))
 
 
 @pytest.mark.parametrize("given", [ASSERTS, {"inputs": [[1, 2]], "outputs": [3], "fn_name": "add"}])
