@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from tests.support.recipe_files import tiny_recipe
 from wrpo.distillation.settings import Distributions, Learned, TeacherSettings
-from wrpo.distillation.table import remainder
+from wrpo.distillation.table import chosen_ids, remainder
 from wrpo.errors import DataError, RecipeError
 from wrpo.objectives.adpa import ADPASettings
 from wrpo.objectives.base import LogitPlace
@@ -205,9 +207,9 @@ def test_every_objective_trains_on_tables_of_the_small_run(finished_run: Path) -
         train_arm(recipe, arm)
         history = json.loads((pipeline.finished(arm) / "log_history.json").read_text())
         assert history[0]["clm_loss"] > 0, arm
-    other = {"adpa": {"objective": "adpa", "teacher": "one", "teacher_reference": "two"}}
-    recipe = load_recipe(finished_run, [*overrides[:2], f"arms={json.dumps(other)}"])
-    for stage in Pipeline(recipe).of_kind("teacher_logits")[:1]:
-        TeacherLogitsStage(recipe, LogitPlace(**stage.args)).run()
+
+
+@pytest.mark.parametrize("stored", [{}, {"r": {"token_ids": [1, 3]}}])
+def test_teachers_of_two_tokenizers_cannot_be_compared(stored: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="both teachers must have one tokenizer"):
-        TeacherLogitsStage(recipe, LogitPlace("two", "rejected", "one")).run()
+        chosen_ids(torch.zeros(2, 5), SimpleNamespace(key="r", response=[1, 2]), stored, top_k=2)
