@@ -32,7 +32,7 @@ from wrpo.plan.throughput import read_throughput
 from wrpo.plan.volumes import Volumes
 from wrpo.recipe import Recipe, load_recipe
 
-SEEDS = 15
+SEEDS = 8
 THROUGHPUT = Path(__file__).parents[2] / "recipes" / "throughput.yaml"
 STAGES = ("prompts", "sample/one", "score/one")
 
