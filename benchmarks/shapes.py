@@ -23,6 +23,19 @@ class Shape:
     vocabulary: int
     tied: bool = False
 
+    def sizes(self) -> dict[str, int]:
+        """Fields of the config of a model of this shape."""
+        return {
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.key_value_heads,
+            "max_position_embeddings": 8192,
+            "pad_token_id": 0,
+        }
+
     def with_layers(self, layers: int | None) -> "Shape":
         return self if layers is None else replace(self, layers=layers)
 
@@ -41,17 +54,7 @@ _PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 
 def random_model(shape: Shape, *, seed: int, device: str, attention: str) -> Any:
     """A causal language model with random weights: float32 on the CPU, bfloat16 elsewhere."""
-    config = shape.family(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        max_position_embeddings=8192,
-        tie_word_embeddings=shape.tied,
-        pad_token_id=0,
-    )
+    config = shape.family(**shape.sizes(), tie_word_embeddings=shape.tied)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     torch.manual_seed(seed)
     with torch.device(device):

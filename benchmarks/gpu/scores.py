@@ -36,17 +36,7 @@ def conversations(shape: Shape, prompts: int) -> list[Conversation]:
 
 def classifier(shape: Shape, device: str) -> LlamaForSequenceClassification:
     """A Llama with one label and random weights."""
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        max_position_embeddings=8192,
-        num_labels=1,
-        pad_token_id=0,
-    )
+    config = LlamaConfig(**shape.sizes(), num_labels=1)
     torch.manual_seed(0)
     half = torch.float32 if device == "cpu" else torch.bfloat16
     with torch.device(device):
