@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from wrpo.ids import normalise_text
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
+from wrpo.rewards.base import NO_ANSWER, RewardSettings, SelfCheck, Verifier
 from wrpo.rewards.patterns import UserPattern
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ class AnswerReward(RewardSettings):
         right = next((form for form in forms if verifier.is_correct(form, reference_answer)), None)
         if self.pattern == DEFAULT_PATTERN:
             right = reference_answer
-        return SelfCheck(
-            right, ("", _NO_ANSWER, *(form.format(_NO_ANSWER) for form in _FORMS[1:4]))
-        )
+        return SelfCheck(right, ("", NO_ANSWER, *(form.format(NO_ANSWER) for form in _FORMS[1:4])))
 
     def load(self, pipeline: Pipeline | None = None) -> AnswerVerifier:
         """The verifier."""
@@ -59,10 +57,9 @@ _FORMS = (
     *("The answer is ({}).", "({})", "#### {}", "\\boxed{{{}}}", "$\\boxed{{{}}}$"),
     *("<answer>{}</answer>", "<answer>\n{}\n</answer>", "[[{}]]"),
 )
-_NO_ANSWER = "xqzvw"
 
 
-class AnswerVerifier:
+class AnswerVerifier(Verifier):
     """1.0 where the group `answer` of the pattern equals the reference answer, else 0.0.
 
     The pattern must match the whole response, after Unicode and white-space normalisation.
@@ -72,20 +69,12 @@ class AnswerVerifier:
         self._pattern = UserPattern(settings.pattern, ignore_case=settings.ignore_case)
         self._ignore_case = settings.ignore_case
 
-    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One 0 or 1 per candidate; a candidate without reference answer is refused."""
-        return [self._score(candidate) for candidate in candidates]
-
-    def _score(self, candidate: Candidate) -> float | Drop:
-        if candidate.reference_answer is None:
-            return Drop(
-                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
-            )
+    def compare(self, response: str, reference_answer: str) -> float | Drop:
+        """1.0 where they are equal; a response on which the pattern takes too long is refused."""
         try:
-            return float(self.is_correct(candidate.response, candidate.reference_answer))
+            return float(self.is_correct(response, reference_answer))
         except TimeoutError:
-            size = len(candidate.response)
-            return Drop("slow_pattern", f"a response of {size} characters")
+            return Drop("slow_pattern", f"a response of {len(response)} characters")
 
     def is_correct(self, response: str, reference_answer: str) -> bool:
         """Whether the answer of a response equals the reference answer.

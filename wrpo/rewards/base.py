@@ -72,6 +72,30 @@ class JudgeCalls(NamedTuple):
     written: int | None
 
 
+class Verifier:
+    """A reward that compares each response with the reference answer of its prompt."""
+
+    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
+        """One number from 0 to 1 per candidate; one whose reference answer is missing or cannot be
+        read is refused."""
+        return [self._score(candidate) for candidate in candidates]
+
+    def _score(self, candidate: Candidate) -> float | Drop:
+        if candidate.reference_answer is None:
+            return Drop(
+                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
+            )
+        return self.compare(candidate.response, candidate.reference_answer)
+
+    def compare(self, response: str, reference_answer: str) -> float | Drop:
+        """The number of one response."""
+        raise NotImplementedError
+
+
+NO_ANSWER = "xqzvw"
+"""What verifiers try as a wrong answer: no reference answer is it."""
+
+
 class SelfCheck(NamedTuple):
     """Responses whose scores a verifier knows beforehand, for one reference answer.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
+from wrpo.rewards.base import RewardSettings, SelfCheck, Verifier
 from wrpo.rewards.forms.checks import (
     FLAG_CHECKS,
     NUMBER_CHECKS,
@@ -40,7 +40,7 @@ class InstructionReward(RewardSettings):
         return SelfCheck(None, ("",))
 
 
-class InstructionChecks:
+class InstructionChecks(Verifier):
     """1.0 where a response passes all checks, else 0.0; with `partial`, the share that it passes.
 
     An empty response scores 0, whatever the checks (it has no commas and few words).
@@ -51,22 +51,15 @@ class InstructionChecks:
     def __init__(self, settings: InstructionReward) -> None:
         self._partial = settings.partial
 
-    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One value in [0, 1] per candidate; one without readable checks is refused."""
-        return [self._score(candidate) for candidate in candidates]
-
-    def _score(self, candidate: Candidate) -> float | Drop:
-        if candidate.reference_answer is None:
-            return Drop(
-                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
-            )
+    def compare(self, response: str, reference_answer: str) -> float | Drop:
+        """Whether, or to which share, a response passes its checks."""
         try:
-            checks = read_checks(candidate.reference_answer)
+            checks = read_checks(reference_answer)
         except ValueError as error:
             return Drop("bad_checks", str(error))
-        if not candidate.response.strip():
+        if not response.strip():
             return 0.0
-        text = lines_of(candidate.response)
+        text = lines_of(response)
         passed = [check(text) for check in checks]
         return sum(passed) / len(passed) if self._partial else float(all(passed))
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
+from wrpo.rewards.base import RewardSettings, SelfCheck, Verifier
 from wrpo.rewards.mathematics import Answer, Equality, UnreadableAnswerError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class MathReward(RewardSettings):
         return frozenset({"eval"})
 
 
-class MathVerifier:
+class MathVerifier(Verifier):
     """1.0 where the final answer of a response equals the reference answer, else 0.0.
 
     The last box of a response is its answer; without a box its last formula is. Nothing of the
@@ -56,20 +56,12 @@ class MathVerifier:
         self._equality = Equality(timeout_s=settings.timeout_s)
         self._references: dict[str, Answer | Drop] = {}
 
-    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One 0 or 1 per candidate; one whose reference answer is missing or cannot be read is
-        refused."""
-        return [self._score(candidate) for candidate in candidates]
-
-    def _score(self, candidate: Candidate) -> float | Drop:
-        if candidate.reference_answer is None:
-            return Drop(
-                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
-            )
-        reference = self._read(candidate.reference_answer)
+    def compare(self, response: str, reference_answer: str) -> float | Drop:
+        """1.0 where the final answer of the response equals the reference answer."""
+        reference = self._read(reference_answer)
         if isinstance(reference, Drop):
             return reference
-        return float(self._equality.is_correct(candidate.response, reference))
+        return float(self._equality.is_correct(response, reference))
 
     def _read(self, text: str) -> Answer | Drop:
         if text not in self._references:

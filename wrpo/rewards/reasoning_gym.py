@@ -14,7 +14,7 @@ from pydantic import Field
 from wrpo.chat.limits import TooMuch, limited
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
-from wrpo.rewards.base import Candidate, RewardSettings, SelfCheck
+from wrpo.rewards.base import NO_ANSWER, RewardSettings, SelfCheck, Verifier
 
 if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
@@ -31,7 +31,6 @@ EXECUTED = frozenset(
 """Families whose scoring hands text of a response or a row to `eval`, as sympy's parser does."""
 
 _LIMIT_S = 5.0
-_NO_ANSWER = "xqzvw"
 
 
 class Task(NamedTuple):
@@ -68,14 +67,14 @@ class ReasoningGymReward(RewardSettings):
         except ValueError:
             answer = None
         right = None if answer is None else written(answer, self.tag)
-        return SelfCheck(right, ("",), (written(_NO_ANSWER, self.tag),))
+        return SelfCheck(right, ("",), (written(NO_ANSWER, self.tag),))
 
     def extras(self) -> frozenset[str]:
         """reasoning-gym comes with the real world."""
         return frozenset({"real"})
 
 
-class ReasoningGymVerifier:
+class ReasoningGymVerifier(Verifier):
     """The number that a family's own scoring function gives to the answer of a response.
 
     The reference answer of a prompt is what `reference_of` writes for the task. A response without
@@ -92,18 +91,11 @@ class ReasoningGymVerifier:
             )
         self._tag = settings.tag
 
-    def score(self, candidates: list[Candidate]) -> list[float | Drop]:
-        """One number from 0 to 1 per candidate; one without a task that can be read is refused."""
-        return [self._score(candidate) for candidate in candidates]
-
-    def _score(self, candidate: Candidate) -> float | Drop:
-        if candidate.reference_answer is None:
-            return Drop(
-                "no_reference_answer", "set prompts.datasets.NAME.reference_answer to its column"
-            )
+    def compare(self, response: str, reference_answer: str) -> float | Drop:
+        """The family's score of the answer in the response."""
         try:
-            task = read_task(candidate.reference_answer)
-            return score(task, candidate.response, tag=self._tag)
+            task = read_task(reference_answer)
+            return score(task, response, tag=self._tag)
         except ValueError as error:
             return Drop("bad_reference_answer", str(error))
 
