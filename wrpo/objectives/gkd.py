@@ -11,35 +11,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from wrpo.settings import Share
-from wrpo.trl_arms.settings import TRLSettings, TRLTask
+from wrpo.trl_arms.settings import MixedSettings, TRLTask
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class GKDSettings(TRLSettings):
+class GKDSettings(MixedSettings):
     """GKD from one source."""
 
     label: ClassVar[str] = "GKD"
     phrase: ClassVar[str] = "GKD"
 
     objective: Literal["gkd"] = "gkd"
-    teacher: str = Field(description="A source with the target's tokenizer.")
-    on: Literal["source_chosen", "chosen"] = Field(
-        "source_chosen", description="The response of batches that are not sampled."
-    )
-    on_policy: Share = Field(0.5, description="Share of batches sampled from the student (lmbda).")
     jsd_beta: Share = Field(0.5, description="Of the divergence: 0 KL(T || S), 1 KL(S || T).")
-    temperature: float = Field(1.0, gt=0.0, description="Of sampling.")
-    max_new_tokens: int = Field(128, ge=1, description="Of a sampled response.")
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        return (self.on,)
-
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return (self.teacher,)
 
     def trainer(self, task: TRLTask) -> Trainer:
         from trl.experimental.gkd import GKDConfig, GKDTrainer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from wrpo.settings import Share
-from wrpo.trl_arms.settings import TRLSettings, TRLTask
+from wrpo.trl_arms.settings import MixedSettings, TRLTask
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -27,7 +27,7 @@ ALIGNED = {
 """What teaches every token of an answer, its first and its end included."""
 
 
-class GOLDSettings(TRLSettings):
+class GOLDSettings(MixedSettings):
     """GOLD from one source with any tokenizer."""
 
     label: ClassVar[str] = "GOLD"
@@ -35,24 +35,10 @@ class GOLDSettings(TRLSettings):
 
     objective: Literal["gold"] = "gold"
     teacher: str = Field(description="A source.")
-    on: Literal["source_chosen", "chosen"] = Field(
-        "source_chosen", description="The response of batches that are not sampled."
-    )
-    on_policy: Share = Field(0.5, description="Share of batches sampled from the student (lmbda).")
     jsd_beta: Share = Field(0.5, description="Of the divergence on tokens that both have.")
-    temperature: float = Field(1.0, gt=0.0, description="Of sampling.")
-    max_new_tokens: int = Field(128, ge=1, description="Of a sampled response.")
     byte_offsets: bool = Field(
         True, description="Align by bytes; false for SentencePiece tokenizers, as TRL advises."
     )
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        return (self.on,)
-
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return (self.teacher,)
 
     def trainer(self, task: TRLTask) -> Trainer:
         from trl.experimental.gold import GOLDConfig, GOLDTrainer

@@ -8,27 +8,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from wrpo.settings import Share
-from wrpo.trl_arms.settings import TRLSettings, TRLTask
+from wrpo.trl_arms.settings import OneTeacherSettings, TRLTask
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
 
-class OnPolicySettings(TRLSettings):
+class OnPolicySettings(OneTeacherSettings):
     """On-policy distillation from one source."""
 
     label: ClassVar[str] = "on-policy distillation"
     phrase: ClassVar[str] = "on-policy distillation"
 
     objective: Literal["on_policy"] = "on_policy"
-    teacher: str = Field(description="A source with the target's tokenizer.")
     jsd_beta: Share = Field(1.0, description="Of the divergence: 0 KL(T || S), 1 KL(S || T).")
-    temperature: float = Field(1.0, gt=0.0, description="Of sampling.")
-    max_new_tokens: int = Field(128, ge=1, description="Of a sampled response.")
-
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return (self.teacher,)
 
     def trainer(self, task: TRLTask) -> Trainer:
         from trl import DistillationConfig, DistillationTrainer

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from wrpo.objectives.base import ObjectiveSettings
+from wrpo.settings import Share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
@@ -80,3 +81,28 @@ class TRLSettings(ObjectiveSettings):
             RecipeError: TRL refuses a value.
         """
         raise NotImplementedError
+
+
+class OneTeacherSettings(TRLSettings):
+    """Distillation from one source, on responses that the student samples."""
+
+    teacher: str = Field(description="A source with the target's tokenizer.")
+    temperature: float = Field(1.0, gt=0.0, description="Of sampling.")
+    max_new_tokens: int = Field(128, ge=1, description="Of a sampled response.")
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        return (self.teacher,)
+
+
+class MixedSettings(OneTeacherSettings):
+    """Batches of sampled responses among batches of a response of the triples."""
+
+    on: Literal["source_chosen", "chosen"] = Field(
+        "source_chosen", description="The response of batches that are not sampled."
+    )
+    on_policy: Share = Field(0.5, description="Share of batches sampled from the student (lmbda).")
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        return (self.on,)
