@@ -104,6 +104,18 @@ class TeacherSettings(ObjectiveSettings):
         raise NotImplementedError
 
 
+class PairTeacherSettings(TeacherSettings):
+    """Teachers with the target's tokenizer, on the responses that the SFT model said."""
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        return ("chosen", "rejected")
+
+    @property
+    def needs_one_tokenizer(self) -> bool:
+        return True
+
+
 def known_teacher(name: str, sources: Sequence[str], *, field: str) -> str:
     """The name.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from wrpo.distillation.alignment import Stored
-from wrpo.distillation.settings import Learned, Lesson, TeacherSettings, known_teacher
+from wrpo.distillation.settings import Learned, Lesson, PairTeacherSettings, known_teacher
 from wrpo.objectives.base import LogitPlace
 from wrpo.objectives.fusellm import negative_log_likelihood
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wrpo.pipeline.tables import Row
 
 
-class ADPASettings(TeacherSettings):
+class ADPASettings(PairTeacherSettings):
     """ADPA from a teacher and the model that it was trained from, with the target's tokenizer."""
 
     label: ClassVar[str] = "ADPA"
@@ -42,14 +42,6 @@ class ADPASettings(TeacherSettings):
         if self.teacher == self.teacher_reference:
             raise ValueError(f"teacher and teacher_reference are both {self.teacher}: no advantage")
         return self
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        return ("chosen", "rejected")
-
-    @property
-    def needs_one_tokenizer(self) -> bool:
-        return True
 
     def logit_tables(self, sources: Sequence[str]) -> list[LogitPlace]:
         teacher = known_teacher(self.teacher, sources, field="teacher")

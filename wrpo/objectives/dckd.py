@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from wrpo.distillation.settings import Learned, Lesson, TeacherSettings, known_teacher
+from wrpo.distillation.settings import Learned, Lesson, PairTeacherSettings, known_teacher
 from wrpo.objectives.base import LogitPlace
 from wrpo.objectives.fusellm import negative_log_likelihood
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wrpo.pipeline.tables import Row
 
 
-class DCKDSettings(TeacherSettings):
+class DCKDSettings(PairTeacherSettings):
     """DCKD from one teacher with the target's tokenizer."""
 
     label: ClassVar[str] = "DCKD"
@@ -30,14 +30,6 @@ class DCKDSettings(TeacherSettings):
     objective: Literal["dckd"] = "dckd"
     teacher: str = Field(description="The source whose distributions are learned.")
     kl_weight: float = Field(0.1, ge=0.0, description="Weight of both divergences.")
-
-    @property
-    def responses(self) -> tuple[str, ...]:
-        return ("chosen", "rejected")
-
-    @property
-    def needs_one_tokenizer(self) -> bool:
-        return True
 
     def logit_tables(self, sources: Sequence[str]) -> list[LogitPlace]:
         name = known_teacher(self.teacher, sources, field="teacher")
