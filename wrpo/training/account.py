@@ -19,7 +19,9 @@ class Account:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._tokens = self._sampled = 0
+        # Tensors once there are some: to read a count at every step would make a GPU wait.
+        self._tokens: int | Tensor = 0
+        self._sampled: int | Tensor = 0
         self._first_step: int | None = None
         step = trainer.training_step
 
@@ -29,9 +31,9 @@ class Account:
             before = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
             loss = step(model, inputs, *args, **kwargs)
             # Trainers that sample put what they sampled in place of what they were given.
-            self._tokens += tokens_of(inputs)
+            self._tokens = self._tokens + tokens_of(inputs)
             if before is not None and inputs["input_ids"] is not before and "labels" in inputs:
-                self._sampled += int((inputs["labels"] != -100).sum())
+                self._sampled = self._sampled + (inputs["labels"] != -100).sum()
             return loss
 
         trainer.training_step = counting
@@ -62,7 +64,8 @@ class Account:
             "peak_memory_of": "GPU" if on_gpu else "process",
         }
 
-    def _over_ranks(self, count: int) -> int:
+    def _over_ranks(self, counted: int | Tensor) -> int:
+        count = int(counted)
         accelerator = self._trainer.accelerator
         if accelerator.num_processes == 1:
             return count
@@ -70,13 +73,13 @@ class Account:
         return int(accelerator.gather(own).sum())
 
 
-def tokens_of(inputs: Any) -> int:
+def tokens_of(inputs: Any) -> int | Tensor:
     """Tokens of a batch, padding left out where the batch says what it is; 0 where it has none."""
     if not isinstance(inputs, Mapping) or "input_ids" not in inputs:
         return 0
     mask = inputs.get("attention_mask")
     if isinstance(mask, Tensor) and mask.shape == inputs["input_ids"].shape:
-        return int(mask.sum())
+        return mask.sum()
     return int(inputs["input_ids"].numel())
 
 
