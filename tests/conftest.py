@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support import commands, small_run
-from tests.support.command_server import FAST_PYTHON
+from tests.support.command_server import FAST_PYTHON, keep_out_of_collections
 from tests.support.commands import REPOSITORY as REPOSITORY
 from tests.support.completion_server import CompletionServer, Script
 from tests.support.small_run import WORDS as WORDS
@@ -116,6 +116,11 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_models_folder: P
 def run_module() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m MODULE ARGUMENTS` from the repository and returns the finished process."""
     return commands.run_module
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves are many objects, too."""
+    keep_out_of_collections()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

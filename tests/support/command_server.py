@@ -2,11 +2,11 @@
 
 `python -m MODULE` spends 6 to 17 seconds of processor time on importing torch, transformers, TRL,
 vLLM and lm-eval. One server process per test run imports them once; every command is a fork of it,
-with its own folder, environment, arguments and streams, and ends like any other process. None of
-the toolkit's own code is loaded before the fork, so a changed copy of it can be run as well.
+with its own folder, environment, arguments and streams, and ends like any other process.
 
 There are two servers. The first has what training needs, and pytest's own processes are its forks;
-the second is a fork of it that loads the rest when the first command comes.
+the second is a fork of it that loads the rest when the first command comes, this checkout's own
+code too. A command that runs in a changed copy of the code forgets that and imports the copy's.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,10 +49,19 @@ FOR_COMMANDS = (
     *("vllm.model_executor.models.llama", "vllm.model_executor.models.qwen2"),
     *("lm_eval.evaluator", "lm_eval.models.huggingface", "lm_eval.models.vllm_causallms"),
 )
+TOOLKIT = (
+    *("data_construction.executors", "data_construction.executors.sampling"),
+    *("data_construction.executors.scoring", "data_construction.filters"),
+    *("wrpo.trainer", "wrpo.training.common", "wrpo.training.sft_trainer", "wrpo.plan.text"),
+    *("wrpo.pipeline.pipeline", "wrpo.rewards.base", "wrpo.chat.render"),
+)
+OWN_PACKAGES = ("wrpo", "data_construction", "eval", "tests")
 PROCESSES, COMMANDS = "processes", "commands"
 """Names of the sockets: copies for pytest's processes, and for commands."""
 MOST_STREAMS = 64
 PR_SET_PDEATHSIG = 1
+REPOSITORY = Path(__file__).parents[2]
+unfreeze = gc.unfreeze
 FAST_PYTHON = Path(__file__).with_name("fast_python")
 
 
@@ -69,6 +79,7 @@ def main(folder: Path) -> None:
     _load(FOR_COMMANDS)
     if "lm_eval" in sys.modules:
         keep_task_index(folder)
+    _load(TOOLKIT)
     serve(listeners[1])
 
 
@@ -88,47 +99,61 @@ def _load(packages: Sequence[str]) -> None:
     for name in packages:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    keep_out_of_collections()
+
+
+def keep_out_of_collections() -> None:
+    """What is there now costs no garbage collection any time, which vLLM forces often.
+
+    Otherwise starting and ending a tiny engine takes 4 seconds, nearly all of it for the objects
+    of imported packages; vLLM undoes a freeze whenever an engine ends.
+    """
     gc.collect()
     gc.freeze()
+    gc.unfreeze = lambda: None
+    atexit.register(unfreeze)
 
 
 def serve(listener: socket.socket) -> None:
-    """Starts what is asked for, one fork per request."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    """Starts what is asked for, one fork per request: tells its pid, then how it ended.
+
+    Whoever asked for a command and is gone, as by SIGKILL, takes it along.
+    """
+    pids: dict[socket.socket, int] = {}
+    ends: dict[int, socket.socket] = {}
     while True:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _answer(connection)
-        connection.close()
+        for ready in select.select([listener, *pids, *ends], [], [])[0]:
+            if ready is listener:
+                connection, _ = listener.accept()
+                pids[connection] = _start(connection, unneeded=[listener, *pids, *ends])
+                ends[os.pidfd_open(pids[connection])] = connection
+            elif ready in ends:
+                connection = ends.pop(ready)
+                os.close(ready)
+                _, status = os.waitpid(pids.pop(connection), 0)
+                _tell(connection, os.waitstatus_to_exitcode(status))
+                connection.close()
+            elif ready in pids:
+                os.kill(pids[ready], signal.SIGKILL)
 
 
-def _answer(connection: socket.socket) -> None:
-    """Starts the command in a fork of its own, tells its pid, then how it ended."""
+def _start(connection: socket.socket, *, unneeded: Sequence[socket.socket | int]) -> int:
+    """The pid of the fork that runs what the connection asks for."""
     text, streams, _, _ = socket.recv_fds(connection, 1 << 20, MOST_STREAMS)
     pid = os.fork()
     if pid == 0:
-        connection.close()
+        for stream in (connection, *unneeded):
+            os.close(stream if isinstance(stream, int) else stream.detach())
         _run(streams, **json.loads(text))
     for stream in streams:
         os.close(stream)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.sendall(f"{pid}\n".encode())
-    code = _wait(pid, connection)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.sendall(f"{code}\n".encode())
-    os._exit(0)
+    _tell(connection, pid)
+    return pid
 
 
-def _wait(pid: int, connection: socket.socket) -> int:
-    """The exit code. Whoever asked for the command and is gone, as by SIGKILL, takes it along."""
-    process = os.pidfd_open(pid)
-    ended, _, _ = select.select([process, connection], [], [])
-    if process not in ended:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+def _tell(connection: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(f"{number}\n".encode())
 
 
 def _run(
@@ -164,8 +189,7 @@ def _run(
         multiprocessing.set_executable(executable)
         sys.path[0] = folder
         sys.path[1:1] = [path for path in environment.get("PYTHONPATH", "").split(":") if path]
-        for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
-            del sys.modules[name]
+        _forget(("tests",) if _is_own(sys.path) else OWN_PACKAGES)
         _execute(*arguments)
         code = 0
     except SystemExit as end:
@@ -190,9 +214,21 @@ def _moved(stream: int, above: int) -> int:
     return moved
 
 
+def _is_own(paths: Sequence[str]) -> bool:
+    """Whether `import wrpo` with these paths finds the code of this checkout."""
+    found = PathFinder.find_spec("wrpo", list(paths))
+    return found is None or found.origin == str(REPOSITORY / "wrpo" / "__init__.py")
+
+
+def _forget(packages: Sequence[str]) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+        del sys.modules[name]
+
+
 def _execute(first: str, *others: str) -> None:
     if first == "-m":
         sys.argv = list(others)
+        sys.modules.pop(others[0], None)
         runpy.run_module(others[0], run_name="__main__", alter_sys=True)
     elif first == "-c":
         sys.argv = [first, *others[1:]]
