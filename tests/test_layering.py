@@ -190,37 +190,3 @@ def test_the_docstring_of_a_stage_tells_its_files_and_how_to_run_it(name: str) -
 def test_public_names_exist(package: str) -> None:
     module = importlib.import_module(package)
     assert [name for name in getattr(module, "__all__", []) if not hasattr(module, name)] == []
-
-
-IMPORT_FIRST = """
-import os, sys
-import torch, transformers, trl, datasets, pyarrow, pydantic  # what is the same for all of them
-for name in sys.argv[1:]:
-    if os.fork() == 0:
-        try:
-            __import__(name)
-        except ImportError as error:
-            print(f"{name}: {error}", flush=True)
-        os._exit(0)
-    os.wait()
-"""
-
-
-@pytest.mark.slow
-def test_any_folder_and_any_module_at_the_top_may_be_imported_first() -> None:
-    paths = [path for package in PACKAGES for path in files(package)]
-    first = [
-        path.relative_to(ROOT)
-        for path in paths
-        if path.name == "__init__.py" or path.parent == ROOT / "wrpo"
-    ]
-    names = sorted(
-        ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-        for path in first
-        if path.name != "__main__.py"
-    )
-    assert len(names) > 50
-    result = subprocess.run(
-        [sys.executable, "-c", IMPORT_FIRST, *names], capture_output=True, text=True, cwd=ROOT
-    )
-    assert (result.returncode, result.stdout) == (0, ""), result.stderr

@@ -23,7 +23,7 @@ import sys
 import tarfile
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ LIMITS = {
     "modules at the top of wrpo": 15,
     "modules of the largest folder": 24,
     "import circles": 0,
+    "circles of what an import runs": 0,
     "public names defined twice": 0,
 }
 _OBJECTIVE = re.compile(r'objective.*"(wrpo|dpo|cgpo|sft)"|"(wrpo|dpo|cgpo|sft)".*objective', re.I)
@@ -81,8 +82,8 @@ def _read(name: str, path: Path, known: set[str]) -> Module:
     return Module(name, path, text.splitlines(), imports, set(_public(tree)), functions)
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    for node in _running(tree):
+def _imported(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
+    for node in _running(tree, deep=deep):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -90,13 +91,15 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only type checkers read."""
+def _running(tree: ast.AST, *, deep: bool = True) -> Iterator[ast.AST]:
+    """All nodes but those that only type checkers read; not deep: without those in functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
+        if not deep and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
         yield node
-        yield from _running(node)
+        yield from _running(node, deep=deep)
 
 
 def _public(tree: ast.Module) -> Iterator[str]:
@@ -115,23 +118,63 @@ def _public(tree: ast.Module) -> Iterator[str]:
 
 def circles(modules: dict[str, Module]) -> list[list[str]]:
     """Groups of modules that import each other, directly or by way of others."""
-    reached = {name: _reached(name, modules) for name in modules}
+    return _groups({name: module.imports for name, module in modules.items()})
+
+
+def _groups(imports: Mapping[str, set[str]]) -> list[list[str]]:
+    reached = {name: _reached(name, imports) for name in imports}
     groups = {
         tuple(sorted(other for other in reached[name] if name in reached[other]))
-        for name in modules
+        for name in imports
         if name in reached[name]
     }
     return [list(group) for group in sorted(groups)]
 
 
-def _reached(name: str, modules: dict[str, Module]) -> set[str]:
+def circles_at_import(root: Path) -> list[list[str]]:
+    """Groups of modules and packages of which one cannot be imported before the others.
+
+    What counts is what Python runs when it imports: lines of modules, not of functions; with
+    `a.b.c` also the packages `a` and `a.b` where the importer does not lie in them; and with
+    `kinds_in("a.b")` all modules of that package.
+    """
+    paths = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in sorted((root / package).rglob("*.py"))
+    }
+    imports: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = {*_imported(tree, deep=False), *_kinds(tree, set(paths))}
+        ancestors = {ancestor for other in found for ancestor in _and_packages(other)}
+        imports[name] = {
+            other for other in ancestors if other in paths and other not in _and_packages(name)
+        }
+    return _groups(imports)
+
+
+def _kinds(tree: ast.Module, known: set[str]) -> Iterator[str]:
+    for node in _running(tree, deep=False):
+        match node:
+            case ast.Call(func=ast.Name(id="kinds_in"), args=[ast.Constant(value=str(name)), *_]):
+                yield from (other for other in known if other.rpartition(".")[0] == name)
+
+
+def _and_packages(name: str) -> list[str]:
+    """The name itself and the packages that it lies in."""
+    parts = name.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _reached(name: str, imports: Mapping[str, set[str]]) -> set[str]:
     found: set[str] = set()
-    waiting = list(modules[name].imports)
+    waiting = list(imports[name])
     while waiting:
         other = waiting.pop()
         if other not in found:
             found.add(other)
-            waiting += modules[other].imports
+            waiting += imports[other]
     return found
 
 
@@ -179,6 +222,7 @@ def measure(root: Path) -> dict[str, int]:
         "files with one importer": sum(importers[name] == 1 for name in modules),
         "import circles": len(circles(modules)),
         "files in import circles": sum(map(len, circles(modules))),
+        "circles of what an import runs": len(circles_at_import(root)),
         "public names defined twice": len(repeated_names(modules)),
         "lines that know an objective by name": len(named_objectives(modules)),
         "files that open a stage's folder": sum(

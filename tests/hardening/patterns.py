@@ -9,6 +9,7 @@ import pkgutil
 import re
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from re import _constants as kinds  # type: ignore[attr-defined]
@@ -41,7 +42,7 @@ class Used:
         method = getattr(self.pattern, self.method)
         found = method("", text) if self.method.startswith("sub") else method(text)
         if self.method == "finditer":
-            any(False for _ in found)
+            deque(found, maxlen=0)
 
 
 def used_patterns(packages: tuple[str, ...]) -> list[Used]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,39 @@ def test_it_counts_a_small_tree(tool: dict[str, Any], tmp_path: Path) -> None:
     modules = tool["read_modules"](tmp_path)
     assert tool["circles"](modules) == [["wrpo.a", "wrpo.room.b"]]
     assert tool["repeated_names"](modules) == {"one": ["wrpo.a", "wrpo.room.b"]}
+
+
+THROUGH_PACKAGES = {
+    "wrpo/__init__.py": "",
+    "wrpo/room/__init__.py": "from wrpo.room.one import one\n",
+    "wrpo/room/one.py": "from wrpo.two import two\none = two\n",
+    "wrpo/room/three.py": "three = 3\n",
+    "wrpo/two.py": "from wrpo.room.three import three\ntwo = three\n",
+}
+
+
+def test_a_circle_through_a_package_is_found(tool: dict[str, Any], tmp_path: Path) -> None:
+    write(tmp_path, THROUGH_PACKAGES)
+    fails = [sys.executable, "-c", "import wrpo.two"]
+    assert b"ImportError" in subprocess.run(fails, cwd=tmp_path, capture_output=True).stderr
+    assert tool["circles_at_import"](tmp_path) == [["wrpo.room", "wrpo.room.one", "wrpo.two"]]
+    (tmp_path / "wrpo" / "two.py").write_text(
+        "def two() -> int:\n    from wrpo.room.three import three\n    return three\n"
+    )
+    assert tool["circles_at_import"](tmp_path) == []
+
+
+def test_a_circle_through_the_kinds_of_a_package_is_found(
+    tool: dict[str, Any], tmp_path: Path
+) -> None:
+    write(
+        tmp_path,
+        {
+            "wrpo/rewards/one.py": "from wrpo.recipe import Recipe\n",
+            "wrpo/recipe.py": 'REWARDS = kinds_in("wrpo.rewards", Settings)\n',
+        },
+    )
+    assert tool["circles_at_import"](tmp_path) == [["wrpo.recipe", "wrpo.rewards.one"]]
 
 
 def test_this_checkout_is_within_the_limits(tool: dict[str, Any]) -> None:
