@@ -124,6 +124,13 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: with two processes, a long test at the end runs alone."""
+    """Files with slow tests come first: with two processes, a long test at the end runs alone.
+
+    The first file that reads the finished run makes it, the others come last of the slow ones: one
+    process would wait for the other.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    readers = [item.path for item in items if "finished_run" in getattr(item, "fixturenames", ())]
+    later = set(readers) - set(readers[:1])
+    first = [path for path in readers[:1] if path in slow]
+    items.sort(key=lambda item: (item.path not in slow, item.path in later, item.path not in first))

@@ -42,6 +42,7 @@ FOR_TRAINING = (
     *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
     *("transformers.models.auto.modeling_auto", "transformers.generation.utils"),
     *("datasets", "accelerate", "peft", "trl.trainer.dpo_trainer", "trl.trainer.sft_trainer"),
+    *("torch.nn.attention.varlen", "deepspeed", "trackio", "transformers.conversion_mapping"),
     *("hypothesis.strategies", "matplotlib.figure", "matplotlib.backends.backend_svg", "chardet"),
 )
 FOR_COMMANDS = (
@@ -70,6 +71,7 @@ def main(folder: Path) -> None:
     _end_with_parent()
     listeners = [_listen(folder / name) for name in (PROCESSES, COMMANDS)]
     _load(FOR_TRAINING)
+    _build_weight_mappings()
     if os.fork():
         listeners[1].close()
         serve(listeners[0])
@@ -96,10 +98,19 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _load(packages: Sequence[str]) -> None:
+    if not Path("/dev/nvidiactl").exists():
+        os.environ["DS_ACCELERATOR"] = "cpu"  # which DeepSpeed settles when it is imported
     for name in packages:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     keep_out_of_collections()
+
+
+def _build_weight_mappings() -> None:
+    """What transformers makes when it loads its first model, and keeps."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("llama")
 
 
 def keep_out_of_collections() -> None:
