@@ -32,7 +32,10 @@ CAUSAL = ("Qwen/Qwen2-72B-Instruct", "meta-llama/Meta-Llama-3-8B-Instruct", "pat
 REWARD = "Skywork/Skywork-Reward-V2-Llama-3.1-8B"
 PROMPTS = "princeton-nlp/llama3-ultrafeedback-armorm"
 TRIPLES = "AALF/ultrafeedback_wrpo"
-_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "site", "*.egg-info", "wandb")
+_CODE = ("wrpo", "data_construction", "eval")
+_LEFT_OUT = shutil.ignore_patterns(
+    ".*", "__pycache__", "runs", "site", "*.egg-info", "wandb", *_CODE
+)
 MATHS = {"openai/gsm8k": "main", "math-ai/amc23": "default"}
 
 
@@ -48,6 +51,8 @@ class Checkout:
         self.folder = folder
         self.run_folder = run
         shutil.copytree(ROOT, folder, dirs_exist_ok=True, ignore=_LEFT_OUT)
+        for name in _CODE:
+            (folder / name).symlink_to(ROOT / name)
         self._programs = _environment(folder / ".venv")
         (folder / "runs").mkdir()
         (folder / "runs" / "demo").symlink_to(run)

@@ -228,7 +228,8 @@ def _moved(stream: int, above: int) -> int:
 def _is_own(paths: Sequence[str]) -> bool:
     """Whether `import wrpo` with these paths finds the code of this checkout."""
     found = PathFinder.find_spec("wrpo", list(paths))
-    return found is None or found.origin == str(REPOSITORY / "wrpo" / "__init__.py")
+    own = REPOSITORY / "wrpo" / "__init__.py"
+    return found is None or Path(str(found.origin)).resolve() == own
 
 
 def _forget(packages: Sequence[str]) -> None:
