@@ -30,7 +30,7 @@ from wrpo.training.common import CHECKPOINTS, load_policy, train_and_save
 from wrpo.training.launch import leave_process_group
 
 GLOBAL_BATCH = 4
-ROWS = 16
+ROWS = 8
 COMMON = {
     "bf16": False,
     "report_to": "none",
@@ -53,7 +53,12 @@ CASES: dict[str, dict[str, Any]] = {
     "model": {"triple_layout": "prefix", "reference": "model"},
     "copy": {"triple_layout": "prefix", "reference": "copy"},
     "lora": {"triple_layout": "prefix", "reference": "copy", "lora": True},
-    "resume": {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3},
+    "resume": {
+        "optim": "adamw_torch",
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "num_train_epochs": 3,
+    },
     "batch": {},
 }
 
