@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import shutil
+import sys
 import threading
 from collections import namedtuple
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_server import FAST_PYTHON
+from tests.support.commands import start_server
 from tests.support.tiny_models import CHAT_TEMPLATE, save_tiny
 from tests.wrpo.chat.chat_families import FAMILIES, Family
 from wrpo.chat import template as templates
@@ -293,7 +296,11 @@ def test_rewards_that_are_not_at_hand_are_not_loaded(write_recipe) -> None:
 
 
 @pytest.mark.slow
-def test_one_reward_that_is_not_at_hand_hides_no_other(write_recipe) -> None:
+def test_one_reward_that_is_not_at_hand_hides_no_other(
+    write_recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_server()
+    monkeypatch.setattr(sys, "executable", str(FAST_PYTHON))
     rewards = "rewards.big={type: classifier, model: nobody/reward-8B}"
     found = levels(services.rewards(context(write_recipe(), rewards)))
     assert found == {"rewards.big": "warning", "rewards.style": "ok"}

@@ -148,7 +148,7 @@ def run_all(sandbox: Sandbox, names: dict[str, str]) -> dict[str, Outcome]:
             source = source.replace(key, value)
         return name, sandbox.run(source)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(6) as pool:  # most of them sleep until they are ended
         return dict(pool.map(run, programs()))
 
 
