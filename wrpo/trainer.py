@@ -315,14 +315,14 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
         if not self.aux_loss_enabled:
             return self._forward(model, inputs), None
         weights = inputs.get("token_weights", inputs.get("attention_mask"))
-        with balancing_loss(self.accelerator.unwrap_model(model), weights) as balance:
+        with balancing_loss(self._bare(model), weights) as balance:
             outputs = self._forward(model, inputs)
         return outputs, balance.loss
 
     def _forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
         layout = getattr(self.data_collator, "layout", None)
         require_whole(inputs, padded=layout is padded_layout)
-        return fused_pass(model, inputs, bare=self.accelerator.unwrap_model(model))
+        return fused_pass(model, inputs, bare=self._bare(model))
 
     def _losses(
         self, logps: Tensor, reference: Tensor | None, inputs: Mapping[str, Tensor]

@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import json
@@ -71,7 +72,7 @@ def main(folder: Path) -> None:
     _end_with_parent()
     listeners = [_listen(folder / name) for name in (PROCESSES, COMMANDS)]
     _load(FOR_TRAINING)
-    _build_weight_mappings()
+    _keep_what_is_asked_again()
     if os.fork():
         listeners[1].close()
         serve(listeners[0])
@@ -106,11 +107,16 @@ def _load(packages: Sequence[str]) -> None:
     keep_out_of_collections()
 
 
-def _build_weight_mappings() -> None:
-    """What transformers makes when it loads its first model, and keeps."""
+def _keep_what_is_asked_again() -> None:
+    """transformers maps the weights of all models when it loads the first one, and keeps that;
+
+    accelerate looks on the disk for installed packages hundreds of times in a small training.
+    """
+    from accelerate.utils import imports
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     get_checkpoint_conversion_mapping("llama")
+    imports._is_package_available = functools.cache(imports._is_package_available)
 
 
 def keep_out_of_collections() -> None:

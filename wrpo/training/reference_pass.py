@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,6 +34,23 @@ class ReferencedTrainer(ReportingTrainer):
     def _forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
         raise NotImplementedError
 
+    @cached_property
+    def _has_adapters(self) -> bool:
+        return bool(is_peft_model(self.model))
+
+    @cached_property
+    def _bare_models(self) -> dict[nn.Module, Any]:
+        return {}
+
+    def _bare(self, model: nn.Module) -> Any:
+        """A model without what distributes it.
+
+        accelerate looks on the disk for installed packages whenever it unwraps a model, 4 ms.
+        """
+        if model not in self._bare_models:
+            self._bare_models[model] = self.accelerator.unwrap_model(model)
+        return self._bare_models[model]
+
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         if has_reference(column_names(dataset), self._scored):
             return dataset
@@ -61,9 +79,9 @@ class ReferencedTrainer(ReportingTrainer):
         return by_response(outputs.log_probs, inputs)
 
     def _reference_adapter(self) -> contextlib.AbstractContextManager[None]:
-        if self.ref_model is not None or not is_peft_model(self.model):
+        if self.ref_model is not None or not self._has_adapters:
             return contextlib.nullcontext()
-        policy = self.accelerator.unwrap_model(self.model)
+        policy = self._bare(self.model)
         return use_adapter(policy, "ref" if "ref" in policy.peft_config else None)
 
     def _reference_logps(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -71,7 +89,7 @@ class ReferencedTrainer(ReportingTrainer):
             return None
         if "reference_bits" in inputs:
             return reference_logps(inputs)
-        if self.ref_model is None and not is_peft_model(self.model):
+        if self.ref_model is None and not self._has_adapters:
             raise DataError(
                 f"a batch has no {', '.join(map(reference_column, self._scored))} and there is no "
                 "reference model to compute them; add the columns to this data set"
