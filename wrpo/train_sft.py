@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, StageError, TemplateError
 from wrpo.ids import prompt_id
+from wrpo.objectives.sft import SFTSettings
 from wrpo.pipeline.folder import DROPPED_FILE, read_manifest
 from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import DROPPED, SFT_ROWS, Drop, Row, read_rows, write_parquet
 from wrpo.recipe import Recipe
+from wrpo.training.arm import Arm
 from wrpo.training.attention import mixed_dtype, settle_attention
 from wrpo.training.common import (
     load_policy,
@@ -69,6 +71,13 @@ def train_sft(recipe: Recipe) -> None:
         rows = read_rows(table, SFT_ROWS)
         samples = [sample_of(row, "completion") for row in rows]
         run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, work=work)
+
+
+def train_sft_arm(settings: SFTSettings, arm: Arm) -> None:
+    """An arm that spends its steps on supervised learning: the control of the others."""
+    rows = settings.rows_to_train(arm.rows)
+    samples = [sample_of(row, settings.trained_on(row)) for row in rows]
+    run_sft(arm.recipe, settings, arm.start, samples=samples, work=arm.work)
 
 
 def _refuse_rows_for_another_target(recipe: Recipe, table: Path) -> None:

@@ -71,6 +71,7 @@ class TeacherSettings(ObjectiveSettings):
     """Objectives that read `teacher_logits`."""
 
     config: ClassVar[str] = "SFTConfig"
+    trained_by: ClassVar[str] = "wrpo.distillation.train:train_with_teachers"
 
     upstream: bool = Field(
         False, description="Reproduce what the released code does where it departs from its paper."

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from wrpo.objectives.base import Objective, PairLoss, PairLossSettings, Progress
+from wrpo.objectives.base import Objective, Progress
+from wrpo.objectives.pair_loss import PairLoss, PairLossSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,8 +19,8 @@ from wrpo.objectives.options import FusionRule
 from wrpo.pipeline.tables import Row
 
 if TYPE_CHECKING:
-    from wrpo.objectives.base import Fusion
     from wrpo.objectives.cgpo import Consensus
+    from wrpo.objectives.pair_loss import Fusion
 
 LogProbTable = Mapping[str, Row]
 """Rows of `wrpo.pipeline.tables.LOGPROBS` by response_id."""

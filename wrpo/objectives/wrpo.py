@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from wrpo.objectives.base import Objective, PairLoss, PairLossSettings, Progress
+from wrpo.objectives.base import Objective, Progress
 from wrpo.objectives.options import AlphaSchedule, alpha_at
+from wrpo.objectives.pair_loss import PairLoss, PairLossSettings
 from wrpo.settings import Section, Share
 
 if TYPE_CHECKING:

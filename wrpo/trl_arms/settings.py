@@ -46,6 +46,7 @@ class TRLSettings(ObjectiveSettings):
     """An arm of a trainer of TRL's."""
 
     config: ClassVar[str] = "SFTConfig"
+    trained_by: ClassVar[str] = "wrpo.trl_arms.train:train_by_trl"
 
     @model_validator(mode="after")
     def _states_its_learning_rate(self) -> Self:

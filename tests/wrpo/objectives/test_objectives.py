@@ -15,10 +15,12 @@ from tests.wrpo.training.small_training import (
     whole_batch,
 )
 from wrpo.errors import DataError, RecipeError
-from wrpo.objectives.base import END, PairLoss, Progress
+from wrpo.objectives.base import END, Progress
 from wrpo.objectives.cgpo import CGPO
 from wrpo.objectives.dpo import DPO
+from wrpo.objectives.pair_loss import PairLoss
 from wrpo.objectives.wrpo import WRPO
+from wrpo.recipe import OBJECTIVES
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 
@@ -187,3 +189,10 @@ def test_a_policy_equal_to_its_reference_starts_at_known_losses(make_trainer):
     assert first == pytest.approx(
         {"sigmoid": ln_2, "sigmoid_norm": ln_2, "hinge": 1.0, "ipo": 1.0}, abs=1e-6
     )
+
+
+def test_every_objective_names_what_trains_it():
+    from wrpo.training.arm import trainer_of
+
+    for name, kind in OBJECTIVES.items():
+        assert callable(trainer_of(kind.model_construct())), name

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from wrpo.errors import DataError, RecipeError
 from wrpo.ids import response_id
-from wrpo.objectives.base import Fusion
 from wrpo.objectives.cgpo import Consensus
+from wrpo.objectives.pair_loss import Fusion
 from wrpo.objectives.reference import (
     rows_by_response_id,
     with_anchors,

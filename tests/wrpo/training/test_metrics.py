@@ -4,7 +4,8 @@ from datasets import Dataset
 
 from tests.wrpo.conftest import make_triples
 from tests.wrpo.training.small_training import logged, policy, whole_batch
-from wrpo.objectives.base import END, PairLoss
+from wrpo.objectives.base import END
+from wrpo.objectives.pair_loss import PairLoss
 from wrpo.objectives.wrpo import WRPO
 from wrpo.rows.columns import TRIPLE_RESPONSES
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from wrpo.pipeline.parts import StageWork
-from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import PromptLookup, Row
+from wrpo.pipeline.tables import PromptLookup
+from wrpo.training.arm import Arm
 from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
@@ -20,10 +19,8 @@ from wrpo.training.common import (
 from wrpo.trl_arms.settings import TRLSettings, TRLTask
 
 
-def run_by_trl(
-    pipeline: Pipeline, settings: TRLSettings, model: str, *, rows: list[Row], work: StageWork
-) -> None:
-    """Trains `model` on the prompts of rows of triples, or on one response of each.
+def train_by_trl(settings: TRLSettings, arm: Arm) -> None:
+    """Trains an arm on the prompts of rows of triples, or on one response of each.
 
     Raises:
         ModelError: a teacher cannot be loaded, or its tokenizer does not fit.
@@ -31,19 +28,20 @@ def run_by_trl(
     """
     from wrpo.chat.render import stop_token_ids
 
-    recipe = pipeline.recipe
-    lookup = PromptLookup(pipeline.finished("prompts"))
+    recipe, work = arm.recipe, arm.work
+    rows = settings.rows_to_train(arm.rows)
+    lookup = PromptLookup(arm.inputs["prompts"])
     facts = ("domain", "reference_answer")
     known = [{**row, **{name: lookup[row["prompt_id"]][name] for name in facts}} for row in rows]
-    tokenizer = load_target_tokenizer(model, recipe.target)
-    load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
+    tokenizer = load_target_tokenizer(arm.start, recipe.target)
+    load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
     policy = load(quantize=settings.lora.quantize if settings.lora else None)
     ends = _EndsOfTurns(policy, tokenizer, stop_token_ids(tokenizer))
     trainer = settings.trainer(
         TRLTask(
-            pipeline=pipeline,
+            pipeline=arm.pipeline,
             rows=known,
-            where=f"{work.path.name}.train",
+            where=arm.where,
             tokenizer=tokenizer,
             arguments=trl_arguments(settings, seed=recipe.seed, output=work.path),
             trainer_arguments={

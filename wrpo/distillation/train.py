@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from wrpo.distillation.settings import STUDENT, TeacherSettings
-from wrpo.pipeline.parts import StageWork
-from wrpo.pipeline.tables import Row
-from wrpo.recipe import Recipe
+from wrpo.objectives.reference import rows_by_response_id
+from wrpo.pipeline.tables import TEACHER_LOGITS, read_rows
 from wrpo.recipe.resolved import sampling_model
+from wrpo.training.arm import Arm
 from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
@@ -19,20 +18,9 @@ from wrpo.training.common import (
 )
 from wrpo.training.trl_config import make_config, refusals
 
-if TYPE_CHECKING:
-    from wrpo.distillation.rows import LogitTables
 
-
-def run_with_teachers(
-    recipe: Recipe,
-    settings: TeacherSettings,
-    model: str,
-    *,
-    rows: list[Row],
-    tables: LogitTables,
-    work: StageWork,
-) -> None:
-    """Trains `model` on rows of triples and the distributions of its teachers.
+def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
+    """Trains an arm on rows of triples and the distributions of its teachers.
 
     Raises:
         ModelError: a teacher's tokenizer does not fit the objective.
@@ -45,7 +33,12 @@ def run_with_teachers(
     from wrpo.distillation.trainer import TeacherTrainer
     from wrpo.rows.token_ids import RowSettings
 
-    tokenizer = load_target_tokenizer(model, recipe.target)
+    recipe, work = arm.recipe, arm.work
+    tables = {
+        place: rows_by_response_id(read_rows(arm.inputs[place.stage], TEACHER_LOGITS))
+        for place in settings.logit_tables(list(recipe.sources))
+    }
+    tokenizer = load_target_tokenizer(arm.start, recipe.target)
     names = {place.model for place in tables}
     teachers = {
         name: tokenizer
@@ -62,13 +55,13 @@ def run_with_teachers(
             settings.responses, recipe.truncation.limits, fold_system=recipe.target.fold_system
         ),
     )
-    examples = lessons(rows)
+    examples = lessons(settings.rows_to_train(arm.rows))
     work.facts.update(positions=lessons.positions, fallbacks=lessons.fallbacks)
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
-    args = make_config(SFTConfig, arguments, where=f"{work.path.name}.train")
-    load = partial(load_policy, model, recipe.target, attention=settings.engine.attention)
+    args = make_config(SFTConfig, arguments, where=arm.where)
+    load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
     policy = load(quantize=settings.lora.quantize if settings.lora else None)
-    with refusals(f"{work.path.name}.train"):
+    with refusals(arm.where):
         trainer = TeacherTrainer(
             settings,
             model=policy,
