@@ -77,9 +77,6 @@ class TeacherLogitsStage:
                 from wrpo.distillation.token_bytes import fingerprint
 
                 work.facts["tokenizer"] = fingerprint(self._tokenizer)
-                work.facts["tokens"] = self._tokens_read
-
-    _tokens_read = 0
 
     @cached_property
     def path(self) -> str:
@@ -151,7 +148,6 @@ class TeacherLogitsStage:
             whole = [*one.prompt, *one.response]
             ids[place, : len(whole)] = torch.tensor(whole)
             mask[place, : len(whole)] = 1
-        self._tokens_read += int(mask.sum())
         device = self._model.device
         with torch.no_grad():
             logits = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
@@ -177,6 +173,7 @@ class TeacherLogitsStage:
             "top_logps": top.tolist(),
             "rest": remainder(logps, ids).tolist(),
             "mean_nll": -float(logps.gather(-1, own[:, None]).mean()),
+            "forwarded": len(one.prompt) + len(one.response),
         }
 
 

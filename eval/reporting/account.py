@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from eval.reporting.evidence import Evidence
 from wrpo.pipeline.folder import read_manifest
-from wrpo.pipeline.tables import LOGPROBS, RESPONSES, parts, read_column
+from wrpo.pipeline.tables import LOGPROBS, RESPONSES, TEACHER_LOGITS, parts, read_column
 from wrpo.recipe import TARGET
 
 _CLOSE = 1.1
@@ -94,7 +94,7 @@ class Accounts:
             elif stage.kind == "logprobs" and stage.args["model"] != "sft":
                 totals["teacher_tokens"] += self._sum(name, "length", LOGPROBS)
             elif stage.kind == "teacher_logits" and stage.args["model"] != "sft":
-                totals["teacher_tokens"] += int(facts.get("tokens", 0))
+                totals["teacher_tokens"] += self._sum(name, "forwarded", TEACHER_LOGITS)
             elif stage.kind in ("sft", "train", "merge"):
                 for total in _TOTALS:
                     totals[total] += int(facts.get(total, 0))

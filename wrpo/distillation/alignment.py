@@ -12,7 +12,7 @@ where no position of the teacher fits, the target is the next label itself.
 
 The papers align strings by edit distance and dynamic programming; spans of bytes need neither.
 FuseChat's s is sigmoid(N), which grows with the count and so prefers rare partners; here it is
-sigmoid(-N) unless `upstream`.
+1 / sigmoid(N), which prefers frequent ones by as much, unless `upstream`.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Vocabulary:
         def distance(other: int) -> tuple[float, int]:
             its = self.student[other] or b""
             contained = 0.1 if its in content or content in its else 1.0
-            count = counts[other] if self.upstream else -counts[other]
-            weight = 1 / (1 + math.exp(-max(min(count, 50), -50)))
+            rare = 1 + math.exp(-counts[other])
+            weight = 1 / rare if self.upstream else rare
             return edit_distance(content, its) * contained * weight, other
 
         return min(counts, key=distance, default=None)
@@ -131,8 +131,8 @@ def transferred(
     Args:
         stored: of the teacher, per token of its own.
         places: of `partners`.
-        labels: the token that each position predicts, for those that no position of the teacher
-            fits: all probability is on it.
+        labels: the token of each position that no position of the teacher fits: all probability
+            is on it. It is the one that the position predicts, unless traps are reproduced.
     """
     made = Stored([], [], [])
     for place, label in zip(places, labels, strict=True):

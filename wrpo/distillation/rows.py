@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from wrpo.distillation.alignment import Stored, Vocabulary, partners, transferred
@@ -31,10 +32,14 @@ class Lessons:
     Attributes:
         positions, fallbacks: tokens of responses, and those of them that no position of a teacher
             fits.
+        untold: rows that a teacher's template could not render.
 
     Raises:
         ModelError: a teacher has other tokens than the student, and the objective needs the same.
     """
+
+    MOST_UNTOLD = 0.1
+    """Share of rows that may be left out because a teacher has no distributions of them."""
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class Lessons:
         self._tables = tables
         self._student = student
         self._row_settings = row_settings
-        self.positions = self.fallbacks = 0
+        self.positions = self.fallbacks = self.untold = 0
         own = fingerprint(student)
         self._same = {name for name, other in teachers.items() if fingerprint(other) == own}
         if settings.needs_one_tokenizer and (others := sorted(teachers.keys() - self._same)):
@@ -67,14 +72,16 @@ class Lessons:
         }
 
     def __call__(self, rows: Sequence[Row]) -> list[Row]:
-        """Rows with `prompt_ids`, and `NAME_ids` and `NAME_lessons` of each response; those that
-        truncation leaves no response are left out.
+        """Rows with `prompt_ids`, `length`, `NAME_ids` and `NAME_lessons` of each; those that
+        truncation leaves no response are left out, and those that a teacher could not render.
 
         Raises:
-            DataError: no row is left, or a response is in no table.
+            DataError: no row is left, or more than `MOST_UNTOLD` are in no table.
         """
-        prepared = [self._tokenised(row) for row in rows]
-        kept = [pair for pair in zip(rows, prepared, strict=True) if self._has_responses(pair[1])]
+        told = [row for row in rows if self._is_told(row)]
+        self._count_untold(rows, told)
+        prepared = [self._tokenised(row) for row in told]
+        kept = [pair for pair in zip(told, prepared, strict=True) if self._has_responses(pair[1])]
         if not kept:
             raise DataError("no row is left: every prompt fills max_length; raise max_length")
         if self._settings.vocabulary_map == "statistics":
@@ -87,6 +94,27 @@ class Lessons:
         )
         return made
 
+    def _is_told(self, row: Row) -> bool:
+        """Whether all tables have its responses."""
+        keys = {
+            name: response_id(row["prompt"], row[name][0]["content"])
+            for name in self._settings.responses
+        }
+        return all(keys[place.response] in table for place, table in self._tables.items())
+
+    def _count_untold(self, rows: Sequence[Row], told: Sequence[Row]) -> None:
+        self.untold = len(rows) - len(told)
+        if not self.untold:
+            return
+        stages = ", ".join(place.stage for place in self._tables)
+        message = (
+            f"{self.untold} of {len(rows)} rows are not in all of {stages}: their dropped.parquet "
+            "says which responses a teacher's chat template could not render"
+        )
+        if self.untold > self.MOST_UNTOLD * len(rows):
+            raise DataError(f"{message}. Give that source a chat_template, or leave it out")
+        logger.warning("%s; they are left out", message)
+
     def _tokenised(self, row: Row) -> dict[str, Any]:
         return prepare_row(row, tokenizer=self._student, settings=self._row_settings)
 
@@ -94,30 +122,23 @@ class Lessons:
         return all(example[f"{name}_ids"] for name in self._settings.responses)
 
     def _with_lessons(self, row: Row, example: dict[str, Any]) -> Row:
-        made: Row = {"prompt_ids": example["prompt_ids"]}
+        made: Row = {"prompt_ids": example["prompt_ids"], "length": example["length"]}
         for name in self._settings.responses:
             ids: list[int] = example[f"{name}_ids"]
             made[f"{name}_ids"] = ids
             text = row[name][0]["content"]
             found = self._settings.lessons(name, self._stored(row, name, text))
-            made[f"{name}_lessons"] = [self._aligned(one, ids, text) for one in found]
+            made[f"{name}_lessons"] = [
+                self._aligned(one, ids, text, before=example["prompt_ids"][-1]) for one in found
+            ]
         return made
 
     def _stored(self, row: Row, name: str, text: str) -> dict[LogitPlace, Row]:
         key = response_id(row["prompt"], text)
-        found = {}
-        for place, table in self._tables.items():
-            if place.response != name:
-                continue
-            if key not in table:
-                raise DataError(
-                    f"row {row['triple_id']}: {place.stage} has no {name} of it; delete that "
-                    "folder and run its stage again"
-                )
-            found[place] = table[key]
-        return found
+        return {place: t[key] for place, t in self._tables.items() if place.response == name}
 
-    def _aligned(self, lesson: Lesson, ids: list[int], text: str) -> Row:
+    def _aligned(self, lesson: Lesson, ids: list[int], text: str, *, before: int) -> Row:
+        """The lesson at the student's positions; `before` is the token in front of them."""
         if lesson.model in self._same:
             if lesson.token_ids[: len(ids)] != ids:
                 raise DataError(
@@ -128,10 +149,15 @@ class Lessons:
             stored = Stored(told.ids[kept], told.logps[kept], told.rest[kept])
             self.positions += len(ids)
         else:
-            stored = self._transferred(lesson, ids, text)
+            labels = [before, *ids[:-1]] if self._settings.unshifted else ids
+            stored = self._transferred(lesson, ids, text, labels=labels)
+        if self._settings.unshifted:  # behind the end, where no table has a distribution
+            stored = Stored([*stored.ids, [ids[-1]]], [*stored.logps, [0.0]], [*stored.rest, -inf])
         return {"weight": lesson.weight, **stored._asdict()}
 
-    def _transferred(self, lesson: Lesson, ids: list[int], text: str) -> Stored:
+    def _transferred(
+        self, lesson: Lesson, ids: list[int], text: str, *, labels: list[int]
+    ) -> Stored:
         assert self._own_bytes is not None  # there is a teacher with another tokenizer
         places = partners(
             self._own_bytes.spans(ids, text),
@@ -139,7 +165,7 @@ class Lessons:
         )
         self.positions += len(ids)
         self.fallbacks += places.count(None)
-        return transferred(lesson.stored, places, ids, self._vocabularies[lesson.model])
+        return transferred(lesson.stored, places, labels, self._vocabularies[lesson.model])
 
     def _observe(self, row: Row, example: Mapping[str, Any]) -> None:
         assert self._own_bytes is not None or not self._vocabularies

@@ -42,12 +42,19 @@ class Lesson(NamedTuple):
 
 
 class Distributions(NamedTuple):
-    """Of one teacher each, for a batch of responses: ids, logps (n, L, k), rest (n, L), weight
-    (n,)."""
+    """Of one teacher each, for a batch of responses.
+
+    Attributes:
+        ids, logps: (n, L, k).
+        rest: (n, L).
+        told: whether there is a distribution, (n, L).
+        weight: (n,).
+    """
 
     ids: Tensor
     logps: Tensor
     rest: Tensor
+    told: Tensor
     weight: Tensor
 
 
@@ -70,7 +77,7 @@ class Learned(NamedTuple):
 class TeacherSettings(ObjectiveSettings):
     """Objectives that read `teacher_logits`."""
 
-    config: ClassVar[str] = "SFTConfig"
+    config: ClassVar[str] = "TrainingArguments"
     trained_by: ClassVar[str] = "wrpo.distillation.train:train_with_teachers"
 
     upstream: bool = Field(
@@ -85,6 +92,12 @@ class TeacherSettings(ObjectiveSettings):
     @property
     def needs_one_tokenizer(self) -> bool:
         """Whether teachers must have the student's tokens."""
+        return False
+
+    @property
+    def unshifted(self) -> bool:
+        """Whether targets are of the token at a position instead of the next one where no teacher
+        fits, and the position behind the end counts: traps of FuseLLM's released code."""
         return False
 
     def lessons(self, response: str, stored: Mapping[LogitPlace, Row]) -> list[Lesson]:

@@ -21,7 +21,7 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenBytes:
-    """Bytes by token id, of one tokenizer; special tokens have none.
+    """Bytes by token id, of one tokenizer; special tokens have none, added ones their letters'.
 
     Attributes:
         end: id of the token that ends a turn.
@@ -34,9 +34,10 @@ class TokenBytes:
         from wrpo.chat.render import end_of_turn_ids
 
         read = _reader(tokenizer)
-        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+        added = tokenizer.added_tokens_decoder
+        special = {*tokenizer.all_special_ids, *(n for n, one in added.items() if one.special)}
         self._bytes: dict[int, bytes] = {
-            number: read(token)
+            number: added[number].content.encode() if number in added else read(token)
             for token, number in tokenizer.get_vocab().items()
             if number not in special
         }
@@ -60,23 +61,24 @@ class TokenBytes:
     def spans(self, ids: list[int], text: str) -> list[tuple[int, int] | None]:
         """The bytes of the text that each token of a response stands for, as (start, end).
 
-        None for tokens that are not of the text; (n, n) for the end of turn behind its n bytes. All
-        are None where the tokens do not spell the text.
+        The text counts without white space around it, which templates add and trim. None for tokens
+        that are not of it; (n, n) for the end of turn behind its n bytes. All are None where the
+        tokens do not spell the text.
         """
-        whole = text.encode()
+        whole = text.strip().encode()
         pieces = [self._bytes.get(token) for token in ids]
-        joined = b"".join(piece or b"" for piece in pieces)
-        # SentencePiece begins a text with a space of its own.
-        at = -1 if joined.startswith(b" ") and not whole.startswith(b" ") else 0
-        if not joined[-at:].startswith(whole):
+        # SentencePiece begins a text with a space of its own, and a template may close a thought.
+        before = b"".join(piece or b"" for piece in pieces).rfind(whole)
+        if before < 0:
             return [None] * len(ids)
+        at = -before
         found: list[tuple[int, int] | None] = []
         for token, piece in zip(ids, pieces, strict=True):
-            if piece is None:
-                found.append((at, at) if token == self.end and at == len(whole) else None)
+            if token == self.end:
+                found.append((len(whole), len(whole)) if at >= len(whole) else None)
                 continue
-            start, at = max(at, 0), at + len(piece)
-            found.append((start, at) if at <= len(whole) else None)
+            start, at = max(at, 0), at + len(piece or b"")
+            found.append((start, at) if start < at <= len(whole) else None)
         return found
 
 

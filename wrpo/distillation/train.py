@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from wrpo.distillation.settings import STUDENT, TeacherSettings
+from wrpo.errors import DataError
+from wrpo.objectives.base import LogitPlace
 from wrpo.objectives.reference import rows_by_response_id
+from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.tables import TEACHER_LOGITS, read_rows
 from wrpo.recipe.resolved import sampling_model
 from wrpo.training.arm import Arm
@@ -13,10 +18,14 @@ from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
     lora_config,
+    micro_batch_tokens,
     train_and_save,
     trl_arguments,
 )
 from wrpo.training.trl_config import make_config, refusals
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
@@ -46,6 +55,7 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
         else load_target_tokenizer(sampling_model(recipe, name).model, sampling_model(recipe, name))
         for name in sorted(names)
     }
+    _require_fingerprints(arm, tables, teachers)
     lessons = Lessons(
         settings,
         tables,
@@ -56,7 +66,9 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
         ),
     )
     examples = lessons(settings.rows_to_train(arm.rows))
-    work.facts.update(positions=lessons.positions, fallbacks=lessons.fallbacks)
+    work.facts.update(
+        positions=lessons.positions, fallbacks=lessons.fallbacks, rows_untold=lessons.untold
+    )
     arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
     args = make_config(SFTConfig, arguments, where=arm.where)
     load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
@@ -64,6 +76,7 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
     with refusals(arm.where):
         trainer = TeacherTrainer(
             settings,
+            micro_batch_tokens(settings),
             model=policy,
             args=args,
             train_dataset=Dataset.from_list(examples),
@@ -71,3 +84,24 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
             peft_config=lora_config(settings.lora),
         )
     train_and_save(trainer, work, rows=len(examples), load_base=load)
+
+
+def _require_fingerprints(
+    arm: Arm, places: Iterable[LogitPlace], tokenizers: Mapping[str, PreTrainedTokenizerBase]
+) -> None:
+    """The ids of a table are those of the tokenizer that it was made with.
+
+    Raises:
+        DataError: the model has another one now.
+    """
+    from wrpo.distillation.token_bytes import fingerprint
+
+    now = {name: fingerprint(tokenizer) for name, tokenizer in tokenizers.items()}
+    for place in places:
+        then = (read_manifest(arm.inputs[place.stage]) or {}).get("tokenizer")
+        if then != now[place.model]:
+            raise DataError(
+                f"{arm.inputs[place.stage]} was made with another tokenizer (fingerprint {then}) "
+                f"than {place.model} has now ({now[place.model]}); delete the folder and make it "
+                f"again: {arm.pipeline.shell_command(place.stage)}"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from trl import SFTTrainer
 
 from wrpo.distillation.settings import Distributions, Learned, TeacherSettings
+from wrpo.training.micro_batches import Costs, MicroBatches, take_whole_steps
 
 
 class LessonCollator:
@@ -30,18 +32,20 @@ class LessonCollator:
         answers = [row[f"{name}_ids"] for row, name in spoken]
         lessons = [row[f"{name}_lessons"] for row, name in spoken]
         whole = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        told = [len(lesson["ids"]) for row in lessons for lesson in row]
+        length = max([*map(len, answers), *told])
         return {
             "input_ids": _padded(whole, self._pad),
             "attention_mask": _padded([[1] * len(ids) for ids in whole], 0),
-            "labels": _padded(answers, 0),
-            "mask": _padded([[1] * len(ids) for ids in answers], 0).bool(),
+            "labels": _padded(answers, 0, length=length),
+            "mask": _padded([[1] * len(ids) for ids in answers], 0, length=length).bool(),
             "starts": torch.tensor([len(prompt) - 1 for prompt in prompts]),
-            **_teachers(lessons, length=max(map(len, answers))),
+            **_teachers(lessons, length=length),
         }
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    longest = max(map(len, rows))
+def _padded(rows: Sequence[Sequence[int]], value: int, *, length: int | None = None) -> Tensor:
+    longest = max(map(len, rows)) if length is None else length
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
@@ -53,35 +57,79 @@ def _teachers(lessons: Sequence[Sequence[Mapping[str, Any]]], *, length: int) ->
     ids = torch.zeros(*shape, width, dtype=torch.long)
     logps = torch.full((*shape, width), -math.inf)
     rest = torch.full(shape, -math.inf)
+    told = torch.zeros(shape, dtype=torch.bool)
     weight = torch.zeros(teachers, len(lessons))
     for row, own in enumerate(lessons):
         for teacher, lesson in enumerate(own):
-            weight[teacher, row] = lesson["weight"]
-            rest[teacher, row, : len(lesson["rest"])] = torch.tensor(lesson["rest"])
-            for at, (named, values) in enumerate(zip(lesson["ids"], lesson["logps"], strict=True)):
-                ids[teacher, row, at, : len(named)] = torch.tensor(named, dtype=torch.long)
-                logps[teacher, row, at, : len(values)] = torch.tensor(values)
-    return {"top_ids": ids, "top_logps": logps, "rest": rest, "weight": weight}
+            place, count = (teacher, row), len(lesson["rest"])
+            weight[place] = lesson["weight"]
+            told[place][:count] = True
+            rest[place][:count] = torch.tensor(lesson["rest"])
+            ids[place][:count] = torch.tensor([_wide(one, 0, width) for one in lesson["ids"]])
+            values = [_wide(one, -math.inf, width) for one in lesson["logps"]]
+            logps[place][:count] = torch.tensor(values)
+    return {"top_ids": ids, "top_logps": logps, "rest": rest, "told": told, "weight": weight}
 
 
-class TeacherTrainer(SFTTrainer):
+def _wide(values: Sequence[Any], filling: float, width: int) -> list[Any]:
+    return [*values, *[filling] * (width - len(values))]
+
+
+class TeacherTrainer(MicroBatches, SFTTrainer):
     """SFTTrainer whose loss is that of an objective of `wrpo.distillation.settings`.
+
+    An optimizer step is the mean over its prompts, however they are cut into micro-batches and
+    shared among processes.
 
     Args:
         settings: the objective.
+        tokens: most tokens of a forward pass, or "auto"; None: rows decide.
         arguments: SFTTrainer's own; the dataset has rows of `Lessons`.
     """
 
-    def __init__(self, settings: TeacherSettings, **arguments: Any) -> None:
+    def __init__(
+        self, settings: TeacherSettings, tokens: int | str | None = None, **arguments: Any
+    ) -> None:
         self._settings = settings
+        self.budget_tokens = tokens
         args = arguments["args"]
         args.remove_unused_columns = False
         args.dataset_kwargs = {"skip_prepare_dataset": True}
+        if tokens is not None:
+            take_whole_steps(args)
         pad = arguments["processing_class"].pad_token_id
         collator = LessonCollator(settings.responses, pad_token_id=pad)
         super().__init__(data_collator=collator, **arguments)
-        # A micro-batch is a mean over its prompts, and so is an optimizer step over these.
-        self.model_accepts_loss_kwargs = False
+        self.model_accepts_loss_kwargs = True  # the loss is divided here, by prompts
+
+    def row_costs(self, rows: Sequence[Any]) -> Costs:
+        return Costs([self._cost(row) for row in rows], padded=True)
+
+    def longest_row(self) -> int:
+        rows: Any = self.train_dataset
+        return max(self._cost(row) for row in rows)
+
+    def _cost(self, row: Mapping[str, Any]) -> int:
+        """Tokens that the responses of a prompt take in a padded batch."""
+        names = self._settings.responses
+        longest = max(len(row[f"{name}_ids"]) for name in names)
+        return len(names) * (len(row["prompt_ids"]) + longest)
+
+    def recorded(self) -> Any:
+        return copy.deepcopy(self._metrics["train"]), self._total_train_tokens
+
+    def restore(self, recorded: Any) -> None:
+        self._metrics["train"], self._total_train_tokens = recorded
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[Any], device: torch.device
+    ) -> Tensor | None:
+        """Prompts of one optimizer step, over its micro-batches and all ranks."""
+        if not batch_samples:
+            return None
+        rows = sum(len(batch["labels"]) for batch in batch_samples)
+        prompts = torch.tensor([rows // len(self._settings.responses)], device=device)
+        return self.accelerator.gather(prompts).sum()
 
     def compute_loss(
         self,
@@ -90,7 +138,7 @@ class TeacherTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """The mean over the prompts of one micro-batch."""
+        """The share of one micro-batch in the mean over the prompts of the optimizer step."""
         logits = model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
@@ -99,9 +147,19 @@ class TeacherTrainer(SFTTrainer):
         state = self.state
         progress = min(1.0, state.global_step / state.max_steps) if state.max_steps else 0.0
         losses, metrics = self._settings.loss(self._learned(logits, inputs), progress)
-        for name, values in metrics.items():
-            self._metrics["train"][name].append(values.detach().float().mean().item())
-        return losses.mean()
+        self._record(inputs, metrics)
+        if num_items_in_batch is None:
+            return losses.mean()
+        return losses.sum() * self.accelerator.num_processes / num_items_in_batch
+
+    def _record(self, inputs: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> None:
+        """Metrics of the micro-batches of all ranks, and the tokens that they forwarded."""
+        means = [values.detach().float().mean() for values in metrics.values()]
+        own = torch.stack([*means, inputs["attention_mask"].sum().float()])
+        found = self.accelerator.gather(own[None])
+        self._total_train_tokens += round(float(found[:, -1].sum()))
+        for name, value in zip(metrics, found.mean(0).tolist(), strict=False):
+            self._metrics["train"][name].append(value)
 
     def _learned(self, logits: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Learned]:
         """The predictions of each response's tokens, by name."""
@@ -119,6 +177,7 @@ class TeacherTrainer(SFTTrainer):
                     inputs["top_ids"][number, own],
                     inputs["top_logps"][number, own],
                     inputs["rest"][number, own],
+                    inputs["told"][number, own],
                     inputs["weight"][number, own],
                 )
                 for number in range(len(inputs["weight"]))

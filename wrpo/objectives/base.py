@@ -118,7 +118,9 @@ class ObjectiveSettings(Training):
         label: its name in tables of the report.
         phrase: its name in sentences, of an arm beside the fused model.
         tables: the training tables whose rows it reads.
-        config: the class of TRL's options under `train`: WRPOConfig or SFTConfig.
+        config: the class of TRL's options under `train`: WRPOConfig, SFTConfig, or
+            TrainingArguments for what all trainers have.
+        cut_by: the fields of `truncation` that its rows are cut by; None: all.
         trained_by: the function that trains an arm with it, as "module:name"; it gets the settings
             and a `wrpo.training.arm.Arm`.
         options: the fields that WRPOConfig has flat options for too, by the option's name; the
@@ -130,6 +132,7 @@ class ObjectiveSettings(Training):
     phrase: ClassVar[str]
     tables: ClassVar[tuple[str, ...]] = ("triples",)
     config: ClassVar[str] = "WRPOConfig"
+    cut_by: ClassVar[set[str] | None] = None
     trained_by: ClassVar[str] = "wrpo.training.preference:train_preference"
     options: ClassVar[dict[str, str]] = {}
     loss_by_row: ClassVar[bool] = True

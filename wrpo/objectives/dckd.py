@@ -49,7 +49,7 @@ class DCKDSettings(PairTeacherSettings):
         for name, one in learned.items():
             (teacher,) = one.teachers
             each = losses.kl(one.logits, teacher.ids, teacher.logps, teacher.rest)
-            found[name] = losses.mean_over(each, one.mask)
+            found[name] = losses.mean_over(each, teacher.told)
         loss = likelihood
         if self.kl_weight:
             loss = likelihood + self.kl_weight * (found["chosen"] + found["rejected"])

@@ -27,3 +27,8 @@ class FuseChatSettings(FuseLLMSettings):
         "statistics",
         description="How tokens of teachers become the target's: docs/explicit-fusion.md.",
     )
+
+    @property
+    def unshifted(self) -> bool:
+        """FuseChat's code shifts its mask and labels."""
+        return False

@@ -8,6 +8,10 @@ Per response y with the c_m of every model m, its mean negative log-prob per tok
 
 Where no position of a teacher fits, T is the next label. For `avg_ce` the divergences are averaged,
 which for the whole vocabulary is the divergence from the average up to a constant.
+
+`upstream` does what the released code does: it compares 1 / exp(c) in bfloat16, normalises stored
+entries to 1, and takes T by an unshifted mask, so that T is the current token where no teacher fits
+and the position behind the end counts, of which the tables know nothing: no teacher fits there.
 """
 
 from __future__ import annotations
@@ -61,6 +65,10 @@ class FuseLLMSettings(TeacherSettings):
     def vocabulary_map(self) -> VocabularyMap:
         return self.vocabulary
 
+    @property
+    def unshifted(self) -> bool:
+        return self.upstream
+
     def logit_tables(self, sources: Sequence[str]) -> list[LogitPlace]:
         names = sources if self.teachers is None else self.teachers
         named = [known_teacher(name, sources, field="teachers") for name in names]
@@ -102,7 +110,7 @@ def fusion_loss(
         each = losses.cross_entropy(learned.logits, *told, renormalize=renormalize)
         if divergence == "kl":
             each = each - losses.entropy(*told[1:], renormalize=renormalize)
-        distance = distance + teacher.weight * losses.mean_over(each, learned.mask)
+        distance = distance + teacher.weight * losses.mean_over(each, teacher.told)
     loss = clm if clm_weight == 1 else clm_weight * clm + (1 - clm_weight) * distance
     return loss, {"clm_loss": clm, "fusion_loss": distance}
 

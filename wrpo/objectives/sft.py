@@ -23,6 +23,7 @@ class SFTSettings(ObjectiveSettings):
     phrase: ClassVar[str] = "more SFT"
     tables: ClassVar[tuple[str, ...]] = ("triples", "rejection")
     config: ClassVar[str] = "SFTConfig"
+    cut_by: ClassVar[set[str] | None] = {"max_length"}
     trained_by: ClassVar[str] = "wrpo.train_sft:train_sft_arm"
 
     objective: Literal["sft"] = "sft"

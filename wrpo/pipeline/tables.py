@@ -163,10 +163,12 @@ TEACHER_LOGITS = pa.schema(
         _required("top_logps", pa.list_(pa.list_(pa.float32()))),
         _required("rest", pa.list_(pa.float32())),
         _required("mean_nll", pa.float64()),
+        _required("forwarded", pa.int32()),
     ]
 )
 """Distributions of one model over the tokens of a response, under its own tokenizer: per token the
-stored ids, their log-probs and the log of all other mass; the mean negative log-prob of its tokens.
+stored ids, their log-probs and the log of all other mass; the mean negative log-prob of its tokens;
+how many tokens the model forwarded for it, prompt included.
 """
 
 

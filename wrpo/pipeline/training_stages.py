@@ -58,12 +58,11 @@ def train_stage(recipe: Recipe, arm: str) -> Stage:
 
 def _train_settings(recipe: Recipe, arm: str) -> Settings:
     settings = preference(recipe, arm)
-    cut = {"max_length"} if settings.config == "SFTConfig" else None
     # Rows of all sources are the rule, and stay out, so that arms trained so keep their key.
     left_out = SPEED_FIELDS if settings.rows_of else SPEED_FIELDS | {"rows_of"}
     return {
         "seed": recipe.seed,
-        "truncation": recipe.truncation.model_dump(mode="json", include=cut),
+        "truncation": recipe.truncation.model_dump(mode="json", include=settings.cut_by),
         **settings.model_dump(mode="json", exclude=left_out),
         **settings.further_settings(recipe),
     }

@@ -31,6 +31,10 @@ _FILES = {
         ("trl", "trainer/base_config.py", "_BaseConfig"),
         ("transformers", "training_args.py", "TrainingArguments"),
     ],
+    "TrainingArguments": [
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("transformers", "training_args.py", "TrainingArguments"),
+    ],
     "WRPOConfig": [
         ("wrpo", "config.py", "WRPOConfig"),
         ("trl", "trainer/dpo_config.py", "DPOConfig"),
@@ -52,7 +56,7 @@ _PLAIN_TYPES: dict[str, tuple[type, ...]] = {
 
 @cache
 def config_fields(config: str) -> dict[str, str]:
-    """Field name -> annotation text of "SFTConfig" or "WRPOConfig", own fields and inherited."""
+    """Field name -> annotation text of a config of `_FILES`, own fields and inherited."""
     fields: dict[str, str] = {}
     for package, file, class_name in _FILES[config]:
         for name, annotation in class_annotations(package, file, class_name).items():

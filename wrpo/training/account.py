@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
+from wrpo.training.micro_batches import StepRows
+
 _MIB = 1 << 20
 
 
@@ -74,7 +76,12 @@ class Account:
 
 
 def tokens_of(inputs: Any) -> int | Tensor:
-    """Tokens of a batch, padding left out where the batch says what it is; 0 where it has none."""
+    """Tokens of a batch, or of all that a step was cut into; 0 where it has none.
+
+    Padding is left out where a batch says what it is.
+    """
+    if isinstance(inputs, StepRows):
+        return sum(tokens_of(batch) for batch in inputs.batches)
     if not isinstance(inputs, Mapping) or "input_ids" not in inputs:
         return 0
     mask = inputs.get("attention_mask")

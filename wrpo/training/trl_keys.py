@@ -2,7 +2,8 @@
 
 A key under `train:` is handed to TRL as it is, or refused with what to do instead; there is no
 third. `HONOURED` and `REFUSED` name every key of the installed SFTConfig and WRPOConfig, those that
-they inherit included; a test holds them against the configs and tries each key that is honoured.
+they inherit included, and of what all configs of TRL have (TrainingArguments); a test holds them
+against the configs and tries each key that is honoured.
 Light to import: recipes are checked with it.
 """
 
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 _BOTH = frozenset({"SFTConfig", "WRPOConfig"})
+_SHARED = frozenset({"TrainingArguments"})
+_ALL = _BOTH | _SHARED
 _SFT = frozenset({"SFTConfig"})
 _PREFERENCE = frozenset({"WRPOConfig"})
 
@@ -33,7 +36,7 @@ class Refused(NamedTuple):
 
     way_out: str
     unless: tuple[Any, ...] = ()
-    configs: frozenset[str] = _BOTH
+    configs: frozenset[str] = _ALL
 
 
 def _each(keys: str, *refused: Any) -> dict[str, Refused]:
@@ -109,6 +112,14 @@ _OF_SFT = {
 REFUSED: dict[str, tuple[Refused, ...]] = {}
 """Every key that is refused, with its rows: one, or one per config."""
 
+_OF_SHARED = {
+    **_each("use_liger_kernel", "these losses need logits, which it keeps back", (False,), _SHARED),
+    **_each("liger_kernel_config", "leave it out, as use_liger_kernel", (None,), _SHARED),
+    **_each("neftune_noise_alpha", "teachers and student share no noise", (None,), _SHARED),
+    **_each("label_smoothing_factor", "these losses smooth no labels", (0.0,), _SHARED),
+    **_each("average_tokens_across_devices", "the trainer decides it", (True,), _SHARED),
+}
+
 _OF_BOTH = {
     # Where it runs, and how large a step is.
     **_each("output_dir", "the run directory decides it (`run`, `runs`)"),
@@ -166,6 +177,7 @@ _OF_BOTH = {
 for _group in (
     _OF_BOTH,
     _OF_SFT,
+    _OF_SHARED,
     {key: Refused(f"write `{way}`", (), _PREFERENCE) for key, way in _OF_PREFERENCE.items()},
     NOT_BY_WRPO_TRAINER,
 ):
@@ -184,8 +196,7 @@ HONOURED: dict[str, frozenset[str]] = {
             # Precision, memory and speed.
             *("bf16", "fp16", "tf32", "gradient_checkpointing", "gradient_checkpointing_kwargs"),
             *("torch_compile", "torch_compile_backend", "torch_compile_mode"),
-            *("activation_offloading", "torch_empty_cache_steps", "use_cpu", "full_determinism"),
-            *("pad_to_multiple_of", "router_aux_loss_coef", "accelerator_config"),
+            *("torch_empty_cache_steps", "use_cpu", "full_determinism", "accelerator_config"),
             *("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers"),
             *("ddp_static_graph", "ddp_backend", "ddp_timeout"),
             *("dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory"),
@@ -198,8 +209,9 @@ HONOURED: dict[str, frozenset[str]] = {
             *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id"),
             *("trackio_static_space_id", "save_strategy", "save_steps", "save_total_limit"),
         ),
-        _BOTH,
+        _ALL,
     ),
+    **dict.fromkeys(("activation_offloading", "pad_to_multiple_of", "router_aux_loss_coef"), _BOTH),
     **dict.fromkeys(
         (
             *("max_length", "loss_type", "shuffle_dataset", "packing", "packing_strategy"),

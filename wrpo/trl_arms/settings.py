@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.settings import Share
+from wrpo.training.settings import AUTO
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
@@ -45,7 +46,8 @@ class TRLTask:
 class TRLSettings(ObjectiveSettings):
     """An arm of a trainer of TRL's."""
 
-    config: ClassVar[str] = "SFTConfig"
+    config: ClassVar[str] = "TrainingArguments"
+    cut_by: ClassVar[set[str] | None] = {"max_length"}
     trained_by: ClassVar[str] = "wrpo.trl_arms.train:train_by_trl"
 
     @model_validator(mode="after")
@@ -54,6 +56,15 @@ class TRLSettings(ObjectiveSettings):
             raise ValueError(
                 f"objective {self.objective} needs train.learning_rate: the defaults of TRL's "
                 "trainers differ 200-fold, so that none of them compares"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_are_rows(self) -> Self:
+        if self.engine.per_device_batch_size == AUTO:
+            raise ValueError(
+                f"objective {self.objective} is trained by TRL, which knows rows only; write "
+                "engine.per_device_batch_size as a number"
             )
         return self
 

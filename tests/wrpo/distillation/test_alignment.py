@@ -1,6 +1,7 @@
 """Alignment of two tokenizers by bytes, on tokenizers made by hand."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -44,8 +45,24 @@ def test_spans_cover_the_text_whatever_it_is(text: str) -> None:
     tokenizer = tiny_tokenizer()
     tokens = TokenBytes(tokenizer)
     spans = tokens.spans([*ids(tokenizer, text), tokens.end], text)
-    length = len(text.encode())
-    assert spans == [(at, at + 1) for at in range(length)] + [(length, length)]
+    length = len(text.strip().encode())
+    before = len(text.encode()) - len(text.lstrip().encode()) if length else len(text.encode())
+    behind = len(text.encode()) - before - length
+    own = [(at, at + 1) for at in range(length)]
+    assert spans == [None] * before + own + [None] * behind + [(length, length)]
+
+
+@pytest.mark.parametrize("said", ["abc", " abc", "abc\n", "<think>\n\n</think>\n\nabc"])
+def test_what_a_template_adds_or_trims_moves_no_span(said: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokens = TokenBytes(tokenizer)
+    heard = [*ids(tokenizer, said), tokens.end]
+    for text in ("abc", " abc\n"):
+        spans = tokens.spans(heard, text)
+        assert [span for span in spans if span] == [(0, 1), (1, 2), (2, 3), (3, 3)]
+    inside = tokens.spans(heard, said)
+    assert len([span for span in inside if span]) == len(ids(tokenizer, said.strip())) + 1
 
 
 def test_one_tokenizer_aligns_with_itself_everywhere() -> None:
@@ -93,6 +110,20 @@ def test_soft_takes_the_nearest_token_and_statistics_the_partner_of_the_corpus()
     )
     assert dict(counted.counts[hey]) == {said[0]: 1, said[1]: 1}
     assert counted[hey] == said[0]  # "he", at distance 1; "y" is at 2
+
+
+def test_frequent_partners_are_preferred_a_little_and_upstream_penalised() -> None:
+    """abcd is as far from abx as from aby; one is frequent. Nearer tokens stay nearer."""
+    student = merged(("a", "b"), ("ab", "x"), ("ab", "y"), ("ab", "c"))
+    teacher = merged(("a", "b"), ("ab", "c"), ("abc", "d"))
+    own, its = TokenBytes(student), TokenBytes(teacher)
+    (heard,) = ids(teacher, "abcd")
+    rare, frequent, near = (ids(student, text)[0] for text in ("abx", "aby", "abc"))
+    for upstream, expected in ((False, frequent), (True, rare)):
+        counts = {heard: Counter({rare: 1, frequent: 40})}
+        assert Vocabulary(its, own, "statistics", upstream, counts)[heard] == expected
+        counts = {heard: Counter({near: 3, frequent: 40})}
+        assert Vocabulary(its, own, "statistics", upstream, counts)[heard] == near
 
 
 def test_ends_of_turns_are_partners_and_spelling_another_text_aligns_nothing() -> None:

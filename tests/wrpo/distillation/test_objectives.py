@@ -33,7 +33,8 @@ def learned(seed: int, *, teachers: int = 1, like_student: bool = False) -> Lear
         logps = other.log_softmax(-1)
         ids = logps.topk(4).indices
         weight = torch.full((2,), 1 / teachers)
-        told.append(Distributions(ids, logps.gather(-1, ids), remainder(logps, ids), weight))
+        values = logps.gather(-1, ids)
+        told.append(Distributions(ids, values, remainder(logps, ids), mask, weight))
     return Learned(logits.requires_grad_(), labels, mask, told)
 
 

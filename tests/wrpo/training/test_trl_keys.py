@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from trl import SFTConfig
+from trl.trainer.base_config import _BaseConfig
 
 from tests.support.recipe_files import tiny_recipe
 from wrpo.config import WRPOConfig
@@ -17,7 +18,11 @@ from wrpo.training.common import trl_arguments
 from wrpo.training.trl_config import make_config, require_effect
 from wrpo.training.trl_keys import HONOURED, REFUSED, honours, way_out_of
 
-CONFIGS: dict[str, Any] = {"SFTConfig": SFTConfig, "WRPOConfig": WRPOConfig}
+CONFIGS: dict[str, Any] = {
+    "SFTConfig": SFTConfig,
+    "WRPOConfig": WRPOConfig,
+    "TrainingArguments": _BaseConfig,
+}
 KEYS = [
     (config, field.name)
     for config, kind in CONFIGS.items()
