@@ -61,6 +61,20 @@ class LogitPlace(NamedTuple):
         return "/".join(["teacher_logits", *self.args.values()])
 
 
+class SampledInTraining(NamedTuple):
+    """Responses that a trainer samples from the policy itself.
+
+    Attributes:
+        most_tokens: of a response.
+        per_prompt: how many.
+        share: of the optimizer steps that train on them; the others take `responses` of rows.
+    """
+
+    most_tokens: int
+    per_prompt: int = 1
+    share: float = 1.0
+
+
 _ORDER = ("source_chosen", "chosen", "rejected", "anchor")
 
 
@@ -174,6 +188,16 @@ class ObjectiveSettings(Training):
     def keeps_reference_model(self) -> bool:
         """Whether a second model is in memory while training."""
         return False
+
+    @property
+    def teachers_beside(self) -> tuple[str, ...]:
+        """Sources that forward each batch while training."""
+        return ()
+
+    @property
+    def sampled(self) -> SampledInTraining | None:
+        """What is sampled while training; None: all responses are those of rows."""
+        return None
 
     def logprob_tables(self, sources: Sequence[str]) -> list[LogProbPlace]:
         """The tables of log-probs that training reads, those of the initial policy first."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wrpo.trl_arms.settings import TRLSettings, TRLTask
+from wrpo.objectives.base import SampledInTraining
+from wrpo.trl_arms.settings import SamplingSettings, TRLTask
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from wrpo.recipe import Recipe
 
 
-class GRPOSettings(TRLSettings):
+class GRPOSettings(SamplingSettings):
     """GRPO on the prompts of the triples; `global_batch_size` counts prompts."""
 
     label: ClassVar[str] = "GRPO"
@@ -27,11 +28,13 @@ class GRPOSettings(TRLSettings):
     objective: Literal["grpo"] = "grpo"
     num_generations: int = Field(8, ge=2, description="Responses to a prompt in one step.")
     kl_weight: float = Field(0.0, ge=0.0, description="Weight of the KL divergence from the start.")
-    temperature: float = Field(1.0, gt=0.0, description="Of sampling.")
-    max_new_tokens: int = Field(128, ge=1, description="Of a sampled response.")
     unscored: float = Field(
         0.0, description="Reward of a response that no reward scores, as an empty one."
     )
+
+    @property
+    def sampled(self) -> SampledInTraining | None:
+        return SampledInTraining(self.max_new_tokens, per_prompt=self.num_generations)
 
     def further_settings(self, recipe: Recipe) -> dict[str, Any]:
         return {"rewards": {n: one.key_settings(recipe) for n, one in recipe.rewards.items()}}

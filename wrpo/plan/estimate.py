@@ -12,10 +12,11 @@ from wrpo.plan.inputs import Facts
 from wrpo.plan.sampling_cost import sampling_work
 from wrpo.plan.throughput import Measured, ThroughputTable
 from wrpo.plan.training_cost import (
+    arm_work,
     logprobs_work,
     scoring_work,
+    sft_work,
     teacher_logits_work,
-    training_work,
 )
 from wrpo.plan.work import StageEstimate, UnknownPrice, Work
 from wrpo.recipe.prompts import dataset_responses
@@ -79,8 +80,10 @@ class Estimator:
                 return judged_responses_work(facts, args["benchmark"], args["model"])
             case "judge":
                 return verdicts_work(facts, args["benchmark"])
-            case "sft" | "train":
-                return training_work(facts, name)
+            case "sft":
+                return sft_work(facts)
+            case "train":
+                return arm_work(facts, name)
 
 
 def share_left(status: StageStatus) -> float:

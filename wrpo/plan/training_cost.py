@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from wrpo.objectives.base import ObjectiveSettings
+from dataclasses import replace
+
+from wrpo.objectives.base import ObjectiveSettings, SampledInTraining
 from wrpo.pipeline.tables import ROW_RESPONSES
 from wrpo.plan.evaluation_cost import ask_judge
+from wrpo.plan.formulas import GIB, decode_bound
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
 from wrpo.plan.model_shape import shape_of, unknown_size
+from wrpo.plan.throughput import decode_speed
 from wrpo.plan.volumes import Asked, Length
 from wrpo.plan.work import EPOCHS, RowCount, UnknownPrice, Work
 from wrpo.recipe import TARGET, preference
@@ -97,28 +101,85 @@ def teacher_logits_work(facts: Facts, model: str, response: str) -> Work:
     return work
 
 
-def training_work(facts: Facts, name: str) -> Work:
-    """SFT, or an arm."""
-    recipe = facts.recipe
-    settings: Training = recipe.sft if name == "sft" else preference(recipe, name)
-    table: str = "sft"
-    named: tuple[str, ...] = ("completion",)
-    if isinstance(settings, ObjectiveSettings):
-        table, named = settings.data, settings.responses
-    steps, origin = _steps(facts, settings, table)
-    shape = facts.shape(recipe.target)
-    prompt, responses = facts.lengths(table, named)
+def sft_work(facts: Facts) -> Work:
+    """Supervised fine-tuning."""
+    settings = facts.recipe.sft
+    steps, origin = _steps(facts, settings, "sft")
+    prompt, responses = facts.lengths("sft", ("completion",))
     rows = RowCount(steps * settings.global_batch_size, prompt, responses)
-    processes = processes_of(settings)
+    return _trained(facts, settings, rows, origin=origin)
+
+
+def arm_work(facts: Facts, name: str) -> Work:
+    """An arm: what it samples, what its policy trains on, what reference and teachers forward."""
+    settings = preference(facts.recipe, name)
+    steps, origin = _steps(facts, settings, settings.data)
+    prompt, responses = facts.lengths(settings.data, settings.responses)
+    rows = RowCount(steps * settings.global_batch_size, prompt, responses)
+    if settings.sampled is not None:
+        rows, written = _with_sampled(facts, settings.sampled, rows)
+        origin += f", {written.count:,.0f} responses sampled"
+    reference = settings.keeps_reference_model
+    work = _trained(facts, settings, rows, origin=origin, second_model=reference)
+    if settings.sampled is not None:
+        _decode_in_training(facts, work, settings, written)
+    if reference:
+        work.read(facts.shape(facts.recipe.target), rows, what="reference model")
+    for teacher in settings.teachers_beside:
+        shape = facts.shape(sampling_model(facts.recipe, teacher))
+        work.read(shape, rows, what=f"teacher {teacher}")
+        assert work.memory is not None
+        weights = 4 * shape.parameters / GIB
+        work.memory = replace(work.memory, parts={**work.memory.parts, teacher: weights})
+    return work
+
+
+def _trained(
+    facts: Facts, settings: Training, rows: RowCount, *, origin: str, second_model: bool = False
+) -> Work:
+    shape, processes = facts.shape(facts.recipe.target), processes_of(settings)
     work = Work(facts.gpu, gpus=processes.gpus)
     work.train(shape, settings, rows, origin=origin)
-    second = isinstance(settings, ObjectiveSettings) and settings.keeps_reference_model
-    if second:
-        work.read(shape, rows, what="reference model")
     work.memory = training_memory(
-        shape, settings, row_tokens=rows.each, processes=processes, second_model=second
+        shape, settings, row_tokens=rows.each, processes=processes, second_model=second_model
     )
     return work
+
+
+def _with_sampled(
+    facts: Facts, sampled: SampledInTraining, rows: RowCount
+) -> tuple[RowCount, RowCount]:
+    """What is trained on where a share of steps samples its responses; and what is sampled."""
+    expected = facts.volumes.response(TARGET).tokens
+    written = RowCount(
+        rows.count * sampled.share * sampled.per_prompt,
+        rows.prompt,
+        [min(expected, sampled.most_tokens)],
+    )
+    count = rows.count * (1 - sampled.share) + written.count
+    given = rows.count * (1 - sampled.share) * sum(rows.responses)
+    each = (given + written.count * sum(written.responses)) / count
+    return RowCount(count, rows.prompt, [each]), written
+
+
+def _decode_in_training(
+    facts: Facts, work: Work, settings: ObjectiveSettings, written: RowCount
+) -> None:
+    """TRL's trainers sample with transformers, one micro-batch of each device together."""
+    shape = facts.shape(facts.recipe.target)
+    together = settings.engine.per_device_batch_size
+    bound = decode_bound(
+        shape,
+        sequences=together if isinstance(together, int) else 1,
+        context=written.each - sum(written.responses) / 2,
+        bytes_per_s=facts.gpu.bandwidth_tb_s * 1e12,
+    )
+    work.decode(
+        written.count * sum(written.responses),
+        speed=min(bound, decode_speed(facts.gpu, shape.decode_billions)),
+        origin="most that the memory's bandwidth or vLLM's table allow",
+    )
+    work.notes.append("transformers samples more slowly than the bound that is priced")
 
 
 def _steps(facts: Facts, settings: Training, table: str) -> tuple[float, str]:

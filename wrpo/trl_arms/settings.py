@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wrpo.objectives.base import ObjectiveSettings
+from wrpo.objectives.base import ObjectiveSettings, SampledInTraining
 from wrpo.settings import Share
 from wrpo.training.settings import AUTO
 
@@ -78,12 +78,7 @@ class TRLSettings(ObjectiveSettings):
     def further_settings(self, recipe: Recipe) -> dict[str, Any]:
         from wrpo.pipeline.data_stages import sampled_model
 
-        return {f"teacher {name}": sampled_model(recipe, name) for name in self.teachers}
-
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        """The sources that it keeps in memory while training."""
-        return ()
+        return {f"teacher {name}": sampled_model(recipe, name) for name in self.teachers_beside}
 
     def trainer(self, task: TRLTask) -> Trainer:
         """TRL's trainer, ready to train.
@@ -95,15 +90,24 @@ class TRLSettings(ObjectiveSettings):
         raise NotImplementedError
 
 
-class OneTeacherSettings(TRLSettings):
-    """Distillation from one source, on responses that the student samples."""
+class SamplingSettings(TRLSettings):
+    """Training on responses that the student samples."""
 
-    teacher: str = Field(description="A source with the target's tokenizer.")
     temperature: float = Field(1.0, gt=0.0, description="Of sampling.")
     max_new_tokens: int = Field(128, ge=1, description="Of a sampled response.")
 
     @property
-    def teachers(self) -> tuple[str, ...]:
+    def sampled(self) -> SampledInTraining | None:
+        return SampledInTraining(self.max_new_tokens)
+
+
+class OneTeacherSettings(SamplingSettings):
+    """Distillation from one source, on responses that the student samples."""
+
+    teacher: str = Field(description="A source with the target's tokenizer.")
+
+    @property
+    def teachers_beside(self) -> tuple[str, ...]:
         return (self.teacher,)
 
 
@@ -118,3 +122,9 @@ class MixedSettings(OneTeacherSettings):
     @property
     def responses(self) -> tuple[str, ...]:
         return (self.on,)
+
+    @property
+    def sampled(self) -> SampledInTraining | None:
+        if not self.on_policy:
+            return None
+        return SampledInTraining(self.max_new_tokens, share=self.on_policy)

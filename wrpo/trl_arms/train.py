@@ -55,7 +55,7 @@ def train_by_trl(settings: TRLSettings, arm: Arm) -> None:
     train_and_save(trainer, work, rows=len(known), load_base=load)
     if sampled := _logged_samples(trainer):
         work.facts["sampled_tokens"] = sampled
-    if settings.teachers:  # each forwards what the policy does
+    if settings.teachers_beside:  # each forwards what the policy does
         work.facts["teacher_tokens"] = work.facts["trained_tokens"]
 
 

@@ -316,3 +316,25 @@ def test_domains_have_their_own_prompts_and_answers(tmp_path: Path) -> None:
     assert narrow["score/letters"].tokens == 400 * (100 + 10 * 200)
     assert narrow["score/numbers"] == found["score/numbers"]
     assert narrow["score/gold"].terms == ()  # no prompt of that domain came with a response
+
+
+def priced_arm(folder: Path, arm: dict[str, Any]) -> StageEstimate:
+    own = {"train": {"learning_rate": 1e-6, "max_steps": 10}, **arm}
+    return prices(pipeline_of(folder, *KNOWN, f"arms.own={json.dumps(own)}"))["own"]
+
+
+def test_an_arm_that_samples_pays_for_it_and_for_its_teacher(tmp_path: Path) -> None:
+    """Ten steps of 128 prompts of 100 tokens; the expected response has 200."""
+    sft = priced_arm(tmp_path, {"objective": "sft"})
+    assert sft.tokens == 1280 * 300
+    grpo = {"objective": "grpo", "num_generations": 4, "max_new_tokens": 150}
+    found = priced_arm(tmp_path, grpo)
+    assert found.tokens == 1280 * 4 * (150 + (100 + 150))  # sampled, trained on
+    assert "5,120 responses sampled" in " ".join(term.text for term in found.terms)
+    mixed = {"objective": "gkd", "teacher": "letters", "on_policy": 0.5, "max_new_tokens": 100}
+    found = priced_arm(tmp_path, mixed)
+    assert found.tokens == 640 * 100 + 2 * 1280 * (100 + 150)  # trained and by the teacher
+    fixed = priced_arm(tmp_path, {**mixed, "on_policy": 0.0})
+    assert fixed.tokens == 2 * 1280 * 300 and not fixed.note
+    assert fixed.memory and sft.memory and fixed.memory.total > sft.memory.total
+    assert fixed.gpu_hours and sft.gpu_hours and fixed.gpu_hours > sft.gpu_hours
