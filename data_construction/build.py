@@ -45,7 +45,8 @@ from wrpo.recipe.build import ImportedTable
 
 logger = logging.getLogger(__name__)
 
-_UNSCORED: tuple[float, bool | None] = (math.nan, None)
+Scored = tuple[float, bool | None, dict[str, float]]
+_UNSCORED: Scored = (math.nan, None, {})
 
 
 def build_table(recipe: Recipe, table: str) -> None:
@@ -120,6 +121,7 @@ def _rows(
         "sft": rules.sft_row,
         "triples": rules.triple_row,
         "pairs": rules.pair_row,
+        "source_pairs": rules.source_pair_rows,
         "delta": rules.delta_row,
         "rejection": rules.rejection_rows,
     }
@@ -164,13 +166,16 @@ def _responses(
                 if row["prompt_id"] not in verifiers or score is None:
                     continue
                 if finished or use != "never":
+                    value, correct, rewards = score
                     response = Response(
                         source,
                         row["index"],
                         text(row),
-                        *score,
+                        value,
+                        correct,
                         finished=finished,
                         preferable=finished or use == "any",
+                        rewards=rewards,
                     )
                     found.setdefault(row["prompt_id"], []).append(response)
     return found
@@ -178,12 +183,13 @@ def _responses(
 
 def _scores(
     pipeline: Pipeline, source: str, verifiers: dict[str, str | None]
-) -> dict[tuple[str, int], tuple[float, bool | None]]:
-    """Score and what the verifier says, by prompt and index."""
+) -> dict[tuple[str, int], Scored]:
+    """Score, what the verifier says, and all rewards, by prompt and index."""
     return {
         (row["prompt_id"], row["index"]): (
             row["score"],
             _correct(row["rewards"], verifiers[row["prompt_id"]]),
+            {reward["name"]: reward["value"] for reward in row["rewards"]},
         )
         for rows in iter_parts(pipeline.finished(f"score/{source}"), SCORES)
         for row in rows

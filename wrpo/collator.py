@@ -21,7 +21,13 @@ import torch
 from torch import Tensor
 
 from wrpo.losses import sum_by_response
-from wrpo.rows.columns import SCORE_COLUMNS, TRIPLE_RESPONSES, has_reference, reference_column
+from wrpo.rows.columns import (
+    ROW_WEIGHT,
+    SCORE_COLUMNS,
+    TRIPLE_RESPONSES,
+    has_reference,
+    reference_column,
+)
 
 IGNORED_LABEL = -100
 
@@ -36,6 +42,7 @@ _TRAINER_KEYS = frozenset(
         "token_weights",
         "reference_bits",
         "source_is_better",
+        "weight_bits",
     }
 )
 
@@ -95,6 +102,7 @@ class DataCollatorForWRPO:
     needs_scores: compare source_chosen_score with chosen_score, into `source_is_better` (n,).
     layout: how tokens are arranged.
 
+    A column `row_weight` comes out as `weight_bits` (n,); read it with `row_weights`.
     Reference log-probabilities in the rows come out as `reference_bits` (n, r); read them with
     `reference_logps`.
 
@@ -135,6 +143,8 @@ class DataCollatorForWRPO:
         scored = self.responses if self.scored is None else self.scored
         if has_reference(examples[0], scored):
             batch["reference_bits"] = self._reference_bits(examples)
+        if examples[0].get(ROW_WEIGHT) is not None:
+            batch["weight_bits"] = _bits([row[ROW_WEIGHT] for row in examples])
         if self.needs_scores:
             source, chosen = SCORE_COLUMNS
             batch["source_is_better"] = torch.tensor(
@@ -148,11 +158,14 @@ class DataCollatorForWRPO:
         )
 
     def _reference_bits(self, examples: Sequence[Example]) -> Tensor:
-        # Integers, because under DeepSpeed the Trainer casts every floating-point entry of a batch
-        # to the training precision: bfloat16 would round a sum of 400 nats by up to one nat.
         columns = [reference_column(name) for name in self.responses]
-        rows = [[row.get(column, 0.0) for column in columns] for row in examples]
-        return torch.tensor(rows, dtype=torch.float32).view(torch.int32)
+        return _bits([[row.get(column, 0.0) for column in columns] for row in examples])
+
+
+def _bits(numbers: Sequence[Any]) -> Tensor:
+    # Integers, because under DeepSpeed the Trainer casts every floating-point entry of a batch to
+    # the training precision: bfloat16 would round a sum of 400 nats by up to one nat.
+    return torch.tensor(numbers, dtype=torch.float32).view(torch.int32)
 
 
 def tokens_taken(row: Example, responses: Sequence[str], *, padded: bool) -> int:
@@ -167,6 +180,11 @@ def tokens_taken(row: Example, responses: Sequence[str], *, padded: bool) -> int
 def reference_logps(batch: Mapping[str, Tensor]) -> Tensor:
     """Summed reference log-probabilities (n, r) of a batch in float32; 0 where not scored."""
     return batch["reference_bits"].view(torch.float32)
+
+
+def row_weights(batch: Mapping[str, Tensor]) -> Tensor | None:
+    """What the loss of each row is multiplied by (n,), in float32; None where rows do not say."""
+    return batch["weight_bits"].view(torch.float32) if "weight_bits" in batch else None
 
 
 def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,13 @@ from accelerate.logging import get_logger
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from wrpo.collator import DataCollatorForWRPO, by_response, padded_layout, tokens_taken
+from wrpo.collator import (
+    DataCollatorForWRPO,
+    by_response,
+    padded_layout,
+    row_weights,
+    tokens_taken,
+)
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError, RecipeError
 from wrpo.losses import implicit_rewards, likelihood_term
@@ -22,7 +28,7 @@ from wrpo.prefix.fused_head import causal_model, fused_pass
 from wrpo.prefix.moe_aux_loss import balancing_loss
 from wrpo.prefix.packing import PackedLayout
 from wrpo.prefix.timed_trial import typical_rows
-from wrpo.rows.columns import SCORE_COLUMNS, has_reference, reference_column
+from wrpo.rows.columns import ROW_WEIGHT, SCORE_COLUMNS, has_reference, reference_column
 from wrpo.rows.prepare import prepare_dataset
 from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import CutCounts
@@ -230,6 +236,7 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
                 *(f"{name}_ids" for name in self._row_settings.responses),
                 *(reference_column(name) for name in self._scored),
                 *SCORE_COLUMNS,
+                ROW_WEIGHT,
                 "length",
             ]
 
@@ -347,6 +354,9 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
             )
             metrics |= {"preference_loss": losses, "likelihood_loss": likelihood}
             losses = losses + self._likelihood.weight * likelihood
+        weights = row_weights(inputs)
+        if weights is not None:
+            losses = losses * weights
         return losses, {"loss": losses, **metrics}
 
     def _by_name(self, values: Tensor) -> dict[str, Tensor]:

@@ -27,6 +27,8 @@ _WHAT = {
     "(y_l) are the best and the worst response of the target.",
     "pairs": "Preference pairs of one source each (FuseChat-3.0): `chosen` scores higher than "
     "`rejected`.",
+    "source_pairs": "Preference pairs of every source with two responses of different scores: its "
+    "best and its worst response.",
     "delta": "Preference pairs by model (delta learning, arXiv 2507.06187): `chosen` is of a "
     "stronger model than `rejected`; nothing scored them.",
     "rejection": "Prompts with responses that passed rejection sampling, for supervised "

@@ -13,7 +13,9 @@ from data_construction.selection.select import (
     Triple,
     Window,
     accepted,
+    best,
     best_and_worst,
+    most_voted,
     pair_of,
     quantile_window,
     right_and_wrong,
@@ -61,13 +63,22 @@ class TableRules:
     def triple_row(self, prompt: Row) -> Row | Drop:
         """y_ws, y_wt and y_l."""
         targets = self._targets.get(prompt["prompt_id"], [])
-        made = triple(self._of(prompt)[1], targets, min_gap=self._build.min_gap)
+        choose = most_voted if self._build.source_by == "votes" else best
+        own = self._of(prompt)[1]
+        made = triple(own, targets, min_gap=self._build.min_gap, choose=choose)
         return made if isinstance(made, Drop) else preference_row(prompt, made)
 
     def pair_row(self, prompt: Row) -> Row | Drop:
         """Two responses of one source."""
         made = self._pair(prompt)
         return made if isinstance(made, Drop) else preference_row(prompt, made)
+
+    def source_pair_rows(self, prompt: Row) -> list[Row] | Drop:
+        """Best and worst response of every source whose scores differ, each pair a row."""
+        pairs = best_and_worst(self._of(prompt)[1])
+        if not pairs:
+            return Drop("no_pair_in_window", "no source has two responses with different scores")
+        return [preference_row(prompt, pair) for pair in pairs]
 
     def delta_row(self, prompt: Row) -> Row | Drop:
         """A response of the stronger model over one of the weaker model."""

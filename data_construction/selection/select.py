@@ -13,8 +13,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wrpo.pipeline.tables import Drop
@@ -32,6 +33,7 @@ class Response:
         correct: what a verifier says; None without one.
         finished: it ends by itself.
         preferable: it may be trained on as a good response.
+        rewards: what each reward gave it, by name.
     """
 
     source: str
@@ -41,6 +43,12 @@ class Response:
     correct: bool | None = None
     finished: bool = True
     preferable: bool = True
+    rewards: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Source and index."""
+        return self.source, self.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,44 @@ def best(responses: Sequence[Response]) -> Response:
     return min(responses, key=lambda response: (-response.score, response.source, response.index))
 
 
+def most_voted(responses: Sequence[Response]) -> Response:
+    """Each reward votes for the response that it gave most, and most votes win; ties go to the
+    highest mean z-score, then as in `best`. Rewards that lack a response do not vote.
+
+    Our reading of ProFuser's several reward models (arXiv 2408.04998), whose rule is not known.
+    """
+    names = [
+        name
+        for name in responses[0].rewards
+        if all(math.isfinite(one.rewards.get(name, math.nan)) for one in responses)
+    ]
+    votes = Counter(
+        min(responses, key=lambda one: (-one.rewards[name], one.source, one.index)).place
+        for name in names
+    )
+    if not votes:
+        return best(responses)
+    most = max(votes.values())
+    winners = [one for one in responses if votes[one.place] == most]
+    if len(winners) == 1:
+        return winners[0]
+    z_scores = {name: _z_scores([one.rewards[name] for one in responses]) for name in names}
+
+    def mean_z(place: int) -> float:
+        return math.fsum(z_scores[name][place] for name in names)
+
+    ranked = [place for place, one in enumerate(responses) if one in winners]
+    chosen = min(ranked, key=lambda at: (-mean_z(at), responses[at].source, responses[at].index))
+    return responses[chosen]
+
+
+def _z_scores(values: Sequence[float]) -> list[float]:
+    """Values in standard deviations from their mean; zeros where all are equal."""
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+    return [(value - mean) / deviation if deviation else 0.0 for value in values]
+
+
 def worst(responses: Sequence[Response]) -> Response:
     """The lowest score; ties as in `best`."""
     return min(responses, key=lambda response: (response.score, response.source, response.index))
@@ -121,11 +167,16 @@ def sft_response(responses: Sequence[Response]) -> Response | Drop:
 
 
 def triple(
-    source_responses: Sequence[Response], target_responses: Sequence[Response], *, min_gap: float
+    source_responses: Sequence[Response],
+    target_responses: Sequence[Response],
+    *,
+    min_gap: float,
+    choose: Callable[[Sequence[Response]], Response] = best,
 ) -> Triple | Drop:
     """WRPO: y_ws best over all sources, y_wt best and y_l worst of the target.
 
     Args:
+        choose: y_ws among the responses of sources.
         min_gap: score(y_wt) - score(y_l) must be above it; the paper states no such limit, and 0
             drops only ties.
     """
@@ -141,7 +192,7 @@ def triple(
         return Drop("gap_too_small", f"{pair.gap:.4f}, must be above {min_gap}")
     if pair.chosen.text == pair.rejected.text:
         return Drop("equal_responses", "best and worst target response have the same text")
-    source_chosen = best(sources)
+    source_chosen = choose(sources)
     if source_chosen.text == pair.rejected.text:
         return Drop("equal_responses", "y_ws and y_l have the same text")
     return Triple(source_chosen, pair.chosen, pair.rejected)

@@ -127,7 +127,8 @@ class Lessons:
             ids: list[int] = example[f"{name}_ids"]
             made[f"{name}_ids"] = ids
             text = row[name][0]["content"]
-            found = self._settings.lessons(name, self._stored(row, name, text))
+            stored = self._stored(row, name, text)
+            found = self._settings.lessons(name, stored, row.get(f"{name}_source"))
             made[f"{name}_lessons"] = [
                 self._aligned(one, ids, text, before=example["prompt_ids"][-1]) for one in found
             ]

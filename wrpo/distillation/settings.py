@@ -100,11 +100,14 @@ class TeacherSettings(ObjectiveSettings):
         fits, and the position behind the end counts: traps of FuseLLM's released code."""
         return False
 
-    def lessons(self, response: str, stored: Mapping[LogitPlace, Row]) -> list[Lesson]:
+    def lessons(
+        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+    ) -> list[Lesson]:
         """What the teachers say of one response.
 
         Args:
             stored: the rows of that response, by table.
+            said_by: the source that gave it, or "target".
         """
         raise NotImplementedError
 

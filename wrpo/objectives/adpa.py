@@ -48,7 +48,9 @@ class ADPASettings(PairTeacherSettings):
         before = known_teacher(self.teacher_reference, sources, field="teacher_reference")
         return [LogitPlace(teacher, "rejected"), LogitPlace(before, "rejected", teacher)]
 
-    def lessons(self, response: str, stored: Mapping[LogitPlace, Row]) -> list[Lesson]:
+    def lessons(
+        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+    ) -> list[Lesson]:
         if response == "chosen":
             return []
         after = stored[LogitPlace(self.teacher, response)]

@@ -35,7 +35,9 @@ class DCKDSettings(PairTeacherSettings):
         name = known_teacher(self.teacher, sources, field="teacher")
         return [LogitPlace(name, response) for response in self.responses]
 
-    def lessons(self, response: str, stored: Mapping[LogitPlace, Row]) -> list[Lesson]:
+    def lessons(
+        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+    ) -> list[Lesson]:
         from wrpo.distillation.table import stored_of
 
         row = stored[LogitPlace(self.teacher, response)]

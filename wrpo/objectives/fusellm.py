@@ -74,7 +74,9 @@ class FuseLLMSettings(TeacherSettings):
         named = [known_teacher(name, sources, field="teachers") for name in names]
         return [LogitPlace(name, self.on) for name in [*([STUDENT] * self.itself), *named]]
 
-    def lessons(self, response: str, stored: Mapping[LogitPlace, Row]) -> list[Lesson]:
+    def lessons(
+        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+    ) -> list[Lesson]:
         from wrpo.distillation.table import stored_of
 
         costs = {place.model: row["mean_nll"] for place, row in stored.items()}

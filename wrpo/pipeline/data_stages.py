@@ -148,13 +148,16 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
         "pairs": recipe.build.pairs.model_dump(
             mode="json", exclude=None if recipe.build.pairs.quantiles else {"quantiles"}
         ),
+        "source_pairs": {},
         "rejection": recipe.build.rejection.model_dump(),
     }
     if recipe.build.delta:
         rules["delta"] = recipe.build.delta.model_dump()
     settings = rules[table]
     # Rules that are off stay out, so that tables made without them keep their key.
-    domains = {} if table in ("triples", "delta") else recipe.build.domains
+    if table == "triples" and recipe.build.source_by != "score":
+        settings = {**settings, "source_by": recipe.build.source_by}
+    domains = {} if table in ("triples", "source_pairs", "delta") else recipe.build.domains
     if domains:
         own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}
         settings = {**settings, "domains": own}

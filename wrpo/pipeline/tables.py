@@ -124,6 +124,7 @@ _ROW_HEAD = [
 ROW_RESPONSES = {
     "triples": ("source_chosen", "chosen", "rejected"),
     "pairs": ("chosen", "rejected"),
+    "source_pairs": ("chosen", "rejected"),
     "delta": ("chosen", "rejected"),
 }
 """The responses of a row of each preference table."""
@@ -135,6 +136,7 @@ BUILT = {
     "sft": SFT_ROWS,
     "triples": TRIPLES,
     "pairs": PAIRS,
+    "source_pairs": PAIRS,
     "delta": PAIRS,
     "rejection": SFT_ROWS,
 }

@@ -59,7 +59,7 @@ class Facts:
     def lengths(self, table: str, names: Sequence[str]) -> tuple[float, list[float]]:
         """Tokens of a prompt and of each named response of a table, as truncation leaves them."""
         source, target = self.volumes.source_response().tokens, self.volumes.response(TARGET).tokens
-        by_sources = table in ("sft", "pairs", "delta") or (
+        by_sources = table in ("sft", "pairs", "source_pairs", "delta") or (
             table == "rejection" and self.recipe.build.rejection.responses_of == "sources"
         )
         wanted = [source if by_sources or name == "source_chosen" else target for name in names]

@@ -134,6 +134,11 @@ class Build(Section):
         ge=0.0,
         description="Triples need score(y_wt) - score(y_l) above this; ties never pass.",
     )
+    source_by: Literal["score", "votes"] = Field(
+        "score",
+        description="y_ws of triples. score: the highest; votes: each reward votes for one "
+        "response, and most votes win (ties: mean z-score), whatever the weights.",
+    )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
     delta: DeltaRules | None = Field(
         None, description="Rules of the table delta; needed where an arm trains on it."

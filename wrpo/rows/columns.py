@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRIPLE_RESPONSES = ("source_chosen", "chosen", "rejected")
+ROW_WEIGHT = "row_weight"
+"""Optional column: what the loss of a row is multiplied by."""
+
 SCORE_COLUMNS = ("source_chosen_score", "chosen_score")
 
 

@@ -21,6 +21,7 @@ from data_construction.selection.select import (
     accepted,
     best,
     best_and_worst,
+    most_voted,
     pair_of,
     same_source_pair,
     sft_response,
@@ -313,3 +314,41 @@ def test_rejection_sampling_with_a_verifier_takes_correct_responses_only() -> No
     assert accepted(wrong, verified=True, min_score=None, keep=1) == Drop("no_correct_response")
     low = accepted(sampled(0.2), verified=False, min_score=0.5, keep=1)
     assert isinstance(low, Drop) and low.reason == "score_too_low"
+
+
+def judged(source: str, score: float, **rewards: float) -> Response:
+    return replace(response(source, 0, score), rewards=rewards)
+
+
+def test_each_reward_votes_once_whatever_its_scale() -> None:
+    """Two of three rewards prefer b; the sum of all prefers a."""
+    a, b = judged("a", 9.0, r=100.0, s=1.0, t=1.0), judged("b", 1.0, r=0.0, s=2.0, t=2.0)
+    assert best([a, b]) == a and most_voted([a, b]) == most_voted([b, a]) == b
+    cubed = [replace(one, rewards={n: v**3 for n, v in one.rewards.items()}) for one in (a, b)]
+    assert most_voted(cubed) == b
+
+
+def test_one_reward_is_its_highest_and_none_is_the_score() -> None:
+    one = [judged("a", 5.0, r=1.0), judged("b", 1.0, r=3.0), judged("c", 2.0, r=2.0)]
+    assert most_voted(one) == one[1]
+    assert most_voted([response("a", 0, 1.0), response("b", 0, 2.0)]).source == "b"
+    partly = [judged("a", 5.0, r=1.0, s=0.0), judged("b", 1.0, r=3.0)]
+    assert most_voted(partly) == partly[1]  # s did not judge b, and so does not vote
+
+
+def test_ties_of_votes_go_to_the_mean_z_score_and_then_to_the_first_source() -> None:
+    a, b, c = (
+        judged("a", 0.0, r=3.0, s=0.0),
+        judged("b", 0.0, r=2.9, s=3.0),
+        judged("c", 0.0, r=0.0, s=0.0),
+    )
+    assert most_voted([a, b, c]) == b  # one vote each for a and b
+    even = [judged("b", 0.0, r=1.0, s=0.0), judged("a", 0.0, r=0.0, s=1.0)]
+    assert most_voted(even).source == "a"
+
+
+def test_triples_take_y_ws_by_votes_where_the_rule_says_so() -> None:
+    sources = [judged("a", 9.0, r=9.0, s=1.0, t=1.0), judged("b", 1.0, r=0.0, s=2.0, t=2.0)]
+    targets = [response("target", 0, 2.0), response("target", 1, 1.0)]
+    made = triple(sources, targets, min_gap=0.0, choose=most_voted)
+    assert isinstance(made, Triple) and made.source_chosen == sources[1]

@@ -26,7 +26,7 @@ ROWS = {
     "pairs": {name: TRIPLE[name] for name in ("prompt", "chosen", "rejected")},
     "sft": {"prompt": PROMPT, "completion": said("Hello.")},
 }
-ROWS |= {"delta": ROWS["pairs"], "rejection": ROWS["sft"]}
+ROWS |= {"source_pairs": ROWS["pairs"], "delta": ROWS["pairs"], "rejection": ROWS["sft"]}
 WRITTEN = [
     (name, table) for name, known in row_formats().items() for table in known.tables if known.writes
 ]

@@ -26,7 +26,14 @@ class RowFormat(Section):
         tables: training tables whose rows it can hold.
     """
 
-    tables: ClassVar[tuple[str, ...]] = ("sft", "triples", "pairs", "delta", "rejection")
+    tables: ClassVar[tuple[str, ...]] = (
+        "sft",
+        "triples",
+        "pairs",
+        "source_pairs",
+        "delta",
+        "rejection",
+    )
 
     format: str
 
