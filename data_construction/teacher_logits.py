@@ -13,10 +13,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any
 
+from data_construction.scoring.teacher_distributions import (
+    ByTransformers,
+    ByVLLM,
+    DistributionMaker,
+    RenderedResponse,
+)
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import RecipeError
 from wrpo.ids import response_id
@@ -24,24 +29,11 @@ from wrpo.objectives.base import LogitPlace
 from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import TEACHER_LOGITS, TRIPLES, Drop, Row, read_rows
-from wrpo.processes import run_command
+from wrpo.processes import leave, run_command
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.resolved import sampling_model
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from wrpo.recipe.resolved import sampling_model, vllm_engine
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-
-class RenderedResponse(NamedTuple):
-    """A response under the teacher's tokenizer, behind its prompt."""
-
-    key: str
-    prompt: list[int]
-    response: list[int]
 
 
 class TeacherLogitsStage:
@@ -49,13 +41,20 @@ class TeacherLogitsStage:
 
     def __init__(self, recipe: Recipe, place: LogitPlace) -> None:
         self.recipe = recipe
+        self.settings = recipe.teacher_logits
         self.place = place
         self.pipeline = Pipeline(recipe)
-        self.entry = sampling_model(recipe, TARGET if place.model == "sft" else place.model)
+        self.source = TARGET if place.model == "sft" else place.model
+        self.entry = sampling_model(recipe, self.source)
         if self.entry.adapter:
             raise RecipeError(
                 f"{place.stage}: distributions are of plain weights, and {place.model} has adapter "
                 f"{self.entry.adapter}; merge it into the weights (peft: merge_and_unload)"
+            )
+        if place.at is not None and self.settings.method == "vllm":
+            raise RecipeError(
+                f"{place.stage} looks up the tokens that {place.at} stored, and vLLM gives the "
+                "likeliest tokens only; set teacher_logits.method to transformers"
             )
 
     def run(self) -> None:
@@ -67,19 +66,45 @@ class TeacherLogitsStage:
         """
         from tqdm import tqdm
 
-        rows = read_rows(self.pipeline.finished("build/triples"), TRIPLES)
-        chunks = _batches(rows, self.recipe.teacher_logits.chunk_rows)
-        with open_stage(self.pipeline, self.place.stage, parts=len(chunks)) as work:
-            for part in tqdm(work.todo, unit="part", desc=self.place.stage):
-                made, dropped = self._rows(chunks[part])
-                work.write_part(part, made, TEACHER_LOGITS, dropped=dropped)
-            if work.todo:
-                from wrpo.distillation.token_bytes import fingerprint
+        from wrpo.distillation.token_bytes import fingerprint
 
-                work.facts["tokenizer"] = fingerprint(self._tokenizer)
+        rows = read_rows(self.pipeline.finished("build/triples"), TRIPLES)
+        size = self.settings.chunk_rows
+        chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
+        with open_stage(self.pipeline, self.place.stage, parts=len(chunks)) as work:
+            if not work.todo:
+                return
+            work.facts["tokenizer"] = fingerprint(self._tokenizer)
+            work.facts["made_by"] = self.settings.method
+            make = self._maker([chunks[part] for part in work.todo])
+            for part in tqdm(work.todo, unit="part", desc=self.place.stage):
+                responses, dropped = self._rendered(chunks[part])
+                work.write_part(part, make(responses), TEACHER_LOGITS, dropped=dropped)
+
+    def _maker(self, chunks: list[list[Row]]) -> DistributionMaker:
+        if self.settings.method == "transformers":
+            return ByTransformers(
+                self._path,
+                self.entry,
+                top_k=self.settings.top_k,
+                batch_responses=self.settings.engine.batch_responses,
+                stored=self._stored,
+            )
+        lengths = [
+            len(one.prompt) + len(one.response)
+            for rows in chunks
+            for one in self._rendered(rows)[0]
+        ]
+        return ByVLLM(
+            self._path,
+            self.entry,
+            engine=vllm_engine(self.recipe, self.source),
+            longest=max(lengths, default=1),
+            top_k=self.settings.top_k,
+        )
 
     @cached_property
-    def path(self) -> str:
+    def _path(self) -> str:
         """Weights of the model."""
         if self.place.model == "sft":
             return str(self.pipeline.finished("sft") / "model")
@@ -89,26 +114,17 @@ class TeacherLogitsStage:
     def _tokenizer(self) -> Any:
         from wrpo.training.common import load_target_tokenizer
 
-        return load_target_tokenizer(self.path, self.entry)
+        return load_target_tokenizer(self._path, self.entry)
 
     @cached_property
-    def _model(self) -> Any:
-        import torch
-
-        from wrpo.training.common import load_policy
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return load_policy(self.path, self.entry).eval().to(device)
-
-    @cached_property
-    def _stored_ids(self) -> dict[str, Row] | None:
+    def _stored(self) -> dict[str, Row] | None:
         if self.place.at is None:
             return None
         folder = self.pipeline.finished(LogitPlace(self.place.at, self.place.response).stage)
         return {row["response_id"]: row for row in read_rows(folder, TEACHER_LOGITS)}
 
-    def _rows(self, rows: list[Row]) -> tuple[list[Row], list[Row]]:
-        """Distributions of each response once, and what the template cannot render."""
+    def _rendered(self, rows: list[Row]) -> tuple[list[RenderedResponse], list[Row]]:
+        """Each response once, and what the template cannot render or leaves no token."""
         responses: dict[str, RenderedResponse] = {}
         dropped = []
         for row in rows:
@@ -117,11 +133,7 @@ class TeacherLogitsStage:
                 dropped.append(found.row(row["prompt_id"]))
             else:
                 responses.setdefault(found.key, found)
-        made: list[Row] = []
-        size = self.recipe.teacher_logits.engine.batch_responses
-        for batch in _batches(list(responses.values()), size):
-            made += self._distributions(batch)
-        return made, dropped
+        return list(responses.values()), dropped
 
     def _tokens(self, row: Row) -> RenderedResponse | Drop:
         from wrpo.chat.render import render_response
@@ -136,49 +148,9 @@ class TeacherLogitsStage:
             )
         except TemplateError as error:
             return Drop("template", str(error))
+        if not response:
+            return Drop("empty_response", "it is unfinished and has no token")
         return RenderedResponse(response_id(row["prompt"], text), prompt, response)
-
-    def _distributions(self, batch: list[RenderedResponse]) -> list[Row]:
-        import torch
-
-        longest = max(len(one.prompt) + len(one.response) for one in batch)
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for place, one in enumerate(batch):
-            whole = [*one.prompt, *one.response]
-            ids[place, : len(whole)] = torch.tensor(whole)
-            mask[place, : len(whole)] = 1
-        device = self._model.device
-        with torch.no_grad():
-            logits = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        return [
-            self._row(one, logits[place, len(one.prompt) - 1 :][: len(one.response)])
-            for place, one in enumerate(batch)
-        ]
-
-    def _row(self, one: RenderedResponse, logits: Tensor) -> Row:
-        """From the logits that predict the tokens of the response, (tokens, vocabulary)."""
-        import torch
-
-        from wrpo.distillation.table import chosen_ids, remainder
-
-        logps = logits.float().log_softmax(-1)
-        own = torch.tensor(one.response, device=logps.device)
-        ids = chosen_ids(logps, one, self._stored_ids, top_k=self.recipe.teacher_logits.top_k)
-        top = logps.gather(-1, ids)
-        return {
-            "response_id": one.key,
-            "token_ids": one.response,
-            "top_ids": ids.tolist(),
-            "top_logps": top.tolist(),
-            "rest": remainder(logps, ids).tolist(),
-            "mean_nll": -float(logps.gather(-1, own[:, None]).mean()),
-            "forwarded": len(one.prompt) + len(one.response),
-        }
-
-
-def _batches(items: Sequence[T], size: int) -> list[list[T]]:
-    return [list(items[at : at + size]) for at in range(0, len(items), size)]
 
 
 def _places(recipe: Recipe, args: argparse.Namespace) -> list[LogitPlace]:
@@ -223,6 +195,8 @@ def main() -> None:
         _run_each(recipe, places)
         return
     TeacherLogitsStage(recipe, places[0]).run()
+    if recipe.teacher_logits.method == "vllm":
+        leave(0)
 
 
 if __name__ == "__main__":

@@ -204,8 +204,11 @@ def load_llm(
     engine: VLLMArguments,
     max_model_len: int,
     runner: Literal["generate", "pooling"] = "generate",
+    max_logprobs: int | None = None,
 ) -> LLM:
     """A vLLM engine for one model; see `GenerationTask` for the arguments.
+
+    max_logprobs: most log-probs of a position that are asked for; None: vLLM's default.
 
     Raises:
         ModelError: vLLM does not import, or cannot load the model.
@@ -225,6 +228,8 @@ def load_llm(
         "trust_remote_code": entry.trust_remote_code,
         "max_model_len": max_model_len,
     }
+    if max_logprobs is not None:
+        stated["max_logprobs"] = max_logprobs
     if entry.adapter:
         stated |= {"enable_lora": True, "max_lora_rank": _max_lora_rank(entry.adapter)}
     if on_cpu():
@@ -276,28 +281,52 @@ def _completion(request: Request, output: RequestOutput) -> Completion:
 
 
 class VLLMLogProbs:
-    """An offline vLLM engine that scores responses of one model; arguments as `load_llm`."""
+    """An offline vLLM engine that scores responses of one model; arguments as `load_llm`.
+
+    Args:
+        most: the likeliest tokens of each position that are asked for, beside the token itself.
+    """
 
     def __init__(
-        self, model: str, *, entry: Model, engine: VLLMArguments, max_model_len: int
+        self, model: str, *, entry: Model, engine: VLLMArguments, max_model_len: int, most: int = 0
     ) -> None:
         # One token is generated after each response, because a request has to generate something.
-        self._llm = load_llm(model, entry=entry, engine=engine, max_model_len=max_model_len + 1)
+        self._llm = load_llm(
+            model,
+            entry=entry,
+            engine=engine,
+            max_model_len=max_model_len + 1,
+            max_logprobs=most or None,
+        )
+        self._most = most
 
     def __call__(self, sequences: Sequence[tuple[list[int], list[int]]]) -> list[float]:
         """Summed log-prob in nats of each response, from (prompt ids, response ids)."""
+        return [
+            _response_sum(found, prompt + response, start=len(prompt))
+            for found, (prompt, response) in zip(self._ask(sequences), sequences, strict=True)
+        ]
+
+    def likeliest(
+        self, sequences: Sequence[tuple[list[int], list[int]]]
+    ) -> list[list[dict[int, float]]]:
+        """Log-probs by token for each token of each response: the `most` likeliest, and its own."""
+        return [
+            [{token: one.logprob for token, one in each.items()} for each in found[len(prompt) :]]
+            for found, (prompt, _) in zip(self._ask(sequences), sequences, strict=True)
+        ]
+
+    def _ask(self, sequences: Sequence[tuple[list[int], list[int]]]) -> list[Any]:
+        """vLLM's log-probs of each position of prompt and response."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
         outputs = self._llm.generate(
             [TokensPrompt(prompt_token_ids=prompt + response) for prompt, response in sequences],
-            SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0),
+            SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=self._most),
             use_tqdm=False,
         )
-        return [
-            _response_sum(output.prompt_logprobs, prompt + response, start=len(prompt))
-            for output, (prompt, response) in zip(outputs, sequences, strict=True)
-        ]
+        return [output.prompt_logprobs for output in outputs]
 
 
 def _response_sum(prompt_logprobs: Any, token_ids: list[int], *, start: int) -> float:

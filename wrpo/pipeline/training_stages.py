@@ -78,6 +78,8 @@ def teacher_logits_stage(recipe: Recipe, place: LogitPlace) -> Stage:
 
 def _teacher_logits_settings(recipe: Recipe, place: LogitPlace) -> Settings:
     settings = recipe.teacher_logits.model_dump(mode="json", exclude=SPEED_FIELDS)
+    if settings["method"] == "transformers":  # the rule, which stays out of keys
+        del settings["method"]
     if place.model != "sft":
         settings["model"] = sampled_model(recipe, place.model)
     return settings

@@ -82,6 +82,11 @@ class TeacherLogitsEngine(Section):
 class TeacherLogits(Section):
     """Distributions of teachers over the tokens of training responses, for explicit fusion."""
 
+    method: Literal["transformers", "vllm"] = Field(
+        "transformers",
+        description="transformers: in float32 on one device; vllm: its prompt log-probs, in the "
+        "dtype of the model.",
+    )
     top_k: int = Field(10, ge=1, description="Tokens stored per position; the rest is a remainder.")
     chunk_rows: int = Field(256, ge=1, description="Rows per part file.")
     engine: TeacherLogitsEngine = Field(

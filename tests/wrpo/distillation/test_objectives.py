@@ -210,6 +210,64 @@ def test_every_objective_trains_on_tables_of_the_small_run(finished_run: Path) -
         assert history[0]["clm_loss"] > 0, arm
 
 
+@pytest.mark.slow
+def test_vllm_makes_the_table_that_transformers_makes(finished_run: Path, run_module: Any) -> None:
+    """Real vLLM; more entries than its default allows. Masses agree to float32 rounding."""
+    from wrpo.pipeline.tables import TEACHER_LOGITS, Row, read_rows
+
+    first = load_recipe(finished_run)
+    stage = "teacher_logits/one/source_chosen"
+    tables: dict[str, list[Row]] = {}
+    for method in ("transformers", "vllm"):
+        overrides = [
+            f"run=logits-{method}",
+            f"reuse={first.run}",
+            "arms={f: {objective: fusellm, itself: false, teachers: [one]}}",
+            f"teacher_logits.method={method}",
+            "teacher_logits.top_k=30",
+        ]
+        result = run_module(
+            "data_construction.teacher_logits", "--recipe", finished_run, *overrides
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        folder = Pipeline(load_recipe(finished_run, overrides)).finished(stage)
+        tables[method] = read_rows(folder, TEACHER_LOGITS)
+        facts = json.loads((folder / "manifest.json").read_text())
+        assert facts["made_by"] == method and len(facts["tokenizer"]) > 8
+    for one, other in zip(tables["transformers"], tables["vllm"], strict=True):
+        for column in ("response_id", "token_ids", "forwarded"):
+            assert one[column] == other[column]
+        assert other["mean_nll"] == pytest.approx(one["mean_nll"], abs=1e-4)
+        assert other["rest"] == pytest.approx(one["rest"], abs=1e-3)
+        for ids, logps, others, values in zip(
+            *(one["top_ids"], one["top_logps"], other["top_ids"], other["top_logps"]), strict=True
+        ):
+            assert values == pytest.approx(logps, abs=1e-4)
+            near = dict(zip(others, values, strict=True))  # the last may tie with the next
+            assert sum(token in near for token in ids) >= len(ids) - 1
+            known = dict(zip(ids, logps, strict=True))
+            assert all(
+                near[token] == pytest.approx(known[token], abs=1e-4)
+                for token in known
+                if token in near
+            )
+
+
+def test_vllm_cannot_look_tokens_up(tmp_path: Path) -> None:
+    from data_construction.teacher_logits import TeacherLogitsStage
+
+    recipe = tiny_recipe(tmp_path, "teacher_logits.method=vllm", extra=ARMS)
+    with pytest.raises(RecipeError, match="vLLM gives the likeliest tokens only; set teacher"):
+        TeacherLogitsStage(recipe, LogitPlace("numbers", "rejected", "letters"))
+
+
+def test_the_maker_is_in_the_key_where_it_is_not_the_usual_one(tmp_path: Path) -> None:
+    stage = "teacher_logits/letters/source_chosen"
+    usual = Pipeline(tiny_recipe(tmp_path, extra=ARMS)).key(stage)
+    vllm = Pipeline(tiny_recipe(tmp_path, "teacher_logits.method=vllm", extra=ARMS)).key(stage)
+    assert vllm == {**usual, "method": "vllm"} and "method" not in usual
+
+
 @pytest.mark.parametrize("stored", [{}, {"r": {"token_ids": [1, 3]}}])
 def test_teachers_of_two_tokenizers_cannot_be_compared(stored: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="both teachers must have one tokenizer"):
