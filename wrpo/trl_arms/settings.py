@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -30,6 +31,7 @@ class TRLTask:
 
     Attributes:
         rows: of triples, each with the `reference_answer` and `domain` of its prompt.
+        inputs: folders of the stages that the arm reads, by name.
         where: the key of the recipe that errors name.
         arguments: of TRL's config, from the recipe.
         trainer_arguments: model, tokenizer and adapters, as every trainer of TRL takes them.
@@ -37,6 +39,7 @@ class TRLTask:
 
     pipeline: Pipeline
     rows: list[Row]
+    inputs: Mapping[str, Path]
     where: str
     tokenizer: PreTrainedTokenizerBase
     arguments: Mapping[str, Any]
@@ -44,7 +47,13 @@ class TRLTask:
 
 
 class TRLSettings(ObjectiveSettings):
-    """An arm of a trainer of TRL's."""
+    """An arm of a trainer of TRL's.
+
+    Attributes:
+        starts_by_name: its trainer loads the model itself.
+    """
+
+    starts_by_name: ClassVar[bool] = False
 
     config: ClassVar[str] = "TrainingArguments"
     cut_by: ClassVar[set[str] | None] = {"max_length"}
@@ -79,6 +88,11 @@ class TRLSettings(ObjectiveSettings):
         from wrpo.pipeline.data_stages import sampled_model
 
         return {f"teacher {name}": sampled_model(recipe, name) for name in self.teachers_beside}
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a teacher forwards each batch that the policy trains on."""
+        return bool(self.teachers_beside)
 
     def trainer(self, task: TRLTask) -> Trainer:
         """TRL's trainer, ready to train.

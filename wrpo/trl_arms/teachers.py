@@ -15,20 +15,34 @@ def load_teacher(task: TRLTask, name: str, *, one_tokenizer: bool) -> Any:
     """The model of a source, frozen.
 
     Args:
-        one_tokenizer: it must have the target's tokens; TRL compares their number only.
+        one_tokenizer: it must have the target's tokens.
 
     Raises:
         ModelError: it has other tokens, or cannot be loaded.
         RecipeError: no such source.
     """
+    from wrpo.training.common import load_policy
+
+    if one_tokenizer:
+        require_same_tokenizer(task, name)
+    entry = sampling_model(task.pipeline.recipe, name)
+    return load_policy(entry.model, entry).eval().requires_grad_(False)
+
+
+def require_same_tokenizer(task: TRLTask, name: str) -> None:
+    """Checks that a source has the target's tokens; TRL compares their number only, or nothing.
+
+    Raises:
+        ModelError: it has others.
+        RecipeError: no such source.
+    """
     from wrpo.distillation.token_bytes import fingerprint
-    from wrpo.training.common import load_policy, load_target_tokenizer
+    from wrpo.training.common import load_target_tokenizer
 
     entry = sampling_model(task.pipeline.recipe, name)
     other = load_target_tokenizer(entry.model, entry)
-    if one_tokenizer and fingerprint(other) != fingerprint(task.tokenizer):
+    if fingerprint(other) != fingerprint(task.tokenizer):
         raise ModelError(
             f"{task.where}: teacher {name} has another tokenizer than the target, so that their "
             "distributions are over different tokens; objective gold aligns different ones"
         )
-    return load_policy(entry.model, entry).eval().requires_grad_(False)

@@ -35,17 +35,20 @@ def train_by_trl(settings: TRLSettings, arm: Arm) -> None:
     known = [{**row, **{name: lookup[row["prompt_id"]][name] for name in facts}} for row in rows]
     tokenizer = load_target_tokenizer(arm.start, recipe.target)
     load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
-    policy = load(quantize=settings.lora.quantize if settings.lora else None)
-    ends = _EndsOfTurns(policy, tokenizer, stop_token_ids(tokenizer))
+    model: Any = arm.start
+    if not settings.starts_by_name:
+        model = load(quantize=settings.lora.quantize if settings.lora else None)
+    ends = _EndsOfTurns(model, tokenizer, stop_token_ids(tokenizer))
     trainer = settings.trainer(
         TRLTask(
             pipeline=arm.pipeline,
             rows=known,
+            inputs=arm.inputs,
             where=arm.where,
             tokenizer=tokenizer,
             arguments=trl_arguments(settings, seed=recipe.seed, output=work.path),
             trainer_arguments={
-                "model": policy,
+                "model": model,
                 "processing_class": tokenizer,
                 "peft_config": lora_config(settings.lora),
             },
@@ -55,7 +58,7 @@ def train_by_trl(settings: TRLSettings, arm: Arm) -> None:
     train_and_save(trainer, work, rows=len(known), load_base=load)
     if sampled := _logged_samples(trainer):
         work.facts["sampled_tokens"] = sampled
-    if settings.teachers_beside:  # each forwards what the policy does
+    if settings.is_taught:  # by one that forwards what the policy does
         work.facts["teacher_tokens"] = work.facts["trained_tokens"]
 
 
@@ -73,13 +76,17 @@ def _logged_samples(trainer: Any) -> int:
 
 class _EndsOfTurns(TrainerCallback):
     """Lets TRL stop responses where turns end, which is not always the end of a text; what is saved
-    is as it was."""
+    is as it was. A model that the trainer loads itself goes by its tokenizer."""
 
-    def __init__(self, policy: Any, tokenizer: Any, stops: list[int]) -> None:
-        self._config, self._tokenizer = policy.generation_config, tokenizer
-        self._before = policy.generation_config.eos_token_id, tokenizer.eos_token
-        policy.generation_config.eos_token_id = stops
+    def __init__(self, model: Any, tokenizer: Any, stops: list[int]) -> None:
+        self._tokenizer, self._eos = tokenizer, tokenizer.eos_token
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(stops[0])
+        self._config = None if isinstance(model, str) else model.generation_config
+        if self._config is not None:
+            self._stops = self._config.eos_token_id
+            self._config.eos_token_id = stops
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        self._config.eos_token_id, self._tokenizer.eos_token = self._before
+        self._tokenizer.eos_token = self._eos
+        if self._config is not None:
+            self._config.eos_token_id = self._stops

@@ -9,12 +9,16 @@ import pytest
 import torch
 
 from tests.support.recipe_files import tiny_recipe
-from wrpo.errors import RecipeError
+from wrpo.errors import DataError, RecipeError
 from wrpo.objectives.gold import ALIGNED
+from wrpo.objectives.routed import RoutedSettings
 from wrpo.pipeline.pipeline import Pipeline
-from wrpo.pipeline.tables import Drop
+from wrpo.pipeline.tables import TRIPLES, Drop, read_rows
 from wrpo.recipe import load_recipe, preference
+from wrpo.training.arm import Arm
 from wrpo.trl_arms.reward import reward_function
+from wrpo.trl_arms.routing import best_scores, route
+from wrpo.trl_arms.settings import TRLTask
 
 ARMS = {
     "gkd": {"objective": "gkd", "teacher": "one"},
@@ -119,3 +123,71 @@ def test_trl_trains_an_arm_of_the_small_run(arm: str, finished_run: Path) -> Non
     saved = json.loads((folder / "model" / "tokenizer_config.json").read_text())
     before = Pipeline(recipe).finished("sft") / "model" / "tokenizer_config.json"
     assert saved["eos_token"] == json.loads(before.read_text())["eos_token"]
+
+
+def test_the_router_takes_the_best_source_and_the_first_of_several() -> None:
+    rows = [("p", 1.0), ("p", 3.0), ("q", 2.0), ("r", float("nan"))]
+    one = best_scores({"prompt_id": key, "score": score} for key, score in rows)
+    assert one == {"p": 3.0, "q": 2.0}
+    scores = {"two": {"p": 2.0, "q": 2.0, "r": 0.0}, "one": one}
+    assert route(scores, ["p", "q", "r", "q"]) == (["one", "one", "two", "one"], 2)
+    with pytest.raises(DataError, match="prompt s: none of two, one has a scored response"):
+        route(scores, ["s"])
+
+
+ROUTED = {
+    "objective": "routed",
+    "teachers": ["one"],
+    "engine": {"teacher_servers": {"one": "http://localhost:1"}, "attention": "eager"},
+    "train": {"learning_rate": 1e-4},
+}
+
+
+def test_teachers_without_a_server_are_refused_and_addresses_are_no_part_of_the_key(
+    tmp_path: Path,
+) -> None:
+    arm = {**ROUTED, "teachers": ["letters"]}
+    with pytest.raises(RecipeError, match="teachers are letters, and engine.teacher_servers has"):
+        tiny_recipe(tmp_path, f"arms.own={json.dumps(arm)}")
+    keys = []
+    for port in (1, 2):
+        servers = {"letters": f"http://localhost:{port}"}
+        arm["engine"] = {"teacher_servers": servers}
+        pipeline = Pipeline(tiny_recipe(tmp_path, f"arms.own={json.dumps(arm)}"))
+        keys.append(pipeline.key("own"))
+    assert keys[0] == keys[1] and keys[0]["teachers"] == ["letters"]
+    assert pipeline["own"].inputs == ("build/triples", "sft", "prompts", "score/letters")
+
+
+@pytest.mark.slow
+def test_the_routed_trainer_is_made_of_the_run(finished_run: Path) -> None:
+    """Up to what needs servers and GPUs: real rows, scores, model and trainer, parts of which that
+    speak to servers are put in from outside."""
+    from wrpo.trl_arms.train import train_by_trl
+
+    first = load_recipe(finished_run)
+    overrides = ["run=trl-routed", f"reuse={first.run}", f"arms={json.dumps({'own': ROUTED})}"]
+    recipe = load_recipe(finished_run, overrides)
+    pipeline = Pipeline(recipe)
+    made: list[Any] = []
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(settings: RoutedSettings, task: TRLTask) -> Any:
+        worker, weights = (SimpleNamespace(rollout_buffer=[]), SimpleNamespace())
+        made.append(settings.make_trainer(task, rollout_worker=worker, weight_transfer=weights))
+        raise Stop
+
+    inputs = {name: pipeline.finished(name) for name in pipeline["own"].inputs}
+    work: Any = SimpleNamespace(path=pipeline.folder("own"), facts={})
+    rows = read_rows(inputs["build/triples"], TRIPLES)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(RoutedSettings, "trainer", stop_at)
+        train_by_trl(preference(recipe, "own"), Arm(pipeline, "own", rows, inputs, work))
+    (trainer,) = made
+    assert set(trainer.train_dataset["teacher_id"]) == {"one"}
+    assert len(trainer.train_dataset) == len(rows)
+    assert trainer.args.teacher_server_urls == {"one": "http://localhost:1"}
+    ends = trainer.processing_class.eos_token_id
+    assert ends in trainer.eos_token_ids and trainer.args.learning_rate == 1e-4
