@@ -96,7 +96,7 @@ def report_run(recipe: Recipe) -> Path:
 
 def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
     """All numbers of the report, and the page made of them."""
-    recipe = evidence.recipe
+    recipe, accounts = evidence.recipe, Accounts(evidence)
     found, judged_by = boards(evidence), judged_tables(evidence)
     numbers: dict[str, Any] = {"run": recipe.run, "seed": recipe.seed, "tasks": {}, "judged": {}}
     comparisons: list[list[Comparison]] = []
@@ -107,7 +107,7 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
         facts = _task_numbers(board)
         what = recipe.eval.group_by or "task"
         tables += scores.scores(recipe, board, facts["scores"])
-        tables += _against_each_other(recipe, board, facts, comparisons, what=what)
+        tables += _against_each_other(accounts, board, facts, comparisons, what=what)
         examples += _examples(recipe, board, evidence.samples, facts, count)
         numbers["tasks"][board.task] = facts
     for table in judged_by:
@@ -117,19 +117,18 @@ def build_report(evidence: Evidence) -> tuple[dict[str, Any], list[Block]]:
         if board_of_judge is not None:
             facts |= _task_numbers(board_of_judge)
             tables += _against_each_other(
-                recipe, board_of_judge, facts, comparisons, what="category"
+                accounts, board_of_judge, facts, comparisons, what="category"
             )
             examples += _examples(recipe, board_of_judge, table.samples, facts, count)
         numbers["judged"][table.title] = facts
     by_task = {task: facts["scores"] for task, facts in numbers["tasks"].items()}
-    accounts = Accounts(evidence)
     numbers |= _numbers_of_run(evidence, accounts)
     numbers["papers"] = papers_of(recipe, by_task, for_papers(judged_by))
     blocks = [
         Heading(f"Run {recipe.run}", 1),
         Paragraph(_introduction(recipe)),
         *verdict.verdict(comparisons, evidence.missing()),
-        *account.budget_note(accounts),
+        *account.budget_note([accounts]),
         *scores.across(recipe, found, by_task),
         *tables,
         *papers.papers_section(recipe, numbers["papers"]),
@@ -155,7 +154,7 @@ def _numbers_of_run(evidence: Evidence, accounts: Accounts) -> dict[str, Any]:
 
 
 def _against_each_other(
-    recipe: Recipe,
+    accounts: Accounts,
     board: Board,
     facts: dict[str, Any],
     comparisons: list[list[Comparison]],
@@ -163,11 +162,13 @@ def _against_each_other(
     what: str,
 ) -> list[Block]:
     """Groups and wins of one board as blocks; its comparisons join those of the verdict."""
+    recipe = accounts.evidence.recipe
     facts["comparisons"] = {metric: compare(recipe, board, metric) for metric in board.headline}
     comparisons += [found for found in facts["comparisons"].values() if found]
     return [
         *scores.by_group(recipe, board, facts["groups"], what=what),
         *scores.who_beats_whom(recipe, board, facts["wins"]),
+        *account.same_budgets(accounts),
     ]
 
 

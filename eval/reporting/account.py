@@ -71,13 +71,28 @@ class Accounts:
         """The models whose budget is another than that of the named one, and in what it differs."""
         if name not in self.costs:
             return {}
-        own = self.costs[name].budget
         found = {
-            other: [what for what, amount in cost.budget.items() if not _close(amount, own[what])]
-            for other, cost in self.costs.items()
-            if other not in (name, "sft")
+            other: self._differs(name, other) for other in self.costs if other not in (name, "sft")
         }
         return {other: differs for other, differs in found.items() if differs}
+
+    @cached_property
+    def budgets(self) -> list[list[str]]:
+        """The trained models by budget; those of a list have that of its first, within a tenth."""
+        groups: list[list[str]] = []
+        for name in self.costs:
+            same = next((group for group in groups if not self._differs(name, group[0])), None)
+            if same is None:
+                groups.append([name])
+            else:
+                same.append(name)
+        return groups
+
+    def _differs(self, one: str, other: str) -> list[str]:
+        """What of two models' budgets is not alike."""
+        own = self.costs[one].budget
+        budget = self.costs[other].budget
+        return [what for what, amount in budget.items() if not _close(amount, own[what])]
 
     def _cost(self, model: str) -> ModelCost:
         totals = dict.fromkeys(_TOTALS, 0)

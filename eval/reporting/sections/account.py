@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eval.reporting.account import Accounts
 from eval.reporting.compare import FUSED, display_name
 from eval.reporting.page import Block, Heading, PageTable, Paragraph
@@ -41,12 +43,19 @@ def account(accounts: Accounts) -> list[Block]:
     ]
 
 
-def budget_note(accounts: Accounts) -> list[Block]:
-    """Says which models the verdict compares in spite of other budgets; nothing where none is."""
-    others = accounts.other_budgets(FUSED)
+def budget_note(runs: Sequence[Accounts]) -> list[Block]:
+    """Says which models the verdict compares in spite of other budgets; nothing where none is.
+
+    Args:
+        runs: those that the verdict is on, of one recipe.
+    """
+    others: dict[str, list[str]] = {}
+    for accounts in runs:
+        for name, differs in accounts.other_budgets(FUSED).items():
+            others[name] = list(dict.fromkeys([*others.get(name, []), *differs]))
     if not others:
         return []
-    recipe = accounts.evidence.recipe
+    recipe = runs[0].evidence.recipe
     listed = "; ".join(
         f"{display_name(recipe, name)} ({', '.join(differs)})" for name, differs in others.items()
     )
@@ -55,5 +64,21 @@ def budget_note(accounts: Accounts) -> list[Block]:
             f"**Other budgets.** These models had another budget than "
             f"{display_name(recipe, FUSED)}, by more than a tenth, so that a difference may be "
             f"that of the budgets: {listed}."
+        )
+    ]
+
+
+def same_budgets(accounts: Accounts) -> list[Block]:
+    """Below a table that ranks all models: which of them had the same budget."""
+    if len(accounts.budgets) < 2:
+        return []
+    recipe = accounts.evidence.recipe
+    groups = [", ".join(display_name(recipe, name) for name in group) for group in accounts.budgets]
+    text = "; ".join(f"({number}) {group}" for number, group in enumerate(groups, start=1))
+    return [
+        Paragraph(
+            "Trained models by budget (the account has the numbers), alike within a tenth: "
+            f"{text}. A win over a model of another group may be that of the budget.",
+            "note",
         )
     ]

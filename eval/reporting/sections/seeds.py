@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eval.reporting.account import Accounts
 from eval.reporting.board import ORACLE
 from eval.reporting.charts import Range, range_chart
 from eval.reporting.compare import Comparison, display_name
@@ -17,6 +18,7 @@ from eval.reporting.page import (
     Paragraph,
     number,
 )
+from eval.reporting.sections.account import budget_note
 from eval.reporting.sections.common import fused_row, interval, model_hue
 from eval.reporting.sections.verdict import (
     NOT_EVALUATED,
@@ -46,6 +48,7 @@ def seeds(by_task: list[SeedScores], runs: list[Evidence]) -> list[Block]:
         blocks.append(Paragraph(NOT_EVALUATED, "lead"))
     compared = [found for found in compared if found[2]]
     blocks += [Paragraph(verdict_words(found, unit="seeds"), "lead") for _, _, found in compared]
+    blocks += budget_note([Accounts(run) for run in runs])
     for scores, metric, comparisons in compared:
         blocks += _differences_by_seed(scores, metric, comparisons, recipes)
     blocks.append(Paragraph(SEEDS_NOTE, "note"))

@@ -7,7 +7,7 @@ import pytest
 from eval.reporting.account import Accounts, ModelCost, _close
 from eval.reporting.evidence import read_run
 from eval.reporting.page import PageTable, Paragraph
-from eval.reporting.sections.account import account, budget_note
+from eval.reporting.sections.account import account, budget_note, same_budgets
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.tables import RESPONSES, read_rows
 from wrpo.recipe import load_recipe
@@ -46,7 +46,41 @@ def test_every_model_of_the_small_run_has_its_account(finished_run: Path) -> Non
     others = accounts.other_budgets("wrpo")
     assert "tokens of the target" in others["pairs-dpo"]
     assert "teacher tokens" in others["infifpo"]
-    (note,) = budget_note(accounts)
+    (note,) = budget_note([accounts])
     assert isinstance(note, Paragraph) and "pairs-dpo" in note.text
+    assert budget_note([accounts, accounts]) == [note]
+    groups = accounts.budgets
+    assert sorted(name for group in groups for name in group) == sorted(accounts.costs)
+    assert next(group for group in groups if "wrpo" in group) != next(
+        group for group in groups if "pairs-dpo" in group
+    )
+    (below,) = same_budgets(accounts)
+    assert isinstance(below, Paragraph) and "pairs-dpo" in below.text
     table = account(accounts)[1]
     assert isinstance(table, PageTable) and len(table.rows) == len(accounts.costs)
+
+
+class Costs(Accounts):
+    """Accounts of models with these costs."""
+
+    def __init__(self, costs: dict[str, ModelCost]) -> None:
+        super().__init__(evidence=None)  # type: ignore[arg-type]
+        self.__dict__["costs"] = costs
+
+
+def test_models_are_grouped_by_budget() -> None:
+    """Trained on 100, 105 and 300 tokens, and 100 with a teacher."""
+    accounts = Costs(
+        {
+            "sft": ModelCost(trained_tokens=100),
+            "wrpo": ModelCost(trained_tokens=300),
+            "dpo": ModelCost(trained_tokens=310),
+            "gkd": ModelCost(trained_tokens=300, teacher_tokens=300),
+            "more": ModelCost(trained_tokens=105),
+        }
+    )
+    assert accounts.budgets == [["sft", "more"], ["wrpo", "dpo"], ["gkd"]]
+    assert accounts.other_budgets("wrpo") == {
+        "gkd": ["teacher tokens"],
+        "more": ["trained tokens"],
+    }
