@@ -21,7 +21,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from wrpo.distillation.token_bytes import TokenBytes
 
@@ -124,7 +124,7 @@ def edit_distance(one: bytes, other: bytes) -> int:
 
 
 def transferred(
-    stored: Stored, places: Sequence[int | None], labels: Sequence[int], vocabulary: Vocabulary
+    stored: Stored, places: Sequence[int | None], labels: Sequence[int], vocabulary: TokenMap
 ) -> Stored:
     """The distributions at the student's positions.
 
@@ -146,7 +146,23 @@ def transferred(
     return made
 
 
-def _mapped(stored: Stored, place: int, vocabulary: Vocabulary) -> tuple[dict[int, float], float]:
+class TokenMap(Protocol):
+    """From tokens of a teacher to tokens of the student; None: there is none."""
+
+    def __getitem__(self, token: int) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class SameTokens:
+    """The map between equal tokenizers: models may have more logits than there are tokens."""
+
+    count: int
+
+    def __getitem__(self, token: int) -> int | None:
+        return token if token < self.count else None
+
+
+def _mapped(stored: Stored, place: int, vocabulary: TokenMap) -> tuple[dict[int, float], float]:
     """The entries of one position that have a token of the student, the first of several; all
     other mass is in the remainder."""
     entries: dict[int, float] = {}

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from wrpo.distillation.alignment import Stored, Vocabulary, partners, transferred
+from wrpo.distillation.alignment import (
+    SameTokens,
+    Stored,
+    Vocabulary,
+    partners,
+    transferred,
+)
 from wrpo.distillation.settings import Lesson, TeacherSettings
 from wrpo.distillation.token_bytes import TokenBytes, fingerprint
 from wrpo.errors import DataError, ModelError
@@ -54,6 +60,7 @@ class Lessons:
         self._tables = tables
         self._student = student
         self._row_settings = row_settings
+        self._count = max(student.get_vocab().values()) + 1
         self.positions = self.fallbacks = self.untold = 0
         own = fingerprint(student)
         self._same = {name for name, other in teachers.items() if fingerprint(other) == own}
@@ -148,6 +155,8 @@ class Lessons:
                 )
             told, kept = lesson.stored, slice(len(ids))
             stored = Stored(told.ids[kept], told.logps[kept], told.rest[kept])
+            if any(token >= self._count for each in stored.ids for token in each):
+                stored = transferred(stored, range(len(ids)), ids, SameTokens(self._count))
             self.positions += len(ids)
         else:
             labels = [before, *ids[:-1]] if self._settings.unshifted else ids

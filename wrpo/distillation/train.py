@@ -14,6 +14,7 @@ from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.tables import TEACHER_LOGITS, read_rows
 from wrpo.recipe.resolved import sampling_model
 from wrpo.training.arm import Arm
+from wrpo.training.attention import mixed_dtype, settle_attention
 from wrpo.training.common import (
     load_policy,
     load_target_tokenizer,
@@ -73,6 +74,8 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
     args = make_config(SFTConfig, arguments, where=arm.where)
     load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
     policy = load(quantize=settings.lora.quantize if settings.lora else None)
+    attention = settings.engine.attention
+    settle_attention(policy, attention, device=args.device, half=mixed_dtype(args))
     with refusals(arm.where):
         trainer = TeacherTrainer(
             settings,

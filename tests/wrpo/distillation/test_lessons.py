@@ -1,5 +1,6 @@
 """Rows with distributions: what is left out, and where a released code puts its targets."""
 
+import math
 from math import inf
 
 import pytest
@@ -117,3 +118,15 @@ def test_upstream_counts_the_position_behind_the_end_of_a_teacher_with_the_same_
     (lesson,) = example["source_chosen_lessons"]
     said = example["source_chosen_ids"]
     assert lesson["ids"] == [*([token, 7] for token in said), [said[-1]]]
+
+
+def test_a_teacher_with_more_logits_than_tokens_loses_no_mass() -> None:
+    """As Qwen's: models of one family round their vocabulary up differently."""
+    row = triple(1)
+    table = stored(row)
+    table["top_ids"][0] = [table["token_ids"][0], 9999]
+    (example,) = lessons(SETTINGS, [table])([row])
+    (lesson,) = example["source_chosen_lessons"]
+    assert lesson["ids"][0] == [table["token_ids"][0]]
+    assert math.exp(lesson["rest"][0]) == pytest.approx(math.exp(-4.0) + math.exp(-3.0))
+    assert lesson["ids"][1] == table["top_ids"][1]
