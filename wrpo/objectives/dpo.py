@@ -24,7 +24,7 @@ class DPOSettings(PairLossSettings):
 
     label: ClassVar[str] = "DPO"
     phrase: ClassVar[str] = "DPO"
-    tables: ClassVar[tuple[str, ...]] = ("triples", "pairs", "delta")
+    tables: ClassVar[tuple[str, ...]] = ("triples", "pairs", "source_pairs", "delta")
 
     objective: Literal["dpo"] = "dpo"
 

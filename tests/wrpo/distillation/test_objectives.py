@@ -193,6 +193,7 @@ def test_every_objective_trains_on_tables_of_the_small_run(finished_run: Path) -
         "fusellm": {"objective": "fusellm"},
         "fusellm-mean": {"objective": "fusellm", "choose": "avg_ce", "upstream": True},
         "fusechat": {"objective": "fusechat", "teachers": ["one"]},
+        "profuser": {"objective": "profuser", "first_share": 0.5},
         "dckd": {"objective": "dckd", "teacher": "one"},
     }
     overrides = ["run=explicit", f"reuse={first.run}", f"arms={json.dumps(arms)}"]

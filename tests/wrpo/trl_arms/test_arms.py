@@ -135,6 +135,7 @@ def test_the_router_takes_the_best_source_and_the_first_of_several() -> None:
         route(scores, ["s"])
 
 
+ASYNC = "trl.experimental.async_distillation.async_distillation_trainer"
 ROUTED = {
     "objective": "routed",
     "teachers": ["one"],
@@ -184,6 +185,7 @@ def test_the_routed_trainer_is_made_of_the_run(finished_run: Path) -> None:
     rows = read_rows(inputs["build/triples"], TRIPLES)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
         patch.setattr(RoutedSettings, "trainer", stop_at)
+        patch.setattr(f"{ASYNC}.get_peak_flops_per_device", lambda *_: 1.0)  # asks for a GPU
         train_by_trl(preference(recipe, "own"), Arm(pipeline, "own", rows, inputs, work))
     (trainer,) = made
     assert set(trainer.train_dataset["teacher_id"]) == {"one"}
