@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from wrpo.training.micro_batches import StepRows
-
 _MIB = 1 << 20
 
 
 class Account:
-    """Counts while a trainer trains; make it before."""
+    """Counts while a trainer trains; make it before.
+
+    What a model forwards is what `compute_loss` gets: some trainers put what they sampled in place
+    of the batch that a step was given.
+    """
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -25,22 +27,35 @@ class Account:
         self._tokens: int | Tensor = 0
         self._sampled: int | Tensor = 0
         self._first_step: int | None = None
-        step = trainer.training_step
+        self._given: Any = None
+        step, loss_of = trainer.training_step, trainer.compute_loss
 
-        def counting(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+        def stepping(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
             if self._first_step is None:
                 self._first_step = trainer.state.global_step
-            before = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
-            loss = step(model, inputs, *args, **kwargs)
-            # Trainers that sample put what they sampled in place of what they were given.
-            self._tokens = self._tokens + tokens_of(inputs)
-            if before is not None and inputs["input_ids"] is not before and "labels" in inputs:
-                self._sampled = self._sampled + (inputs["labels"] != -100).sum()
-            return loss
+            self._given = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
+            return step(model, inputs, *args, **kwargs)
 
-        trainer.training_step = counting
+        def counting(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self._tokens = self._tokens + tokens_of(inputs)
+            if self._given is not None and "labels" in inputs:
+                said = (inputs["labels"] != -100).sum()
+                self._sampled = self._sampled + said * self._is_sampled(inputs["input_ids"])
+            return loss_of(model, inputs, *args, **kwargs)
+
+        trainer.training_step = stepping
+        trainer.compute_loss = counting
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+
+    def _is_sampled(self, used: Tensor) -> bool | Tensor:
+        """Whether the trainer put other tokens in place of those that it was given."""
+        flags = getattr(self._trainer, "_buffered_on_policy", None)
+        if flags:  # GOLD, which cuts what it is given into slices and numbers them beforehand
+            return bool(flags[(self._trainer._step - 1) % len(flags)])
+        if used.shape != self._given.shape:
+            return True
+        return (used != self._given.to(used.device)).any()
 
     def facts(self) -> dict[str, Any]:
         """For the manifest; every process must call it.
@@ -76,12 +91,7 @@ class Account:
 
 
 def tokens_of(inputs: Any) -> int | Tensor:
-    """Tokens of a batch, or of all that a step was cut into; 0 where it has none.
-
-    Padding is left out where a batch says what it is.
-    """
-    if isinstance(inputs, StepRows):
-        return sum(tokens_of(batch) for batch in inputs.batches)
+    """Tokens of a batch, padding left out where the batch says what it is; 0 where it has none."""
     if not isinstance(inputs, Mapping) or "input_ids" not in inputs:
         return 0
     mask = inputs.get("attention_mask")
