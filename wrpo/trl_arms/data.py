@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from wrpo.chat.render import fold_system_message, render_prompt, render_response
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from wrpo.trl_arms.settings import TRLTask
+
+logger = logging.getLogger(__name__)
 
 
 def _messages(task: TRLTask, row: dict[str, Any]) -> list[dict[str, str]]:
@@ -58,9 +61,16 @@ def token_ids(task: TRLTask, response: str, *, max_length: int) -> Dataset:
 
 
 def conversations(task: TRLTask, response: str) -> Dataset:
-    """Messages with one response; TRL tokenises them for student and teacher."""
+    """Messages with one response; TRL tokenises them for student and teacher, and ends each."""
     from datasets import Dataset
 
+    cut = sum(response in (row["unfinished"] or ()) for row in task.rows)
+    if cut:
+        logger.warning(
+            "%s: %d of %d responses are cut at max_tokens, and TRL's template ends them all the "
+            "same; build.unfinished: rejected leaves them out",
+            *(task.where, cut, len(task.rows)),
+        )
     return Dataset.from_list(
         [{"messages": [*_messages(task, row), dict(row[response][0])]} for row in task.rows]
     )
