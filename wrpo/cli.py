@@ -6,7 +6,6 @@ Flags choose what to run; `key=value` changes the recipe.
 from __future__ import annotations
 
 import argparse
-import errno
 import io
 import logging
 import os
@@ -23,7 +22,7 @@ from typing import NoReturn, TextIO
 
 from wrpo.display.characters import visible
 from wrpo.display.redaction import redact
-from wrpo.errors import RecipeError, WRPOError
+from wrpo.errors import RecipeError, WRPOError, refused_by_system
 from wrpo.pipeline.integrity import VERIFY
 from wrpo.processes import (
     TERMINATED,
@@ -42,29 +41,7 @@ DEFAULT_RECIPE = "recipes/llama3-8b-wrpo.yaml"
 USER_ERROR = 2
 UNEXPECTED = 1
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-OUT_OF_MEMORY = (
-    "Lower a batch under `engine:` (per_device_batch_size, batch_tokens, max_num_seqs), which "
-    "changes no result, or spread the model over more GPUs"
-)
-
 _READER_GONE = 128 + signal.SIGPIPE
-_DISK_IS_FULL = os.strerror(errno.ENOSPC)
-_ROOM = "finished parts are kept: make room"
-_WAYS_OUT = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EROFS: "choose a place that can be written (runs=FOLDER)",
-    errno.EACCES: "finished parts are kept: allow it",
-    errno.EPERM: "finished parts are kept: allow it",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOTDIR: "a part of this path is a file; choose another place",
-    errno.EISDIR: "it is a folder, and a file is needed; move it away",
-    errno.EEXIST: "it is no folder, or a link that leads nowhere; move it away",
-    errno.ELOOP: "it is a link that leads to itself; remove it",
-    errno.EMFILE: "allow more open files (ulimit -n)",
-    errno.EIO: "the disk does not read or write; check it",
-    errno.ESTALE: "the network disk has changed under this command",
-}
 _run_folders: list[Path] = []  # of the recipe of this command, for the log of an unexpected error
 
 
@@ -150,24 +127,10 @@ def run_main(main: Callable[[], None]) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             end_children()
             leave(_READER_GONE)
-        message = _of_the_machine(error)
+        message = refused_by_system(error)
         if message:
             _stop(f"error: {message}, then run the same command again", USER_ERROR)
         _unexpected(error)
-
-
-def _of_the_machine(error: Exception) -> str | None:
-    """What the user can do about an error of the operating system; None for others."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        # torch's error is recognised by name, so that torch need not be loaded.
-        where = str(error).splitlines()[0] if str(error) else "on the host"
-        return f"out of memory ({where}); finished parts are kept. {OUT_OF_MEMORY}"
-    if not isinstance(error, OSError) or error.errno not in _WAYS_OUT:
-        # Libraries in other languages report a full disk as text.
-        full = next((line for line in str(error).splitlines() if _DISK_IS_FULL in line), None)
-        return f"{full.strip()}; finished parts are kept: make room" if full else None
-    where = f" {error.filename}" if error.filename else ""
-    return f"cannot use{where}: {error.strerror}; {_WAYS_OUT[error.errno]}"
 
 
 def _nobody_reads(stream: TextIO) -> bool:

@@ -45,14 +45,12 @@ def read_json(path: Path, kind: type[Any], *, way_out: str) -> Any:
         way_out: what to do where the file is damaged; the end of the message.
 
     Raises:
-        FileNotFoundError: there is none.
-        DataError: it cannot be read, or holds something else.
+        OSError: there is none, or it is out of reach.
+        DataError: it holds something else.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({error}); {way_out}") from None
     if not isinstance(value, kind):
         found = type(value).__name__

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, raise_if_of_system
 from wrpo.pipeline.tables import Drop
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with opener(path) as file:
             yield file
-    except (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise_if_of_system(error, path)
         raise DataError(
             f"{path}: cannot be decompressed: {error}. Download the file again"
         ) from None
@@ -147,6 +148,7 @@ def _parquet(path: Path) -> Iterator[Any]:
             read += batch.num_rows
             yield from _rows(batch)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: names of columns
+        raise_if_of_system(error, path)
         raise DataError(
             f"{path}: not readable as parquet: {error}. Download the file again"
         ) from None

@@ -43,6 +43,8 @@ def ending(
         (OSError(errno.ENOSPC, "No space left", "a/b"), ["cannot use a/b", "make room"]),
         (OSError("write failed: No space left on device (28)"), ["No space left", "make room"]),
         (RuntimeError("I/O error: No space left on device (os error 28)"), ["make room"]),
+        (RuntimeError("cannot save: Permission denied (os error 13)"), ["os error 13", "allow it"]),
+        (OSError(errno.ENOLCK, "No locks available", "d/.lock"), ["cannot use d/.lock", "locks"]),
         (PermissionError(errno.EACCES, "Permission denied", "x"), ["cannot use x", "allow it"]),
         (OSError(errno.ENAMETOOLONG, "too long", "x" * 300), ["choose a shorter name"]),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "f/x"), ["f/x", "is a file"]),

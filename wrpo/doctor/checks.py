@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from wrpo.errors import WRPOError
+from wrpo.errors import WRPOError, refused_by_system
 from wrpo.recipe import Recipe
 
 Level = Literal["ok", "warning", "problem"]
@@ -48,6 +48,10 @@ def run_checks(checks: Iterable[Check], context: CheckContext) -> Iterator[Findi
         except WRPOError as error:
             yield Finding("problem", subject, str(error))
         except Exception as error:
+            refused = refused_by_system(error)
+            if refused:
+                yield Finding("problem", subject, refused)
+                continue
             message = f"the check itself failed: {type(error).__name__}: {error}"
             yield Finding("problem", subject, message, "please report this")
 

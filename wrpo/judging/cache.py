@@ -7,6 +7,7 @@ overwritten. Only a reply without one (cut, or empty) makes room for a later rep
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -16,10 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, raise_if_of_system
 from wrpo.judging.request import Body, Verdict
 
 _WAIT_S = 60.0
+_OF_SYSTEM = {
+    "SQLITE_FULL": errno.ENOSPC,
+    "SQLITE_READONLY": errno.EROFS,
+    "SQLITE_CANTOPEN": errno.EACCES,
+}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS judgements (
     key TEXT PRIMARY KEY,
@@ -130,6 +136,10 @@ class JudgementCache:
         try:
             yield
         except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
+            number = _OF_SYSTEM.get(getattr(error, "sqlite_errorname", ""))
+            if number:
+                folder = number == errno.EACCES and self.path.is_dir()
+                raise_if_of_system(OSError(errno.EISDIR if folder else number, ""), self.path)
             raise DataError(
                 f"{self.path}: cannot be used as a cache of judgements ({error}); if another "
                 "process holds it, wait for that one; if it is damaged, move it away, and its "

@@ -197,7 +197,7 @@ class StageFolder(PartWriter):
         with (self.path / f".lock-{name}").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise StageError(
                     f"{self.path}: another process is writing this stage; wait for it, or stop it"
                 ) from None

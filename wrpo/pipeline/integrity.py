@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, raise_if_of_system
 from wrpo.ids import digest
 from wrpo.pipeline.stage import file_digest
 from wrpo.pipeline.tables import WAY_OUT, part_name, parts
@@ -142,4 +142,5 @@ def _footer(path: Path) -> pq.FileMetaData:
     try:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
+        raise_if_of_system(error, path)
         raise DataError(f"{path}: not readable as parquet ({error}); {WAY_OUT}") from None

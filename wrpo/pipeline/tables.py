@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, raise_if_of_system
 from wrpo.files import replacing
+from wrpo.rows.columns import IMPORTED_FROM
 
 Row = dict[str, Any]
 
@@ -24,11 +25,12 @@ WAY_OUT = "delete this file and run the stage again, it makes only what is missi
 _RENAMED = {"answer": "reference_answer", "heads": "rewards", "answer_id": "response_id"}
 """Columns of tables made by older versions, and what they are called now."""
 
-_ADDED = {"unfinished", "answer_start", "thought_tokens"}
+_ADDED = {"unfinished", "imported_from", "answer_start", "thought_tokens"}
 """Columns that tables of older versions lack; null there."""
 
 _UNFINISHED = ("unfinished", pa.list_(pa.string()))
 """Names of the responses that do not end: training gives them no end of turn."""
+
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
@@ -100,6 +102,7 @@ SFT_ROWS = pa.schema(
         ("index", pa.int32()),
         ("score", pa.float64()),
         _UNFINISHED,
+        (IMPORTED_FROM, pa.string()),
     ]
 )
 
@@ -129,8 +132,10 @@ ROW_RESPONSES = {
 }
 """The responses of a row of each preference table."""
 
-TRIPLES = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["triples"]), _UNFINISHED])
-PAIRS = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["pairs"]), _UNFINISHED])
+_ROW_TAIL = [_UNFINISHED, (IMPORTED_FROM, pa.string())]
+
+TRIPLES = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["triples"]), *_ROW_TAIL])
+PAIRS = pa.schema([*_ROW_HEAD, *_response_columns(ROW_RESPONSES["pairs"]), *_ROW_TAIL])
 
 BUILT = {
     "sft": SFT_ROWS,
@@ -271,6 +276,7 @@ def read_table(
             found = file.read(columns=columns)
         found.validate(full=True)  # UTF-8 too, in files that have no checksums
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise_if_of_system(error, path)
         raise DataError(f"{path}: not readable as parquet ({error}); {WAY_OUT}") from None
     types = dict(zip(found.schema.names, found.schema.types, strict=True))
     for name in [name for name in columns or () if name in _ADDED and name not in types]:

@@ -139,7 +139,7 @@ def read_yaml(path: Path) -> Located:
             f"{name}: no such recipe file here ({Path.cwd()}); name one with --recipe. "
             f"Those that come with the toolkit have names: {', '.join(shipped_recipes())}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise RecipeError(f"{name}: cannot be read as UTF-8 text ({error})") from None
     if size > LARGEST_FILE:
         raise RecipeError(

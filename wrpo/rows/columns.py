@@ -14,6 +14,9 @@ ROW_WEIGHT = "row_weight"
 
 SCORE_COLUMNS = ("source_chosen_score", "chosen_score")
 
+IMPORTED_FROM = "imported_from"
+"""File and number of an imported row; null where this run made the row."""
+
 
 def reference_column(response: str) -> str:
     """Name of the column of summed reference log-probabilities (nats) of a response."""

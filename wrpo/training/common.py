@@ -183,7 +183,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     for checkpoint in reversed(found):
         try:  # the trainer writes its state last
             json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             logger.warning("%s is not whole; going back to the one before it", checkpoint)
         else:
             return checkpoint
@@ -204,12 +204,14 @@ def train_and_save(
     load_base: loads in full precision what was quantised for training.
 
     Raises:
-        ModelError: a token has no embedding, or what is saved is not the trained model.
+        ModelError: a token has no embedding, the loss is no finite number, or what is saved is not
+            the trained model.
         RecipeError: the optimizer or the schedule cannot be made.
         Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
     from wrpo.training.account import Account
     from wrpo.training.callbacks import MetricsFile, StopsAtSigterm
+    from wrpo.training.finite_loss import FiniteLoss
 
     trainer.add_callback(MetricsFile(work.path / METRICS))
     preemption = StopsAtSigterm(trainer)
@@ -220,9 +222,12 @@ def train_and_save(
     require_embeddings(trainer)
     require_effect(trainer, where=f"{work.path.name}.train")
     account = Account(trainer)
+    finite = FiniteLoss(trainer, where=f"{work.path.name}.train")
+    trainer.add_callback(finite)
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     if preemption.stopped:
         raise Terminated
+    finite.require()
     took = account.facts()
     save_model(trainer, work.path / MODEL, load_base=load_base)
     if trainer.is_world_process_zero():

@@ -223,12 +223,18 @@ def test_json_lines_are_read_under_the_name_of_a_list(tmp_path: Path) -> None:
     assert len(read(tmp_path / "a.json")) == 3
 
 
-def test_a_compressed_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl.gz")
-    for content in (path.read_bytes()[:-9], b"no gzip"):
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_a_compressed_file_that_is_cut_short_or_damaged_is_named(
+    ending: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / f"a.jsonl{ending}")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    turned = bytes([*whole[:middle], whole[middle] ^ 255, *whole[middle + 1 :]])
+    for content in (whole[:-9], turned, b"not compressed"):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"a\.jsonl\.gz: cannot be decompressed"):
-            read(path)
+        with pytest.raises(DataError, match=rf"a\.jsonl\{ending}: cannot be decompressed"):
+            list(located_records(Dataset(path=str(path))))
 
 
 def test_paths_that_are_not_there(tmp_path: Path) -> None:

@@ -105,12 +105,6 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
         StageFolder(tmp_path, KEY).open()
 
 
-def test_a_folder_in_place_of_a_manifest_is_named(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").mkdir()
-    with pytest.raises(DataError, match=r"manifest\.json: damaged.*; delete the folder"):
-        StageFolder(tmp_path, KEY).open()
-
-
 def test_differences_are_listed_by_path() -> None:
     there = {"a": {"b": 1, "c": 2}, "gone": 1, "same": [1]}
     now = {"a": {"b": 1, "c": 3}, "same": [1], "x": None}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wrpo.errors import ModelError
+from wrpo.errors import ModelError, raise_if_of_system
 
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -47,5 +47,6 @@ def _config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         config["r"]
     except (OSError, ValueError, KeyError) as error:
+        raise_if_of_system(error, path)
         raise ModelError(f"{path}: not the config of a LoRA adapter ({error!r})") from None
     return config
