@@ -12,7 +12,7 @@ from wrpo.errors import DataError, MissingInputError, RecipeError
 from wrpo.files import read_json
 from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.folder import read_manifest
-from wrpo.pipeline.metrics_file import LOG_HISTORY
+from wrpo.pipeline.metrics_file import LOG_HISTORY, broken_loss
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe, load_recipe
 from wrpo.recipe.suite import evaluated_tasks
@@ -143,4 +143,11 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
     history: list[dict[str, Any]] = read_json(path, list, way_out=way_out)
     if not all(isinstance(entry, dict) for entry in history):
         raise DataError(f"{path}: damaged (an entry is no object); {way_out}")
+    broken = broken_loss(history)
+    if broken:
+        step, loss = broken
+        raise DataError(
+            f"{path}: the loss of step {step} is {loss}, so this model is not trained; lower "
+            f"learning_rate, and {way_out}"
+        )
     return history

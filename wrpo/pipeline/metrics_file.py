@@ -7,7 +7,9 @@ before it that is of the same step or a later one.
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,17 @@ def read_metrics(path: Path) -> list[MetricsRecord]:
 def training_records(path: Path) -> list[MetricsRecord]:
     """Those with the loss of training steps."""
     return [record for record in read_metrics(path) if "loss" in record]
+
+
+def broken_loss(records: Iterable[Mapping[str, Any]]) -> tuple[int, float] | None:
+    """Step and loss of the first record whose loss is no finite number; None where all are."""
+    losses = ((record.get("step"), record.get("loss")) for record in records)
+    broken = (
+        (step, loss)
+        for step, loss in losses
+        if isinstance(step, int) and isinstance(loss, float) and not math.isfinite(loss)
+    )
+    return next(broken, None)
 
 
 def _record(line: str) -> MetricsRecord | None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from wrpo.display.characters import visible
 from wrpo.pipeline.folder import read_manifest
-from wrpo.pipeline.metrics_file import METRICS, MetricsRecord, training_records
+from wrpo.pipeline.metrics_file import METRICS, MetricsRecord, broken_loss, training_records
 from wrpo.pipeline.pipeline import Pipeline, State
 from wrpo.pipeline.tables import parts
 
@@ -49,6 +49,7 @@ class StageStatus:
         left_s: seconds until it is done, at this rate.
         quiet_s: seconds since it last wrote something.
         metrics: the last values of `SHOWN`.
+        problem: what its log says is wrong.
     """
 
     name: str
@@ -63,6 +64,7 @@ class StageStatus:
     left_s: float | None = None
     quiet_s: float | None = None
     metrics: dict[str, float] | None = None
+    problem: str | None = None
 
 
 def run_status(pipeline: Pipeline) -> list[StageStatus]:
@@ -98,6 +100,7 @@ def _finished(
         dropped=manifest.get("dropped"),
         seconds=manifest.get("seconds"),
         metrics=_shown(logs[-1]) if logs else None,
+        problem=_problem(logs),
     )
 
 
@@ -111,6 +114,7 @@ def _training(name: str, state: State, logs: list[MetricsRecord]) -> StageStatus
         done=last["step"],
         total=last["max_steps"],
         metrics=_shown(last),
+        problem=_problem(logs),
         **_speed(recent, last["step"], last["max_steps"]),
     )
 
@@ -156,6 +160,11 @@ def _speed(points: list[tuple[float, int]], done: int, total: int | None) -> dic
 
 def _shown(record: MetricsRecord) -> dict[str, float]:
     return {shown: record[name] for name, shown in SHOWN.items() if name in record}
+
+
+def _problem(logs: list[MetricsRecord]) -> str | None:
+    broken = broken_loss(logs)
+    return f"NOT TRAINED: the loss of step {broken[0]} is {broken[1]}" if broken else None
 
 
 def _written(path: Path) -> float | None:
@@ -244,7 +253,7 @@ def _line(stage: StageStatus, width: int) -> str:
     cells = [
         f"{stage.state:8} {stage.name:{width}} {_bar(stage):{BAR}} {_count(stage):>13}",
         f"{_number(stage.rows):>9} {_number(stage.dropped):>8} ",
-        ", ".join([*_times(stage), *_metrics(stage)]),
+        ", ".join([*_times(stage), *_metrics(stage), *filter(None, [stage.problem])]),
     ]
     return " ".join(cells).rstrip()
 
