@@ -90,8 +90,8 @@ def _import(
     work.facts["unread"] = found.unread
     renderable = Renderable(recipe, table)
     rows, dropped = [], list(found.dropped)
-    for row, place in zip(found.rows, found.places, strict=True):
-        drop = renderable.refused(row, place)
+    for row in found.rows:
+        drop = renderable.refused(row)
         if drop:
             dropped.append(drop.row(row["prompt_id"]))
         else:

@@ -21,6 +21,7 @@ from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import BUILT, Row, read_rows
 from wrpo.recipe import Recipe
+from wrpo.rows.columns import IMPORTED_FROM
 from wrpo.rows.formats.base import row_formats
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ def export_table(
         raise DataError(f"{output} is there and not empty; give a new --output, or remove it")
     source = Pipeline(recipe).finished(f"build/{table}")
     rows = read_rows(source, BUILT[table])
+    for row in rows:
+        row.pop(IMPORTED_FROM)  # paths of this machine
     file = f"train.{file_format}"
     text = card(
         recipe, table, rows, read_manifest(source) or {}, layout=layout, file=file, licence=licence

@@ -24,6 +24,7 @@ from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import DROPPED, SFT_ROWS, Drop, Row, read_rows, write_parquet
 from wrpo.recipe import Recipe
+from wrpo.rows.token_ids import where
 from wrpo.training.arm import Arm
 from wrpo.training.attention import mixed_dtype, settle_attention
 from wrpo.training.common import (
@@ -47,17 +48,23 @@ logger = logging.getLogger(__name__)
 
 
 class SFTExample(NamedTuple):
-    """One response to learn; without `finished` it was cut, and gets no end of turn."""
+    """One response to learn.
+
+    Attributes:
+        finished: without it the response was cut, and gets no end of turn.
+        place: the row, for messages.
+    """
 
     messages: list[Row]
     response: str
     finished: bool = True
+    place: str = "a row"
 
 
 def sample_of(row: Row, name: str) -> SFTExample:
     """The response of that name in a row of a training table."""
     finished = name not in (row.get("unfinished") or ())
-    return SFTExample(row["prompt"], row[name][0]["content"], finished)
+    return SFTExample(row["prompt"], row[name][0]["content"], finished, where(row))
 
 
 def train_sft(recipe: Recipe) -> None:
@@ -165,17 +172,18 @@ def tokenised(
     rows: list[dict[str, Any]] = []
     dropped: list[Row] = []
     cut = 0
-    for messages, response, finished in samples:
+    for messages, response, finished, place in samples:
         try:
             prompt_ids, response_ids = render_response(
                 tokenizer, messages, response, fold_system=fold_system, finished=finished
             )
         except TemplateError as error:
-            dropped.append(Drop("template", str(error)).row(prompt_id(messages)))
+            dropped.append(Drop("template", f"{place}: {error}").row(prompt_id(messages)))
             continue
         if max_length is not None and len(prompt_ids) >= max_length:
-            detail = f"the prompt has {len(prompt_ids)} tokens, max_length is {max_length}"
-            dropped.append(Drop("prompt_too_long", detail).row(prompt_id(messages)))
+            filled = f"the prompt has {len(prompt_ids)} tokens, max_length is {max_length}"
+            drop = Drop("prompt_too_long", f"{place}: {filled}")
+            dropped.append(drop.row(prompt_id(messages)))
             continue
         ids = (prompt_ids + response_ids)[:max_length]
         cut += len(ids) < len(prompt_ids) + len(response_ids)
@@ -184,7 +192,7 @@ def tokenised(
     if cut:
         logger.warning("%d of %d responses are cut at max_length=%d", cut, len(rows), max_length)
     if dropped:
-        first = f"prompt_id={dropped[0]['prompt_id']}: {dropped[0]['detail']}"
+        first = dropped[0]["detail"]
         lost = f"{len(dropped)} of {len(samples)} rows cannot be trained on; the first is {first}"
         if not rows:
             raise DataError(f"{lost}. Raise truncation.max_length, or set target.chat_template")

@@ -34,7 +34,7 @@ from wrpo.ids import digest, prompt_id, response_id
 from wrpo.pipeline.tables import ROW_RESPONSES, Drop, Row
 from wrpo.recipe.build import ImportedTable
 from wrpo.rows.cells import UnreadableCellError, name_text
-from wrpo.rows.columns import TRIPLE_RESPONSES
+from wrpo.rows.columns import IMPORTED_FROM, TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
 from wrpo.rows.unread import RESPONSE_COLUMNS, WatchedRow, held
 
@@ -57,13 +57,11 @@ class ImportedRows(NamedTuple):
     Attributes:
         rows: by prompt.
         dropped: unusable and repeated rows.
-        places: of the rows: file and number of each.
         unread: how many rows hold something under a name that no row is made of.
     """
 
     rows: list[Row]
     dropped: list[Row]
-    places: list[str]
     unread: Counter[str]
 
 
@@ -98,9 +96,8 @@ def import_table(settings: ImportedTable, table: str) -> ImportedRows:
             f"build.imported.{table}.columns, e.g. {{chosen: preferred_response}}"
         )
     order = sorted(rows, key=lambda key: (rows[key]["prompt_id"], key))
-    return ImportedRows(
-        [rows[key] for key in order], dropped, [found.places[key] for key in order], found.unread
-    )
+    placed = [{**rows[key], IMPORTED_FROM: found.places[key]} for key in order]
+    return ImportedRows(placed, dropped, found.unread)
 
 
 def published_preference_row(record: Mapping[str, Any], names: tuple[str, ...]) -> Row:

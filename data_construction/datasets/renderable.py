@@ -8,6 +8,7 @@ from __future__ import annotations
 from wrpo.errors import DataError, TemplateError
 from wrpo.pipeline.tables import ROW_RESPONSES, Drop, Row
 from wrpo.recipe import Recipe
+from wrpo.rows.columns import IMPORTED_FROM
 
 
 class Renderable:
@@ -24,17 +25,13 @@ class Renderable:
         self._names = ROW_RESPONSES.get(table, ("completion",))
         self._fold_system = recipe.target.fold_system
 
-    def refused(self, row: Row, place: str) -> Drop | None:
-        """Why the row cannot be rendered; None where it can.
-
-        Args:
-            place: file and number of the row.
-        """
+    def refused(self, row: Row) -> Drop | None:
+        """Why the row cannot be rendered; None where it can."""
         from wrpo.chat.render import render_responses
 
         texts = [row[name][0]["content"] for name in self._names]
         try:
             render_responses(self._tokenizer, row["prompt"], texts, fold_system=self._fold_system)
         except (TemplateError, DataError) as error:
-            return Drop("template", f"{place}: {error}")
+            return Drop("template", f"{row[IMPORTED_FROM]}: {error}")
         return None

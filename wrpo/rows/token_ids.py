@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wrpo.errors import DataError
-from wrpo.rows.columns import TRIPLE_RESPONSES
+from wrpo.rows.columns import IMPORTED_FROM, TRIPLE_RESPONSES
 from wrpo.rows.formats.base import in_our_columns
 from wrpo.rows.truncation import TokenIds, TokenLimits
 from wrpo.rows.unread import CONTEXT_COLUMNS, MESSAGE_KEYS, RESPONSE_COLUMNS, held
@@ -169,7 +169,9 @@ def _require(row: AnyRow, columns: Iterable[str]) -> None:
 
 
 def where(row: AnyRow) -> str:
-    """The row, for an error message."""
+    """The row, for a message: file and number where it was imported, else its id."""
+    if row.get(IMPORTED_FROM):
+        return str(row[IMPORTED_FROM])
     for column in ("triple_id", "prompt_id"):
         if row.get(column) is not None:
             return f"row {column}={row[column]}"

@@ -41,9 +41,11 @@ def imported(table: str, *records: Row, **fields: Any) -> tuple[list[Row], list[
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
         settings = ImportedTable.model_validate({"path": str(path), **fields})
         try:
-            rows, dropped, _, unread = import_table(settings, table)
+            rows, dropped, unread = import_table(settings, table)
         except DataError as error:
             return [], [str(error)], {}
+    for row in rows:
+        assert row.pop("imported_from").startswith(f"{path} row ")
     return rows, [row["detail"] for row in dropped], dict(unread)
 
 

@@ -91,10 +91,11 @@ def test_a_table_of_an_older_version_has_nulls_where_it_lacks_a_column(tmp_path:
     said = [{"role": "user", "content": "x"}]
     row = {"prompt_id": "p", "prompt": said, "completion": said, "source": "one"}
     row |= {"index": 0, "score": 1.0}
-    old = pa.schema([field for field in SFT_ROWS if field.name != "unfinished"])
+    new = ("unfinished", "imported_from")
+    old = pa.schema([field for field in SFT_ROWS if field.name not in new])
     write_parquet(tmp_path / part_name(0), [row], old)
     (read,) = read_rows(tmp_path, SFT_ROWS)
-    assert read == {**row, "unfinished": None}
+    assert read == {**row, **dict.fromkeys(new)}
 
 
 def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path) -> None:
