@@ -160,7 +160,8 @@ def check_same_prompt(value: Any, said: MessageList) -> None:
 
 
 _LEADS_TO_RESPONSE = re.compile(
-    r"\b(?:assistant|response|answer|output|gpt|bot|ai|model)\s*[:>|\]]+\s*\Z", re.I
+    r"(?:\b(?:assistant|response|answer|output|gpt|bot|ai|model)|(?:^|\n)[ \t]*a)\s*[:>|\]]+\s*\Z",
+    re.I,
 )
 _TOO_LONG_FOR_CHANCE = 20
 
@@ -169,8 +170,8 @@ def without_prompt(prompt: MessageList, responses: Mapping[str, str]) -> dict[st
     """The responses, cut where they repeat a prompt that leads to them, as in "Assistant:".
 
     Raises:
-        Drop: nothing is left of a response; or all begin with a prompt of which nothing says
-            whether it is a part of the response.
+        Drop: nothing is left of a response; or all begin with a prompt that is too long for chance,
+            and nothing says whether it is a part of the response.
     """
     asked = prompt[-1]["content"]
     repeats = [text.startswith(asked) for text in responses.values()]
@@ -179,8 +180,7 @@ def without_prompt(prompt: MessageList, responses: Mapping[str, str]) -> dict[st
         if not all(text.strip() for text in cut.values()):
             raise Drop("unusable", "a response is empty")
         return cut
-    by_chance = len(repeats) == 1 and len(asked) < _TOO_LONG_FOR_CHANCE
-    if all(repeats) and not by_chance:
+    if all(repeats) and len(asked) >= _TOO_LONG_FOR_CHANCE:
         raise Drop(
             "unusable", f"its responses begin with the prompt; cut it off there: {asked[:80]}"
         )

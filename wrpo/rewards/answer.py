@@ -23,7 +23,9 @@ class AnswerReward(RewardSettings):
 
     type: Literal["answer"]
     pattern: str = Field(
-        DEFAULT_PATTERN, description="Regular expression with a group named `answer`."
+        DEFAULT_PATTERN,
+        description="Regular expression with a group named `answer`. Where it does not match the "
+        "whole response, its last match in it counts; \\A and \\Z hold it to the whole.",
     )
     ignore_case: bool = Field(False, description="Compare without regard to case.")
 
@@ -62,7 +64,8 @@ _FORMS = (
 class AnswerVerifier(Verifier):
     """1.0 where the group `answer` of the pattern equals the reference answer, else 0.0.
 
-    The pattern must match the whole response, after Unicode and white-space normalisation.
+    The pattern is matched with the whole response, after Unicode and white-space normalisation;
+    where that fails, its last match counts.
     """
 
     def __init__(self, settings: AnswerReward) -> None:
@@ -82,7 +85,8 @@ class AnswerVerifier(Verifier):
         Raises:
             TimeoutError: the pattern takes too long.
         """
-        match = self._pattern.fullmatch(normalise_text(response))
+        text = normalise_text(response)
+        match = self._pattern.fullmatch(text) or next(reversed(self._pattern.finditer(text)), None)
         if match is None:
             return False
         return self._comparable(match["answer"] or "") == self._comparable(reference_answer)

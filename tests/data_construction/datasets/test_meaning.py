@@ -94,8 +94,10 @@ def test_parts_that_are_no_text_are_refused() -> None:
     assert not rows and "not {role, content} of text" in reason
 
 
-def test_responses_that_repeat_the_transcript_lose_it() -> None:
-    asked = "\n\nHuman: Hi\n\nAssistant:"
+@pytest.mark.parametrize(
+    "asked", ["\n\nHuman: Hi\n\nAssistant:", "Q: Hi\nA:", "Hi\n### Response:\n"]
+)
+def test_responses_that_repeat_the_transcript_lose_it(asked: str) -> None:
     record = {"prompt": asked, "chosen": f"{asked} Hello", "rejected": f"{asked} Go"}
     rows, _, _ = imported("pairs", record)
     assert (rows[0]["chosen"], rows[0]["rejected"]) == ([assistant(" Hello")], [assistant(" Go")])
@@ -107,8 +109,8 @@ def test_responses_that_may_repeat_the_prompt_are_refused_unless_it_is_chance() 
     asked = "Once upon a time there was"
     pair = {"prompt": asked, "chosen": f"{asked} a", "rejected": f"{asked} b"}
     assert "begin with the prompt" in imported("pairs", pair)[1][0]
-    for record in ({"chosen": "Hi you", "rejected": "Go"}, {"chosen": "a", "rejected": "b"}):
-        assert imported("pairs", {"prompt": "Hi", **record})[0]
+    for first, second in (("Hi you", "Go"), ("a", "b"), ("Hi you", "Hi there")):
+        assert imported("pairs", {"prompt": "Hi", "chosen": first, "rejected": second})[0]
     assert imported("sft", {"prompt": "Hi", "completion": "Hi you"})[0]
 
 

@@ -33,6 +33,24 @@ def test_verifier_extracts_by_its_pattern_and_may_ignore_case() -> None:
     assert reward.score(responses) == [1.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "response", "expected"),
+    [
+        (r"is (?P<answer>\w+)", "The answer is sea", 1.0),
+        (r"is (?P<answer>\w+)", "It is hill. No, it is sea.", 1.0),
+        (r"is (?P<answer>\w+)", "It is sea. No, it is hill.", 0.0),
+        (r"is (?P<answer>\w+)", "sea", 0.0),
+        (r"\Ais (?P<answer>\w+)\Z", "The answer is sea", 0.0),
+        (r"\s*(?P<answer>.*?)( thanks)?\s*", "sea thanks", 1.0),
+        (r"\s*(?P<answer>.*?)( thanks)?\s*", "hill\nsea", 0.0),
+    ],
+)
+def test_a_pattern_without_a_whole_match_counts_by_its_last_one(
+    pattern: str, response: str, expected: float
+) -> None:
+    assert verifier(pattern=pattern).load().score([candidate(response)]) == [expected]
+
+
 def test_verifier_refuses_a_prompt_without_gold_answer() -> None:
     result = verifier().load().score([candidate("sea", reference_answer=None)])[0]
     assert isinstance(result, Drop) and result.reason == "no_reference_answer"
