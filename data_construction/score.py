@@ -87,7 +87,9 @@ def _open(
     def responses() -> int:
         return sum(read_table(file, columns=[]).num_rows for file in files)
 
-    limit = DropLimit(pipeline.recipe.score.max_dropped_share, total=responses)
+    # A judge's empty and cut replies are asked for again; the others come from its cache.
+    again = frozenset({"judge_unparsed"})
+    limit = DropLimit(pipeline.recipe.score.max_dropped_share, total=responses, again=again)
     return open_stage(pipeline, f"score/{source}", parts=len(files), shard=shard, limit=limit)
 
 

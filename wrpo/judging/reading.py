@@ -36,7 +36,7 @@ _TAG = re.compile(r"<((?:reply|response|conversation|prompt)[\w-]*)>")
 _ONLY_ALONE = re.compile(r"```.*?```|`[^`\n]+`|^[ \t]*>[^\n]*", re.DOTALL | re.MULTILINE)
 _SENTENCE_ENDS = re.compile(r"[.!?;\u3002\uff01\uff1f](?=\s)|[\u3002\uff01\uff1f]|\n")
 _REVISES = re.compile(
-    r"\b(?:but|yet|however|though|instead|rather|finally?|overall|reflection|reconsider\w*|"
+    r"\b(?:but|yet|however|though|instead|rather|final(?:ly)?|overall|reflection|reconsider\w*|"
     r"revis\w+|correct\w*|chang\w+|settle|actually|so|thus|therefore|hence|first|then|later|"
     r"initially|mais|aber|pero|finale?ment)\b|\u4f46|\u6700\u7ec8|\u6700\u540e|\u2192|[-=]>",
     re.IGNORECASE,

@@ -136,6 +136,11 @@ class StageFolder(PartWriter):
         """What one part dropped, while the stage is not complete."""
         return _dropped_in(self.path / dropped_name(part))
 
+    def forget_part(self, part: int) -> None:
+        """Removes a part and what it dropped, so that it is made again."""
+        (self.path / part_name(part)).unlink(missing_ok=True)
+        (self.path / dropped_name(part)).unlink(missing_ok=True)
+
     def write_table(
         self, rows: list[Row], schema: pa.Schema, *, dropped: list[Row] | None = None
     ) -> int:

@@ -72,11 +72,14 @@ class DropLimit:
         share: of its rows, `max_dropped_share` of the recipe.
         total: counts the rows that it would have without a loss.
         cost: how many of them one dropped row stands for.
+        again: reasons that may pass. A stage that has stopped at the limit makes the parts with
+            such rows again when it is started again.
     """
 
     share: float
     total: Callable[[], int]
     cost: Callable[[Row], int] = lambda row: 1
+    again: frozenset[str] = frozenset()
 
 
 class StageWork:
@@ -154,11 +157,15 @@ class StageWork:
             return
         write_parquet(self.path / DROPPED_FILE, dropped, DROPPED)
         first = dropped[0]
+        again = self._limit.again if self._limit else frozenset()
+        passing = any(row["reason"] in again for row in dropped)
         raise DataError(
             f"{self.path}: {lost} of {total} rows dropped ({share:.0%}), more than "
             f"max_dropped_share={limit:.0%} allows. First reason: {first['reason']} "
             f"({first['detail']}). All of them: python -m data_construction.peek {self.path} "
-            "--dropped. Fix the data, or raise the limit"
+            "--dropped. "
+            + ("The same command asks for what may pass again. " if passing else "")
+            + "Fix the data, or raise the limit"
         )
 
     def leave_unfinished(self) -> None:
@@ -172,15 +179,16 @@ class StageWork:
             DataError: more is dropped than the limit allows, or a part is not of this stage.
         """
         self._folder.check_parts()
+        self._total = self._limit.total() if self._limit else 0
         if self._parts is not None:
+            numbers = self._shard.of(self._parts) if self._shard else list(range(self._parts))
+            self._forget_passing(numbers)
             done = self._folder.done_parts()
-            numbers = self._shard.of(self._parts) if self._shard else range(self._parts)
             self.todo = [part for part in numbers if part not in done]
             if done:
                 counts = (self.name, len(self.todo), self._parts)
                 logger.info("%s: resuming, %d of %d parts to do", *counts)
         if self._limit:
-            self._total = self._limit.total()
             self._lose(self._folder.dropped_rows())
 
     def finish(self) -> None:
@@ -192,6 +200,17 @@ class StageWork:
         elif not self._folder.finish_parts(self._parts, **self.facts):
             shard = f"shard {self._shard}" if self._shard else "this process"
             logger.info("%s: %s done, others are not", self.name, shard)
+
+    def _forget_passing(self, numbers: list[int]) -> None:
+        """Takes parts back whose dropped rows may pass by now, if these are what has stopped it."""
+        if self._limit is None or not self._limit.again:
+            return
+        lost = sum(map(self._limit.cost, self._folder.dropped_rows()))
+        if lost <= self._limit.share * self._total:
+            return
+        for part in numbers:
+            if self._limit.again & {row["reason"] for row in self._folder.dropped_of(part)}:
+                self._folder.forget_part(part)
 
     def _lose(self, dropped: list[Row]) -> None:
         if self._limit is None:

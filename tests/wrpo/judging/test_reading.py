@@ -125,6 +125,8 @@ LABELS = [
     ("[[Ａ＞Ｂ]]", 0.0),
     ("[[b>>a]]", 2.0),
     ("First I leaned to [[A>B]]. My final verdict is: [[B>A]]", 1.0),
+    ("At first sight [[A>B]], my final verdict is [[B>A]]", 1.0),
+    ("It seems [[A>B]] here - final verdict: [[B>A]]", 1.0),
     ("<think>[[A>>B]] or [[A>B]]</think>[[B>A]]", 1.0),
     ("<think>[[A>>B]]", None),
     ("[[A>B]] or [[B>A]]", None),

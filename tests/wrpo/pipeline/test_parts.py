@@ -221,6 +221,32 @@ def test_parts_that_drop_more_than_the_share_stop_the_stage_with_the_reasons(
     assert run() == [3] and pipeline.state(STAGE) == "done"
 
 
+def test_a_start_after_too_many_rows_dropped_makes_those_again_that_may_pass(
+    tmp_path: Path,
+) -> None:
+    pipeline = Pipeline(tiny_recipe(tmp_path))
+    limit = DropLimit(0.25, total=lambda: 8, again=frozenset({"judge_unparsed"}))
+    passing = Drop("judge_unparsed", "an empty reply")
+
+    def run(bad: dict[int, list[Drop]], *, killed_at: int = 4) -> list[int]:
+        done = []
+        with open_stage(pipeline, STAGE, parts=4, limit=limit) as work:
+            for part in work.todo:
+                if part == killed_at:
+                    work.leave_unfinished()
+                    return done
+                drops = [drop.row(f"{part} {n}") for n, drop in enumerate(bad.get(part, []))]
+                work.write_part(part, [], SCORES, dropped=drops)
+                done.append(part)
+        return done
+
+    assert run({1: [passing]}, killed_at=2) == [0, 1]
+    with pytest.raises(DataError, match="asks for what may pass again"):
+        run({2: [passing, Drop("template")], 3: [passing]})
+    assert run({}) == [1, 2, 3], "those of before the limit was reached, too"
+    assert pipeline.state(STAGE) == "done"
+
+
 def test_a_dropped_row_may_cost_several(tmp_path: Path) -> None:
     pipeline = Pipeline(tiny_recipe(tmp_path))
     limit = DropLimit(0.25, total=lambda: 8, cost=lambda row: 3)
