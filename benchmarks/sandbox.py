@@ -2,9 +2,10 @@
 
 Usage: python -m benchmarks.sandbox
 
-Columns: the least and the middle wall time of one program that does nothing, in milliseconds. Arms:
-python (the interpreter alone), limits (limits without isolation) and sandbox (all of it). They take
-turns, so that a busy machine disturbs them alike. `ready` is the time of the probe, once a process.
+Columns: the least and the middle wall time of one program that does nothing, in milliseconds, and
+the middle one over that of the interpreter alone. Arms: python (the interpreter alone), limits
+(limits without isolation) and sandbox (all of it). They take turns, so that a busy machine disturbs
+them alike. `ready` is the time of the probe, once a process.
 """
 
 import argparse
@@ -46,10 +47,12 @@ def main(argv: list[str] | None = None) -> None:
         "limits": lambda: limits.run("pass"),
         "sandbox": lambda: sandbox.run("pass"),
     }
-    logger.info("arm      least  middle  (ms)")
+    logger.info("arm      least  middle  ratio")
+    alone = 0.0
     for name, seconds in measure(arms, turns).items():
         least, middle = 1000 * min(seconds), 1000 * statistics.median(seconds)
-        logger.info("%-7s %6.0f  %6.0f", name, least, middle)
+        alone = alone or middle
+        logger.info("%-7s %6.0f  %6.0f  %5.2f", name, least, middle, middle / alone)
     logger.info("ready   %6.0f", 1000 * ready)
 
 
