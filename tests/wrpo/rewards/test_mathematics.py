@@ -108,6 +108,8 @@ def test_where_the_answer_of_a_response_is(
         (r"1, 2, \ldots, 10", "ellipsis"),
         ("y' + y", "prime"),
         ("12 34", "two numbers side by side"),
+        ("1.234,50", "one number of some countries"),
+        ("€1.234,50", "one number of some countries"),
         ("59_8", "no number of base 8"),
         (r"\frac{1}{", "not a formula"),
         (r"x \to 3", "not a formula"),

@@ -65,6 +65,10 @@ _SPACED_THOUSANDS = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 LONGEST_ANSWER = 1000
 """Characters of an answer; what reads one takes the square of its length."""
 _COMMA_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_QUOTED_THOUSANDS = re.compile(r"-?\d{1,3}(?:['\u2019]\d{3})+(?:\.\d+)?")
+_DOTTED_THOUSANDS = re.compile(r"-?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?")
+EITHER_LOCALE = re.compile(r"[\s\\$€£¥]*-?\d{1,3}\.\d{3},\d+[\s\\$€£¥]*")
+"""A whole answer: one number where points group thousands, two where commas separate numbers."""
 
 
 def clean(text: str) -> str:
@@ -78,6 +82,10 @@ def clean(text: str) -> str:
     text = _bare(text)
     if _SPACED_THOUSANDS.fullmatch(text) or _COMMA_THOUSANDS.fullmatch(text):
         text = text.replace(" ", "").replace(",", "")
+    elif _QUOTED_THOUSANDS.fullmatch(text):
+        text = re.sub(r"['\u2019]", "", text)
+    elif _DOTTED_THOUSANDS.fullmatch(text):
+        text = text.replace(".", "").replace(",", ".")
     return re.sub(r"\s+", " ", text)
 
 

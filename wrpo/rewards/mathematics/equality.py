@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from wrpo.rewards.mathematics.answers import Answer, UnreadableAnswerError, read_answer
+from wrpo.rewards.mathematics.clean import EITHER_LOCALE
 from wrpo.rewards.mathematics.final import final_answers
 
 Result = TypeVar("Result")
@@ -59,6 +60,8 @@ class Equality:
 def _round_trip(text: str) -> Answer:
     if text.lstrip().startswith(('["', "[{", '{"')):
         raise UnreadableAnswerError("a list or an object of JSON; one answer is expected")
+    if EITHER_LOCALE.fullmatch(text):
+        raise UnreadableAnswerError("one number of some countries, two of others; write 1234.5")
     reference = read_answer(text)
     for response in (rf"\boxed{{{text}}}", f"The answer is ${text.strip().strip('$')}$."):
         if not _is_correct(response, reference):
