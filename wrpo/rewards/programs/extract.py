@@ -2,7 +2,8 @@
 
 1. Where all the text is Python code, it is the program: fences in it belong to its strings.
 2. Else the program is among the fenced blocks in Python or in no named language; where nothing is
-   fenced, among the indented ones. Blocks in other languages (shell, output, text) never count.
+   fenced, between the last tags [PYTHON] or <code>, or among the indented blocks. Blocks in other
+   languages (shell, output, text) never count.
 3. Of the names that the tests use, each is taken from the last block that defines it. A function
    without a body counts as no definition where there is another, and an import as none where a
    block defines the name. So a draft before the final program does not count, nor does an example
@@ -21,12 +22,13 @@ import textwrap
 from bisect import bisect_left
 from collections.abc import Set
 
-from wrpo.rewards.programs.fences import fenced_blocks, indented_blocks
+from wrpo.rewards.programs.fences import CodeBlock, fenced_blocks, indented_blocks
 from wrpo.rewards.programs.names import PythonCode, ends_in_string, read_code
 
 _READS_INPUT = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b|\bfileinput\b")
 _FUTURE = re.compile(r"^from __future__ import [\w, ]+$", re.M)
 _TILDES = re.compile(r"^[ \t]*~~~+", re.M)
+_TAGS = (("[PYTHON]", "[/PYTHON]"), ("<code>", "</code>"))
 _TRIED = 8
 """Of so many of the last blocks that call something, we ask whether what they need reads input."""
 
@@ -43,7 +45,7 @@ def extract_program(response: str, wanted: Set[str] = frozenset()) -> str:
     ):  # outside strings, Python inverts what follows ~
         return whole.text
     fenced = fenced_blocks(response, ends_in_string)
-    blocks = fenced or indented_blocks(response)
+    blocks = fenced or _tagged(response) or indented_blocks(response)
     texts = [block.text for block in blocks if block.may_be_python and block.text.strip()]
     codes = [code for text in texts if (code := _read(text))]
     if not codes:
@@ -51,6 +53,15 @@ def extract_program(response: str, wanted: Set[str] = frozenset()) -> str:
     parts = _Parts(codes)
     chosen = parts.definers(wanted) if wanted else parts.acting()
     return _joined([codes[at].text for at in sorted(parts.complete(chosen or {len(codes) - 1}))])
+
+
+def _tagged(response: str) -> list[CodeBlock]:
+    """What stands between the last tags that prompts of code models ask for."""
+    for opening, closing in _TAGS:
+        _, tag, after = response.rpartition(opening)
+        if tag:
+            return [CodeBlock("python", after.partition(closing)[0])]
+    return []
 
 
 def _read(text: str) -> PythonCode | None:

@@ -2,7 +2,8 @@
 
 Models write fences that CommonMark does not know, or reads otherwise, so that these rules are
 wider. A fence may be indented as deeply as one likes, which spares the bookkeeping of lists. A
-fence that names Python may follow other text on its line. And in a block of Python, or of no
+fence that names Python may follow other text on its line, and one that ends Python may stand behind
+its last line. And in a block of Python, or of no
 language, a fence within a string of the program is text, and a fence that names Python starts the
 next block: the one before it was left open.
 """
@@ -20,6 +21,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _PREFIX = re.compile(r"(?P<quotes>(?:[ \t]*>)*)(?P<list>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)")
 _FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})(?P<info>.*)", re.S)
 _LATE = re.compile(r"[^`]*[^`\s][ \t]*(?P<fence>`{3,})(?P<info>[ \t]*(?:python|py)3?[ \t]*)", re.I)
+_LATE_CLOSER = re.compile(r"(?P<code>[^`#]*[^`#\s])[ \t]*(?P<fence>`{3,})[ \t]*")
 _CLOSER = re.compile(r"(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*")
 _QUOTE = re.compile(r"[ \t]*>")
 _LANGUAGE = re.compile(r"[{\s]*(?:lang(?:uage)?[-=])?\.?([^\s{},;:=(]*)")
@@ -67,6 +69,9 @@ class _Reader:
         inner = _without_quotes(line, self.fence.quotes)
         if inner is not None and _closes(inner, self.fence) and not self._in_string():
             self.end()
+        elif inner is not None and (code := self._code_before_closer(inner, self.fence)):
+            self.content.append(_dedent(code, self.fence.indent))
+            self.end()
         elif inner is None or (self._starts_python(line) and not self._in_string()):
             self.end()
             self.fence = _opener(line)
@@ -85,11 +90,20 @@ class _Reader:
     def _may_be_python(self) -> bool:
         return self.fence is not None and CodeBlock(self.fence.language, "").may_be_python
 
-    def _in_string(self) -> bool:
+    def _in_string(self, more: str = "") -> bool:
         if self.ends_in_string is None or not self._may_be_python():
             return False
         self.asked += 1
-        return self.asked <= _STRINGS_ASKED and self.ends_in_string(self._text())
+        return self.asked <= _STRINGS_ASKED and self.ends_in_string(self._text() + more)
+
+    def _code_before_closer(self, line: str, fence: _Fence) -> str | None:
+        """The last line of code where the closing fence stands behind it."""
+        if self.ends_in_string is None or not self._may_be_python():
+            return None
+        found = _LATE_CLOSER.fullmatch(line)
+        if found is None or not found["fence"].startswith(fence.marks):
+            return None
+        return None if self._in_string(found["code"]) else found["code"]
 
     def _starts_python(self, line: str) -> bool:
         if self.ends_in_string is None or not self._may_be_python():

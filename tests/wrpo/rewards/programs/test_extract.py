@@ -125,6 +125,22 @@ def test_blocks_that_make_the_program(
     assert extract_program(response, wanted) == "\n".join(blocks[at] for at in expected)
 
 
+@pytest.mark.parametrize("program", [FUNCTION, CLASS, INPUT, FUTURE, WITH_FENCE])
+def test_a_closing_fence_may_stand_behind_the_last_line(program: str) -> None:
+    for after in ("", "\nIt adds.", "\n```bash\npython add.py\n```"):
+        response = f"```python\n{program.rstrip()}```{after}"
+        assert extract_program(response, PROGRAMS[program]).strip() == program.strip()
+    assert extract_program("```python\nx = 1  # no ```\ny = 2\n```") == "x = 1  # no ```\ny = 2\n"
+
+
+@pytest.mark.parametrize("program", [FUNCTION, CLASS, INPUT, FUTURE])
+@pytest.mark.parametrize(("opening", "closing"), [("[PYTHON]", "[/PYTHON]"), ("<code>", "</code>")])
+def test_a_program_may_stand_between_tags(program: str, opening: str, closing: str) -> None:
+    for after in (closing, f"{closing}\nDone.", ""):
+        response = f"Between {opening} and {closing}:\n{opening}\n{program}{after}"
+        assert extract_program(response, PROGRAMS[program]).strip() == program.strip()
+
+
 @pytest.mark.parametrize("response", ["", "~~~\n~~~", "```bash\nls\n```", "```python\n\n```"])
 def test_a_response_may_hold_no_program(response: str) -> None:
     assert extract_program(response).strip() == ""
