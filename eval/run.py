@@ -40,7 +40,7 @@ def main() -> None:
         "--model",
         default=ALL,
         metavar="NAME",
-        help="target, a source, sft, wrpo, an arm, a merge, or all (default: %(default)s)",
+        help="target, a source, a fusion, sft, wrpo, an arm, a merge, or all (%(default)s)",
     )
     parser.add_argument(
         "--print-command",
@@ -64,6 +64,10 @@ def print_commands(recipe: Recipe, name: str = ALL) -> list[str]:
     pipeline = Pipeline(recipe)
     lines: list[str] = []
     for model in resolve_models(pipeline, chosen_names(recipe, name)):
+        if model.fused is not None:
+            command = pipeline.shell_command(f"eval/{model.name}")
+            lines.append(f"# {model.name} is no model of lm-eval: {command}")
+            continue
         output = pipeline.folder(f"eval/{model.name}") / "lm-eval"
         engine = engine_arguments(recipe, model.name)
         lines += printed(model, recipe.eval, engine=engine, output=output)

@@ -86,6 +86,17 @@ def tiny_models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def experts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `first` and `second`: models that know half of the facts of tests.support.experts."""
+    from tests.support.experts import HALVES, save_expert
+
+    folder = tmp_path_factory.mktemp("experts")
+    for name, known, seed in (("first", HALVES[0], 0), ("second", HALVES[1], 1)):
+        save_expert(folder / name, known, seed=seed)
+    return folder
+
+
 @pytest.fixture
 def write_recipe(tmp_path: Path, tiny_models_folder: Path) -> Callable[..., Path]:
     """Writes prompts and a recipe into tmp_path; keyword arguments replace top-level sections."""

@@ -120,6 +120,8 @@ def _model(recipe: Recipe, source: str) -> str:
     datasets = dataset_responses(recipe.prompts).get(source)
     if datasets:
         return f"its responses come with {', '.join(map(code, datasets))}"
+    if source in recipe.fusions:
+        return f"fuses {', '.join(map(code, recipe.fusions[source].members))}"
     model = recipe.target if source == TARGET else recipe.sources.get(source)
     if model is None:
         return "-"

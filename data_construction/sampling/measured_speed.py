@@ -40,7 +40,8 @@ class MeasuredSpeed:
 
     def keep(self) -> None:
         """Adds what was counted to RUNS/throughput.yaml; a failure is but a warning."""
-        if self._engine.server is not None or not self._response_tokens:
+        fused = self._source in self._recipe.fusions  # no speed of one model
+        if self._engine.server is not None or fused or not self._response_tokens:
             return
         try:
             record(self._recipe.runs, self._row())

@@ -28,10 +28,11 @@ from wrpo.pipeline.tables import RESPONSES, Drop, PromptLookup, Row
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.resolved import (
     answered_domains,
+    answering_entry,
+    fused_models,
     resolved_engine,
     resolved_sampling,
     sampling_by_domain,
-    sampling_model,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class PartSampler:
         self.source = source
         self.limit = limit
         self.pipeline = Pipeline(recipe, given=inputs)
-        self.entry = sampling_model(recipe, source)
+        self.entry = answering_entry(recipe, source)
         self.sampling = resolved_sampling(recipe, source)
         self.engine_settings = resolved_engine(recipe, source)
         self.by_domain = sampling_by_domain(recipe, source)
@@ -185,6 +186,7 @@ class PartSampler:
                 sampling=self.sampling,
                 stop_token_ids=stop_token_ids(self.tokenizer) if self.tokenizer else [],
                 max_model_len=self.sampling["max_prompt_tokens"] + self.max_tokens,
+                fused=fused_models(self.recipe, self.source),
             )
         )
 

@@ -77,4 +77,6 @@ class TrainedText:
             found = [recipe.target.thinking]
         elif source in recipe.sources:
             found = [recipe.sources[source].thinking]
+        elif source in recipe.fusions:
+            found = [Thinking()]
         return found[0].tags

@@ -13,12 +13,14 @@ from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.engines.local.vllm_env import prepare_environment
 from wrpo.errors import ModelError, WRPOError, loading_failures
 from wrpo.recipe.evaluation import Eval
+from wrpo.recipe.fusions import FusedModels
 
 if TYPE_CHECKING:
+    from eval.harness.fused import FusedLM
     from eval.harness.hf import ChatHFLM
     from eval.harness.vllm import ChatVLLM
 
-    ChatModel = ChatHFLM | ChatVLLM
+    ChatModel = ChatHFLM | ChatVLLM | FusedLM
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ def load_model(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> Chat
         ModelError: it cannot be loaded.
         TemplateError: it has no chat template.
     """
+    if model.fused is not None:
+        return _fused(model, model.fused, settings)
     template = None if model.chat_template is None else str(model.chat_template)
     tokenizer = load_tokenizer(
         model.path,
@@ -59,6 +63,18 @@ def load_model(model: EvalModel, settings: Eval, engine: dict[str, Any]) -> Chat
         raise ModelError(
             f"{model.name}: cannot load {model.path} with {settings.backend}: {error}"
         ) from error
+
+
+def _fused(model: EvalModel, fused: FusedModels, settings: Eval) -> ChatModel:
+    from eval.harness.fused import FusedLM
+
+    return FusedLM(
+        model.name,
+        fused,
+        dtype=settings.dtype,
+        batch_size=settings.engine.batch_size,
+        max_length=settings.max_length,
+    )
 
 
 def _vllm(model: EvalModel, arguments: dict[str, Any]) -> ChatModel:

@@ -13,7 +13,8 @@ from wrpo.pipeline.evaluation_stages import model_names
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.evaluation import BENCHMARKS
-from wrpo.recipe.resolved import sampling_model, vllm_engine
+from wrpo.recipe.fusions import FusedModels
+from wrpo.recipe.resolved import fused_models, sampling_model, vllm_engine
 from wrpo.recipe.suite import evaluated_tasks
 from wrpo.recipe.thinking import Thinking
 
@@ -29,6 +30,7 @@ class EvalModel:
         chat_template: Jinja file used instead of the model's own.
         fold_system: put system text into the first user turn.
         thinking: whether it thinks, and the variables of its template.
+        fused: the models that answer as this one.
     """
 
     name: str
@@ -39,6 +41,7 @@ class EvalModel:
     quantization: str | None
     trust_remote_code: bool
     thinking: Thinking = field(default_factory=Thinking)
+    fused: FusedModels | None = None
 
 
 def chosen_names(recipe: Recipe, name: str) -> list[str]:
@@ -89,30 +92,18 @@ def resolve_models(pipeline: Pipeline, names: list[str]) -> list[EvalModel]:
 
 
 def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
-    """The recipe entry of the target or a source; the trained model of every other name.
+    """The recipe entry of the target or a source, or those that a fusion fuses; the trained model
+    of every other name.
 
     Raises:
         MissingInputError: the model is not trained yet; names the command.
     """
     recipe = pipeline.recipe
     if name in (TARGET, *recipe.sources):
-        entry = sampling_model(recipe, name)
-        if entry.adapter:
-            raise RecipeError(
-                f"evaluation loads plain weights, and {name} has adapter {entry.adapter}; merge it "
-                "into the weights (peft: merge_and_unload), or leave sources out: "
-                "eval.sources=false"
-            )
-        return EvalModel(
-            name=name,
-            path=entry.model,
-            revision=entry.revision,
-            chat_template=entry.chat_template,
-            fold_system=entry.fold_system,
-            quantization=entry.quantization,
-            trust_remote_code=entry.trust_remote_code,
-            thinking=entry.thinking,
-        )
+        return _given_model(recipe, name)
+    if name in recipe.fusions:
+        fused = fused_models(recipe, name)
+        return EvalModel(name, name, None, None, False, None, False, fused=fused)
     return EvalModel(
         name=name,
         path=str(pipeline.finished(name) / "model"),
@@ -125,9 +116,29 @@ def resolve_model(pipeline: Pipeline, name: str) -> EvalModel:
     )
 
 
+def _given_model(recipe: Recipe, name: str) -> EvalModel:
+    entry = sampling_model(recipe, name)
+    if entry.adapter:
+        raise RecipeError(
+            f"evaluation loads plain weights, and {name} has adapter {entry.adapter}; merge it "
+            "into the weights (peft: merge_and_unload), or leave sources out: "
+            "eval.sources=false"
+        )
+    return EvalModel(
+        name=name,
+        path=entry.model,
+        revision=entry.revision,
+        chat_template=entry.chat_template,
+        fold_system=entry.fold_system,
+        quantization=entry.quantization,
+        trust_remote_code=entry.trust_remote_code,
+        thinking=entry.thinking,
+    )
+
+
 def engine_arguments(recipe: Recipe, name: str) -> dict[str, Any]:
     """Engine settings of sampling, which serve vLLM here too."""
-    if not recipe.eval.runs_on_vllm:
+    if not recipe.eval.runs_on_vllm or name in recipe.fusions:
         return {}
     source = name if name in recipe.sources else TARGET
     return vllm_engine(recipe, source).arguments()
@@ -145,7 +156,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=ALL,
         metavar="NAME",
-        help="target, a source, sft, wrpo, an arm, a merge, or all (default: %(default)s)",
+        help="target, a source, a fusion, sft, wrpo, an arm, a merge, or all (%(default)s)",
     )
 
 

@@ -59,7 +59,7 @@ class AnswersOnly:
                 *(unclosed, len(split)),
             )
         return [
-            _cut(one.answer, request.args[1].get("until"))
+            cut_at_stops(one.answer, request.args[1].get("until"))
             for one, request in zip(split, requests, strict=True)
         ]
 
@@ -71,7 +71,7 @@ def _unstopped(request: Instance) -> Instance:
     return without
 
 
-def _cut(answer: str, until: Any) -> str:
+def cut_at_stops(answer: str, until: Any) -> str:
     """The answer up to the first of the texts that end it."""
     for stop in [until] if isinstance(until, str) else until or ():
         if stop:

@@ -55,7 +55,7 @@ def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
         best = board.best(sources, metric)
         named[best] = f"the best single source ({best})"
     arms = sorted(recipe.arms, key=lambda arm: preference(recipe, arm).objective)
-    for name in [*recipe.fused_models[1:], *arms, *recipe.merges, "sft", TARGET]:
+    for name in [*recipe.fused_models[1:], *arms, *recipe.merges, *recipe.fusions, "sft", TARGET]:
         if name in board.models:
             named[name] = other_in_words(recipe, name)
     return named
@@ -112,6 +112,8 @@ def display_name(recipe: Recipe, name: str) -> str:
         return f"{name} ({recipe.merges[name].label})"
     if name in recipe.sources:
         return f"source {name}"
+    if name in recipe.fusions:
+        return f"fusion {name}"
     if name == FUSED:
         return fused_in_words(recipe).removeprefix("the ")
     return {TARGET: "target before", "sft": "SFT"}.get(name, name)
@@ -128,6 +130,8 @@ def other_in_words(recipe: Recipe, name: str) -> str:
         return f"the model of round {recipe.fused_models.index(name) + 1} ({name})"
     if name in recipe.merges:
         return f"the merge {name}"
+    if name in recipe.fusions:
+        return f"the fusion {name} of sources, without training"
     if name not in recipe.arms:
         return {"sft": "SFT alone", TARGET: "the target before"}[name]
     return f"{preference(recipe, name).phrase} ({name})"

@@ -14,6 +14,7 @@ from wrpo.settings import Section
 if TYPE_CHECKING:
     from wrpo.chat.template import Messages
     from wrpo.engines.servers.settings import ServerSettings
+    from wrpo.recipe.fusions import FusedModels
     from wrpo.recipe.sampling import Model
 
 Place = tuple[int, int, int]
@@ -83,6 +84,7 @@ class GenerationTask:
         sampling: resolved sampling fields; with those of a request, the only sampling parameters.
         stop_token_ids: ids that end a response.
         max_model_len: prompt plus response, in tokens.
+        fused: several models, in place of `model`, for the engine that fuses responses.
     """
 
     model: str
@@ -90,6 +92,7 @@ class GenerationTask:
     sampling: dict[str, Any]
     stop_token_ids: list[int]
     max_model_len: int
+    fused: FusedModels | None = None
 
 
 class Capacity(NamedTuple):
@@ -133,7 +136,7 @@ class EngineSettings(Section):
 
     @property
     def sends_messages(self) -> bool:
-        """Whether the server renders the chat, so that no tokenizer is needed here."""
+        """Whether the engine renders the chat, so that the sampler needs no tokenizer."""
         return False
 
     @property

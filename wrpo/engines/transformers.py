@@ -67,6 +67,16 @@ class TransformersEngine:
         )
         self._model = _load(task.model, entry, task.max_model_len)
 
+    @property
+    def model(self) -> PreTrainedModel:
+        """The loaded model."""
+        return self._model
+
+    @property
+    def batch_size(self) -> int:
+        """Prompts that are computed together."""
+        return self._batch_size
+
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yields the completions of one batch after the other."""
         waiting = iter(requests)

@@ -22,6 +22,7 @@ from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import (
     answered_domains,
     answering_sources,
+    fused_models,
     resolved_sampling,
     sampling_by_domain,
     sampling_model,
@@ -73,7 +74,7 @@ def _sample_settings(recipe: Recipe, source: str) -> Settings:
         return {"responses_of": sorted(given)} | ({"thinking": thinking} if thinking else {})
     settings = {
         "seed": recipe.seed,
-        "model": sampled_model(recipe, source),
+        **answering_models(recipe, source),
         "sampling": resolved_sampling(recipe, source),
     }
     # What is said of no domain stays out, so that responses sampled without it keep their key.
@@ -81,6 +82,15 @@ def _sample_settings(recipe: Recipe, source: str) -> Settings:
     settings |= {"sampling_by_domain": by_domain} if by_domain else {}
     settings |= {"domains": sorted(domains)} if domains is not None else {}
     return settings
+
+
+def answering_models(recipe: Recipe, source: str) -> dict[str, Any]:
+    """What identifies the model that a source is, or the models that a fusion fuses, and how."""
+    fused = fused_models(recipe, source)
+    if fused is None:
+        return {"model": sampled_model(recipe, source)}
+    how = fused.fusion.model_dump(mode="json", include={"method", "boundary", "aggregate", "unit"})
+    return {"fusion": how, "members": {name: sampled_model(recipe, name) for name in fused.members}}
 
 
 def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from wrpo.benchmarks.base import BenchmarkSettings
 from wrpo.benchmarks.shared.prompts import OWN
 from wrpo.ids import digest
 from wrpo.judging import judge_identity
+from wrpo.pipeline.data_stages import answering_models
 from wrpo.pipeline.stage import (
     Settings,
     Stage,
@@ -37,8 +38,9 @@ def evaluation_stages(recipe: Recipe) -> list[Stage]:
 
 
 def model_names(recipe: Recipe) -> list[str]:
-    """Every model that evaluation compares: target, sources, SFT model, trained arms, merges."""
-    sources = list(recipe.sources) if recipe.eval.sources else []
+    """Every model that evaluation compares: target, sources, fusions of them, SFT model, trained
+    arms, merges."""
+    sources = [*recipe.sources, *recipe.fusions] if recipe.eval.sources else []
     return [TARGET, *sources, "sft", *recipe.fused_models, *recipe.arms, *recipe.merges]
 
 
@@ -49,7 +51,7 @@ def _eval(recipe: Recipe, name: str, tasks: Callable[[], Settings]) -> Stage:
 
 def _is_given(recipe: Recipe, name: str) -> bool:
     """Whether a model of the run is one that the recipe names, so that no stage makes it."""
-    return name in (TARGET, *recipe.sources)
+    return name in (TARGET, *recipe.sources, *recipe.fusions)
 
 
 def _eval_settings(recipe: Recipe, name: str, tasks: Callable[[], Settings]) -> Settings:
@@ -64,6 +66,8 @@ def _given_model(recipe: Recipe, name: str) -> Settings:
     """What identifies a model that the recipe names; nothing for one that is an input."""
     if not _is_given(recipe, name):
         return {}
+    if name in recipe.fusions:
+        return answering_models(recipe, name)
     entry = sampling_model(recipe, name)
     thinking = entry.thinking.settings()
     return {

@@ -12,7 +12,7 @@ from wrpo.engines.base import Capacity
 from wrpo.files import is_file
 from wrpo.plan.formulas import short
 from wrpo.plan.inputs import Facts
-from wrpo.plan.sampling_cost import RAISE_TENSOR_PARALLEL, generate
+from wrpo.plan.sampling_cost import RAISE_TENSOR_PARALLEL, fuse, generate
 from wrpo.plan.work import RowCount, UnknownPrice, Work
 from wrpo.recipe import TARGET
 from wrpo.recipe.evaluation import Eval
@@ -91,6 +91,11 @@ def _answering(
 ) -> Work:
     """Reads the prompts of all groups and writes a response of that many tokens to each."""
     recipe = facts.recipe
+    if model in recipe.fusions:
+        work = Work(facts.gpu)
+        for _, rows, response in groups:
+            fuse(facts, work, model, rows, response)
+        return work
     source = model if model in recipe.sources else TARGET
     capacity = _capacity(facts, source)
     work = Work(facts.gpu, gpus=capacity.gpus)

@@ -16,6 +16,8 @@ RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
 def sampling_work(facts: Facts, source: str) -> Work:
     """All responses of a source, or of the target."""
     recipe, volumes = facts.recipe, facts.volumes
+    if source in recipe.fusions:
+        return _fused(facts, source)
     engine = resolved_engine(recipe, source)
     if engine.server is not None:
         return _served(facts, source)
@@ -82,6 +84,43 @@ def generate(
         available=facts.gpu.memory_gib,
         advice=advice,
     )
+
+
+def _fused(facts: Facts, source: str) -> Work:
+    """All responses of a fusion."""
+    asked, response = facts.asked(source), facts.volumes.response(source)
+    work = Work(facts.gpu)
+    work.tell(
+        f"{asked.prompts:,} prompts, {asked.responses:,} fused responses x {response.tokens:,.0f} "
+        f"tokens ({response.basis})"
+    )
+    fuse(
+        facts, work, source, RowCount(asked.responses, facts.volumes.prompt.tokens), response.tokens
+    )
+    return work
+
+
+def fuse(facts: Facts, work: Work, name: str, asked: RowCount, response: float) -> None:
+    """Adds what the members of a fusion write, and read of what the others write.
+
+    By segments, each member writes a whole response too, a word beyond each of the fused one's, and
+    reads all offers. These are many short passes, whose price per token is that of whole ones here.
+    """
+    fusion = facts.recipe.fusions[name]
+    capacity = resolved_engine(facts.recipe, name).capacity
+    times = 2 if fusion.method == "both" else 1
+    offers = len(fusion.members) * times
+    for member in fusion.members:
+        shape = facts.shape(sampling_model(facts.recipe, member))
+        context = asked.prompt + response / 2
+        speed, origin = facts.decode_speed(work, member, shape, capacity, context=context)
+        work.basis = "table"
+        work.decode(
+            asked.count * response * times, speed=speed, origin=f"{member} writes; {origin}"
+        )
+        rows = RowCount(asked.count, asked.prompt, [response] * offers)
+        work.read(shape, rows, what=f"{member} reads {offers} responses to each")
+    work.notes.append(f"{name}: the {len(fusion.members)} models of {name} share one GPU")
 
 
 def _served(facts: Facts, source: str) -> Work:

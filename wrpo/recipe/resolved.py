@@ -8,6 +8,7 @@ from wrpo.engines import EngineSettings
 from wrpo.engines.vllm import VLLMSettings
 from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Model, Recipe
+from wrpo.recipe.fusions import FusedModels
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.sampling import ENGINES
 from wrpo.recipe.yaml_source import merge
@@ -16,8 +17,9 @@ _NOT_SAMPLING = {"target", "domains", "engine", "max_dropped_share"}
 
 
 def answering_sources(recipe: Recipe) -> list[str]:
-    """All teachers by name: models that are sampled, then responses that come with datasets."""
-    return [*recipe.sources, *dataset_responses(recipe.prompts)]
+    """All teachers by name: models that are sampled, fusions of them, then responses that come
+    with datasets."""
+    return [*recipe.sources, *recipe.fusions, *dataset_responses(recipe.prompts)]
 
 
 def check_source(recipe: Recipe, source: str) -> None:
@@ -35,11 +37,15 @@ def sampling_model(recipe: Recipe, source: str) -> Model:
     """The recipe entry of a source, or of the target.
 
     Raises:
-        RecipeError: no source of that name, or one whose responses come with a dataset.
+        RecipeError: no source of that name, or one that is no model: a fusion, or one whose
+            responses come with a dataset.
     """
     check_source(recipe, source)
     if source == TARGET:
         return recipe.target
+    if source in recipe.fusions:
+        members = ", ".join(recipe.fusions[source].members)
+        raise RecipeError(f"{source} has no model of its own: it fuses the responses of {members}")
     datasets = dataset_responses(recipe.prompts).get(source)
     if datasets:
         raise RecipeError(
@@ -48,8 +54,33 @@ def sampling_model(recipe: Recipe, source: str) -> Model:
     return recipe.sources[source]
 
 
+def answering_entry(recipe: Recipe, source: str) -> Model:
+    """What says how a source answers: its entry, or one that stands for the members of a fusion.
+
+    Raises:
+        RecipeError: no source of that name, or one whose responses come with a dataset.
+    """
+    fusion = recipe.fusions.get(source)
+    if fusion is None:
+        return sampling_model(recipe, source)
+    return Model(model=" + ".join(fusion.members), sampling=fusion.sampling, engine=fusion.engine)
+
+
+def fused_models(recipe: Recipe, source: str) -> FusedModels | None:
+    """The members of a fusion; None for a source that is none.
+
+    They come in the order of their names, whatever the order in which the recipe names them.
+    """
+    fusion = recipe.fusions.get(source)
+    if fusion is None:
+        return None
+    return FusedModels(fusion, {name: recipe.sources[name] for name in sorted(fusion.members)})
+
+
 def answered_domains(recipe: Recipe, source: str) -> list[str] | None:
     """The domains whose prompts a source, or the target, responses; None: all."""
+    if source in recipe.fusions:
+        return recipe.fusions[source].domains
     return None if source == TARGET else recipe.sources[source].domains
 
 
@@ -59,7 +90,7 @@ def resolved_sampling(recipe: Recipe, source: str, domain: str | None = None) ->
     What is said of the source, or of the target, wins over what is said of the domain.
     """
     fields = recipe.sample.model_dump(mode="json", exclude=_NOT_SAMPLING)
-    overrides = [sampling_model(recipe, source).sampling]
+    overrides = [answering_entry(recipe, source).sampling]
     if domain in recipe.sample.domains:
         overrides.insert(0, recipe.sample.domains[domain])
     if source == TARGET:
@@ -99,7 +130,8 @@ def vllm_engine(recipe: Recipe, source: str) -> VLLMSettings:
 def _engine_fields(recipe: Recipe, source: str) -> dict[str, Any]:
     engine = recipe.sample.engine
     base = {**engine.model_dump(exclude_defaults=True), "backend": engine.backend}
-    return merge(base, sampling_model(recipe, source).engine.model_dump(exclude_none=True))
+    fields = merge(base, answering_entry(recipe, source).engine.model_dump(exclude_none=True))
+    return {**fields, "backend": "fused"} if source in recipe.fusions else fields
 
 
 def _known(fields: dict[str, Any], kind: type[EngineSettings]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from wrpo.merging.base import MergeSettings
 from wrpo.recipe.build import Build, Score
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
+from wrpo.recipe.fusions import Fusion
 from wrpo.recipe.names import LONGEST_NAME, NAME, refuse_names
 from wrpo.recipe.prompts import Prompts, dataset_responses, prompt_domains
 from wrpo.recipe.sampling import Model, Sample, Source
@@ -83,6 +84,10 @@ class Recipe(Section):
     )
     seed: int = Field(42, ge=0, description="Seed of splits, sampling and training.")
     sources: dict[str, Source] = Field(min_length=1, description="The teachers, by name.")
+    fusions: dict[str, Fusion] = Field(
+        default_factory=dict,
+        description="Further sources: several of `sources` that answer together, by name.",
+    )
     target: Model = Field(description="The model that learns.")
     prompts: Prompts
     sample: Sample = Field(default_factory=Sample)
@@ -151,13 +156,13 @@ class Recipe(Section):
         """What the commands of this recipe end with: `--recipe` and `key=value`."""
         return ("--recipe", self._origin.path, *self._origin.overrides)
 
-    @field_validator("sources", "arms", "judges", "rewards", "merges")
+    @field_validator("sources", "fusions", "arms", "judges", "rewards", "merges")
     @classmethod
     def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
         refuse_names(named)
         return named
 
-    @field_validator("sources", "arms", "judges", "merges")
+    @field_validator("sources", "fusions", "arms", "judges", "merges")
     @classmethod
     def _not_reserved(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
@@ -182,12 +187,31 @@ class Recipe(Section):
             ("both a source and an arm", self.sources, self.arms),
             ("two sources", self.sources, given),
             ("both a source and a merge", self.sources, self.merges),
+            ("both a source and a fusion", {**self.sources, **given}, self.fusions),
+            ("both a fusion and an arm", self.fusions, self.arms),
+            ("both a fusion and a merge", self.fusions, self.merges),
             ("both an arm and a merge", self.arms, self.merges),
         ):
             both = sorted(set(taken) & set(names))
             if both:
                 raise ValueError(f"{both} name {what}; rename one")
             refuse_names(names, taken=taken)
+        return self
+
+    @model_validator(mode="after")
+    def _fused_models_are_sources(self) -> Recipe:
+        for name, fusion in self.fusions.items():
+            for member in fusion.members:
+                if member not in self.sources:
+                    known = ", ".join(self.sources)
+                    raise ValueError(
+                        f'fusions.{name}.members: no source "{member}"; sources: {known}'
+                    )
+                if self.sources[member].engine.backend == "openai":
+                    raise ValueError(
+                        f"fusions.{name}.members: {member} is on a server, and a fusion loads its "
+                        "members to read what the others write; leave it out"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -238,6 +262,7 @@ class Recipe(Section):
             "sample.domains": self.sample.domains,
             "build.domains": self.build.domains,
             **{f"sources.{name}.domains": source.domains or () for name, source in sources},
+            **{f"fusions.{name}.domains": one.domains or () for name, one in self.fusions.items()},
             **{f"rewards.{name}.domains": reward.domains or () for name, reward in rewards},
         }
 
@@ -257,7 +282,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _models_of_delta_exist(self) -> Recipe:
-        known = [*self.sources, *dataset_responses(self.prompts), TARGET]
+        known = [*self.sources, *self.fusions, *dataset_responses(self.prompts), TARGET]
         for field_, name in (self.build.delta.model_dump() if self.build.delta else {}).items():
             if name not in known:
                 raise ValueError(

@@ -47,4 +47,4 @@ def model_hue(recipe: Recipe, model: str) -> int:
     """The colour of a model: the fused one, the other trained ones, sources."""
     if model == FUSED:
         return 0
-    return 7 if model in (ORACLE, *recipe.sources) else 1
+    return 7 if model in (ORACLE, *recipe.sources, *recipe.fusions) else 1
