@@ -124,6 +124,7 @@ def _rows(
         "source_pairs": rules.source_pair_rows,
         "delta": rules.delta_row,
         "rejection": rules.rejection_rows,
+        "revisions": rules.revision_rows,
     }
     rows, dropped = [], []
     for key in sorted(wanted):

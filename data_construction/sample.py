@@ -34,7 +34,7 @@ from wrpo.processes import end_children, leave, run_command
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.executor import RayExecutor
 from wrpo.recipe.prompts import dataset_responses
-from wrpo.recipe.resolved import answering_sources
+from wrpo.recipe.resolved import drafting_sources
 
 
 def sample(sampler: PartSampler, shard: Shard) -> None:
@@ -109,7 +109,7 @@ def sampling_dry_run(sampler: PartSampler) -> str:
 
 def _sample_all(args: argparse.Namespace, recipe: Recipe) -> None:
     """Each source in a process of its own, so that one engine's memory is gone before the next."""
-    for source in answering_sources(recipe):
+    for source in drafting_sources(recipe):
         command = [sys.executable, "-m", "data_construction.sample", *recipe.command_line]
         command += ["--source", source, "--shard", str(args.shard)]
         command += ["--limit", str(args.limit)] if args.limit else []
@@ -138,7 +138,7 @@ def main() -> None:
         return
     given = dataset_responses(recipe.prompts)
     if args.dry_run:
-        sources = answering_sources(recipe) if args.source == "all" else [args.source]
+        sources = drafting_sources(recipe) if args.source == "all" else [args.source]
         texts = [
             GivenResponses(recipe, source, limit=args.limit).dry_run()
             if source in given

@@ -24,7 +24,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import SCORES, PromptLookup, parts, read_table
 from wrpo.recipe import Recipe
 from wrpo.recipe.executor import RayExecutor
-from wrpo.recipe.resolved import answering_sources, check_source
+from wrpo.recipe.resolved import check_source, drafting_sources
 
 
 def score_sources(
@@ -104,7 +104,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     args, recipe = parse_stage(_arguments())
-    sources = answering_sources(recipe) if args.source == "all" else [args.source]
+    sources = drafting_sources(recipe) if args.source == "all" else [args.source]
     score_sources(recipe, sources, args.shard)
 
 

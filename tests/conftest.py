@@ -89,11 +89,11 @@ def tiny_models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def experts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders `first` and `second`: models that know half of the facts of tests.support.experts."""
-    from tests.support.experts import HALVES, save_expert
+    from tests.support.experts import HALVES, answering, save_trained
 
     folder = tmp_path_factory.mktemp("experts")
     for name, known, seed in (("first", HALVES[0], 0), ("second", HALVES[1], 1)):
-        save_expert(folder / name, known, seed=seed)
+        save_trained(folder / name, answering(known), seed=seed)
     return folder
 
 

@@ -20,9 +20,11 @@ from wrpo.errors import DataError, StageError, TemplateError
 from wrpo.ids import prompt_id
 from wrpo.objectives.sft import SFTSettings
 from wrpo.pipeline.folder import DROPPED_FILE, read_manifest
+from wrpo.pipeline.integrity import MODEL
 from wrpo.pipeline.parts import StageWork
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import DROPPED, SFT_ROWS, Drop, Row, read_rows, write_parquet
+from wrpo.pipeline.training_stages import sft_rows_stage
 from wrpo.recipe import Recipe
 from wrpo.rows.token_ids import where
 from wrpo.training.arm import Arm
@@ -70,14 +72,26 @@ def sample_of(row: Row, name: str) -> SFTExample:
 def train_sft(recipe: Recipe) -> None:
     """Runs the stage."""
     pipeline = Pipeline(recipe)
-    table = pipeline.finished("build/sft")
+    table = pipeline.finished(sft_rows_stage(recipe))
+    starting_model(pipeline)  # where it is missing, nothing is begun
     with open_training(pipeline, "sft") as work:
         if work.complete:
             return
-        _refuse_rows_for_another_target(recipe, table)
+        _refuse_rows_for_another_target(recipe, pipeline.finished("build/sft"))
         rows = read_rows(table, SFT_ROWS)
         samples = [sample_of(row, "completion") for row in rows]
-        run_sft(recipe, recipe.sft, recipe.target.model, samples=samples, work=work)
+        run_sft(recipe, recipe.sft, starting_model(pipeline), samples=samples, work=work)
+
+
+def starting_model(pipeline: Pipeline) -> str:
+    """The target, or what is left of it after pruning.
+
+    Raises:
+        MissingInputError: it is not pruned yet.
+    """
+    if pipeline.recipe.prune is None:
+        return pipeline.recipe.target.model
+    return str(pipeline.finished("prune") / MODEL)
 
 
 def train_sft_arm(settings: SFTSettings, arm: Arm) -> None:

@@ -31,6 +31,8 @@ _WHAT = {
     "best and its worst response.",
     "delta": "Preference pairs by model (delta learning, arXiv 2507.06187): `chosen` is of a "
     "stronger model than `rejected`; nothing scored them.",
+    "revisions": "Prompts with drafts of responses, and what a reviser makes of them, for "
+    "supervised training.",
     "rejection": "Prompts with responses that passed rejection sampling, for supervised "
     "fine-tuning.",
 }

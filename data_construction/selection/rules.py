@@ -5,8 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
+from data_construction.selection.revisions import (
+    gap_limits,
+    revision_lesson,
+    revision_question,
+)
 from data_construction.selection.select import (
     Pair,
     Response,
@@ -28,6 +34,7 @@ from data_construction.selection.select import (
 from wrpo.ids import triple_id
 from wrpo.pipeline.tables import Drop, Row
 from wrpo.recipe.build import Build, DomainRules
+from wrpo.recipe.revise import QUESTION
 
 Responses = Mapping[str, list[Response]]
 
@@ -101,6 +108,30 @@ class TableRules:
             keep=limits.keep,
         )
         return made if isinstance(made, Drop) else [_sft_row(prompt, one) for one in made]
+
+    def revision_rows(self, prompt: Row) -> list[Row] | Drop:
+        """What a reviser should make of each response of the target, each a row."""
+        key = prompt["prompt_id"]
+        drafts = self._targets.get(key, [])
+        if not drafts:
+            return Drop("too_few_target_responses", "0, needs 1")
+        rows = []
+        for draft in drafts:
+            lesson = revision_lesson(draft, self._everyone(prompt), self._revision_gaps)
+            asked = revision_question(QUESTION, prompt["messages"], draft.text)
+            row = _sft_row({**prompt, "messages": asked}, lesson.source)
+            rows.append({**row, "completion": _assistant(lesson.reply)})
+        return rows
+
+    @cached_property
+    def _revision_gaps(self) -> tuple[float, float]:
+        """Where little and much begin, from the gaps of all drafts."""
+        gaps = [
+            max(one.score for one in [*self._sources.get(key, []), *drafts]) - draft.score
+            for key, drafts in self._targets.items()
+            for draft in drafts
+        ]
+        return gap_limits(gaps, self._build.revisions.quantiles)
 
     def _everyone(self, prompt: Row) -> list[Response]:
         """The responses of sources and target."""

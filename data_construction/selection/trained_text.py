@@ -10,6 +10,7 @@ from wrpo.errors import ModelError, RecipeError
 from wrpo.pipeline.tables import Row, answer_of
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.prompts import dataset_responses
+from wrpo.recipe.revise import revised_source
 from wrpo.recipe.thinking import Thinking
 
 
@@ -70,7 +71,7 @@ class TrainedText:
         return style.tags
 
     def _tags_of(self, source: str) -> Tags:
-        recipe = self._recipe
+        recipe, source = self._recipe, revised_source(source) or source
         given = dataset_responses(recipe.prompts).get(source, {}).values()
         found: list[Thinking] = [one.responses.thinking for one in given if one.responses]
         if source == TARGET:

@@ -55,7 +55,15 @@ def opponents(recipe: Recipe, board: Board, metric: str) -> dict[str, str]:
         best = board.best(sources, metric)
         named[best] = f"the best single source ({best})"
     arms = sorted(recipe.arms, key=lambda arm: preference(recipe, arm).objective)
-    for name in [*recipe.fused_models[1:], *arms, *recipe.merges, *recipe.fusions, "sft", TARGET]:
+    for name in [
+        *recipe.fused_models[1:],
+        *arms,
+        *recipe.merges,
+        *recipe.fusions,
+        "sft",
+        "prune",
+        TARGET,
+    ]:
         if name in board.models:
             named[name] = other_in_words(recipe, name)
     return named
@@ -116,7 +124,7 @@ def display_name(recipe: Recipe, name: str) -> str:
         return f"fusion {name}"
     if name == FUSED:
         return fused_in_words(recipe).removeprefix("the ")
-    return {TARGET: "target before", "sft": "SFT"}.get(name, name)
+    return {TARGET: "target before", "sft": "SFT", "prune": "pruned target"}.get(name, name)
 
 
 def fused_in_words(recipe: Recipe) -> str:
@@ -133,5 +141,6 @@ def other_in_words(recipe: Recipe, name: str) -> str:
     if name in recipe.fusions:
         return f"the fusion {name} of sources, without training"
     if name not in recipe.arms:
-        return {"sft": "SFT alone", TARGET: "the target before"}[name]
+        given = {"sft": "SFT alone", "prune": "the pruned target", TARGET: "the target before"}
+        return given[name]
     return f"{preference(recipe, name).phrase} ({name})"

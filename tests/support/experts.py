@@ -25,26 +25,53 @@ def question(place: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{place}?"}]
 
 
-def train_expert(known: Sequence[str], *, seed: int, steps: int = 90) -> torch.nn.Module:
-    """A model that knows the answer of some places, and for the others gives any answer."""
+Lesson = tuple[list[dict[str, str]], str, float]
+"""Messages, what to say, and how often beside the others."""
+
+
+def answering(known: Sequence[str]) -> list[Lesson]:
+    """Lessons of one who knows the answer of some places, and for the others gives any answer."""
+    return [
+        (question(place), answer, 6.0 if place in known else 1.0)
+        for place in PLACES
+        for answer in ANSWERS
+        if place not in known or FACTS[place] == answer
+    ]
+
+
+def revising(known: Sequence[str]) -> list[Lesson]:
+    """Lessons of a reviser that writes what it knows, or guesses, whatever the draft is."""
+    return [
+        (revision_of(place, draft), f"MAJOR\n{answer}", weight)
+        for [asked], answer, weight in answering(known)
+        for place in [asked["content"].removesuffix("?")]
+        for draft in ANSWERS
+    ]
+
+
+REVISION_PROMPT = "{{conversation}} {{draft}}"
+
+
+def revision_of(place: str, draft: str) -> list[dict[str, str]]:
+    """REVISION_PROMPT with a draft about a place."""
+    return [{"role": "user", "content": f"{place}? {draft}"}]
+
+
+def train_on(lessons: Sequence[Lesson], *, seed: int, steps: int = 90) -> torch.nn.Module:
+    """A tiny model with a letter per token that has learned the lessons."""
     tokenizer = tiny_tokenizer()
     draw = random.Random(seed)
-    rows = []
-    for place in PLACES:
-        for answer in ANSWERS:
-            prompt, ids = render_response(tokenizer, question(place), answer)
-            rows.append((place, answer, prompt, ids))
-    possible = [row for row in rows if row[0] not in known or FACTS[row[0]] == row[1]]
-    weights = [6.0 if row[0] in known else 1.0 for row in possible]
+    rows = [render_response(tokenizer, messages, said) for messages, said, _ in lessons]
+    weights = [weight for *_, weight in lessons]
     model = tiny_model("llama", seed=seed, initializer_range=0.05).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=steps)
     for _ in range(steps):
-        batch = draw.choices(possible, weights, k=20)
-        longest = max(len(prompt) + len(ids) for _, _, prompt, ids in batch)
+        batch = draw.choices(rows, weights, k=20)
+        longest = max(len(prompt) + len(ids) for prompt, ids in batch)
         inputs = torch.zeros(len(batch), longest, dtype=torch.long)
         labels = torch.full_like(inputs, -100)
-        for row, (_, _, prompt, ids) in enumerate(batch):
+        for row, (prompt, ids) in enumerate(batch):
             inputs[row, : len(prompt) + len(ids)] = torch.tensor(prompt + ids)
             labels[row, len(prompt) : len(prompt) + len(ids)] = torch.tensor(ids)
         model(input_ids=inputs, labels=labels).loss.backward()
@@ -54,8 +81,8 @@ def train_expert(known: Sequence[str], *, seed: int, steps: int = 90) -> torch.n
     return model.eval()
 
 
-def save_expert(folder: Path, known: Sequence[str], *, seed: int, steps: int = 90) -> Path:
-    """Trains an expert, and saves it as a model folder."""
-    train_expert(known, seed=seed, steps=steps).save_pretrained(folder)
+def save_trained(folder: Path, lessons: Sequence[Lesson], *, seed: int, steps: int = 90) -> Path:
+    """Trains a model on lessons, and saves it as a model folder."""
+    train_on(lessons, seed=seed, steps=steps).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder

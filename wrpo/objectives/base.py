@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LogProbPlace = tuple[str, str]
 """A table of log-probs: the model ("sft" or a source) and the rows (triples, pairs, anchors)."""
 
-TrainedTable = Literal["triples", "pairs", "source_pairs", "delta", "rejection"]
+TrainedTable = Literal["triples", "pairs", "source_pairs", "delta", "rejection", "revisions"]
 
 
 class LogitPlace(NamedTuple):

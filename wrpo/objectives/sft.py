@@ -21,7 +21,7 @@ class SFTSettings(ObjectiveSettings):
 
     label: ClassVar[str] = "SFT"
     phrase: ClassVar[str] = "more SFT"
-    tables: ClassVar[tuple[str, ...]] = ("triples", "rejection")
+    tables: ClassVar[tuple[str, ...]] = ("triples", "rejection", "revisions")
     config: ClassVar[str] = "SFTConfig"
     cut_by: ClassVar[set[str] | None] = {"max_length"}
     trained_by: ClassVar[str] = "wrpo.train_sft:train_sft_arm"

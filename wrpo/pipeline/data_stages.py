@@ -9,6 +9,8 @@ from typing import Any
 from wrpo.errors import RecipeError
 from wrpo.files import is_file, is_folder
 from wrpo.ids import digest
+from wrpo.judging import judge_identity
+from wrpo.judging.questions import template_name
 from wrpo.pipeline.stage import (
     Settings,
     Stage,
@@ -22,11 +24,13 @@ from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import (
     answered_domains,
     answering_sources,
+    drafting_sources,
     fused_models,
     resolved_sampling,
     sampling_by_domain,
     sampling_model,
 )
+from wrpo.recipe.revise import REVISED
 
 _OPTIONAL_OF_DATASETS = (
     *("input", "domain_name", "responses", "filters", "max_prompts", "sft_share"),
@@ -109,6 +113,30 @@ def sampled_model(recipe: Recipe, source: str) -> dict[str, Any]:
     return model
 
 
+def revise_stage(recipe: Recipe, source: str) -> Stage:
+    """The revised responses of a source, whose scores say which are revised."""
+    revision = recipe.revise[source]
+    inputs = ["prompts", f"sample/{source}", f"score/{source}"]
+    if revision.by not in recipe.sources:
+        inputs.append(revision.by)
+    return Stage(
+        "revise", {"source": source}, tuple(inputs), partial(_revise_settings, recipe, source)
+    )
+
+
+def _revise_settings(recipe: Recipe, source: str) -> Settings:
+    revision, name = recipe.revise[source], f"{REVISED}{source}"
+    model = revision.by if revision.by in recipe.sources else TARGET
+    return {
+        "seed": recipe.seed,
+        "reviser": sampled_model(recipe, model),
+        "question": template_name("revise", revision.template),
+        **revision.model_dump(mode="json", include={"share", "gate"}),
+        "sampling": {**resolved_sampling(recipe, name), "responses": 1},
+        **(_score_settings(recipe) if revision.gate else {}),
+    }
+
+
 def score_stage(recipe: Recipe, source: str) -> Stage:
     extra = [stage for reward in recipe.rewards.values() for stage in reward.extra_inputs()]
     inputs = tuple(dict.fromkeys(["prompts", f"sample/{source}", *extra]))
@@ -128,6 +156,22 @@ def build_stage(recipe: Recipe, table: str) -> Stage:
     return Stage("build", {"table": table}, () if imported else inputs, settings)
 
 
+def consistency_stage(recipe: Recipe) -> Stage:
+    """The SFT rows after an exam of the target."""
+    settings = partial(_consistency_settings, recipe)
+    return Stage("consistency", {}, ("build/sft",), settings)
+
+
+def _consistency_settings(recipe: Recipe) -> Settings:
+    settings = recipe.consistency
+    assert settings is not None  # a stage of such rows has settings
+    return {
+        **settings.model_dump(mode="json", exclude={"judge"}),
+        "judge": judge_identity(settings.judge, recipe.judges[settings.judge]),
+        "target": target_settings(recipe),
+    }
+
+
 def built_from(recipe: Recipe, table: str) -> list[str]:
     """Whose responses a table is built from: sources, then perhaps the target.
 
@@ -143,6 +187,12 @@ def built_from(recipe: Recipe, table: str) -> list[str]:
         return [recipe.build.delta.strong, recipe.build.delta.weak]
     if table == "rejection" and recipe.build.rejection.responses_of == "target":
         return [TARGET]
+    if table == "revisions":
+        return [*drafting_sources(recipe), TARGET]
+    if table == "sft":  # what comes after SFT cannot be trained on in it
+        revised = [name for name, one in recipe.revise.items() if one.by in recipe.sources]
+        revised = [f"{REVISED}{name}" for name in revised if name != TARGET]
+        return [*drafting_sources(recipe), *revised]
     return [*answering_sources(recipe), *([TARGET] if table == "triples" else [])]
 
 
@@ -160,6 +210,7 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
         ),
         "source_pairs": {},
         "rejection": recipe.build.rejection.model_dump(),
+        "revisions": recipe.build.revisions.model_dump(),
     }
     if recipe.build.delta:
         rules["delta"] = recipe.build.delta.model_dump()
@@ -167,7 +218,8 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     # Rules that are off stay out, so that tables made without them keep their key.
     if table == "triples" and recipe.build.source_by != "score":
         settings = {**settings, "source_by": recipe.build.source_by}
-    domains = {} if table in ("triples", "source_pairs", "delta") else recipe.build.domains
+    without = ("triples", "source_pairs", "delta", "revisions")
+    domains = {} if table in without else recipe.build.domains
     if domains:
         own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}
         settings = {**settings, "domains": own}

@@ -38,10 +38,11 @@ def evaluation_stages(recipe: Recipe) -> list[Stage]:
 
 
 def model_names(recipe: Recipe) -> list[str]:
-    """Every model that evaluation compares: target, sources, fusions of them, SFT model, trained
-    arms, merges."""
+    """Every model that evaluation compares: target, sources, fusions of them, pruned target, SFT
+    model, trained arms, merges."""
     sources = [*recipe.sources, *recipe.fusions] if recipe.eval.sources else []
-    return [TARGET, *sources, "sft", *recipe.fused_models, *recipe.arms, *recipe.merges]
+    pruned = ["prune"] if recipe.prune else []
+    return [TARGET, *sources, *pruned, "sft", *recipe.fused_models, *recipe.arms, *recipe.merges]
 
 
 def _eval(recipe: Recipe, name: str, tasks: Callable[[], Settings]) -> Stage:

@@ -26,7 +26,9 @@ from wrpo.ids import digest
 from wrpo.pipeline.data_stages import (
     build_stage,
     built_from,
+    consistency_stage,
     prompts_stage,
+    revise_stage,
     sample_stage,
     score_stage,
 )
@@ -40,13 +42,15 @@ from wrpo.pipeline.training_stages import (
     logit_tables,
     logprobs_stage,
     merge_stage,
+    prune_stage,
     scored_rows,
     sft_stage,
     teacher_logits_stage,
     train_stage,
 )
 from wrpo.recipe import TARGET, Recipe, preference
-from wrpo.recipe.resolved import answering_sources
+from wrpo.recipe.resolved import drafting_sources
+from wrpo.recipe.revise import REVISED
 from wrpo.recipe.suite import suite_path
 
 State = Literal["missing", "partial", "done", "stale"]
@@ -208,14 +212,16 @@ def _plain(value: Any) -> Any:
 
 def _making(recipe: Recipe) -> list[Stage]:
     """The stages that make data and models."""
-    sources = answering_sources(recipe)
+    sources = drafting_sources(recipe)
     arms = ["wrpo", *recipe.arms]
     tables = dict.fromkeys(preference(recipe, arm).data for arm in arms)
     stages = [prompts_stage(recipe)]
     stages += [sample_stage(recipe, name) for name in sources]
     stages += [score_stage(recipe, name) for name in sources]
-    stages += [build_stage(recipe, "sft"), sft_stage(recipe)]
-    if any(TARGET in built_from(recipe, table) for table in tables):
+    examined = [consistency_stage(recipe)] if recipe.consistency else []
+    pruned = [prune_stage(recipe)] if recipe.prune else []
+    stages += [build_stage(recipe, "sft"), *examined, *pruned, sft_stage(recipe)]
+    if TARGET in recipe.revise or any(TARGET in built_from(recipe, table) for table in tables):
         stages += [sample_stage(recipe, TARGET), score_stage(recipe, TARGET)]
     stages += [build_stage(recipe, table) for table in BUILT if table in tables]
     scored = dict.fromkeys(needed for arm in arms for needed in scored_rows(recipe, arm))
@@ -223,18 +229,40 @@ def _making(recipe: Recipe) -> list[Stage]:
     distributions = dict.fromkeys(place for arm in arms for place in logit_tables(recipe, arm))
     stages += [teacher_logits_stage(recipe, place) for place in distributions]
     stages += [train_stage(recipe, arm) for arm in arms]
+    for name in recipe.revise:
+        stages += [revise_stage(recipe, name), score_stage(recipe, f"{REVISED}{name}")]
     stages += round_stages(recipe, {stage.name: stage for stage in stages})
     stages += [merge_stage(recipe, name) for name in recipe.merges]
     imported = recipe.build.imported.tables().keys()
     if unread := imported - {"sft", *tables}:
         raise RecipeError(f"build.imported: no arm trains on {', '.join(sorted(unread))}")
-    return _needed(stages) if imported else stages
+    if imported:
+        stages = _needed(stages)
+    return _in_order(stages) if recipe.revise else stages
+
+
+def _in_order(stages: list[Stage]) -> list[Stage]:
+    """Inputs first; revised responses come behind scores, and perhaps behind a trained reviser."""
+    waiting = {stage.name: stage for stage in stages}
+    ordered: list[Stage] = []
+    while waiting:
+        free = [s for s in waiting.values() if not any(name in waiting for name in s.inputs)]
+        if not free:
+            raise RecipeError(
+                f"stages wait for each other: {', '.join(waiting)}. Does a reviser train on what "
+                "it revises? revise.NAME.by an arm must not have NAME under rows_of"
+            )
+        ordered.append(free[0])
+        del waiting[free[0].name]
+    return ordered
 
 
 def _needed(stages: list[Stage]) -> list[Stage]:
     """Leaves out the prompts, responses and scores that no table is built from."""
     inputs = {stage.name: stage.inputs for stage in stages}
-    waiting = [stage.name for stage in stages if stage.kind not in ("prompts", "sample", "score")]
+    waiting = [
+        stage.name for stage in stages if stage.kind not in ("prompts", "sample", "score", "revise")
+    ]
     needed: set[str] = set()
     while waiting:
         name = waiting.pop()

@@ -17,6 +17,7 @@ from wrpo.pipeline.data_stages import built_from
 from wrpo.pipeline.stage import Stage
 from wrpo.pipeline.training_stages import logit_tables, scored_rows
 from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.revise import REVISED
 
 FIRST_MODEL = "wrpo"
 
@@ -58,4 +59,6 @@ def _made_anew(recipe: Recipe) -> list[str]:
         )
     scored = [f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, FIRST_MODEL)]
     scored += [place.stage for place in logit_tables(recipe, FIRST_MODEL)]
-    return [f"sample/{TARGET}", f"score/{TARGET}", f"build/{table}", *scored]
+    revised = [f"{kind}/{REVISED}{TARGET}" for kind in ("sample", "score")]
+    revised = revised if TARGET in recipe.revise else []
+    return [f"sample/{TARGET}", f"score/{TARGET}", *revised, f"build/{table}", *scored]

@@ -18,6 +18,7 @@ from wrpo.errors import RecipeError, StageError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.stage import Stage, StageKind
 from wrpo.recipe import Recipe, save_recipe
+from wrpo.recipe.revise import REVISED
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ def _jobs(pipeline: Pipeline, names: list[str]) -> list[Job]:
 
 def _group(stage: Stage) -> list[str] | None:
     """Equal for neighbouring stages that one process can do; None for all others."""
-    together = stage.kind in _TOGETHER and stage.round == 1
+    revised = stage.args.get("source", "").startswith(REVISED)  # which `all` leaves out
+    together = stage.kind in _TOGETHER and stage.round == 1 and not revised
     return [stage.kind, *stage.args.values()][:-1] if together else None
 
 

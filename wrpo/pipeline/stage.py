@@ -16,7 +16,10 @@ StageKind = Literal[
     "prompts",
     "sample",
     "score",
+    "revise",
     "build",
+    "consistency",
+    "prune",
     "sft",
     "logprobs",
     "teacher_logits",
@@ -32,7 +35,10 @@ MODULES: dict[StageKind, str] = {
     "prompts": "data_construction.prompts",
     "sample": "data_construction.sample",
     "score": "data_construction.score",
+    "revise": "data_construction.revise",
     "build": "data_construction.build",
+    "consistency": "data_construction.consistency",
+    "prune": "wrpo.pruning",
     "sft": "wrpo.train_sft",
     "logprobs": "data_construction.logprobs",
     "teacher_logits": "data_construction.teacher_logits",
@@ -73,6 +79,8 @@ class Stage:
         if self.kind in ("train", "merge"):
             return "/".join(self.args.values())
         rounds = [f"round-{self.round}"] if self.round > 1 else []
+        if self.kind == "revise":  # its responses are read like those that were sampled
+            return "/".join([*rounds, "sample", "revised", *self.args.values()])
         return "/".join([*rounds, self.kind, *self.args.values()])
 
     @property

@@ -107,6 +107,19 @@ SFT_ROWS = pa.schema(
 )
 
 
+EXAMINED = pa.schema(
+    [
+        *SFT_ROWS,
+        _required("knowledge", pa.string()),
+        _required("passage", pa.string()),
+        _required("questions", pa.int32()),
+        _required("right", pa.int32()),
+    ]
+)
+"""SFT rows with what an exam says of them: `knowledge` is no_need_fact, need_and_have_fact,
+need_and_have_no_fact or unparsed."""
+
+
 def _response_columns(names: Sequence[str]) -> list[pa.Field]:
     columns = [_required(name, _MESSAGES) for name in names]
     for name in names:
@@ -144,6 +157,7 @@ BUILT = {
     "source_pairs": PAIRS,
     "delta": PAIRS,
     "rejection": SFT_ROWS,
+    "revisions": SFT_ROWS,
 }
 """Schemas of the training tables."""
 

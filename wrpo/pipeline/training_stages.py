@@ -7,7 +7,7 @@ from functools import partial
 from wrpo.errors import RecipeError
 from wrpo.objectives.base import LogitPlace
 from wrpo.pipeline.data_stages import sampled_model, target_settings
-from wrpo.pipeline.stage import Settings, Stage
+from wrpo.pipeline.stage import Settings, Stage, file_identity
 from wrpo.recipe import TARGET, Recipe, preference
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import answering_sources
@@ -15,7 +15,29 @@ from wrpo.settings import SPEED_FIELDS
 
 
 def sft_stage(recipe: Recipe) -> Stage:
-    return Stage("sft", inputs=("build/sft",), settings=partial(_sft_settings, recipe))
+    inputs = (sft_rows_stage(recipe), *(["prune"] if recipe.prune else []))
+    return Stage("sft", inputs=inputs, settings=partial(_sft_settings, recipe))
+
+
+def prune_stage(recipe: Recipe) -> Stage:
+    """The target with fewer blocks, from which SFT starts."""
+    settings = recipe.prune
+    inputs = ("build/sft",) if settings is None or settings.texts is None else ()
+    return Stage("prune", inputs=inputs, settings=partial(_prune_settings, recipe))
+
+
+def _prune_settings(recipe: Recipe) -> Settings:
+    settings = recipe.prune
+    assert settings is not None  # a stage that prunes has settings
+    texts = settings.texts and file_identity(settings.texts)
+    own = settings.model_dump(mode="json", exclude={"batch_sequences"})
+    dtype = recipe.target.dtype
+    return {**own, "texts": texts, "dtype": dtype, "target": target_settings(recipe)}
+
+
+def sft_rows_stage(recipe: Recipe) -> str:
+    """The stage whose rows SFT trains on."""
+    return "build/sft" if recipe.consistency is None else "consistency"
 
 
 def _sft_settings(recipe: Recipe) -> Settings:

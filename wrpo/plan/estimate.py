@@ -9,11 +9,13 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.status import StageStatus, stage_status
 from wrpo.plan.evaluation_cost import benchmark_work, judged_responses_work, verdicts_work
 from wrpo.plan.inputs import Facts
-from wrpo.plan.sampling_cost import sampling_work
+from wrpo.plan.sampling_cost import revising_work, sampling_work
 from wrpo.plan.throughput import Measured, ThroughputTable
 from wrpo.plan.training_cost import (
     arm_work,
+    exam_work,
     logprobs_work,
+    pruning_work,
     scoring_work,
     sft_work,
     teacher_logits_work,
@@ -68,8 +70,14 @@ class Estimator:
             case "sample":
                 given = args["source"] in dataset_responses(facts.recipe.prompts)
                 return None if given else sampling_work(facts, args["source"])
+            case "revise":
+                return revising_work(facts, args["source"])
             case "score":
                 return scoring_work(facts, args["source"])
+            case "prune":
+                return pruning_work(facts)
+            case "consistency":
+                return exam_work(facts)
             case "logprobs":
                 return logprobs_work(facts, args["model"], args["rows"])
             case "teacher_logits":

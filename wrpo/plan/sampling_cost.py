@@ -7,7 +7,14 @@ from wrpo.plan.formulas import short
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import sampling_memory
 from wrpo.plan.work import RowCount, UnknownPrice, Work
-from wrpo.recipe.resolved import resolved_engine, resolved_sampling, sampling_model
+from wrpo.recipe import TARGET
+from wrpo.recipe.resolved import (
+    answering_entry,
+    resolved_engine,
+    resolved_sampling,
+    sampling_model,
+)
+from wrpo.recipe.revise import REVISED
 
 RAISE_TENSOR_PARALLEL = "raise engine.tensor_parallel_size"
 """What to do where a model does not fit."""
@@ -84,6 +91,44 @@ def generate(
         available=facts.gpu.memory_gib,
         advice=advice,
     )
+
+
+def revising_work(facts: Facts, source: str) -> Work:
+    """All revisions of the weak responses of a source; a gate reads them like the rewards do."""
+    recipe, volumes = facts.recipe, facts.volumes
+    revision, name = recipe.revise[source], f"{REVISED}{source}"
+    entry = answering_entry(recipe, name)
+    model = revision.by if revision.by in recipe.sources else TARGET
+    engine = resolved_engine(recipe, model)
+    prompt, response = volumes.prompt, volumes.response(source)
+    count = round(facts.asked(source).responses * revision.share)
+    read = prompt.tokens + response.tokens
+    if engine.server is not None:
+        price = facts.table.hosted.get(engine.served_as(entry.model))
+        if price is None:
+            raise UnknownPrice(f"served elsewhere; no price of {entry.model} under `hosted`")
+        work = Work(facts.gpu, gpus=0, basis="hosted")
+        work.pay(
+            f"{count:,} revisions x ({read:,.0f} in, {response.tokens:,.0f} out): ",
+            read=count * read,
+            written=count * response.tokens,
+            prices=(price.input, price.output),
+        )
+        return work
+    work = Work(facts.gpu, gpus=engine.capacity.gpus)
+    work.tell(f"{count:,} revisions, {revision.share:.0%} of the responses of {source}")
+    generate(
+        facts,
+        work,
+        model,
+        engine.capacity,
+        read=RowCount(count, read),
+        response=response.tokens,
+        written=count * response.tokens,
+        prompts_from=prompt.basis,
+        longest=round(read + response.tokens),
+    )
+    return work
 
 
 def _fused(facts: Facts, source: str) -> Work:

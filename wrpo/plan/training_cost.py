@@ -89,6 +89,54 @@ def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
     return work
 
 
+def exam_work(facts: Facts) -> Work:
+    """Three questions to a judge about each SFT row, and the target's pass over the exam.
+
+    The dearest case: every row needs facts, and no reply has to be asked for again.
+    """
+    settings = facts.recipe.consistency
+    assert settings is not None  # a stage of exams has settings
+    count, basis = facts.rows("sft")
+    work = Work(facts.gpu)
+    prompt, [response] = facts.lengths("sft", ("completion",))
+    ask_judge(
+        facts,
+        work,
+        settings.judge,
+        calls=count * 3,
+        origin=f"{count:,} SFT rows ({basis}) x need, passage, exam",
+        read=prompt + response,
+    )
+    each = min(settings.max_length, 8 * facts.table.lengths.prompt_tokens)
+    rows = RowCount(count * settings.questions, each)
+    work.read(facts.shape(facts.recipe.target), rows, what="the target sits the exams")
+    work.memory = scoring_memory(
+        facts.shape(facts.recipe.target),
+        bytes_per_weight=4,
+        tokens=facts.recipe.logprobs.engine.batch_tokens,
+    )
+    return work
+
+
+def pruning_work(facts: Facts) -> Work:
+    """One pass over the calibration texts for each block that could go, at each removal."""
+    settings, entry = facts.recipe.prune, facts.recipe.target
+    assert settings is not None  # a stage that prunes has settings
+    shape = facts.shape(entry)
+    units = shape.layers * (2 if settings.blocks == "both" else 1)
+    passes = sum(units - removed for removed in range(settings.remove))
+    count = max(1, settings.calibration_tokens // settings.sequence_tokens)
+    work = Work(facts.gpu)
+    work.read(
+        shape,
+        RowCount(passes * count, settings.sequence_tokens),
+        what=f"{passes:,} passes over {count:,} sequences",
+    )
+    tokens = settings.batch_sequences * settings.sequence_tokens
+    work.memory = scoring_memory(shape, bytes_per_weight=2, tokens=tokens)
+    return work
+
+
 def teacher_logits_work(facts: Facts, model: str, response: str) -> Work:
     """One pass of a teacher over one response of each triple."""
     count, basis = facts.rows("triples")

@@ -23,6 +23,7 @@ from wrpo.plan.throughput import Lengths
 from wrpo.recipe import TARGET
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import answered_domains, answering_sources, resolved_sampling
+from wrpo.recipe.revise import revised_source
 
 MOST_FILES = 64
 """Parts that lengths are read from: enough for a mean, and quick."""
@@ -95,6 +96,7 @@ class Volumes:
         """
         if self.groups is None:
             return None
+        source = revised_source(source) or source  # each response has one revision
         datasets = dataset_responses(self.recipe.prompts).get(source)
         if datasets:
             return self._given(list(datasets), self.groups, source=source, domains=domains)

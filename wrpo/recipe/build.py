@@ -82,6 +82,24 @@ class RejectionRules(Section):
     )
 
 
+class RevisionRules(Section):
+    """Which responses a reviser learns to keep, to change a little, to change much (SEFT)."""
+
+    quantiles: tuple[Share, Share] = Field(
+        (0.33, 0.67),
+        description="Of the gaps between a draft and the best response to its prompt: below the "
+        "first, the draft is kept; from the second on, it becomes the best response; between, the "
+        "better response that is most like it.",
+    )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ordered(cls, quantiles: tuple[float, float]) -> tuple[float, float]:
+        if quantiles[0] > quantiles[1]:
+            raise ValueError(f"the first must not be above the second: {list(quantiles)}")
+        return quantiles
+
+
 class ScoreEngine(Section):
     """How scoring is spread."""
 
@@ -140,6 +158,10 @@ class Build(Section):
         "response, and most votes win (ties: mean z-score), whatever the weights.",
     )
     pairs: PairRules = Field(default_factory=PairRules, description="Rules of same-source pairs.")
+    revisions: RevisionRules = Field(
+        default_factory=RevisionRules,
+        description="Rules of the table revisions, which an arm trains on that becomes a reviser.",
+    )
     delta: DeltaRules | None = Field(
         None, description="Rules of the table delta; needed where an arm trains on it."
     )

@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from wrpo.engines.fusion.rule import Aggregate, Unit
+from wrpo.engines.fusion.rule import Aggregate, PerplexityUnit
 from wrpo.recipe.sampling import EngineOverride, Model, SamplingOverride
 from wrpo.settings import Section
 
 
-class Fusion(Section):
+class ModelFusion(Section):
     """Sources whose responses are fused while they are written (Cool-Fusion, arXiv 2407.19807)."""
 
     members: list[str] = Field(min_length=1, description="Sources of the recipe, by name.")
@@ -30,7 +30,7 @@ class Fusion(Section):
     aggregate: Aggregate = Field(
         "mean_ppl", description="mean_ppl: the mean of perplexities; mean_nll: of their logarithms."
     )
-    unit: Unit = Field(
+    unit: PerplexityUnit = Field(
         "byte",
         description="What a perplexity is per: a byte of the text, the same for all members, or a "
         "token of each.",
@@ -57,5 +57,5 @@ class Fusion(Section):
 class FusedModels:
     """A fusion as an engine loads it: what it is, and the entries of its members by name."""
 
-    fusion: Fusion
+    fusion: ModelFusion
     members: dict[str, Model]

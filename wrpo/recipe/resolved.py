@@ -10,6 +10,7 @@ from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Model, Recipe
 from wrpo.recipe.fusions import FusedModels
 from wrpo.recipe.prompts import dataset_responses
+from wrpo.recipe.revise import REVISED, Revision, revised_source
 from wrpo.recipe.sampling import ENGINES
 from wrpo.recipe.yaml_source import merge
 
@@ -17,9 +18,19 @@ _NOT_SAMPLING = {"target", "domains", "engine", "max_dropped_share"}
 
 
 def answering_sources(recipe: Recipe) -> list[str]:
-    """All teachers by name: models that are sampled, fusions of them, then responses that come
-    with datasets."""
+    """All teachers by name: models that are sampled, fusions of them, responses that come with
+    datasets, then those that are revised."""
+    return [*drafting_sources(recipe), *(f"{REVISED}{name}" for name in recipe.revise)]
+
+
+def drafting_sources(recipe: Recipe) -> list[str]:
+    """All teachers whose responses need no scores to be made."""
     return [*recipe.sources, *recipe.fusions, *dataset_responses(recipe.prompts)]
+
+
+def reviser(recipe: Recipe, source: str) -> Revision | None:
+    """How the responses of a source are revised into those of this name; None: they are not."""
+    return recipe.revise.get(revised_source(source) or "")
 
 
 def check_source(recipe: Recipe, source: str) -> None:
@@ -43,6 +54,12 @@ def sampling_model(recipe: Recipe, source: str) -> Model:
     check_source(recipe, source)
     if source == TARGET:
         return recipe.target
+    revision = reviser(recipe, source)
+    if revision is not None:
+        raise RecipeError(
+            f"{source} has no model of its own: {revision.by} revises the responses of "
+            f"{revised_source(source)}"
+        )
     if source in recipe.fusions:
         members = ", ".join(recipe.fusions[source].members)
         raise RecipeError(f"{source} has no model of its own: it fuses the responses of {members}")
@@ -55,11 +72,16 @@ def sampling_model(recipe: Recipe, source: str) -> Model:
 
 
 def answering_entry(recipe: Recipe, source: str) -> Model:
-    """What says how a source answers: its entry, or one that stands for the members of a fusion.
+    """What says how a source answers: its entry, one that stands for the members of a fusion, or
+    that of the reviser of its responses.
 
     Raises:
         RecipeError: no source of that name, or one whose responses come with a dataset.
     """
+    revision = reviser(recipe, source)
+    if revision is not None:
+        model = recipe.sources.get(revision.by, recipe.target)
+        return model.model_copy(update={"sampling": revision.sampling})
     fusion = recipe.fusions.get(source)
     if fusion is None:
         return sampling_model(recipe, source)
@@ -79,6 +101,7 @@ def fused_models(recipe: Recipe, source: str) -> FusedModels | None:
 
 def answered_domains(recipe: Recipe, source: str) -> list[str] | None:
     """The domains whose prompts a source, or the target, responses; None: all."""
+    source = revised_source(source) or source
     if source in recipe.fusions:
         return recipe.fusions[source].domains
     return None if source == TARGET else recipe.sources[source].domains

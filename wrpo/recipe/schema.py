@@ -18,11 +18,14 @@ from wrpo.errors import RecipeError
 from wrpo.judging.settings import JudgeModel
 from wrpo.merging.base import MergeSettings
 from wrpo.recipe.build import Build, Score
+from wrpo.recipe.consistency import Consistency
 from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
-from wrpo.recipe.fusions import Fusion
+from wrpo.recipe.fusions import ModelFusion
 from wrpo.recipe.names import LONGEST_NAME, NAME, refuse_names
 from wrpo.recipe.prompts import Prompts, dataset_responses, prompt_domains
+from wrpo.recipe.prune import Prune
+from wrpo.recipe.revise import REVISED, Revision
 from wrpo.recipe.sampling import Model, Sample, Source
 from wrpo.recipe.training import (
     OBJECTIVES,
@@ -49,7 +52,7 @@ _RESERVED = {TARGET, "sft", "wrpo", "all"}
 _ROUND = re.compile(r"(wrpo-)?round-\d+")
 _FOLDERS = {
     *("prompts", "sample", "score", "build", "logprobs", "responses", "judge", "eval", "report"),
-    *("logs", "teacher_logits"),
+    *("logs", "teacher_logits", "consistency", "prune"),
 }
 """What a run directory holds beside the folders of its arms."""
 
@@ -84,7 +87,7 @@ class Recipe(Section):
     )
     seed: int = Field(42, ge=0, description="Seed of splits, sampling and training.")
     sources: dict[str, Source] = Field(min_length=1, description="The teachers, by name.")
-    fusions: dict[str, Fusion] = Field(
+    fusions: dict[str, ModelFusion] = Field(
         default_factory=dict,
         description="Further sources: several of `sources` that answer together, by name.",
     )
@@ -96,7 +99,18 @@ class Recipe(Section):
         default_factory=dict, description="Models that judge responses, by name."
     )
     score: Score = Field(default_factory=Score)
+    revise: dict[str, Revision] = Field(
+        default_factory=dict,
+        description="Sources, or target, whose weak responses are revised, by name; the revised "
+        "responses are those of a source revised/NAME.",
+    )
     build: Build = Field(default_factory=Build)
+    consistency: Consistency | None = Field(
+        None, description="An exam of the target on the facts of the SFT rows; unset: none."
+    )
+    prune: Prune | None = Field(
+        None, description="The target made smaller before SFT, which starts from it; unset: not."
+    )
     sft: SFT = Field(default_factory=SFT)
     truncation: Truncation = Field(default_factory=Truncation)
     logprobs: LogProbs = Field(default_factory=LogProbs)
@@ -215,6 +229,23 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _revised_and_revisers_exist(self) -> Recipe:
+        drafts = [*self.sources, *self.fusions, *dataset_responses(self.prompts), TARGET]
+        for name, revision in self.revise.items():
+            if name not in drafts:
+                raise ValueError(f'revise.{name}: no source "{name}"; known: {", ".join(drafts)}')
+            if revision.by in self.sources:
+                continue
+            arm = self.arms.get(revision.by)
+            if arm is None or arm.get("data") != "revisions":
+                raise ValueError(
+                    f'revise.{name}.by: no source "{revision.by}", and no arm that trains on '
+                    "revisions (arms: {reviser: {objective: sft, data: revisions}}); sources: "
+                    + ", ".join(self.sources)
+                )
+        return self
+
+    @model_validator(mode="after")
     def _merged_models_are_trained(self) -> Recipe:
         trained = ["sft", *self.fused_models, *self.arms]
         for name, settings in self.merges.items():
@@ -232,6 +263,28 @@ class Recipe(Section):
                 f"target.adapter is {self.target.adapter}, but training starts from the weights of "
                 "target.model; merge the adapter into them (peft: merge_and_unload) and name the "
                 "merged folder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_leave_removed_blocks_alone(self) -> Recipe:
+        if self.prune is None or self.prune.blocks == "layers":
+            return self
+        arms = {f"arms.{name}": arm.get("lora") for name, arm in self.arms.items()}
+        for place, lora in {"sft": self.sft.lora, "wrpo": self.wrpo.lora, **arms}.items():
+            if lora is not None:
+                raise ValueError(
+                    f"{place}.lora would train blocks that prune removes, whose weights are in the "
+                    "file as zeros; set prune.blocks to layers, or leave lora out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _exams_have_a_maker(self) -> Recipe:
+        if self.consistency is not None and self.consistency.judge not in self.judges:
+            known = ", ".join(self.judges) or "none"
+            raise ValueError(
+                f'consistency.judge: no judge "{self.consistency.judge}"; judges: {known}'
             )
         return self
 
@@ -283,6 +336,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _models_of_delta_exist(self) -> Recipe:
         known = [*self.sources, *self.fusions, *dataset_responses(self.prompts), TARGET]
+        known += [f"{REVISED}{name}" for name in self.revise]
         for field_, name in (self.build.delta.model_dump() if self.build.delta else {}).items():
             if name not in known:
                 raise ValueError(

@@ -151,11 +151,12 @@ def load_policy(
     import torch
     from transformers import AutoModelForCausalLM
 
+    from wrpo.pruning.blocks import freeze_removed
     from wrpo.training.saving import quantization_config
 
     quantized = quantization_config(quantize)
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             model,
             revision=entry.revision if model == entry.model else None,
             dtype=torch.float32,
@@ -166,6 +167,8 @@ def load_policy(
         )
     except loading_failures() as error:
         raise ModelError(f"cannot load model {model}: {error}") from error
+    freeze_removed(loaded)
+    return loaded
 
 
 def lora_config(lora: Lora | None) -> LoraConfig | None:

@@ -17,7 +17,7 @@ from wrpo.engines.fused import FusedSettings
 from wrpo.engines.fusion.boundaries import word_cuts
 from wrpo.engines.fusion.rule import Surprise, likeliest, mean_surprise, text_bytes
 from wrpo.errors import RecipeError
-from wrpo.recipe.fusions import FusedModels, Fusion
+from wrpo.recipe.fusions import FusedModels, ModelFusion
 from wrpo.recipe.sampling import Model, Sampling
 
 TABLE = {"ab": [(3.0, 2), (9.0, 4)], "abcd": [(8.0, 4), (6.0, 2)], "é": [(2.0, 1), (2.5, 2)]}
@@ -81,7 +81,7 @@ def engine(folders: dict[str, Path], **fusion: Any) -> Any:
         sampling=Sampling(temperature=0.0, max_tokens=12).model_dump(),
         stop_token_ids=[],
         max_model_len=200,
-        fused=FusedModels(Fusion(members=list(members), **fusion), members),
+        fused=FusedModels(ModelFusion(members=list(members), **fusion), members),
     )
     return FusedSettings(backend="fused", max_num_seqs=8).load(task)
 
@@ -161,7 +161,7 @@ def test_reading_on_is_reading_anew_and_all_members_hold_one_text(tmp_path: Path
     """With a sliding window of 24 tokens, and words that are other tokens once they go on."""
     import torch
 
-    from wrpo.engines.fusion.segments import Segment, SharedText
+    from wrpo.engines.fusion.segments import SharedText, WordSegment
 
     folders = {"bytes": save_tiny(tmp_path / "bytes"), "words": bpe_model(tmp_path / "words")}
     for boundary in ("shortest", "aligned"):
@@ -169,7 +169,7 @@ def test_reading_on_is_reading_anew_and_all_members_hold_one_text(tmp_path: Path
         for member in loaded.members.values():
             grown = SharedText(member, question("Abu"))
             for piece in ("big", " se", "a", " 👍🏽", "你", "好 hot t", "ea"):
-                offer, ends = Segment(piece, 1, ends=False), Segment(piece, 1, ends=True)
+                offer, ends = WordSegment(piece, 1, ends=False), WordSegment(piece, 1, ends=True)
                 fresh = SharedText(member, question("Abu"))
                 fresh.append(grown.text)
                 for segment in (offer, ends):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Aggregate = Literal["mean_ppl", "mean_nll"]
-Unit = Literal["byte", "token"]
+PerplexityUnit = Literal["byte", "token"]
 
 
 class Surprise(NamedTuple):
@@ -26,7 +26,7 @@ def text_bytes(text: str, *, finished: bool) -> int:
 
 
 def mean_surprise(
-    surprises: Sequence[Surprise], *, bytes_: int, aggregate: Aggregate, unit: Unit
+    surprises: Sequence[Surprise], *, bytes_: int, aggregate: Aggregate, unit: PerplexityUnit
 ) -> float:
     """What all models together say of one text, in nats; less is likelier.
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wrpo.chat.template import Messages
-    from wrpo.recipe.fusions import Fusion
+    from wrpo.recipe.fusions import ModelFusion
 
 _LONGEST = 64
 """Tokens after which a segment ends without a boundary; texts without spaces have none."""
 
 
-class Segment(NamedTuple):
+class WordSegment(NamedTuple):
     """What one model would write next.
 
     Attributes:
@@ -75,7 +75,7 @@ class SharedText:
         self._ids = self.encoded(self._text)
 
     @torch.inference_mode()
-    def next_segment(self, room: int, accepts: Callable[[str, int], bool]) -> Segment | None:
+    def next_segment(self, room: int, accepts: Callable[[str, int], bool]) -> WordSegment | None:
         """The shortest greedy continuation that ends where a word does; None: no text comes.
 
         Args:
@@ -89,19 +89,19 @@ class SharedText:
         for _ in range(min(room, _LONGEST)):
             token = int(self._logits(ids, len(ids) - 1)[-1].argmax())
             if token in self._member.stops:
-                return Segment(text, len(ends_at), ends=True)
+                return WordSegment(text, len(ends_at), ends=True)
             ids.append(token)
             text += stream.step(backend, token) or ""
             for cut in word_cuts(text):
                 if cut > refused and accepts(text, cut):
                     taken = next(n for n, end in enumerate([*ends_at, len(text)]) if end >= cut)
-                    return Segment(text[:cut], taken, ends=False)
+                    return WordSegment(text[:cut], taken, ends=False)
                 refused = max(refused, cut)
             ends_at.append(len(text))
-        return Segment(text, len(ends_at) - 1, ends=False) if text else None
+        return WordSegment(text, len(ends_at) - 1, ends=False) if text else None
 
     @torch.inference_mode()
-    def surprise(self, segment: Segment) -> Surprise:
+    def surprise(self, segment: WordSegment) -> Surprise:
         """What the model says of a segment: how much less likely it makes the whole text.
 
         A segment may change how the end of the text before it is encoded. Then the log-prob of the
@@ -153,7 +153,7 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def write_together(
-    members: Mapping[str, FusionMember], messages: Messages, fusion: Fusion, *, max_tokens: int
+    members: Mapping[str, FusionMember], messages: Messages, fusion: ModelFusion, *, max_tokens: int
 ) -> WrittenTogether:
     """A response by segments: each model offers one, and the one that all find likeliest is taken.
 
@@ -166,7 +166,7 @@ def write_together(
     views = [SharedText(member, messages) for member in members.values()]
     tokens = 0
     while tokens < max_tokens:
-        offered: dict[tuple[str, bool], Segment] = {}
+        offered: dict[tuple[str, bool], WordSegment] = {}
         for view in views:
             found = view.next_segment(max_tokens - tokens, partial(_accepted, views, fusion))
             if found is not None:
@@ -184,11 +184,13 @@ def write_together(
     return WrittenTogether(views[0].text, tokens, finished=False)
 
 
-def _accepted(views: Sequence[SharedText], fusion: Fusion, text: str, cut: int) -> bool:
+def _accepted(views: Sequence[SharedText], fusion: ModelFusion, text: str, cut: int) -> bool:
     return fusion.boundary == "shortest" or all(view.breaks_at(text, cut) for view in views)
 
 
-def _chosen(views: Sequence[SharedText], offered: Sequence[Segment], fusion: Fusion) -> Segment:
+def _chosen(
+    views: Sequence[SharedText], offered: Sequence[WordSegment], fusion: ModelFusion
+) -> WordSegment:
     if len(offered) == 1:
         return offered[0]
     named = {f"{one.text}{'' if one.ends else chr(0)}": one for one in offered}

@@ -1,0 +1,1 @@
+"""Revision of responses by a model."""

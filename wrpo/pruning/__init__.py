@@ -1,0 +1,1 @@
+"""Makes a model smaller by removing blocks that its predictions need least."""
