@@ -16,7 +16,7 @@ from typing import NamedTuple
 from torch.utils.data import SequentialSampler
 
 from benchmarks.lengths import KINDS, triple_lengths
-from wrpo.training.token_balanced_sampler import BalancedBatchSampler
+from wrpo.training.batches.token_balanced_sampler import BalancedBatchSampler
 
 logger = logging.getLogger(__name__)
 

@@ -32,6 +32,9 @@ from wrpo.rows.columns import ROW_WEIGHT, SCORE_COLUMNS, has_reference, referenc
 from wrpo.rows.prepare import prepare_dataset
 from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import CutCounts
+from wrpo.training.batches.micro_batches import Costs, MicroBatches, take_whole_steps
+from wrpo.training.batches.slicing import refuse_slicing, require_whole, take_whole_batches
+from wrpo.training.batches.token_balanced_sampler import balance_micro_batches
 from wrpo.training.checks import (
     PAPER,
     check_arguments,
@@ -45,10 +48,7 @@ from wrpo.training.checks import (
     tokenizer_of,
 )
 from wrpo.training.metrics import response_metrics
-from wrpo.training.micro_batches import Costs, MicroBatches, take_whole_steps
 from wrpo.training.reference_pass import ReferencedTrainer
-from wrpo.training.slicing import refuse_slicing, require_whole, take_whole_batches
-from wrpo.training.token_balanced_sampler import balance_micro_batches
 from wrpo.training.trl_seam import (
     add_fused_lm_head,
     global_then_local_main_first,

@@ -12,7 +12,7 @@ from torch import Tensor
 from trl import SFTTrainer
 
 from wrpo.distillation.settings import Distributions, Learned, TeacherSettings
-from wrpo.training.micro_batches import Costs, MicroBatches, take_whole_steps
+from wrpo.training.batches.micro_batches import Costs, MicroBatches, take_whole_steps
 
 
 class LessonCollator:

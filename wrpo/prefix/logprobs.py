@@ -19,8 +19,8 @@ from wrpo.collator import (
 from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.rows.columns import TRIPLE_RESPONSES
-from wrpo.training.token_balanced_sampler import batches_by_length
-from wrpo.training.token_budget import TokenBudget, batches_that_fit
+from wrpo.training.batches.token_balanced_sampler import batches_by_length
+from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit
 from wrpo.training.trl_seam import add_fused_lm_head
 
 

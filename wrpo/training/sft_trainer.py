@@ -8,7 +8,7 @@ from typing import Any
 
 from trl import SFTTrainer
 
-from wrpo.training.micro_batches import Costs, MicroBatches, take_whole_steps
+from wrpo.training.batches.micro_batches import Costs, MicroBatches, take_whole_steps
 
 
 class PackedSFTTrainer(MicroBatches, SFTTrainer):

@@ -22,7 +22,7 @@ def make_config(config: Callable[..., Any], arguments: dict[str, Any], *, where:
     Raises:
         RecipeError: TRL refuses a value, or this machine lacks what it needs.
     """
-    from wrpo.training.slicing import use_one_device
+    from wrpo.training.batches.slicing import use_one_device
 
     with refusals(where):
         args = config(**arguments)

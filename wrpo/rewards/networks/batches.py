@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wrpo.training.token_balanced_sampler import batches_by_length
+from wrpo.training.batches.token_balanced_sampler import batches_by_length
 
 
 class Conversation(NamedTuple):

@@ -18,7 +18,7 @@ from wrpo.rewards.networks.batches import (
 )
 from wrpo.rewards.networks.conversation import ConversationReward, excess, spread
 from wrpo.rewards.networks.network import Network
-from wrpo.training.token_budget import TokenBudget, batches_that_fit
+from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit
 
 logger = logging.getLogger(__name__)
 

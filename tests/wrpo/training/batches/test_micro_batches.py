@@ -10,10 +10,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from tests.wrpo.training.balanced_run import uneven_triples
+from tests.wrpo.training.batches.balanced_run import uneven_triples
 from tests.wrpo.training.small_training import logged, parameters_after, policy
 from wrpo.errors import RecipeError
-from wrpo.training.micro_batches import Costs, WholeSteps, micro_batches
+from wrpo.training.batches.micro_batches import Costs, WholeSteps, micro_batches
 
 ROWS = Dataset.from_list(uneven_triples(19))
 STEPS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}

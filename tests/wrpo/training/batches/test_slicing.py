@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from tests.wrpo.training.small_training import ROUNDING, whole_batch
 from wrpo.errors import RecipeError
-from wrpo.training.slicing import SLICERS, refuse_slicing
+from wrpo.training.batches.slicing import SLICERS, refuse_slicing
 
 HARMFUL = {
     "accelerator_config.dispatch_batches": True,

@@ -11,10 +11,10 @@ from datasets import Dataset
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from tests.support.recipe_files import tiny_recipe
-from tests.wrpo.training.balanced_run import uneven_triples
+from tests.wrpo.training.batches.balanced_run import uneven_triples
 from tests.wrpo.training.small_training import logged, parameters_after, policy
 from wrpo.errors import RecipeError
-from wrpo.training.token_balanced_sampler import BalancedBatchSampler, balanced
+from wrpo.training.batches.token_balanced_sampler import BalancedBatchSampler, balanced
 
 ROWS = Dataset.from_list(uneven_triples(19))
 # 8 rows per optimizer step; the last one of an epoch has 3.

@@ -11,7 +11,7 @@ from tests.support.commands import environment, run_module
 def run(folder: Path, *, processes: int, batch: int, balance: str) -> dict:
     folder.mkdir()
     launcher = ("torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m")
-    script = ("tests.wrpo.training.balanced_run", folder, batch, balance)
+    script = ("tests.wrpo.training.batches.balanced_run", folder, batch, balance)
     result = run_module(*launcher, *script, env={**environment(), "CUDA_VISIBLE_DEVICES": ""})
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads((folder / "result.json").read_text())

@@ -22,8 +22,8 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from wrpo.errors import RecipeError
-from wrpo.training.token_balanced_sampler import balanced, batches_by_length
-from wrpo.training.token_budget import TokenBudget, meter_of
+from wrpo.training.batches.token_balanced_sampler import balanced, batches_by_length
+from wrpo.training.batches.token_budget import TokenBudget, meter_of
 
 logger = get_logger(__name__)
 
