@@ -93,13 +93,16 @@ def _imported(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
 
 def _running(tree: ast.AST, *, deep: bool = True) -> Iterator[ast.AST]:
     """All nodes but those that only type checkers read; not deep: without those in functions."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if not deep and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            continue
-        yield node
-        yield from _running(node, deep=deep)
+    waiting = [tree]
+    while waiting:
+        for node in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue
+            if not deep and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                continue
+            yield node
+            if not deep or isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+                waiting.append(node)  # no import is in an expression
 
 
 def _public(tree: ast.Module) -> Iterator[str]:
