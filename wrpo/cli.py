@@ -188,9 +188,10 @@ def configure_logging() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # an output that was exchanged for another kind of file
                 stream.reconfigure(errors="backslashreplace")
-    level = os.environ.get("WRPO_LOG", "INFO").upper()
+    asked = os.environ.get("WRPO_LOG", "INFO")
+    level = asked.upper()
     if level not in LEVELS:
-        raise RecipeError(f"WRPO_LOG is {level!r}; choose one of {', '.join(LEVELS)}")
+        raise RecipeError(f"WRPO_LOG is {asked!r}; choose one of {', '.join(LEVELS)}")
     if os.environ.get("RANK", "0") != "0":
         level = "ERROR"
     handler = logging.StreamHandler(sys.stderr)

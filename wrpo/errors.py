@@ -49,6 +49,9 @@ _WAYS_OUT = {
     errno.ESTALE: "the network disk has changed under this command",
 }
 _IN_RUST = re.compile(r"\(os error (\d+)\)")
+_TORCH_CANNOT_WRITE = re.compile(
+    r"inline_container\.cc.* unexpected pos|PytorchStreamWriter failed"
+)
 _DISK_IS_FULL = os.strerror(errno.ENOSPC)
 
 
@@ -116,6 +119,8 @@ def refused_by_system(error: Exception) -> str | None:
         number = _IN_RUST.search(line)
         if number and int(number[1]) in _WAYS_OUT:
             return f"{line.strip()}; {_WAYS_OUT[int(number[1])]}"
+        if _TORCH_CANNOT_WRITE.search(line):
+            return f"a file cannot be written, as on a full disk ({line.strip()}); {_ROOM}"
         if _DISK_IS_FULL in line:
             return f"{line.strip()}; {_ROOM}"
     return None

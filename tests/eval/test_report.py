@@ -64,6 +64,14 @@ def test_a_worse_fused_model_is_said_to_be_worse(tmp_path: Path) -> None:
     assert "WRPO is worse than SFT alone: reward -0.800" in text
 
 
+def test_a_log_whose_loss_is_no_number_is_refused_with_stage_and_step(tmp_path: Path) -> None:
+    broken = make_run(tmp_path)
+    log = Pipeline(broken).folder("wrpo") / "log_history.json"
+    log.write_text(json.dumps([{"step": 1, "loss": 0.5}, {"step": 2, "loss": float("nan")}]))
+    with pytest.raises(DataError, match=r"wrpo/log_history\.json: the loss of step 2 is nan"):
+        report_run(broken)
+
+
 def test_scores_are_the_means_of_the_samples(numbers: dict[str, Any]) -> None:
     scores = numbers["tasks"][TASK]["scores"]
     for name, share in ACCURACY.items():

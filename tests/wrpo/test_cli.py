@@ -42,6 +42,10 @@ def ending(
         (DataError("row 3 is empty; remove it"), ["error: row 3 is empty; remove it"]),
         (OSError(errno.ENOSPC, "No space left", "a/b"), ["cannot use a/b", "make room"]),
         (OSError("write failed: No space left on device (28)"), ["No space left", "make room"]),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 5 vs 3"),
+            ["room"],
+        ),
         (RuntimeError("I/O error: No space left on device (os error 28)"), ["make room"]),
         (RuntimeError("cannot save: Permission denied (os error 13)"), ["os error 13", "allow it"]),
         (OSError(errno.ENOLCK, "No locks available", "d/.lock"), ["cannot use d/.lock", "locks"]),
