@@ -213,8 +213,7 @@ def train_and_save(
         Terminated: SIGTERM came; there is a checkpoint of the last whole step.
     """
     from wrpo.training.account import Account
-    from wrpo.training.callbacks import MetricsFile, StopsAtSigterm
-    from wrpo.training.finite_loss import FiniteLoss
+    from wrpo.training.callbacks import FiniteLoss, MetricsFile, StopsAtSigterm
 
     trainer.add_callback(MetricsFile(work.path / METRICS))
     preemption = StopsAtSigterm(trainer)

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerControl
 
 from wrpo.errors import ModelError
-from wrpo.training.finite_loss import FiniteLoss
+from wrpo.training.callbacks import FiniteLoss
 
 
 class Stub:
