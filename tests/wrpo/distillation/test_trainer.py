@@ -1,50 +1,18 @@
 """Training on distributions: batches, and steps that do not depend on how they are cut."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
-from torch import Tensor
-from trl import SFTConfig
 
-from tests.support.tiny_models import tiny_tokenizer
+from tests.support.commands import environment
+from tests.wrpo.distillation.teacher_training import V, rows, trained
 from tests.wrpo.training.small_training import logged, policy
-from wrpo.distillation.trainer import LessonCollator, TeacherTrainer
+from wrpo.distillation.trainer import LessonCollator
 from wrpo.objectives.dckd import DCKDSettings
 from wrpo.objectives.fusellm import FuseLLMSettings
-from wrpo.pipeline.tables import Row
-
-V, K = 262, 3
-
-
-def rows(count: int, responses: tuple[str, ...], *, behind: int = 0, vocabulary: int = V) -> Any:
-    """Prompts with responses of other lengths, and distributions over all of their tokens."""
-    generator = torch.Generator().manual_seed(count)
-
-    def ids(size: int) -> list[int]:
-        return torch.randint(6, V, (size,), generator=generator).tolist()
-
-    made: list[Row] = []
-    for number in range(count):
-        row: Row = {"prompt_ids": ids(4 + number % 3)}
-        for name in responses:
-            said = ids(2 + (number * 5) % 9)
-            logits = torch.randn(len(said) + behind, vocabulary, generator=generator)
-            logps, top = logits.log_softmax(-1).topk(K)
-            rest = (1 - logps.exp().sum(-1)).log()
-            row[f"{name}_ids"] = said
-            row[f"{name}_lessons"] = [
-                {
-                    "weight": 1.0,
-                    "ids": top.tolist(),
-                    "logps": logps.tolist(),
-                    "rest": rest.tolist(),
-                }
-            ]
-        made.append(row)
-    return made
 
 
 def test_a_batch_pads_what_is_shorter_and_says_where_something_is_told() -> None:
@@ -58,39 +26,6 @@ def test_a_batch_pads_what_is_shorter_and_says_where_something_is_told() -> None
     assert (batch["top_logps"][0, short, lengths[short] + 1 :] == -torch.inf).all()
     stored = torch.tensor(both[short]["source_chosen_lessons"][0]["logps"])
     assert torch.equal(batch["top_logps"][0, short, : lengths[short] + 1], stored)
-
-
-def trained(
-    folder: Path, settings: Any, *, size: int, tokens: int | None = None, vocabulary: int = V
-) -> tuple[list[Tensor], TeacherTrainer]:
-    """Thirteen rows in optimizer steps of six: six, six, and the one that is left."""
-    args = SFTConfig(
-        output_dir=str(folder),
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        logging_steps=1,
-        optim="sgd",
-        learning_rate=0.1,
-        lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        num_train_epochs=1,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=6 // size,
-    )
-    trainer = TeacherTrainer(
-        settings,
-        tokens,
-        model=policy(vocab_size=vocabulary),
-        args=args,
-        train_dataset=Dataset.from_list(rows(13, settings.responses)),
-        processing_class=tiny_tokenizer(),
-    )
-    trainer.train()
-    return [weights.detach().clone() for weights in trainer.model.parameters()], trainer
 
 
 @pytest.mark.slow
@@ -114,3 +49,20 @@ def test_a_model_with_more_logits_than_tokens_trains(tmp_path) -> None:
     """Configs round their vocabulary up; FuseLLM's released code reads its size off the tokens."""
     _, trainer = trained(tmp_path, FuseLLMSettings(), size=6, vocabulary=V + 26)
     assert all(value > 0 for value in logged(trainer, "clm_loss"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tmp_path: Path, run_module: Any) -> None:
+    """Two steps of six rows; accelerate fills up a last step that is not whole."""
+    script = ("tests.wrpo.distillation.two_processes", tmp_path)
+    launch = ("torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
+    environment_ = {**environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    result = run_module(*launch, *script, env=environment_)
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads((tmp_path / "result.json").read_text())
+    weights, trainer = trained(tmp_path, FuseLLMSettings(clm_weight=0.5), size=6, count=12)
+    other = [torch.tensor(one, dtype=torch.float64) for one in found["weights"]]
+    for one, two in zip(weights, other, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
+    for name in ("loss", "clm_loss", "fusion_loss"):
+        assert found[name] == pytest.approx(logged(trainer, name), rel=1e-4), name
