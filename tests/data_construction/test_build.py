@@ -341,6 +341,33 @@ def test_delta_pairs_need_names_and_no_scores(built_recipe: Recipe) -> None:
     assert Pipeline(recipe)["own"].inputs == ("build/delta", "sft", "logprobs/sft/delta")
 
 
+def test_source_pairs_are_the_best_and_worst_of_every_source(built_recipe: Recipe) -> None:
+    recipe = with_arm(built_recipe, "source_pairs", "fuserl")
+    build_table(recipe, "source_pairs")
+    rows = read_rows(Pipeline(recipe).finished("build/source_pairs"))
+    scores: dict[tuple[str, str], list[float]] = {}
+    for source in ("one", "two"):
+        for row in read_rows(Pipeline(recipe).finished(f"score/{source}")):
+            scores.setdefault((row["prompt_id"], source), []).append(row["score"])
+    assert {row["chosen_source"] for row in rows} == {"one", "two"}
+    for row in rows:
+        own = scores[row["prompt_id"], row["chosen_source"]]
+        assert row["rejected_source"] == row["chosen_source"]
+        assert (row["chosen_score"], row["rejected_score"]) == (max(own), min(own))
+        assert row["chosen_score"] > row["rejected_score"]
+    assert Pipeline(recipe)["own"].inputs[0] == "build/source_pairs"
+
+
+def test_votes_for_y_ws_are_in_the_key_of_triples_alone(built_recipe: Recipe) -> None:
+    votes = built_recipe.build.model_copy(update={"source_by": "votes"})
+    usual, voted = (
+        Pipeline(recipe)
+        for recipe in (built_recipe, built_recipe.model_copy(update={"build": votes}))
+    )
+    assert voted.key("build/triples") == {**usual.key("build/triples"), "source_by": "votes"}
+    assert voted.key("build/sft") == usual.key("build/sft")
+
+
 def test_delta_without_names_says_what_to_write(built_recipe: Recipe) -> None:
     with pytest.raises(RecipeError, match="build.delta to {strong: NAME, weak: NAME}"):
         Pipeline(with_arm(built_recipe, "delta", "dpo"))

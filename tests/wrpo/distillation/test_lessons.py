@@ -1,7 +1,11 @@
 """Rows with distributions: what is left out, and where a released code puts its targets."""
 
+import json
 import math
 from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,6 +13,8 @@ from tests.support.tiny_models import tiny_tokenizer
 from wrpo.chat.render import render_response
 from wrpo.distillation.rows import Lessons
 from wrpo.distillation.settings import TeacherSettings
+from wrpo.distillation.token_bytes import fingerprint
+from wrpo.distillation.train import _require_fingerprints
 from wrpo.errors import DataError
 from wrpo.ids import response_id
 from wrpo.objectives.base import LogitPlace
@@ -130,3 +136,19 @@ def test_a_teacher_with_more_logits_than_tokens_loses_no_mass() -> None:
     assert lesson["ids"][0] == [table["token_ids"][0]]
     assert math.exp(lesson["rest"][0]) == pytest.approx(math.exp(-4.0) + math.exp(-3.0))
     assert lesson["ids"][1] == table["top_ids"][1]
+
+
+def test_a_table_of_another_tokenizer_is_refused_whoever_made_it(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    arm: Any = SimpleNamespace(
+        inputs={PLACE.stage: tmp_path},
+        pipeline=SimpleNamespace(shell_command=lambda stage: f"make {stage}"),
+    )
+    manifest = {"key": {}, "complete": True, "made_by": "vllm"}
+    for found in (fingerprint(tokenizer), "another"):
+        (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "tokenizer": found}))
+        if found == "another":
+            with pytest.raises(DataError, match="another tokenizer .*make teacher_logits/one"):
+                _require_fingerprints(arm, [PLACE], {"one": tokenizer})
+        else:
+            _require_fingerprints(arm, [PLACE], {"one": tokenizer})
