@@ -2,7 +2,8 @@
 
 Usage: python -m tests.wrpo.training.distributed_run FOLDER WAY CASE...
 Reads:  FOLDER/policy and FOLDER/reference, two model folders
-Writes: FOLDER/WAY/CASE, the folder of a training stage; case "batch": one file batch.json
+Writes: FOLDER/WAY/CASE, the folder of a training stage; case "batch": one file batch.json; case
+        "nan": one file nan-RANK.txt of each process
 """
 
 import json
@@ -21,6 +22,7 @@ from tests.wrpo.conftest import make_triples
 from tests.wrpo.training.cpu_processes import prepare_state
 from wrpo.collator import reference_logps
 from wrpo.config import WRPOConfig
+from wrpo.errors import ModelError
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.parts import StageWork
 from wrpo.recipe.sampling import Model
@@ -60,6 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
         "num_train_epochs": 3,
     },
     "batch": {},
+    "nan": {},
 }
 
 
@@ -68,6 +71,9 @@ def main(folder: Path, way: str, cases: list[str]) -> None:
         run = Run(folder, way, case)
         if case == "batch":
             run.prepare_batch(case)
+            continue
+        if case == "nan":
+            run.train_to_a_nan(case)
             continue
         run.train(case)
         if case == "resume":
@@ -106,6 +112,21 @@ class Run:
             "reference_is_exact": torch.equal(reference_logps(batch), torch.tensor(columns)),
         }
         (self._stages / f"{name}.json").write_text(json.dumps(facts))
+
+    def train_to_a_nan(self, name: str) -> None:
+        """Write what each process says when the loss of the last one alone is no number."""
+        trainer = self._trainer(self._stages / name / CHECKPOINTS)
+        rank, step = trainer.accelerator.process_index, trainer.training_step
+
+        def broken(*args: Any, **kwargs: Any) -> torch.Tensor:
+            second = trainer.state.global_step == 1 and rank == 1
+            return step(*args, **kwargs) * (float("nan") if second else 1.0)
+
+        trainer.training_step = broken
+        try:
+            self._train_and_save(trainer, name)
+        except ModelError as error:
+            (self._stages / f"{name}-{rank}.txt").write_text(str(error))
 
     def train_rest(self, whole: str, stage: str, *, checkpoint: str) -> None:
         """Go on from a checkpoint of another stage, as after a kill."""

@@ -64,6 +64,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
     save_tiny(folder / "policy")
     save_tiny(folder / "reference", seed=1)
     two = {name: Way(name, folder, cases=(*CASES, "resume")) for name in WAYS}
+    two["ddp"] = Way("ddp", folder, cases=(*CASES, "resume", "nan"))
     two["zero2"] = Way("zero2", folder, cases=(*CASES, "resume", "batch"))
     return {"one": Way("one", folder, cases=CASES), **two}
 
@@ -95,6 +96,12 @@ def test_resumed_run_equals_the_uninterrupted_one(way):
 def test_reference_columns_stay_exact_where_deepspeed_casts_a_batch(way):
     batch = json.loads((way.stages / "batch.json").read_text())
     assert batch == {"number": "torch.bfloat16", "reference_is_exact": True}
+
+
+@pytest.mark.parametrize("way", ["ddp"], indirect=True)
+def test_a_loss_that_is_no_number_in_one_process_stops_both_with_its_step(way):
+    said = [(way.stages / f"nan-{rank}.txt").read_text() for rank in (0, 1)]
+    assert said[0] == said[1] and "the loss of step 2 is nan" in said[0]
 
 
 def assert_same_history(
