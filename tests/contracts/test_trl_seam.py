@@ -21,7 +21,7 @@ DOCUMENTED = {"trl", "transformers"}
 """What is imported from the top level is documented."""
 TRAINING = [
     *(REPOSITORY / "wrpo" / name for name in ("trainer.py", "config.py", "collator.py")),
-    *(REPOSITORY / "wrpo" / "training").glob("*.py"),
+    *(REPOSITORY / "wrpo" / "training").rglob("*.py"),
     *(REPOSITORY / "wrpo" / "prefix").glob("*.py"),
 ]
 PUBLIC_ATTRIBUTES = {"accelerator", "args", "model", "ref_model", "state", "train_dataset"}
@@ -94,7 +94,12 @@ def test_no_other_method_of_the_parent_is_replaced() -> None:
 
 
 def test_no_other_attribute_of_the_parent_is_read(trainer) -> None:
-    names = ("trainer", "training/metrics", "training/micro_batches", "training/reference_pass")
+    names = (
+        "trainer",
+        "training/metrics",
+        "training/batches/micro_batches",
+        "training/reference_pass",
+    )
     paths = [REPOSITORY / "wrpo" / f"{name}.py" for name in names]
     read = {name for path in paths for name in attributes_of_self(path)}
     inherited = {name for name in read if hasattr(trainer, name)} - members(".")

@@ -38,7 +38,7 @@ def find_recipe(given: Path) -> Path:
     if is_file(given):
         return given
     inside = given.relative_to(FOLDER) if given.parts[:1] == FOLDER.parts else given
-    if inside.suffix != ".yaml":
+    if inside.name and inside.suffix != ".yaml":
         inside = inside.with_name(f"{inside.name}.yaml")
     found = (folder / inside for folder in (FOLDER, shipped_folder()))
     return next((file for file in found if is_file(file)), given)

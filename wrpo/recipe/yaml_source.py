@@ -139,6 +139,11 @@ def read_yaml(path: Path) -> Located:
             f"{name}: no such recipe file here ({Path.cwd()}); name one with --recipe. "
             f"Those that come with the toolkit have names: {', '.join(shipped_recipes())}"
         ) from None
+    except IsADirectoryError:
+        inside = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
+        raise RecipeError(
+            f"{name} is a folder; --recipe takes a YAML file, and in this folder are: {inside}"
+        ) from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{name}: cannot be read as UTF-8 text ({error})") from None
     if size > LARGEST_FILE:

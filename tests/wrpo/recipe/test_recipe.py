@@ -15,6 +15,7 @@ from wrpo.errors import RecipeError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import Recipe, dump_recipe, load_recipe, preference, save_recipe
 from wrpo.recipe.load import check
+from wrpo.recipe.shipped import find_recipe
 from wrpo.recipe.yaml_source import Located, merge, parse_yaml
 
 
@@ -272,8 +273,15 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot be read"):
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(RecipeError, match=r"is a folder.*in this folder are: mine\.yaml"):
         load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("given", [".", "..", "/", "recipes", "recipes/", "./recipes"])
+def test_a_folder_in_the_place_of_a_recipe_stays_one(given: str) -> None:
+    with pytest.raises(RecipeError, match="is a folder"):
+        load_recipe(find_recipe(Path(given)))
 
 
 def test_python_tags_are_not_run(tmp_path: Path) -> None:
@@ -836,7 +844,7 @@ def test_a_field_of_another_objective_is_refused_with_those_that_have_it(tmp_pat
     message = refusal(tmp_path, "", "wrpo.objective=dpo", "wrpo.alpha.end=0.2")
     assert "wrpo.alpha: objective dpo has no alpha; wrpo has" in message
     arm = refusal(tmp_path, "arms:\n  more: {objective: sft, beta: 1.0}\n")
-    assert "arms.more.beta: objective sft has no beta; cgpo and dpo and wrpo have" in arm
+    assert "arms.more.beta: objective sft has no beta; cgpo and dpo and fuserl and wrpo have" in arm
 
 
 def test_an_unknown_objective_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
