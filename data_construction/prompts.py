@@ -28,7 +28,13 @@ from wrpo.pipeline.parts import open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, Drop, Row
 from wrpo.recipe import Recipe
-from wrpo.recipe.prompts import Decontaminate, NearDuplicates, PromptDataset, Prompts
+from wrpo.recipe.prompts import (
+    Decontaminate,
+    NearDuplicates,
+    PromptDataset,
+    Prompts,
+    explored_datasets,
+)
 from wrpo.rows.cells import UnreadableCellError, name_text, reference_text
 
 logger = logging.getLogger(__name__)
@@ -45,6 +51,7 @@ def make_prompts(recipe: Recipe) -> None:
     with open_stage(pipeline, "prompts") as work:
         if work.complete:
             return
+        recipe = _with_explored(recipe, pipeline)
         work.facts["unread"] = unread = Counter[str]()
         rows, dropped = collect(recipe, unread=unread)
         lost, total = [row for row in dropped if row["reason"] in LOST], len(rows) + len(dropped)
@@ -54,6 +61,16 @@ def make_prompts(recipe: Recipe) -> None:
     reasons = dict(Counter(row["reason"] for row in dropped))
     log_unread("prompts", unread)
     logger.info("prompts: %d rows %s, %d dropped %s", len(rows), splits, len(dropped), reasons)
+
+
+def _with_explored(recipe: Recipe, pipeline: Pipeline) -> Recipe:
+    """The recipe with the folders of explored datasets in the place of their paths."""
+    datasets = dict(recipe.prompts.datasets)
+    for name in explored_datasets(recipe.prompts):
+        folder = str(pipeline.finished(f"explore/{name}"))
+        datasets[name] = datasets[name].model_copy(update={"path": folder, "explore": None})
+    prompts = recipe.prompts.model_copy(update={"datasets": datasets})
+    return recipe.model_copy(update={"prompts": prompts})
 
 
 def collect(recipe: Recipe, *, unread: Counter[str] | None = None) -> tuple[list[Row], list[Row]]:

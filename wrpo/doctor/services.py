@@ -28,7 +28,8 @@ _LARGE_ON_A_CPU = 1e9
 def datasets(context: CheckContext) -> Iterator[Finding]:
     """Local files are there; datasets of the hub are known to it."""
     prompts = context.recipe.prompts
-    named = {f"prompts.datasets.{name}": entry.path for name, entry in prompts.datasets.items()}
+    read = {name: entry for name, entry in prompts.datasets.items() if entry.explore is None}
+    named = {f"prompts.datasets.{name}": entry.path for name, entry in read.items()}
     for table, imported in context.recipe.build.imported.tables().items():
         named[f"build.imported.{table}"] = imported.path
     for place, path in named.items():

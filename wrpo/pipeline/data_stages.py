@@ -20,7 +20,7 @@ from wrpo.pipeline.stage import (
     template_identity,
 )
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.prompts import dataset_responses
+from wrpo.recipe.prompts import dataset_responses, explored_datasets
 from wrpo.recipe.resolved import (
     answered_domains,
     answering_sources,
@@ -37,8 +37,23 @@ _OPTIONAL_OF_DATASETS = (
 )
 
 
+def explore_stage(recipe: Recipe, dataset: str) -> Stage:
+    """The prompts of one dataset that a judge makes up."""
+    return Stage("explore", {"dataset": dataset}, (), partial(_explore_settings, recipe, dataset))
+
+
+def _explore_settings(recipe: Recipe, dataset: str) -> Settings:
+    settings = explored_datasets(recipe.prompts)[dataset]
+    return {
+        "seed": recipe.seed,
+        **settings.model_dump(mode="json", exclude={"judge"}),
+        "judge": judge_identity(settings.judge, recipe.judges[settings.judge]),
+    }
+
+
 def prompts_stage(recipe: Recipe) -> Stage:
-    return Stage("prompts", settings=partial(_prompts_settings, recipe))
+    inputs = tuple(f"explore/{name}" for name in explored_datasets(recipe.prompts))
+    return Stage("prompts", inputs=inputs, settings=partial(_prompts_settings, recipe))
 
 
 def _prompts_settings(recipe: Recipe) -> Settings:
@@ -48,7 +63,7 @@ def _prompts_settings(recipe: Recipe) -> Settings:
     settings = {key: value for key, value in settings.items() if value is not None}
     benchmarks = settings.get("decontaminate", {}).get("benchmarks", {})
     for dataset in settings["datasets"].values():
-        del dataset["expected_prompts"]
+        del dataset["expected_prompts"], dataset["explore"]  # whose stage has it in its key
         for key in [key for key in _OPTIONAL_OF_DATASETS if dataset[key] is None]:
             del dataset[key]
         _leave_out_thinking(dataset.get("responses"))

@@ -27,6 +27,7 @@ from wrpo.pipeline.data_stages import (
     build_stage,
     built_from,
     consistency_stage,
+    explore_stage,
     prompts_stage,
     revise_stage,
     sample_stage,
@@ -49,6 +50,7 @@ from wrpo.pipeline.training_stages import (
     train_stage,
 )
 from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.prompts import explored_datasets
 from wrpo.recipe.resolved import drafting_sources
 from wrpo.recipe.revise import REVISED
 from wrpo.recipe.suite import suite_path
@@ -215,7 +217,8 @@ def _making(recipe: Recipe) -> list[Stage]:
     sources = drafting_sources(recipe)
     arms = ["wrpo", *recipe.arms]
     tables = dict.fromkeys(preference(recipe, arm).data for arm in arms)
-    stages = [prompts_stage(recipe)]
+    stages = [explore_stage(recipe, name) for name in explored_datasets(recipe.prompts)]
+    stages.append(prompts_stage(recipe))
     stages += [sample_stage(recipe, name) for name in sources]
     stages += [score_stage(recipe, name) for name in sources]
     examined = [consistency_stage(recipe)] if recipe.consistency else []
@@ -257,12 +260,13 @@ def _in_order(stages: list[Stage]) -> list[Stage]:
     return ordered
 
 
+_MADE_OF_PROMPTS = ("explore", "prompts", "sample", "score", "revise")
+
+
 def _needed(stages: list[Stage]) -> list[Stage]:
     """Leaves out the prompts, responses and scores that no table is built from."""
     inputs = {stage.name: stage.inputs for stage in stages}
-    waiting = [
-        stage.name for stage in stages if stage.kind not in ("prompts", "sample", "score", "revise")
-    ]
+    waiting = [stage.name for stage in stages if stage.kind not in _MADE_OF_PROMPTS]
     needed: set[str] = set()
     while waiting:
         name = waiting.pop()

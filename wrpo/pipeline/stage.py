@@ -13,6 +13,7 @@ from wrpo.files import is_file, is_folder
 from wrpo.ids import digest
 
 StageKind = Literal[
+    "explore",
     "prompts",
     "sample",
     "score",
@@ -32,6 +33,7 @@ StageKind = Literal[
 ]
 
 MODULES: dict[StageKind, str] = {
+    "explore": "data_construction.explore",
     "prompts": "data_construction.prompts",
     "sample": "data_construction.sample",
     "score": "data_construction.score",

@@ -14,6 +14,7 @@ from wrpo.plan.throughput import Measured, ThroughputTable
 from wrpo.plan.training_cost import (
     arm_work,
     exam_work,
+    exploring_work,
     logprobs_work,
     pruning_work,
     scoring_work,
@@ -67,6 +68,8 @@ class Estimator:
         match stage.kind:
             case "prompts" | "build" | "merge" | "report":
                 return None
+            case "explore":
+                return exploring_work(facts, args["dataset"])
             case "sample":
                 given = args["source"] in dataset_responses(facts.recipe.prompts)
                 return None if given else sampling_work(facts, args["source"])

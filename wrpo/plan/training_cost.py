@@ -15,6 +15,7 @@ from wrpo.plan.throughput import decode_speed
 from wrpo.plan.volumes import Asked, Length
 from wrpo.plan.work import EPOCHS, RowCount, UnknownPrice, Work
 from wrpo.recipe import TARGET, preference
+from wrpo.recipe.prompts import explored_datasets
 from wrpo.recipe.resolved import sampling_model
 from wrpo.rewards.base import JudgeCalls, RewardNetwork
 from wrpo.training.settings import Training
@@ -86,6 +87,26 @@ def logprobs_work(facts: Facts, model: str, rows_name: str) -> Work:
     work.read(shape, RowCount(count, prompt, responses), what=what)
     tokens = facts.recipe.logprobs.engine.batch_tokens
     work.memory = scoring_memory(shape, bytes_per_weight=4, tokens=tokens)
+    return work
+
+
+def exploring_work(facts: Facts, dataset: str) -> Work:
+    """Requests to the judge that makes prompts up: at most those that a full tree takes."""
+    settings = explored_datasets(facts.recipe.prompts)[dataset]
+    tasks = sum(settings.children**level for level in range(settings.depth + 1))
+    extended = tasks - settings.children**settings.depth
+    calls = min(settings.max_requests, (extended + tasks) * settings.tries)
+    work = Work(facts.gpu, gpus=0)
+    lengths = facts.table.lengths
+    ask_judge(
+        facts,
+        work,
+        settings.judge,
+        calls=calls,
+        origin=f"at most {tasks:,} tasks x {settings.tries} tries within max_requests",
+        read=lengths.prompt_tokens,
+        written=10 * lengths.prompt_tokens,
+    )
     return work
 
 

@@ -79,7 +79,9 @@ class Volumes:
             return _split(prompts.expected_prompts, prompts.sft_share)
         groups: list[Group] = []
         for name, dataset in prompts.datasets.items():
-            bounds = [bound for bound in (dataset.limit, dataset.max_prompts) if bound is not None]
+            made_up = dataset.explore.prompts if dataset.explore else None
+            stated = (dataset.limit, dataset.max_prompts, made_up)
+            bounds = [bound for bound in stated if bound is not None]
             if dataset.expected_prompts is not None:
                 bounds = [dataset.expected_prompts]
             if not bounds:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from wrpo.recipe.explore import Explore
 from wrpo.recipe.names import refuse_names
 from wrpo.recipe.thinking import Thinking
 from wrpo.rows.formats.base import row_formats
@@ -119,6 +120,10 @@ class DatasetResponses(Section):
     )
 
 
+EXPLORED = "(explored)"
+"""The path of datasets that are made up; nothing is there."""
+
+
 class PromptDataset(Dataset):
     """Where prompts come from: one prompt per row."""
 
@@ -153,6 +158,27 @@ class PromptDataset(Dataset):
     expected_prompts: int | None = Field(
         None, ge=1, description="About so many of them will be used: for `plan`, until it is known."
     )
+    explore: Explore | None = Field(
+        None, description="Instead of `path`: prompts that a judge makes up, sub-task by sub-task."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explored_ones_have_no_path(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("explore") is None:
+            return given
+        if given.get("path", EXPLORED) != EXPLORED:
+            raise ValueError(
+                f"path is {given['path']}, and explore makes the prompts up; take one of them out"
+            )
+        return {**given, "path": EXPLORED}
+
+    @model_validator(mode="after")
+    def _explored_ones_are_prompts_only(self) -> PromptDataset:
+        for name in ("responses", "reference_answer", "format", "input"):
+            if self.explore is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name}: explored prompts have none; take it out")
+        return self
 
     @model_validator(mode="after")
     def _one_domain(self) -> PromptDataset:
@@ -198,6 +224,12 @@ def prompt_domains(prompts: Prompts) -> set[str] | None:
     if any(dataset.domain is not None for dataset in prompts.datasets.values()):
         return None
     return {dataset.domain_name or name for name, dataset in prompts.datasets.items()}
+
+
+def explored_datasets(prompts: Prompts) -> dict[str, Explore]:
+    """How the datasets are explored that are, by name."""
+    datasets = prompts.datasets.items()
+    return {name: one.explore for name, one in datasets if one.explore is not None}
 
 
 def dataset_responses(prompts: Prompts) -> dict[str, dict[str, PromptDataset]]:

@@ -23,7 +23,7 @@ from wrpo.recipe.evaluation import Eval
 from wrpo.recipe.executor import Executor, LocalExecutor
 from wrpo.recipe.fusions import ModelFusion
 from wrpo.recipe.names import LONGEST_NAME, NAME, refuse_names
-from wrpo.recipe.prompts import Prompts, dataset_responses, prompt_domains
+from wrpo.recipe.prompts import Prompts, dataset_responses, explored_datasets, prompt_domains
 from wrpo.recipe.prune import Prune
 from wrpo.recipe.revise import REVISED, Revision
 from wrpo.recipe.sampling import Model, Sample, Source
@@ -52,7 +52,7 @@ _RESERVED = {TARGET, "sft", "wrpo", "all"}
 _ROUND = re.compile(r"(wrpo-)?round-\d+")
 _FOLDERS = {
     *("prompts", "sample", "score", "build", "logprobs", "responses", "judge", "eval", "report"),
-    *("logs", "teacher_logits", "consistency", "prune"),
+    *("logs", "teacher_logits", "consistency", "prune", "explore"),
 }
 """What a run directory holds beside the folders of its arms."""
 
@@ -280,12 +280,14 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _exams_have_a_maker(self) -> Recipe:
-        if self.consistency is not None and self.consistency.judge not in self.judges:
-            known = ", ".join(self.judges) or "none"
-            raise ValueError(
-                f'consistency.judge: no judge "{self.consistency.judge}"; judges: {known}'
-            )
+    def _those_who_are_asked_are_judges(self) -> Recipe:
+        asked = {} if self.consistency is None else {"consistency": self.consistency.judge}
+        for name, explore in explored_datasets(self.prompts).items():
+            asked[f"prompts.datasets.{name}.explore"] = explore.judge
+        for place, judge in asked.items():
+            if judge not in self.judges:
+                known = ", ".join(self.judges) or "none"
+                raise ValueError(f'{place}.judge: no judge "{judge}"; judges: {known}')
         return self
 
     @model_validator(mode="after")

@@ -183,7 +183,7 @@ class JudgeReward(RewardSettings):
         if judge is None:
             known = ", ".join(recipe.judges) or "none"
             raise ValueError(f'{place}.judge: no judge "{self.judge}"; judges: {known}')
-        sources = [*recipe.sources, *dataset_responses(recipe.prompts)]
+        sources = [*recipe.sources, *recipe.fusions, *dataset_responses(recipe.prompts)]
         if self.opponent is not None and self.opponent not in sources:
             known = ", ".join(sources)
             raise ValueError(f'{place}.opponent: no source "{self.opponent}"; sources: {known}')

@@ -1,0 +1,1 @@
+"""Prompts by exploration: a tree of sub-tasks, and prompts of each."""
