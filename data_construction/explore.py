@@ -25,7 +25,7 @@ from wrpo.recipe.prompts import explored_datasets
 
 logger = logging.getLogger(__name__)
 
-EXPLORED = pa.schema([("prompt", pa.string()), ("task", pa.string())])
+EXPLORED_ROWS = pa.schema([("prompt", pa.string()), ("task", pa.string())])
 
 
 def explore_dataset(recipe: Recipe, name: str) -> None:
@@ -68,7 +68,7 @@ def explore_dataset(recipe: Recipe, name: str) -> None:
             coverage=coverage(drawn),
         )
         rows = [{"prompt": prompt, "task": " > ".join(task.path)} for task, prompt in drawn]
-        work.write_table(rows, EXPLORED)
+        work.write_table(rows, EXPLORED_ROWS)
     if work.facts["shortfall"]:
         logger.warning(
             "explore/%s: %d prompts are missing; raise children, examples, tries or max_requests",

@@ -6,19 +6,19 @@ import math
 import random
 from collections.abc import Sequence
 
-from data_construction.exploring.tree import Task
+from data_construction.exploring.tree import ExploredTask
 
-Drawn = list[tuple[Task, str]]
+Drawn = list[tuple[ExploredTask, str]]
 
 
-def shares(counts: Sequence[int], total: int) -> list[int]:
+def even_shares(counts: Sequence[int], total: int) -> list[int]:
     """Whole numbers that add up to `total`, as even as the counts allow.
 
     Every task gives one before any gives two, and none gives more than it has; a rest goes to those
     that come first. In the published code each task in turn gives its share and one more, until
     enough are there, so that early tasks give too much.
 
-    >>> shares([5, 1, 5], 7)
+    >>> even_shares([5, 1, 5], 7)
     [3, 1, 3]
     """
     given = [0] * len(counts)
@@ -33,14 +33,14 @@ def shares(counts: Sequence[int], total: int) -> list[int]:
     return given
 
 
-def draw_prompts(tasks: Sequence[Task], count: int, *, seed: int) -> Drawn:
+def draw_prompts(tasks: Sequence[ExploredTask], count: int, *, seed: int) -> Drawn:
     """Prompts without replacement, spread evenly over the tasks; fewer where there are not enough.
 
     The order of the tasks is drawn, so that no level comes first where the number does not divide.
     """
     draw = random.Random(seed)
     order = draw.sample(list(tasks), len(tasks))
-    given = shares([len(task.prompts) for task in order], count)
+    given = even_shares([len(task.prompts) for task in order], count)
     chosen = {
         id(task): draw.sample(task.prompts, number)
         for task, number in zip(order, given, strict=True)
@@ -51,8 +51,8 @@ def draw_prompts(tasks: Sequence[Task], count: int, *, seed: int) -> Drawn:
 def coverage(drawn: Drawn) -> dict[str, float]:
     """How many tasks the prompts are of, and how evenly.
 
-    `effective_tasks` is exp of the entropy of their shares: as many tasks of equal share would have
-    it. `openings` counts distinct first two words.
+    `effective_tasks` is exp of the entropy of their shares: so many tasks of equal share would have it.
+    `openings` counts distinct first two words.
     """
     counts: dict[tuple[str, ...], int] = {}
     for task, _ in drawn:

@@ -24,7 +24,7 @@ Other parts of the whole: {{siblings}}
 Name up to {{count}} further sub-tasks that differ from all of these and complement them, each in \
 a few words. Reply with one JSON list of texts and nothing else."""
 
-PROMPTS = """\
+NEW_PROMPTS = """\
 Write {{count}} different instructions that somebody gives to a language model, all of them about \
 "{{task}}" (of: {{path}}). Each is complete in itself, with all data it needs, and can be answered \
 in text. They differ from these:
@@ -60,7 +60,7 @@ def prompts_request(path: Sequence[str], known: Sequence[str], *, seed: int) -> 
         "known": _listed(known[-3:]),
         "count": str(PROMPTS_PER_REQUEST),
     }
-    return _request("prompts", PROMPTS, values, seed)
+    return _request("prompts", NEW_PROMPTS, values, seed)
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 _WORD = re.compile(r"\w+")
 
 
-def words(text: str) -> list[str]:
+def rouge_words(text: str) -> list[str]:
     """The words of a text in lower case.
 
-    >>> words("Solve 2x = 4!")
+    >>> rouge_words("Solve 2x = 4!")
     ['solve', '2x', '4']
     """
     return _WORD.findall(text.lower())

@@ -17,7 +17,7 @@ from data_construction.exploring.questions import (
     read_texts,
     subtasks_request,
 )
-from data_construction.exploring.similarity import is_like_any, words
+from data_construction.exploring.similarity import is_like_any, rouge_words
 from wrpo.judging import JudgeRequest
 from wrpo.recipe.explore import Explore
 
@@ -26,11 +26,11 @@ Ask = Callable[[Sequence[JudgeRequest]], list[str]]
 
 
 @dataclass
-class Task:
+class ExploredTask:
     """A task of the tree; `path` begins with the root and ends with its own name."""
 
     path: tuple[str, ...]
-    children: list[Task] = field(default_factory=list)
+    children: list[ExploredTask] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
 
@@ -60,11 +60,11 @@ class Explorer:
     refused: int = 0
     out_of_budget: bool = False
 
-    def explore(self) -> list[Task]:
+    def explore(self) -> list[ExploredTask]:
         """All tasks that are left, by level, the root first, with their prompts."""
-        root = Task((self.settings.task,))
+        root = ExploredTask((self.settings.task,))
         levels = [[root]]
-        self._accepted = [words(root.path[-1])]
+        self._accepted = [rouge_words(root.path[-1])]
         for _ in range(self.settings.depth):
             self._extend(levels[-1], [task for level in levels for task in level])
             levels.append([child for task in levels[-1] for child in task.children])
@@ -72,7 +72,7 @@ class Explorer:
         self._enrich(tasks)
         return tasks
 
-    def _extend(self, level: Sequence[Task], known: Sequence[Task]) -> None:
+    def _extend(self, level: Sequence[ExploredTask], known: Sequence[ExploredTask]) -> None:
         """New children of each task of a level; one that gives nothing new is not asked again."""
         open_ = list(level)
         for number in range(self.settings.tries):
@@ -94,11 +94,11 @@ class Explorer:
             if not open_:
                 return
 
-    def _add_children(self, task: Task, names: Iterable[str]) -> bool:
+    def _add_children(self, task: ExploredTask, names: Iterable[str]) -> bool:
         """Whether one was new; those that are like an accepted task are pruned."""
         grown = False
         for name in names:
-            own = words(name)
+            own = rouge_words(name)
             if not own or name in task.names or len(task.children) >= self.settings.children:
                 continue
             if is_like_any(own, self._accepted, self.settings.similarity):
@@ -106,11 +106,11 @@ class Explorer:
                 self.pruned += 1
                 continue
             self._accepted.append(own)
-            task.children.append(Task((*task.path, name)))
+            task.children.append(ExploredTask((*task.path, name)))
             grown = True
         return grown
 
-    def _enrich(self, tasks: Sequence[Task]) -> None:
+    def _enrich(self, tasks: Sequence[ExploredTask]) -> None:
         """Prompts of each task."""
         open_ = list(tasks)
         seen: set[str] = set()
@@ -126,14 +126,14 @@ class Explorer:
             if not open_:
                 return
 
-    def _add_prompts(self, task: Task, prompts: Iterable[str], seen: set[str]) -> bool:
+    def _add_prompts(self, task: ExploredTask, prompts: Iterable[str], seen: set[str]) -> bool:
         """Whether one was new."""
-        kept = [words(prompt) for prompt in task.prompts]
+        kept = [rouge_words(prompt) for prompt in task.prompts]
         before = len(kept)
         for prompt in prompts:
             if len(kept) >= self.settings.examples:
                 break
-            own = words(prompt)
+            own = rouge_words(prompt)
             if (
                 prompt in seen
                 or not is_usable(prompt, self.settings)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_construction.explore import explore_dataset
-from data_construction.exploring.draw import coverage, draw_prompts, shares
+from data_construction.exploring.draw import coverage, draw_prompts, even_shares
 from data_construction.exploring.questions import is_usable, read_texts
-from data_construction.exploring.similarity import is_like_any, rouge_l, words
-from data_construction.exploring.tree import Explorer, Task
+from data_construction.exploring.similarity import is_like_any, rouge_l, rouge_words
+from data_construction.exploring.tree import ExploredTask, Explorer
 from data_construction.prompts import make_prompts
 from tests.support.completion_server import CompletionServer, Reply, Seen, chat_response
 from tests.wrpo.plan.test_estimate import SIZES, pipeline_of, prices
@@ -80,7 +80,7 @@ def test_pairs_that_are_skipped_by_length_could_not_be_alike(
 
 
 def test_rouge_l_of_known_pairs() -> None:
-    assert rouge_l(words("the cat sat"), words("The cat, sat!")) == 1.0
+    assert rouge_l(rouge_words("the cat sat"), rouge_words("The cat, sat!")) == 1.0
     assert rouge_l(["a", "b", "c", "d"], ["a", "c", "e"]) == pytest.approx(4 / 7)
     assert rouge_l([], ["a"]) == 0.0
 
@@ -117,7 +117,7 @@ def test_it_ends_within_the_budget_whatever_is_replied(reply: Callable[[str, int
     assert all(len(task.children) <= 4 and len(task.prompts) <= 20 for task in tasks)
     names = [task.path[-1] for task in tasks]
     pairs = [(a, b) for n, a in enumerate(names) for b in names[:n]]
-    assert all(rouge_l(words(a), words(b)) <= 0.7 for a, b in pairs)
+    assert all(rouge_l(rouge_words(a), rouge_words(b)) <= 0.7 for a, b in pairs)
     again = explorer(reply, depth=3, children=4, max_requests=60)
     assert [task.path for task in again.explore()] == [task.path for task in tasks]
 
@@ -149,7 +149,7 @@ def test_a_pruned_task_is_never_asked_about_and_gives_nothing() -> None:
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(0, 40))
 @settings(max_examples=80, deadline=None)
 def test_shares_add_up_and_are_as_even_as_they_can_be(counts: list[int], total: int) -> None:
-    found = shares(counts, total)
+    found = even_shares(counts, total)
     assert sum(found) == min(total, sum(counts))
     assert all(0 <= one <= count for one, count in zip(found, counts, strict=True))
     short = [one for one, count in zip(found, counts, strict=True) if one < count]
@@ -166,7 +166,9 @@ def test_what_is_drawn_covers_the_tasks_better_than_level_order() -> None:
     assert coverage(drawn)["effective_tasks"] == pytest.approx(13)
     assert coverage(in_order)["effective_tasks"] < 4
     assert draw_prompts(tasks, 26, seed=1) == drawn != draw_prompts(tasks, 26, seed=2)
-    assert coverage([(Task(("a",)), "x y z")])["effective_tasks"] == pytest.approx(math.exp(0))
+    assert coverage([(ExploredTask(("a",)), "x y z")])["effective_tasks"] == pytest.approx(
+        math.exp(0)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Role play and social situations, by choice among replies."""
