@@ -51,7 +51,7 @@ def draw_prompts(tasks: Sequence[ExploredTask], count: int, *, seed: int) -> Dra
 def coverage(drawn: Drawn) -> dict[str, float]:
     """How many tasks the prompts are of, and how evenly.
 
-    `effective_tasks` is exp of the entropy of their shares: so many tasks of equal share would have it.
+    `effective_tasks` is exp of the entropy of their shares: so many tasks of equal share have it.
     `openings` counts distinct first two words.
     """
     counts: dict[tuple[str, ...], int] = {}

@@ -1,0 +1,1 @@
+"""What judges say of personality in texts and dialogues: two protocols with their controls."""
