@@ -13,8 +13,9 @@ import torch
 from tests.support.tiny_models import save_tiny, tiny_model, tiny_tokenizer
 from tests.wrpo.plan.test_estimate import KNOWN, pipeline_of, prices
 from wrpo.errors import DataError, ModelError, RecipeError
-from wrpo.pipeline.folder import read_manifest
+from wrpo.pipeline.folder import StageFolder, read_manifest
 from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pipeline.tables import SFT_ROWS
 from wrpo.plan.model_shape import shape_of
 from wrpo.pruning.__main__ import SEARCH, prune_target
 from wrpo.pruning.blocks import ResidualBlock, blocks_of, freeze_removed, output_of, without
@@ -201,6 +202,48 @@ def test_the_stage_resumes_its_search_and_sft_starts_from_what_is_left(
         work.leave_unfinished()
     prune_target(again)
     assert json.loads((folder / SEARCH).read_text()) == whole
+
+
+@pytest.mark.slow
+def test_sft_trains_what_is_left_and_removed_blocks_stay_zero(
+    write_recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from tests.support.small_run import TRAIN
+    from wrpo.train_sft import train_sft
+
+    pruning_recipe(write_recipe, tmp_path, remove=2, blocks="mlp")
+    recipe = load_recipe(
+        tmp_path / "recipe.yaml",
+        [
+            *(f"sft.train.{name}={json.dumps(value)}" for name, value in TRAIN.items()),
+            *("sft.global_batch_size=2", "sft.engine.per_device_batch_size=2"),
+        ],
+    )
+    pipeline = Pipeline(recipe)
+    prune_target(recipe)
+    folder = StageFolder(pipeline.folder("build/sft"), pipeline.key("build/sft"))
+    folder.open()
+    rows = [
+        {
+            "prompt_id": f"p{n}",
+            "prompt": [{"role": "user", "content": f"Say {n}."}],
+            "completion": [{"role": "assistant", "content": f"{n}!"}],
+        }
+        for n in range(4)
+    ]
+    folder.write_table(rows, SFT_ROWS)
+    folder.finish()
+    train_sft(recipe)
+    models = [pipeline.finished(stage) / "model" for stage in ("prune", "sft")]
+    pruned, trained = (AutoModelForCausalLM.from_pretrained(model) for model in models)
+    removed = [ResidualBlock(*block) for block in trained.config.removed_blocks]
+    assert len(removed) == 2
+    for block in removed:
+        assert not output_of(trained, block).weight.any()
+    other = ResidualBlock("attention", removed[0].layer)
+    assert not torch.equal(output_of(trained, other).weight, output_of(pruned, other).weight)
 
 
 def test_what_cannot_be_pruned_is_refused(
