@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from data_construction.scoring.teacher_distributions import (
@@ -76,19 +78,19 @@ class TeacherLogitsStage:
                 return
             work.facts["tokenizer"] = fingerprint(self._tokenizer)
             work.facts["made_by"] = self.settings.method
-            make = self._maker([chunks[part] for part in work.todo])
+            make = self._maker([chunks[part] for part in work.todo], into=work.path)
             for part in tqdm(work.todo, unit="part", desc=self.place.stage):
                 responses, dropped = self._rendered(chunks[part])
                 work.write_part(part, make(responses), TEACHER_LOGITS, dropped=dropped)
 
-    def _maker(self, chunks: list[list[Row]]) -> DistributionMaker:
+    def _maker(self, chunks: list[list[Row]], *, into: Path) -> DistributionMaker:
         if self.settings.method == "transformers":
             return ByTransformers(
                 self._path,
                 self.entry,
                 top_k=self.settings.top_k,
                 batch_responses=self.settings.engine.batch_responses,
-                stored=self._stored,
+                stored=self._stored(into),
             )
         lengths = [
             len(one.prompt) + len(one.response)
@@ -116,12 +118,13 @@ class TeacherLogitsStage:
 
         return load_target_tokenizer(self._path, self.entry)
 
-    @cached_property
-    def _stored(self) -> dict[str, Row] | None:
+    def _stored(self, into: Path) -> Mapping[str, Mapping[str, Any]] | None:
+        from wrpo.distillation.logit_table import map_tables
+
         if self.place.at is None:
             return None
-        folder = self.pipeline.finished(LogitPlace(self.place.at, self.place.response).stage)
-        return {row["response_id"]: row for row in read_rows(folder, TEACHER_LOGITS)}
+        place = LogitPlace(self.place.at, self.place.response)
+        return map_tables({place: self.pipeline.finished(place.stage)}, into=into)[place]
 
     def _rendered(self, rows: list[Row]) -> tuple[list[RenderedResponse], list[Row]]:
         """Each response once, and what the template cannot render or leaves no token."""

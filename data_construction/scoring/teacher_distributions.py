@@ -51,7 +51,7 @@ class ByTransformers:
         *,
         top_k: int,
         batch_responses: int,
-        stored: Mapping[str, Row] | None,
+        stored: Mapping[str, Mapping[str, Any]] | None,
     ) -> None:
         import torch
 

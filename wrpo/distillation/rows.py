@@ -14,7 +14,7 @@ from wrpo.distillation.alignment import (
     partners,
     transferred,
 )
-from wrpo.distillation.settings import Lesson, TeacherSettings
+from wrpo.distillation.settings import Lesson, StoredRows, TeacherSettings
 from wrpo.distillation.token_bytes import TokenBytes, fingerprint
 from wrpo.errors import DataError, ModelError
 from wrpo.ids import response_id
@@ -24,11 +24,12 @@ from wrpo.rows.prepare import prepare_row
 from wrpo.rows.token_ids import RowSettings
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
-LogitTables = Mapping[LogitPlace, Mapping[str, Row]]
+LogitTables = Mapping[LogitPlace, Mapping[str, Mapping[str, Any]]]
 """Rows of `wrpo.pipeline.tables.TEACHER_LOGITS` by response_id, of every table."""
 
 
@@ -78,9 +79,11 @@ class Lessons:
             if self._own_bytes is not None
         }
 
-    def __call__(self, rows: Sequence[Row]) -> list[Row]:
+    def __call__(self, rows: Sequence[Row]) -> Dataset:
         """Rows with `prompt_ids`, `length`, `NAME_ids` and `NAME_lessons` of each; those that
         truncation leaves no response are left out, and those that a teacher could not render.
+
+        Lessons are read from the tables and aligned when a row is, and are nowhere before.
 
         Raises:
             DataError: no row is left, or more than `MOST_UNTOLD` are in no table.
@@ -94,12 +97,14 @@ class Lessons:
         if self._settings.vocabulary_map == "statistics":
             for row, example in kept:
                 self._observe(row, example)
-        made = [self._with_lessons(row, example) for row, example in kept]
+        from datasets import Dataset
+
+        examples = Dataset.from_list([self._example(row, example) for row, example in kept])
         logger.info(
             "teachers: %d of %d positions fit none of theirs and learn the label; %d rows left out",
             *(self.fallbacks, self.positions, len(rows) - len(kept)),
         )
-        return made
+        return examples.with_transform(self._with_lessons)
 
     def _is_told(self, row: Row) -> bool:
         """Whether all tables have its responses."""
@@ -128,60 +133,81 @@ class Lessons:
     def _has_responses(self, example: Mapping[str, Any]) -> bool:
         return all(example[f"{name}_ids"] for name in self._settings.responses)
 
-    def _with_lessons(self, row: Row, example: dict[str, Any]) -> Row:
+    def _example(self, row: Row, example: Mapping[str, Any]) -> Row:
+        """What a row is without its distributions, whose positions are counted and checked."""
         made: Row = {"prompt_ids": example["prompt_ids"], "length": example["length"]}
         for name in self._settings.responses:
             ids: list[int] = example[f"{name}_ids"]
-            made[f"{name}_ids"] = ids
             text = row[name][0]["content"]
-            stored = self._stored(row, name, text)
-            found = self._settings.lessons(name, stored, row.get(f"{name}_source"))
+            key, said_by = response_id(row["prompt"], text), row.get(f"{name}_source")
+            for lesson in self._settings.lessons(name, self._stored(key, name), said_by):
+                self._count_positions(lesson, ids, text)
+            made[f"{name}_ids"] = ids
+            made[f"{name}_told"] = {"key": key, "text": text, "said_by": said_by}
+        return made
+
+    def _count_positions(self, lesson: Lesson, ids: list[int], text: str) -> None:
+        self.positions += len(ids)
+        if lesson.model not in self._same:
+            self.fallbacks += self._places(lesson, ids, text).count(None)
+        elif lesson.token_ids[: len(ids)] != ids:
+            raise DataError(
+                f"{lesson.model} has the target's tokenizer and renders a response as other "
+                "tokens; give both the same chat template"
+            )
+
+    def _with_lessons(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Examples, as columns, with the distributions of their responses."""
+        made = {name: values for name, values in columns.items() if not name.endswith("_told")}
+        for name in self._settings.responses:
+            given = zip(
+                *(columns["prompt_ids"], columns[f"{name}_ids"], columns[f"{name}_told"]),
+                strict=True,
+            )
             made[f"{name}_lessons"] = [
-                self._aligned(one, ids, text, before=example["prompt_ids"][-1]) for one in found
+                self._told(name, ids, before=prompt[-1], **told) for prompt, ids, told in given
             ]
         return made
 
-    def _stored(self, row: Row, name: str, text: str) -> dict[LogitPlace, Row]:
-        key = response_id(row["prompt"], text)
+    def _told(
+        self, name: str, ids: list[int], *, before: int, key: str, text: str, said_by: str | None
+    ) -> list[Row]:
+        """The lessons of a response; `before` is the token in front of it."""
+        found = self._settings.lessons(name, self._stored(key, name), said_by)
+        return [self._aligned(one, ids, text, before=before) for one in found]
+
+    def _stored(self, key: str, name: str) -> StoredRows:
         return {place: t[key] for place, t in self._tables.items() if place.response == name}
 
     def _aligned(self, lesson: Lesson, ids: list[int], text: str, *, before: int) -> Row:
-        """The lesson at the student's positions; `before` is the token in front of them."""
+        """The lesson at the student's positions."""
+        stored = lesson.stored
         if lesson.model in self._same:
-            if lesson.token_ids[: len(ids)] != ids:
-                raise DataError(
-                    f"{lesson.model} has the target's tokenizer and renders a response as other "
-                    "tokens; give both the same chat template"
-                )
-            told, kept = lesson.stored, slice(len(ids))
-            stored = Stored(told.ids[kept], told.logps[kept], told.rest[kept])
+            kept = slice(len(ids))
+            stored = Stored(stored.ids[kept], stored.logps[kept], stored.rest[kept])
             if any(token >= self._count for each in stored.ids for token in each):
                 stored = transferred(stored, range(len(ids)), ids, SameTokens(self._count))
-            self.positions += len(ids)
         else:
             labels = [before, *ids[:-1]] if self._settings.unshifted else ids
-            stored = self._transferred(lesson, ids, text, labels=labels)
+            places = self._places(lesson, ids, text)
+            stored = transferred(stored, places, labels, self._vocabularies[lesson.model])
         if self._settings.unshifted:  # behind the end, where no table has a distribution
             stored = Stored([*stored.ids, [ids[-1]]], [*stored.logps, [0.0]], [*stored.rest, -inf])
         return {"weight": lesson.weight, **stored._asdict()}
 
-    def _transferred(
-        self, lesson: Lesson, ids: list[int], text: str, *, labels: list[int]
-    ) -> Stored:
+    def _places(self, lesson: Lesson, ids: list[int], text: str) -> list[int | None]:
         assert self._own_bytes is not None  # there is a teacher with another tokenizer
-        places = partners(
+        return partners(
             self._own_bytes.spans(ids, text),
             self._bytes[lesson.model].spans(lesson.token_ids, text),
         )
-        self.positions += len(ids)
-        self.fallbacks += places.count(None)
-        return transferred(lesson.stored, places, labels, self._vocabularies[lesson.model])
 
     def _observe(self, row: Row, example: Mapping[str, Any]) -> None:
         assert self._own_bytes is not None or not self._vocabularies
         for name in self._settings.responses:
             text = row[name][0]["content"]
-            for place, stored in self._stored(row, name, text).items():
+            key = response_id(row["prompt"], text)
+            for place, stored in self._stored(key, name).items():
                 if self._own_bytes is None or place.model not in self._vocabularies:
                     continue
                 own, ids = example[f"{name}_ids"], stored["token_ids"]

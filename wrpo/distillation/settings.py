@@ -7,8 +7,8 @@ response is averaged over its tokens, and a batch over its prompts: long respons
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -19,11 +19,12 @@ from wrpo.objectives.base import LogitPlace, ObjectiveSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wrpo.pipeline.tables import Row
-
     BatchLosses = tuple[Tensor, dict[str, Tensor]]
 
 STUDENT = "sft"
+
+StoredRows = Mapping[LogitPlace, Mapping[str, Any]]
+"""Rows of `wrpo.pipeline.tables.TEACHER_LOGITS` of one response, by table."""
 
 
 class Lesson(NamedTuple):
@@ -33,12 +34,18 @@ class Lesson(NamedTuple):
         weight: among the teachers of that response.
         model: whose tokens these are.
         token_ids: of the response, under that model's tokenizer.
+        decode: reads the distributions, so that counting positions does not.
     """
 
     weight: float
     model: str
     token_ids: list[int]
-    stored: Stored
+    decode: Callable[[], Stored]
+
+    @property
+    def stored(self) -> Stored:
+        """The distributions, read anew each time."""
+        return self.decode()
 
 
 class Distributions(NamedTuple):
@@ -101,7 +108,7 @@ class TeacherSettings(ObjectiveSettings):
         return False
 
     def lessons(
-        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+        self, response: str, stored: StoredRows, said_by: str | None = None
     ) -> list[Lesson]:
         """What the teachers say of one response.
 

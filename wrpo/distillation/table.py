@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from wrpo.distillation.alignment import Stored
 from wrpo.errors import DataError
-from wrpo.pipeline.tables import Row
 
 
 class Rendered(Protocol):
@@ -26,7 +25,7 @@ class Rendered(Protocol):
 
 
 def chosen_ids(
-    logps: Tensor, one: Rendered, stored: Mapping[str, Row] | None, *, top_k: int
+    logps: Tensor, one: Rendered, stored: Mapping[str, Mapping[str, Any]] | None, *, top_k: int
 ) -> Tensor:
     """The tokens whose log-probs are stored, (tokens, k).
 
@@ -55,6 +54,6 @@ def remainder(logps: Tensor, ids: Tensor) -> Tensor:
     return others.logsumexp(-1)
 
 
-def stored_of(row: Row) -> Stored:
+def stored_of(row: Mapping[str, Any]) -> Stored:
     """The distributions of a row of the table."""
     return Stored(row["top_ids"], row["top_logps"], row["rest"])

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 from wrpo.distillation.settings import STUDENT, TeacherSettings
 from wrpo.errors import DataError
 from wrpo.objectives.base import LogitPlace
-from wrpo.objectives.reference import rows_by_response_id
 from wrpo.pipeline.folder import read_manifest
-from wrpo.pipeline.tables import TEACHER_LOGITS, read_rows
 from wrpo.recipe.resolved import sampling_model
 from wrpo.training.arm import Arm
 from wrpo.training.attention import mixed_dtype, settle_attention
@@ -36,18 +34,18 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
         ModelError: a teacher's tokenizer does not fit the objective.
         DataError: a response is in no table.
     """
-    from datasets import Dataset
     from trl import SFTConfig
 
+    from wrpo.distillation.logit_table import map_tables
     from wrpo.distillation.rows import Lessons
     from wrpo.distillation.trainer import TeacherTrainer
     from wrpo.rows.token_ids import RowSettings
 
     recipe, work = arm.recipe, arm.work
-    tables = {
-        place: rows_by_response_id(read_rows(arm.inputs[place.stage], TEACHER_LOGITS))
-        for place in settings.logit_tables(list(recipe.sources))
-    }
+    arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
+    args = make_config(SFTConfig, arguments, where=arm.where)  # knows the other processes
+    places = settings.logit_tables(list(recipe.sources))
+    tables = map_tables({place: arm.inputs[place.stage] for place in places}, into=work.path)
     tokenizer = load_target_tokenizer(arm.start, recipe.target)
     names = {place.model for place in tables}
     teachers = {
@@ -70,8 +68,6 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
     work.facts.update(
         positions=lessons.positions, fallbacks=lessons.fallbacks, rows_untold=lessons.untold
     )
-    arguments = trl_arguments(settings, seed=recipe.seed, output=work.path)
-    args = make_config(SFTConfig, arguments, where=arm.where)
     load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
     policy = load(quantize=settings.lora.quantize if settings.lora else None)
     attention = settings.engine.attention
@@ -82,7 +78,7 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
             micro_batch_tokens(settings),
             model=policy,
             args=args,
-            train_dataset=Dataset.from_list(examples),
+            train_dataset=examples,
             processing_class=tokenizer,
             peft_config=lora_config(settings.lora),
         )

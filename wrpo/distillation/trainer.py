@@ -106,7 +106,7 @@ class TeacherTrainer(MicroBatches, SFTTrainer):
         return Costs([self._cost(row) for row in rows], padded=True)
 
     def longest_row(self) -> int:
-        rows: Any = self.train_dataset
+        rows: Any = self.train_dataset.with_format(None)  # reads no distribution
         return max(self._cost(row) for row in rows)
 
     def _cost(self, row: Mapping[str, Any]) -> int:

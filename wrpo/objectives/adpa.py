@@ -12,7 +12,8 @@ teacher's tokens; the released code fills in those that its table lacks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,8 +23,7 @@ from wrpo.objectives.base import LogitPlace
 from wrpo.objectives.fusellm import negative_log_likelihood
 
 if TYPE_CHECKING:
-    from wrpo.distillation.settings import BatchLosses
-    from wrpo.pipeline.tables import Row
+    from wrpo.distillation.settings import BatchLosses, StoredRows
 
 
 class ADPASettings(PairTeacherSettings):
@@ -49,18 +49,14 @@ class ADPASettings(PairTeacherSettings):
         return [LogitPlace(teacher, "rejected"), LogitPlace(before, "rejected", teacher)]
 
     def lessons(
-        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+        self, response: str, stored: StoredRows, said_by: str | None = None
     ) -> list[Lesson]:
         if response == "chosen":
             return []
         after = stored[LogitPlace(self.teacher, response)]
         before = stored[LogitPlace(self.teacher_reference, response, self.teacher)]
-        advantage = [
-            [log - other for log, other in zip(logs, others, strict=True)]
-            for logs, others in zip(after["top_logps"], before["top_logps"], strict=True)
-        ]
-        told = Stored(after["top_ids"], advantage, [0.0] * len(advantage))
-        return [Lesson(1.0, self.teacher, after["token_ids"], told)]
+        read = partial(_advantages, after, before)
+        return [Lesson(1.0, self.teacher, after["token_ids"], read)]
 
     def loss(self, learned: Mapping[str, Learned], progress: float) -> BatchLosses:
         from wrpo.distillation import losses
@@ -76,3 +72,12 @@ class ADPASettings(PairTeacherSettings):
         log = own.logits.float().log_softmax(-1)
         entropy = losses.mean_over(-(log.exp() * log).sum(-1), own.mask)
         return loss, {"clm_loss": likelihood, "advantage": advantage, "entropy": entropy}
+
+
+def _advantages(after: Mapping[str, Any], before: Mapping[str, Any]) -> Stored:
+    """Advantages in place of log-probs, from the rows of a teacher and of its reference."""
+    advantage = [
+        [log - other for log, other in zip(logs, others, strict=True)]
+        for logs, others in zip(after["top_logps"], before["top_logps"], strict=True)
+    ]
+    return Stored(after["top_ids"], advantage, [0.0] * len(advantage))

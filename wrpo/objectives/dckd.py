@@ -8,6 +8,7 @@ Dual-constrained knowledge distillation (arXiv 2502.17927), on y_wt and y_l of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -17,8 +18,7 @@ from wrpo.objectives.base import LogitPlace
 from wrpo.objectives.fusellm import negative_log_likelihood
 
 if TYPE_CHECKING:
-    from wrpo.distillation.settings import BatchLosses
-    from wrpo.pipeline.tables import Row
+    from wrpo.distillation.settings import BatchLosses, StoredRows
 
 
 class DCKDSettings(PairTeacherSettings):
@@ -36,12 +36,12 @@ class DCKDSettings(PairTeacherSettings):
         return [LogitPlace(name, response) for response in self.responses]
 
     def lessons(
-        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+        self, response: str, stored: StoredRows, said_by: str | None = None
     ) -> list[Lesson]:
         from wrpo.distillation.table import stored_of
 
         row = stored[LogitPlace(self.teacher, response)]
-        return [Lesson(1.0, self.teacher, row["token_ids"], stored_of(row))]
+        return [Lesson(1.0, self.teacher, row["token_ids"], partial(stored_of, row))]
 
     def loss(self, learned: Mapping[str, Learned], progress: float) -> BatchLosses:
         from wrpo.distillation import losses

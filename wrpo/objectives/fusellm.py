@@ -17,6 +17,7 @@ and the position behind the end counts, of which the tables know nothing: no tea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -30,8 +31,7 @@ from wrpo.settings import Share
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wrpo.distillation.settings import BatchLosses
-    from wrpo.pipeline.tables import Row
+    from wrpo.distillation.settings import BatchLosses, StoredRows
 
 
 class FuseLLMSettings(TeacherSettings):
@@ -75,14 +75,14 @@ class FuseLLMSettings(TeacherSettings):
         return [LogitPlace(name, self.on) for name in [*([STUDENT] * self.itself), *named]]
 
     def lessons(
-        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+        self, response: str, stored: StoredRows, said_by: str | None = None
     ) -> list[Lesson]:
         from wrpo.distillation.table import stored_of
 
         costs = {place.model: row["mean_nll"] for place, row in stored.items()}
         weights = teacher_weights(costs, self.choose, upstream=self.upstream)
         return [
-            Lesson(weights[place.model], place.model, row["token_ids"], stored_of(row))
+            Lesson(weights[place.model], place.model, row["token_ids"], partial(stored_of, row))
             for place, row in stored.items()
             if weights[place.model] > 0
         ]

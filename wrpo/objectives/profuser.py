@@ -14,6 +14,7 @@ divergence_weight (1 - lambda) / lambda the gradient is FuseLLM's divided by lam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -27,8 +28,7 @@ from wrpo.objectives.fusellm import negative_log_likelihood
 from wrpo.settings import Section, Share
 
 if TYPE_CHECKING:
-    from wrpo.distillation.settings import BatchLosses
-    from wrpo.pipeline.tables import Row
+    from wrpo.distillation.settings import BatchLosses, StoredRows
 
 
 class ModeWeights(Section):
@@ -86,7 +86,7 @@ class ProFuserSettings(TeacherSettings):
         return self.first if progress < self.first_share else self.second
 
     def lessons(
-        self, response: str, stored: Mapping[LogitPlace, Row], said_by: str | None = None
+        self, response: str, stored: StoredRows, said_by: str | None = None
     ) -> list[Lesson]:
         """Of inference mode, then of training mode."""
         from wrpo.distillation.table import stored_of
@@ -100,7 +100,7 @@ class ProFuserSettings(TeacherSettings):
         costs = teacher_weights({name: row["mean_nll"] for name, row in rows.items()}, "min_ce")
         likeliest = max(costs, key=lambda name: costs[name])
         return [
-            Lesson(1.0, name, rows[name]["token_ids"], stored_of(rows[name]))
+            Lesson(1.0, name, rows[name]["token_ids"], partial(stored_of, rows[name]))
             for name in (said_by, likeliest)
         ]
 

@@ -117,3 +117,9 @@ def short(number: float) -> str:
         if number >= size:
             return f"{number / size:,.3g}{name}"
     return f"{number:,.0f}"
+
+
+def distribution_bytes(top_k: int) -> int:
+    """Bytes per token of a teacher's distributions as training maps them: ids and log-probs of k
+    tokens, where both lists begin, the token itself, and the remainder; 4 bytes each."""
+    return 4 * (2 * top_k + 4)

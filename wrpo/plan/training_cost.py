@@ -7,7 +7,7 @@ from dataclasses import replace
 from wrpo.objectives.base import ObjectiveSettings, SampledInTraining
 from wrpo.pipeline.tables import ROW_RESPONSES
 from wrpo.plan.evaluation_cost import ask_judge
-from wrpo.plan.formulas import GIB, decode_bound
+from wrpo.plan.formulas import GIB, decode_bound, distribution_bytes, short
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
 from wrpo.plan.model_shape import shape_of, unknown_size
@@ -165,7 +165,13 @@ def teacher_logits_work(facts: Facts, model: str, response: str) -> Work:
     prompt, responses = facts.lengths("triples", (response,))
     work = Work(facts.gpu)
     work.read(shape, RowCount(count, prompt, responses), what=f"{response} of each row ({basis})")
-    tokens = round((prompt + responses[0]) * facts.recipe.teacher_logits.engine.batch_responses)
+    settings = facts.recipe.teacher_logits
+    each, told = distribution_bytes(settings.top_k), (count or 0) * responses[0]
+    work.tell(
+        f"table: {short(told)} response tokens x {each} bytes = {told * each / GIB:.3g} GiB of disk "
+        "while an arm trains on it, three quarters of that before and after"
+    )
+    tokens = round((prompt + responses[0]) * settings.engine.batch_responses)
     work.memory = scoring_memory(shape, bytes_per_weight=4, tokens=tokens)
     return work
 
