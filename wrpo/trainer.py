@@ -198,6 +198,7 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
                 max_length=self.args.max_length,
                 dropout=not self.args.disable_dropout,
                 trains=True,
+                checkpointing=self.args.gradient_checkpointing,
                 responses=self.args.responses,
             ),
             accelerator=self.accelerator,

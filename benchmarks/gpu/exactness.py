@@ -74,7 +74,7 @@ def _half(
     half = copy.deepcopy(model).to(torch.bfloat16)
     add_fused_lm_head(half, outputs=("log_probs", "entropy"))
     base = model.config._attn_implementation
-    reason = kernel_refusal(half.config, device=torch.device(device), dtype=torch.bfloat16)
+    reason = kernel_refusal(half, device=torch.device(device), dtype=torch.bfloat16)
     ways: list[tuple[BatchLayout, str]] = [(packed, SDPA)]
     if reason is None:
         ways += [(packed, VARLEN), (padded_layout, VARLEN)]

@@ -39,6 +39,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {}),
     "gemma2": ("Gemma2", {"sliding_window": 24, "query_pre_attn_scalar": 8}),
     "phi3": ("Phi3", {"sliding_window": 24}),
+    "gpt_oss": (
+        "GptOss",
+        {"sliding_window": 24, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
     "qwen3_moe": (
         "Qwen3Moe",
         {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32},

@@ -43,23 +43,26 @@ def prefix_sdpa(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a layer; query (rows, heads, tokens, dim), returns (rows, tokens, heads, dim).
 
-    `softcap` bounds the scores as in Gemma-2, also where there are no segments.
+    `softcap` bounds the scores as in Gemma-2, and `s_aux` (heads,) are learned sinks as in gpt-oss,
+    scores of a key without a value; both also where there are no segments.
     """
-    options: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "softcap": softcap}
+    options: dict[str, Any] = {"dropout": dropout, "scaling": scaling}
+    options |= {"softcap": softcap, "sinks": s_aux}
     if are_segments(attention_mask):
         segments = read_segments(attention_mask)
         return _by_segment(segments, query, key, value, window=sliding_window, **options), None
-    if softcap is None:
+    if softcap is None and s_aux is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     mask = attention_mask
     if mask is None and query.shape[2] > 1:
-        mask = _visible(query.shape[2], key.shape[2], None, query.device)
+        mask = visible_keys(query.shape[2], key.shape[2], None, query.device)
     return _attend(query, key, value, mask, causal=False, **options).transpose(1, 2), None
 
 
@@ -75,7 +78,8 @@ def _by_segment(
     rows, heads, tokens, _ = query.shape
     query, key, value = (states.transpose(0, 1).flatten(1, 2) for states in (query, key, value))
     longest = max(segment.length + segment.shared for segment in segments)
-    plain = not options["dropout"] and options["softcap"] is None
+    bare = options["softcap"] is None and options["sinks"] is None
+    plain = bare and not options["dropout"]
     if plain and (window is None or window >= longest) and can_merge(query, key, value):
         joined = merged_attention(segments, query, key, value, options["scaling"])
         return joined.transpose(0, 1).unflatten(0, (rows, tokens))
@@ -90,7 +94,7 @@ def _by_segment(
             v = torch.cat([values[owner][:, :shared], v], dim=1)
         length = k.shape[1]
         cut = window if window is not None and window < length else None
-        mask = _visible(queries[i].shape[1], length, cut, k.device) if shared or cut else None
+        mask = visible_keys(queries[i].shape[1], length, cut, k.device) if shared or cut else None
         states = (queries[i][None], k[None], v[None])
         outputs.append(_attend(*states, mask, causal=mask is None, **options)[0])
     joined = torch.cat(outputs, dim=1).view(heads, rows, tokens, -1)
@@ -107,32 +111,44 @@ def _attend(
     dropout: float,
     scaling: float | None,
     softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
     """Attention (batch, heads, tokens, dim) with fewer key than query heads allowed."""
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    if softcap is None:
+    if softcap is None and sinks is None:
         return scaled_dot_product_attention(
             query, key, value, mask, dropout_p=dropout, scale=scaling, is_causal=causal
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * (scaling / softcap))
+    scores = query @ key.transpose(2, 3) * scaling
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if causal:
-        mask = _visible(query.shape[2], key.shape[2], None, query.device)
+        mask = visible_keys(query.shape[2], key.shape[2], None, query.device)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-    return drop(weights, dropout) @ value
+    if sinks is not None:
+        sink = sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, sink], dim=-1)
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    weights = torch.softmax(scores, dim=-1, dtype=exact).to(value.dtype)
+    return drop(weights[..., : key.shape[2]], dropout) @ value
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a mask made while generating may be met again in training
-def _visible(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-    """Which keys (queries, keys) each of the last `queries` positions sees."""
+def visible_keys(
+    queries: int, keys: int, window: int | None, device: torch.device, *, causal: bool = True
+) -> Tensor:
+    """Which keys (queries, keys) each of the last `queries` positions sees.
+
+    window: positions that end at a query's own; later ones are the business of `causal`.
+    """
     distance = torch.arange(keys - queries, keys, device=device)[:, None]
     distance = distance - torch.arange(keys, device=device)
-    seen = distance >= 0
+    seen = (distance >= 0) if causal else torch.ones_like(distance, dtype=torch.bool)
     return seen if window is None else seen & (distance < window)
 
 

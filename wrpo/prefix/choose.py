@@ -22,10 +22,11 @@ from wrpo.collator import (
 )
 from wrpo.errors import RecipeError
 from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
+from wrpo.prefix.flex_attention import FLEX, flex_refusal
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.prefix.packing import PackedLayout
 from wrpo.prefix.timed_trial import Way, fastest, usual_rows
-from wrpo.prefix.varlen_attention import VARLEN, kernel_refusal
+from wrpo.prefix.varlen_attention import VARLEN, has_sinks, kernel_refusal
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 logger = get_logger(__name__)
@@ -34,7 +35,7 @@ logger = get_logger(__name__)
 TESTED_MODELS = frozenset(
     {
         *("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3"),
-        *("mixtral", "qwen3_moe"),
+        *("mixtral", "qwen3_moe", "gpt_oss"),
     }
 )
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -49,6 +50,7 @@ class LayoutOptions:
     max_length: most tokens of a prompt and one response; None is no limit.
     dropout: whether dropout is active.
     trains: whether the forward passes are followed by backward passes.
+    checkpointing: whether these compute activations again.
     responses: of each row, in the order of the collator.
     """
 
@@ -57,6 +59,7 @@ class LayoutOptions:
     max_length: int | None = None
     dropout: bool = False
     trains: bool = False
+    checkpointing: bool = False
     responses: Sequence[str] = TRIPLE_RESPONSES
 
 
@@ -70,8 +73,8 @@ def settle_layout(
     """The layout to collate with; gives the models the attention that it needs.
 
     Of the attention functions that share prompts, the first that agrees with padding is taken:
-    torch's variable-length kernel, then the loop over segments. On a GPU "auto" times them and
-    padding on `rows`, and takes the fastest.
+    torch's variable-length kernel, FlexAttention where that leaves something out, then the loop
+    over segments. On a GPU "auto" times them and padding on `rows`, and takes the fastest.
 
     models: the policy, then the reference if there is one.
     rows: a typical micro-batch to time; by default four rows like those of UltraFeedback.
@@ -121,7 +124,7 @@ def _fastest(
     if accelerator.device.type != "cuda":
         return exact[:1], None
     if not _runs_here(policy, accelerator):
-        kept = [way for way in exact if way.attention != SDPA]
+        kept = [way for way in exact if way.attention not in (SDPA, FLEX)]
         return kept[:1], "its attention by segments cannot be timed while weights are distributed"
     names = dict.fromkeys([base, *(way.attention for way in exact if way.attention == VARLEN)])
     ways = [*exact, *(Way(padded_layout, name) for name in names)]
@@ -132,6 +135,7 @@ def _fastest(
         rows,
         responses=wishes.responses,
         trains=wishes.trains,
+        checkpointing=wishes.checkpointing,
         accelerator=accelerator,
     )
     return [best], None
@@ -144,7 +148,7 @@ def _switch(models: Sequence[Any], attention: Sequence[str]) -> None:
 
 def attention_that_packs(model: Any, *, device: torch.device, dtype: torch.dtype) -> str | None:
     """The attention of a model for packed rows; None where only the loop would be left to a GPU."""
-    if kernel_refusal(model.config, device=device, dtype=dtype) is None:
+    if kernel_refusal(model, device=device, dtype=dtype) is None:
         return VARLEN
     return SDPA if device.type != "cuda" else None
 
@@ -170,8 +174,8 @@ def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
         return "this flash-attn aligns causality to the first key; update it to 2.1 or later"
     if other_layers:
         return f"it has layers of type {', '.join(sorted(other_layers))}"
-    if any(name.endswith("sinks") for name, _ in model.named_parameters()):
-        return "its attention has learned sinks"
+    if FLASH in _variants(implementation) and has_sinks(model):
+        return "flash-attn would leave its learned sinks out"
     if window and text.model_type not in TESTED_MODELS and window < (wishes.max_length or 1 << 30):
         return f"its sliding window of {window} is untested for {text.model_type}"
     return None
@@ -179,8 +183,8 @@ def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
 
 def _variants(implementation: str) -> list[str]:
     """Attention that shares prompts in the place of an implementation, the fastest first."""
-    if implementation in ("sdpa", "eager", SDPA, VARLEN):
-        return [VARLEN, SDPA]
+    if implementation in ("sdpa", "eager", SDPA, VARLEN, FLEX):
+        return [VARLEN, FLEX, SDPA]
     return [FLASH] if "flash" in implementation else []
 
 
@@ -188,11 +192,18 @@ def _candidates(model: Any, accelerator: Accelerator) -> list[str]:
     """Those that can run on this device in the precision of the training."""
     names = _variants(model.config._attn_implementation)
     dtype = _precision(model, accelerator)
-    reason = kernel_refusal(model.config, device=accelerator.device, dtype=dtype)
-    if VARLEN in names and reason is not None:
-        names.remove(VARLEN)
-        if accelerator.device.type == "cuda":
-            logger.info(f"attention: not by torch's variable-length kernel, because {reason}")
+    device = accelerator.device
+    reasons = {
+        VARLEN: kernel_refusal(model, device=device, dtype=dtype),
+        FLEX: flex_refusal(model, device=device),
+    }
+    if reasons[VARLEN] is None:
+        reasons[FLEX] = "variable-length attention starts sooner"
+    for name, reason in reasons.items():
+        if name in names and reason is not None:
+            names.remove(name)
+            if device.type == "cuda":
+                logger.info(f"attention: not {name}, because {reason}")
     return names
 
 
@@ -219,7 +230,7 @@ def _try(
         return f"{text.model_type} cannot be tried out before its weights are distributed"
     for model in models:
         attach_scored_only(model)
-    half = policy.config._attn_implementation in (FLASH, VARLEN)
+    half = policy.config._attn_implementation in (FLASH, VARLEN, FLEX)
     context = accelerator.autocast() if half else nullcontext()
     with context:
         reason = _difference(policy, layout, base=base) if runs_here else None
@@ -241,7 +252,7 @@ def _difference(model: Any, layout: BatchLayout, *, base: str) -> str | None:
     kernel = attention == FLASH or (attention == VARLEN and weight.device.type == "cuda")
     half = kernel or quantized or weight.dtype in (torch.float16, torch.bfloat16)
     relative, absolute = (2e-2, 2e-1) if half else (1e-6, 2e-4)
-    usual = "sdpa" if base in (SDPA, VARLEN) else base
+    usual = "sdpa" if base in (SDPA, VARLEN, FLEX) else base
     training = model.training
     model.eval()
     try:

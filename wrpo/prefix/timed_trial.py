@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -75,19 +76,61 @@ def fastest(
     responses: Sequence[str],
     trains: bool,
     accelerator: Accelerator,
+    checkpointing: bool = False,
     clock: Callable[[], float] = perf_counter,
 ) -> Way:
     """The way that takes the least time on all processes together; logs what was measured.
 
-    The first wins ties, and where no way could be measured. The model keeps its weights, has no
-    gradients afterwards, and the attention of the last way.
+    Where no way has the memory for all rows, half of them are tried, and so on. The first wins
+    ties, and where none could be measured. The model keeps its weights, has no gradients
+    afterwards, and the attention of the last way.
+
+    checkpointing: whether training recomputes activations, so that the trial does too.
     """
+    while True:
+        with _checkpointed(model, checkpointing and trains):
+            options: Any = {"responses": tuple(responses), "trains": trains}
+            everywhere = _seconds(model, ways, rows, accelerator, clock, **options)
+        if min(everywhere) < math.inf or len(rows) == 1:
+            break
+        rows = rows[: len(rows) // 2]
+    best = min(range(len(ways)), key=everywhere.__getitem__)
+    measured = ", ".join(
+        f"{way.name} {1000 * taken / accelerator.num_processes:.1f} ms"
+        for way, taken in zip(ways, everywhere, strict=True)
+    )
+    logger.info(f"triple_layout: {ways[best].name}; on {len(rows)} prompts {measured}")
+    return ways[best]
+
+
+@contextmanager
+def _checkpointed(model: Any, wanted: bool) -> Iterator[None]:
+    """Activations are recomputed, as they will be once the trainer has switched it on."""
+    if not wanted or model.is_gradient_checkpointing:
+        yield
+        return
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing_disable()
+
+
+def _seconds(
+    model: Any,
+    ways: Sequence[Way],
+    rows: Sequence[Example],
+    accelerator: Accelerator,
+    clock: Callable[[], float],
+    *,
+    responses: tuple[str, ...],
+    trains: bool,
+) -> list[float]:
+    """Of each way, the least time of a turn, added up over the processes."""
     device = accelerator.device
     steps = []
     for way in ways:
-        collator = DataCollatorForWRPO(
-            pad_token_id=0, layout=way.layout, responses=tuple(responses)
-        )
+        collator = DataCollatorForWRPO(pad_token_id=0, layout=way.layout, responses=responses)
         batch = {name: value.to(device) for name, value in collator(rows).items()}
         steps.append(_Step(model, way, batch, trains=trains, accelerator=accelerator))
     seconds = torch.full((len(ways),), math.inf, device=device)
@@ -97,14 +140,8 @@ def fastest(
             taken = step.seconds(clock)
             if turn:
                 seconds[place] = min(float(seconds[place]), taken)
-    everywhere = accelerator.reduce(seconds, "sum").tolist()
-    best = min(range(len(ways)), key=everywhere.__getitem__)
-    measured = ", ".join(
-        f"{way.name} {1000 * taken / accelerator.num_processes:.1f} ms"
-        for way, taken in zip(ways, everywhere, strict=True)
-    )
-    logger.info(f"triple_layout: {ways[best].name}; on {len(rows)} prompts {measured}")
-    return ways[best]
+    total: list[float] = accelerator.reduce(seconds, "sum").tolist()
+    return total
 
 
 class _Step:
@@ -120,10 +157,12 @@ class _Step:
         accelerator: Accelerator,
     ) -> None:
         self._model, self._way, self._batch = model, way, batch
-        self._trains, self._accelerator = trains, accelerator
+        self._trains, self._accelerator, self._failed = trains, accelerator, False
 
     def seconds(self, clock: Callable[[], float]) -> float:
-        """Time of one step; infinite where it does not fit into memory."""
+        """Time of one step; infinite where it fails, as for want of memory."""
+        if self._failed:
+            return math.inf
         self._model.config._attn_implementation = self._way.attention
         mode = self._model.training
         self._model.train(self._trains)
@@ -135,10 +174,15 @@ class _Step:
                 total.backward()
             return self._now(clock) - start
         except torch.OutOfMemoryError:
-            return math.inf
+            self._failed = True
+        except Exception as error:  # kernels that a GPU compiles may fail in many ways
+            logger.warning(f"{self._way.name} fails ({type(error).__name__}: {error})")
+            self._failed = True
         finally:
             self._model.zero_grad(set_to_none=True)
             self._model.train(mode)
+        torch.cuda.empty_cache()
+        return math.inf
 
     def _now(self, clock: Callable[[], float]) -> float:
         if self._accelerator.device.type == "cuda":

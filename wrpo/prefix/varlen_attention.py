@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flash_attention import get_target_dtype
 from transformers.masking_utils import flash_attention_mask
 
-from wrpo.prefix.attention import gather_plan, prefix_sdpa
+from wrpo.prefix.attention import gather_plan, prefix_sdpa, visible_keys
 from wrpo.prefix.packing import are_segments
 
 VARLEN = "wrpo_varlen"
@@ -97,9 +97,9 @@ def adapted(varlen_attn: Callable[..., Any]) -> Kernel:
     return Kernel(attend, windows)
 
 
-def kernel_refusal(config: Any, *, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why a model of this config cannot use the kernel in this precision; None if it can."""
-    kernel, text = torch_kernel(), config.get_text_config()
+def kernel_refusal(model: Any, *, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a model cannot use the kernel in this precision; None if it can."""
+    kernel, text = torch_kernel(), model.config.get_text_config()
     if kernel is None:
         return "this torch has no variable-length attention; 2.10 and later have"
     if device.type != kernel.device:
@@ -113,11 +113,20 @@ def kernel_refusal(config: Any, *, device: torch.device, dtype: torch.dtype) -> 
         return f"variable-length attention takes no heads of {width} dimensions"
     if getattr(text, "attn_logit_softcapping", None) is not None:
         return "variable-length attention has no bound on the scores (softcap)"
+    if has_sinks(model):
+        return "variable-length attention has no learned sinks"
+    if not model._supports_flash_attn:
+        return f"{text.model_type} has an attention of its own"
     if getattr(text, "attention_dropout", 0):
         return "variable-length attention has no dropout"
     if getattr(text, "sliding_window", None) and not kernel.windows:
         return "variable-length attention of this torch has no sliding window"
     return None
+
+
+def has_sinks(model: Any) -> bool:
+    """Whether each query also attends to a learned score without a value, as in gpt-oss."""
+    return any(name.endswith("sinks") for name, _ in model.named_parameters())
 
 
 def _head_width(text: Any) -> int:
@@ -166,7 +175,8 @@ def varlen_attention(
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     dtype = get_target_dtype(query, module) or query.dtype
     able = kernel is not None and dtype in kernel.dtypes and query.device.type == kernel.device
-    plain = causal and not dropout and softcap is None
+    more = (kwargs.get("s_aux"), kwargs.get("position_bias"), softcap)
+    plain = causal and not dropout and all(x is None for x in more)
     sequences = None
     if able and plain:
         sequences = _stated(kwargs) or _sequences(attention_mask, query, key, position_ids)
@@ -176,7 +186,15 @@ def varlen_attention(
             mask = _dense(mask, _packed(position_ids), query, key, sliding_window, causal=causal)
         states = (query, key, value)
         return prefix_sdpa(
-            module, *states, mask, dropout, scaling, sliding_window, softcap, **kwargs
+            module,
+            *states,
+            mask,
+            dropout,
+            scaling,
+            sliding_window,
+            softcap,
+            is_causal=is_causal,
+            **kwargs,
         )
     rows, _, tokens, width = query.shape
     own = value.shape[-1]
@@ -242,6 +260,7 @@ def _packed(positions: Tensor | None) -> _Sequences | None:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # bounds made while generating may be met again in training
 def _whole(rows: int, tokens: int, device: torch.device) -> _Sequences:
     """One sequence per row, which fills it."""
     return _consecutive(None, [tokens] * rows, device)
@@ -272,19 +291,17 @@ def _dense(
     decodes = queries == 1 or queries == keys
     if mask is None and packed is None and window is None and (decodes or not causal):
         return None
-    distance = torch.arange(keys - queries, keys, device=query.device)[:, None]
-    distance = distance - torch.arange(keys, device=query.device)
-    seen = (distance >= 0) if causal else torch.ones_like(distance, dtype=torch.bool)
-    if window is not None:
-        seen = seen & (distance < window)
+    seen = visible_keys(queries, keys, window, query.device, causal=causal)
     if packed is not None and queries == keys:
         places = torch.arange(keys, device=query.device)
         sequence = torch.bucketize(places, packed.cu_keys[1:], right=True)
         seen = seen & (sequence[:, None] == sequence)
     seen = seen[None, None]
     if mask is not None:
-        seen = seen & mask[:, None, None, :keys].bool()
-        seen = seen | (distance == 0)
+        own = torch.eye(queries, keys, dtype=torch.bool, device=query.device).roll(
+            keys - queries, 1
+        )
+        seen = (seen & mask[:, None, None, :keys].bool()) | own
     return seen
 
 

@@ -37,7 +37,7 @@ def settle_attention(model: Any, attention: str | None, *, device: Any, half: An
 
     if attention not in (None, AUTO, TORCH_KERNEL):
         return
-    reason = kernel_refusal(model.config, device=device, dtype=half or model.dtype)
+    reason = kernel_refusal(model, device=device, dtype=half or model.dtype)
     if reason is None:
         model.config._attn_implementation = VARLEN
     elif attention == TORCH_KERNEL:

@@ -62,6 +62,9 @@ def scoring_model(architecture: str, *, lora: bool = False, checkpointing: bool 
     if architecture == "gemma2":
         # The library's sdpa leaves the bound on the scores out; only eager is right.
         model.config._attn_implementation = "eager"
+    for name, parameter in model.named_parameters():
+        if name.endswith("sinks"):  # as large as scores, so that they matter
+            torch.nn.init.uniform_(parameter, -1, 3)
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     if lora:
         settings = LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False)

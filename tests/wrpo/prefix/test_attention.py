@@ -17,7 +17,7 @@ from wrpo.collator import DataCollatorForWRPO, padded_layout
 from wrpo.prefix.attention import FLASH, SDPA
 from wrpo.prefix.packing import PackedLayout, are_segments
 
-MODELS = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3")
+MODELS = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3", "gpt_oss")
 EXPERTS = ("mixtral", "qwen3_moe")
 WINDOWED = ("gemma2", "gemma3", "mistral", "phi3")
 LAYOUTS = (PackedLayout(scored_only=True), PackedLayout(), PackedLayout(row_tokens=160))

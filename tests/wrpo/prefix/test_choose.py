@@ -22,6 +22,7 @@ from wrpo.collator import padded_layout
 from wrpo.errors import RecipeError
 from wrpo.prefix.attention import SDPA, attach_scored_only
 from wrpo.prefix.choose import LayoutOptions, settle_layout
+from wrpo.prefix.flex_attention import FLEX
 from wrpo.prefix.packing import PackedLayout, read_segments
 from wrpo.prefix.timed_trial import Way, fastest, typical_rows, usual_rows
 from wrpo.prefix.varlen_attention import VARLEN
@@ -266,8 +267,8 @@ def test_on_a_gpu_the_fastest_way_wins(monkeypatch, caplog, half_kernel, best):
 
 def test_what_the_kernel_cannot_take_is_timed_without_it(monkeypatch, caplog, half_kernel):
     model = tiny_model("gemma2")
-    offered, layout, attention = settled(monkeypatch, caplog, best=1, model=model)
-    assert offered == [f"prefix with {SDPA}", "padded with sdpa"]
+    offered, layout, attention = settled(monkeypatch, caplog, best=2, model=model)
+    assert offered == [f"prefix with {FLEX}", f"prefix with {SDPA}", "padded with sdpa"]
     assert (layout, attention) == (padded_layout, "sdpa")
 
 
@@ -316,6 +317,33 @@ def test_the_stopwatch_takes_the_way_with_the_least_time(kernel_on_cpu, caplog):
     told = caplog.messages[-1]
     assert f"prefix with {SDPA} 2000.0 ms" in told
     assert "padded with sdpa 3000.0 ms" in told
+
+
+def test_a_way_that_fails_is_out_and_rows_are_halved_until_one_fits(monkeypatch, caplog):
+    model = tiny_model()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    attach_scored_only(model)
+    seen, forward = [], model.forward
+
+    def scarce(*arguments, **options):
+        rows = len(options["input_ids"])
+        seen.append((model.config._attn_implementation, rows, model.is_gradient_checkpointing))
+        if model.config._attn_implementation == SDPA:
+            raise RuntimeError("no such kernel")
+        if rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(model, "forward", scarce)
+    ways = [Way(PackedLayout(scored_only=True), SDPA), Way(padded_layout, "sdpa")]
+    options = {"responses": ("chosen",), "trains": True, "checkpointing": True}
+    rows = usual_rows(262, ("chosen",))
+    best = fastest(model, ways, rows, **options, accelerator=Accelerator(cpu=True))
+    assert best is ways[1]
+    assert "no such kernel" in caplog.text
+    assert [rows for name, rows, _ in seen if name == "sdpa"] == [4, 2, 2, 2]
+    assert all(recomputes for *_, recomputes in seen)
+    assert not model.is_gradient_checkpointing
 
 
 def test_typical_rows_are_spread_over_the_lengths():

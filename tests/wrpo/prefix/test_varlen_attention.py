@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ def test_packed_rows_equal_each_row_by_itself(architecture: str, kernel: bool, r
         assert set(calls) == {85}
 
 
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2", "gpt_oss"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_on_either_side_changes_nothing_without_the_kernel(architecture: str, side: str):
     """A GPU in float32, or a bound on the scores: what the kernel does not take."""
@@ -176,11 +177,35 @@ def test_generation_is_unchanged(architecture: str, calls: list[int]):
     assert set(calls) == {53}, "the prompts, without padding; what is cached goes elsewhere"
 
 
+def test_what_inference_mode_left_serves_training(calls: list[int]):
+    model = tiny_model()
+    model.config._attn_implementation = VARLEN
+    ids = torch.randint(4, 262, (3, 33), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        model(ids, use_cache=False)
+    bounds = wrpo.prefix.varlen_attention._whole(3, 33, CPU).cu_keys
+    assert not bounds.is_inference()
+    model.train()(ids, use_cache=False).logits.sum().backward()
+    assert calls == [99] * 4
+
+
+def test_attention_that_sees_what_follows_is_left_to_sdpa(calls: list[int]):
+    """Encoders ask for it by an argument, whatever the module says."""
+    torch.manual_seed(0)
+    module: Any = SimpleNamespace(num_key_value_groups=2, is_causal=True)
+    states = [torch.randn(2, heads, 9, 8, dtype=torch.float64) for heads in (4, 2, 2)]
+    ours, _ = wrpo.prefix.varlen_attention.varlen_attention(module, *states, None, is_causal=False)
+    expected = scaled_dot_product_attention(*states, enable_gqa=True)
+    torch.testing.assert_close(ours, expected.transpose(1, 2))
+    assert calls == []
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({}, None),
         ({"architecture": "gemma2"}, "bound on the scores"),
+        ({"architecture": "gpt_oss"}, "learned sinks"),
         ({"attention_dropout": 0.1}, "dropout"),
         ({"head_dim": 264}, "264 dimensions"),
         ({"head_dim": 12}, "12 dimensions"),
@@ -188,20 +213,20 @@ def test_generation_is_unchanged(architecture: str, calls: list[int]):
     ids=str,
 )
 def test_models_that_the_kernel_does_not_take(options, reason: str | None, calls: list[int]):
-    config = tiny_model(**options).config
-    said = kernel_refusal(config, device=CPU, dtype=torch.float32)
+    model = tiny_model(**options)
+    said = kernel_refusal(model, device=CPU, dtype=torch.float32)
     assert said is None if reason is None else reason in said
-    assert "does not take float16" in kernel_refusal(config, device=CPU, dtype=torch.float16)
+    assert "does not take float16" in kernel_refusal(model, device=CPU, dtype=torch.float16)
 
 
 def test_the_installed_torch_has_it_for_gpus():
-    reason = kernel_refusal(tiny_model().config, device=CPU, dtype=torch.bfloat16)
+    reason = kernel_refusal(tiny_model(), device=CPU, dtype=torch.bfloat16)
     assert reason == "variable-length attention does not run on cpu"
 
 
 def test_windows_need_a_release_that_has_them(monkeypatch: pytest.MonkeyPatch):
     old = adapted(first_release)._replace(device="cpu")
     monkeypatch.setattr(wrpo.prefix.varlen_attention, "torch_kernel", lambda: old)
-    assert kernel_refusal(tiny_model().config, device=CPU, dtype=torch.bfloat16) is None
-    windowed = kernel_refusal(tiny_model("mistral").config, device=CPU, dtype=torch.bfloat16)
+    assert kernel_refusal(tiny_model(), device=CPU, dtype=torch.bfloat16) is None
+    windowed = kernel_refusal(tiny_model("mistral"), device=CPU, dtype=torch.bfloat16)
     assert windowed and "sliding window" in windowed
