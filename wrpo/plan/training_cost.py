@@ -168,8 +168,8 @@ def teacher_logits_work(facts: Facts, model: str, response: str) -> Work:
     settings = facts.recipe.teacher_logits
     each, told = distribution_bytes(settings.top_k), (count or 0) * responses[0]
     work.tell(
-        f"table: {short(told)} response tokens x {each} bytes = {told * each / GIB:.3g} GiB of disk "
-        "while an arm trains on it, three quarters of that before and after"
+        f"table: {short(told)} response tokens x {each} bytes = {told * each / GIB:.3g} GiB of "
+        "disk while an arm trains on it, three quarters of that before and after"
     )
     tokens = round((prompt + responses[0]) * settings.engine.batch_responses)
     work.memory = scoring_memory(shape, bytes_per_weight=4, tokens=tokens)
