@@ -26,6 +26,8 @@ class ModelCost:
         teacher_tokens: that sources and teachers forwarded over responses that were there.
         sampled_tokens: of responses that the target gave, before or while training.
         trained_tokens: through the policy while training, prompts included.
+        reward_tokens: that reward models forwarded while training. Scoring before it is in none, as all
+            models have it alike.
         steps: optimizer steps.
         seconds: of training stages.
         peak_memory_mib: of the training stage that took most.
@@ -36,6 +38,7 @@ class ModelCost:
     teacher_tokens: int = 0
     sampled_tokens: int = 0
     trained_tokens: int = 0
+    reward_tokens: int = 0
     steps: int = 0
     seconds: float = 0.0
     peak_memory_mib: int | None = None
@@ -49,6 +52,7 @@ class ModelCost:
             "teacher tokens": self.teacher_tokens,
             "tokens of the target": self.sampled_tokens,
             "trained tokens": self.trained_tokens,
+            "reward tokens": self.reward_tokens,
             "steps": self.steps,
         }
 
@@ -139,7 +143,14 @@ class Accounts:
         return self._tokens[name]
 
 
-_TOTALS = ("source_tokens", "teacher_tokens", "sampled_tokens", "trained_tokens", "steps")
+_TOTALS = (
+    "source_tokens",
+    "teacher_tokens",
+    "sampled_tokens",
+    "trained_tokens",
+    "reward_tokens",
+    "steps",
+)
 """Numbers that are added up; training stages keep theirs in their manifests by these names."""
 
 

@@ -25,16 +25,28 @@ def teacher_weights(
         upstream: compares reciprocal perplexities in bfloat16, where close ones tie and the first
             that is named wins: what the released code does.
     """
-    reciprocal = {name: math.exp(-c) for name, c in cross_entropies.items()}
     if choice == "avg_ce":
+        reciprocal = {name: math.exp(-c) for name, c in cross_entropies.items()}
         powers = {name: math.exp(value) for name, value in reciprocal.items()}
         total = sum(powers.values())
         return {name: power / total for name, power in powers.items()}
-    if upstream:
-        chosen = max(reciprocal, key=lambda name: _bfloat16(reciprocal[name]))
-    else:
-        chosen = min(sorted(cross_entropies), key=lambda name: cross_entropies[name])
+    chosen = _likeliest(cross_entropies, upstream=upstream)[0]
     return {name: float(name == chosen) for name in cross_entropies}
+
+
+def is_tied(cross_entropies: Mapping[str, float], *, upstream: bool = False) -> bool:
+    """Whether several teachers find a response likeliest, so that names decide `min_ce`."""
+    return len(_likeliest(cross_entropies, upstream=upstream)) > 1
+
+
+def _likeliest(cross_entropies: Mapping[str, float], *, upstream: bool) -> list[str]:
+    """The teachers that find a response likeliest; the one that is chosen comes first."""
+    if upstream:
+        found = {name: _bfloat16(math.exp(-c)) for name, c in cross_entropies.items()}
+    else:
+        found = {name: -cross_entropies[name] for name in sorted(cross_entropies)}
+    most = max(found.values())
+    return [name for name, value in found.items() if value == most]
 
 
 def _bfloat16(value: float) -> float:

@@ -39,6 +39,7 @@ class Lessons:
     Attributes:
         positions, fallbacks: tokens of responses, and those of them that no position of a teacher
             fits.
+        ties: responses that several teachers find likeliest alike, where one is chosen by that.
         untold: rows that a teacher's template could not render.
 
     Raises:
@@ -62,7 +63,7 @@ class Lessons:
         self._student = student
         self._row_settings = row_settings
         self._count = max(student.get_vocab().values()) + 1
-        self.positions = self.fallbacks = self.untold = 0
+        self.positions = self.fallbacks = self.untold = self.ties = 0
         own = fingerprint(student)
         self._same = {name for name, other in teachers.items() if fingerprint(other) == own}
         if settings.needs_one_tokenizer and (others := sorted(teachers.keys() - self._same)):
@@ -140,7 +141,9 @@ class Lessons:
             ids: list[int] = example[f"{name}_ids"]
             text = row[name][0]["content"]
             key, said_by = response_id(row["prompt"], text), row.get(f"{name}_source")
-            for lesson in self._settings.lessons(name, self._stored(key, name), said_by):
+            stored = self._stored(key, name)
+            self.ties += bool(stored) and self._settings.is_tied(stored)
+            for lesson in self._settings.lessons(name, stored, said_by):
                 self._count_positions(lesson, ids, text)
             made[f"{name}_ids"] = ids
             made[f"{name}_told"] = {"key": key, "text": text, "said_by": said_by}

@@ -118,6 +118,10 @@ class TeacherSettings(ObjectiveSettings):
         """
         raise NotImplementedError
 
+    def is_tied(self, stored: StoredRows) -> bool:
+        """Whether names decide which teacher a response is learned from."""
+        return False
+
     def loss(self, learned: Mapping[str, Learned], progress: float) -> BatchLosses:
         """Loss (n,) and metrics (n,) of a batch, by prompt.
 

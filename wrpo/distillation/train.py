@@ -66,7 +66,10 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
     )
     examples = lessons(settings.rows_to_train(arm.rows))
     work.facts.update(
-        positions=lessons.positions, fallbacks=lessons.fallbacks, rows_untold=lessons.untold
+        positions=lessons.positions,
+        fallbacks=lessons.fallbacks,
+        rows_untold=lessons.untold,
+        ties=lessons.ties,
     )
     load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
     policy = load(quantize=settings.lora.quantize if settings.lora else None)

@@ -195,6 +195,11 @@ class ObjectiveSettings(Training):
         return ()
 
     @property
+    def is_rewarded(self) -> bool:
+        """Whether the recipe's rewards score what is sampled while training."""
+        return False
+
+    @property
     def sampled(self) -> SampledInTraining | None:
         """What is sampled while training; None: all responses are those of rows."""
         return None

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from wrpo.distillation.alignment import VocabularyMap
-from wrpo.distillation.choose import Choice, teacher_weights
+from wrpo.distillation.choose import Choice, is_tied, teacher_weights
 from wrpo.distillation.settings import STUDENT, Learned, Lesson, TeacherSettings, known_teacher
 from wrpo.objectives.base import LogitPlace
 from wrpo.settings import Share
@@ -86,6 +86,10 @@ class FuseLLMSettings(TeacherSettings):
             for place, row in stored.items()
             if weights[place.model] > 0
         ]
+
+    def is_tied(self, stored: StoredRows) -> bool:
+        costs = {place.model: row["mean_nll"] for place, row in stored.items()}
+        return self.choose == "min_ce" and is_tied(costs, upstream=self.upstream)
 
     def loss(self, learned: Mapping[str, Learned], progress: float) -> BatchLosses:
         return fusion_loss(

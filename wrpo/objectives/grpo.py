@@ -36,6 +36,10 @@ class GRPOSettings(SamplingSettings):
     def sampled(self) -> SampledInTraining | None:
         return SampledInTraining(self.max_new_tokens, per_prompt=self.num_generations)
 
+    @property
+    def is_rewarded(self) -> bool:
+        return True
+
     def further_settings(self, recipe: Recipe) -> dict[str, Any]:
         return {"rewards": {n: one.key_settings(recipe) for n, one in recipe.rewards.items()}}
 
@@ -44,7 +48,7 @@ class GRPOSettings(SamplingSettings):
 
         from wrpo.training.trl_config import make_config, refusals
         from wrpo.trl_arms.data import prompts
-        from wrpo.trl_arms.reward import reward_function
+        from wrpo.trl_arms.reward import RecipeReward
 
         # TRL counts responses per device.
         steps = task.arguments["gradient_accumulation_steps"] * self.num_generations
@@ -59,7 +63,7 @@ class GRPOSettings(SamplingSettings):
         args = make_config(GRPOConfig, arguments, where=task.where)
         with refusals(task.where):
             return GRPOTrainer(
-                reward_funcs=reward_function(task.pipeline, unscored=self.unscored),
+                reward_funcs=RecipeReward(task.pipeline, unscored=self.unscored),
                 args=args,
                 train_dataset=prompts(task),
                 **task.trainer_arguments,

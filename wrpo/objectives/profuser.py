@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from wrpo.distillation.alignment import VocabularyMap
-from wrpo.distillation.choose import teacher_weights
+from wrpo.distillation.choose import is_tied, teacher_weights
 from wrpo.distillation.settings import Learned, Lesson, TeacherSettings, known_teacher
 from wrpo.errors import DataError
 from wrpo.objectives.base import LogitPlace
@@ -103,6 +103,9 @@ class ProFuserSettings(TeacherSettings):
             Lesson(1.0, name, rows[name]["token_ids"], partial(stored_of, rows[name]))
             for name in (said_by, likeliest)
         ]
+
+    def is_tied(self, stored: StoredRows) -> bool:
+        return is_tied({place.model: row["mean_nll"] for place, row in stored.items()})
 
     def loss(self, learned: Mapping[str, Learned], progress: float) -> BatchLosses:
         from wrpo.distillation import losses

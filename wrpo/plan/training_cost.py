@@ -10,7 +10,7 @@ from wrpo.plan.evaluation_cost import ask_judge
 from wrpo.plan.formulas import GIB, decode_bound, distribution_bytes, short
 from wrpo.plan.inputs import Facts
 from wrpo.plan.memory import processes_of, scoring_memory, training_memory
-from wrpo.plan.model_shape import shape_of, unknown_size
+from wrpo.plan.model_shape import Shape, shape_of, unknown_size
 from wrpo.plan.throughput import decode_speed
 from wrpo.plan.volumes import Asked, Length
 from wrpo.plan.work import EPOCHS, RowCount, UnknownPrice, Work
@@ -41,11 +41,7 @@ def _reading(
 ) -> None:
     """One pass over all responses behind their prompts."""
     work.gpus = 1
-    shape = shape_of(network.model, revision=network.revision)
-    if shape is None:
-        raise UnknownPrice(
-            unknown_size(network.model, f"the name of reward {name} does not tell it")
-        )
+    shape = _reward_shape(name, network)
     each, rest = divmod(asked.responses / max(asked.prompts, 1), 1)
     responses = [response.tokens] * int(each) + [response.tokens * rest] * (rest > 0)
     rows = RowCount(asked.prompts, prompt.tokens, responses)
@@ -59,6 +55,15 @@ def _reading(
     )
     if work.memory is None or memory.total > work.memory.total:
         work.memory = memory
+
+
+def _reward_shape(name: str, network: RewardNetwork) -> Shape:
+    shape = shape_of(network.model, revision=network.revision)
+    if shape is None:
+        raise UnknownPrice(
+            unknown_size(network.model, f"the name of reward {name} does not tell it")
+        )
+    return shape
 
 
 def _judging(
@@ -198,6 +203,8 @@ def arm_work(facts: Facts, name: str) -> Work:
     work = _trained(facts, settings, rows, origin=origin, second_model=reference)
     if settings.sampled is not None:
         _decode_in_training(facts, work, settings, written)
+    if settings.is_rewarded:
+        _rewarding(facts, work, written)
     if reference:
         work.read(facts.shape(facts.recipe.target), rows, what="reference model")
     for teacher in settings.teachers_beside:
@@ -207,6 +214,33 @@ def arm_work(facts: Facts, name: str) -> Work:
         weights = 4 * shape.parameters / GIB
         work.memory = replace(work.memory, parts={**work.memory.parts, teacher: weights})
     return work
+
+
+def _rewarding(facts: Facts, work: Work, written: RowCount) -> None:
+    """Every reward reads what is sampled to the prompts of its domains, beside the policy."""
+    everywhere = facts.asked(TARGET).responses
+    [response] = written.responses
+    memory = work.memory
+    assert memory is not None
+    for name, reward in facts.recipe.rewards.items():
+        count = written.count * facts.asked(TARGET, reward.domains).responses / max(everywhere, 1)
+        if calls := reward.judge_calls():
+            ask_judge(
+                facts,
+                work,
+                calls.judge,
+                calls=round(count * calls.per_response),
+                origin=f"{name}: {count:,.0f} sampled responses x {calls.per_response}",
+                read=written.prompt + response * calls.responses_read,
+                written=calls.written,
+            )
+        for network in reward.networks():
+            shape = _reward_shape(name, network)
+            rows = RowCount(count, written.prompt, [response])
+            work.read(shape, rows, what=f"{name}, every sampled response behind its prompt")
+            weights = network.bytes_per_weight * shape.parameters / GIB
+            memory = replace(memory, parts={**memory.parts, name: weights})
+    work.memory = memory
 
 
 def _trained(

@@ -63,6 +63,7 @@ class Account:
         Returns:
             trained_tokens: without padding, over all ranks and steps since this start;
             sampled_tokens: of those, sampled while training, where there are any;
+            reward_tokens: that networks of rewards forwarded while training, where there are any;
             counted_from_step: of this start, where it resumed; peak_memory_mib, and of what:
             a GPU (allocated by torch), or this process.
         """
@@ -72,6 +73,10 @@ class Account:
         facts: dict[str, Any] = {"trained_tokens": tokens}
         if sampled := self._over_ranks(self._sampled):
             facts["sampled_tokens"] = sampled
+        rewards = getattr(self._trainer, "reward_funcs", None) or ()
+        forwarded = sum(getattr(one, "forwarded_tokens", 0) for one in rewards)
+        if rewarded := self._over_ranks(forwarded):
+            facts["reward_tokens"] = rewarded
         if self._first_step:
             facts["counted_from_step"] = self._first_step
         on_gpu = torch.cuda.is_available()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wrpo.rewards import Candidate, RewardModel
@@ -11,19 +11,30 @@ from wrpo.rewards import Candidate, RewardModel
 if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
 
-RewardFunction = Callable[..., list[float]]
 
-
-def reward_function(pipeline: Pipeline, *, unscored: float) -> RewardFunction:
+class RecipeReward:
     """Score of a completion as the score stage has it: the weighted sum of the recipe's rewards.
 
     Args:
         unscored: what a completion gets that no reward scores, as an empty one.
     """
-    settings = pipeline.recipe.rewards
-    rewards: dict[str, RewardModel] = {name: one.load(pipeline) for name, one in settings.items()}
 
-    def score(
+    __name__ = "recipe"  # of the reward in TRL's logs
+
+    def __init__(self, pipeline: Pipeline, *, unscored: float) -> None:
+        self._settings = pipeline.recipe.rewards
+        self._rewards: dict[str, RewardModel] = {
+            name: one.load(pipeline) for name, one in self._settings.items()
+        }
+        self._unscored = unscored
+
+    @property
+    def forwarded_tokens(self) -> int:
+        """Through the networks of the rewards, in this process; judges are not in it."""
+        return sum(getattr(one, "forwarded_tokens", 0) for one in self._rewards.values())
+
+    def __call__(
+        self,
         prompts: Sequence[list[dict[str, str]]],
         completions: Sequence[list[dict[str, str]]],
         **columns: Any,
@@ -37,16 +48,14 @@ def reward_function(pipeline: Pipeline, *, unscored: float) -> RewardFunction:
         ]
         domains = columns["domain"]
         totals = [0.0 if one.response.strip() else math.nan for one in candidates]
-        for name, reward in rewards.items():
+        for name, reward in self._rewards.items():
             places = [
                 place
                 for place, total in enumerate(totals)
-                if not math.isnan(total) and settings[name].covers(domains[place])
+                if not math.isnan(total) and self._settings[name].covers(domains[place])
             ]
             values = reward.score([candidates[place] for place in places]) if places else []
             for place, value in zip(places, values, strict=True):
                 number = value if isinstance(value, float) else math.nan
-                totals[place] += settings[name].weight * number
-        return [total if math.isfinite(total) else unscored for total in totals]
-
-    return score
+                totals[place] += self._settings[name].weight * number
+        return [total if math.isfinite(total) else self._unscored for total in totals]

@@ -12,8 +12,9 @@ _NOTE = (
     "Each line counts the model's own stage and every stage above it, so that tokens which models "
     "share count for each. Source tokens: responses of sources. Teacher tokens: forwarded by "
     "sources over responses that were there. Target: responses that it gave, before or while "
-    "training. Trained: through the policy, prompts included, without padding. Seconds and the "
-    "largest memory are those of training stages; rewards are in none."
+    "training. Trained: through the policy, prompts included, without padding. Reward: through "
+    "reward models while training. Seconds and the largest memory are those of training stages; "
+    "scoring before it and judges are in none."
 )
 
 
@@ -29,16 +30,17 @@ def account(accounts: Accounts) -> list[Block]:
             f"{cost.teacher_tokens:,}",
             f"{cost.sampled_tokens:,}",
             f"{'≥ ' if cost.at_least else ''}{cost.trained_tokens:,}",
+            f"{cost.reward_tokens:,}",
             f"{cost.steps:,}",
             f"{cost.seconds:,.0f}",
             "–" if cost.peak_memory_mib is None else f"{cost.peak_memory_mib:,}",
         ]
         for name, cost in accounts.costs.items()
     ]
-    header = ["model", "source tokens", "teacher tokens", "target tokens", "trained tokens"]
+    tokens = [f"{kind} tokens" for kind in ("source", "teacher", "target", "trained", "reward")]
     return [
         Heading("Account"),
-        PageTable([*header, "steps", "seconds", "memory, MiB"], rows),
+        PageTable(["model", *tokens, "steps", "seconds", "memory, MiB"], rows),
         Paragraph(_NOTE, "note"),
     ]
 

@@ -76,11 +76,13 @@ def test_models_are_grouped_by_budget() -> None:
             "wrpo": ModelCost(trained_tokens=300),
             "dpo": ModelCost(trained_tokens=310),
             "gkd": ModelCost(trained_tokens=300, teacher_tokens=300),
+            "grpo": ModelCost(trained_tokens=300, reward_tokens=300),
             "more": ModelCost(trained_tokens=105),
         }
     )
-    assert accounts.budgets == [["sft", "more"], ["wrpo", "dpo"], ["gkd"]]
+    assert accounts.budgets == [["sft", "more"], ["wrpo", "dpo"], ["gkd"], ["grpo"]]
     assert accounts.other_budgets("wrpo") == {
         "gkd": ["teacher tokens"],
+        "grpo": ["reward tokens"],
         "more": ["trained tokens"],
     }

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from wrpo.distillation.choose import teacher_weights
+from wrpo.distillation.choose import is_tied, teacher_weights
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
@@ -15,6 +15,15 @@ def test_the_likeliest_teacher_is_chosen_whatever_the_order(names: tuple[str, st
 def test_in_bfloat16_close_costs_tie_and_the_first_wins() -> None:
     assert teacher_weights({"a": 1.0010, "b": 1.0000}, "min_ce", upstream=True)["a"] == 1.0
     assert teacher_weights({"a": 1.0300, "b": 1.0000}, "min_ce", upstream=True)["b"] == 1.0
+
+
+def test_ties_are_known_whatever_decides_them() -> None:
+    close = {"b": 1.0010, "a": 1.0000}
+    assert not is_tied(close) and is_tied(close, upstream=True)
+    even = {"b": 1.0, "c": 2.0, "a": 1.0}
+    assert is_tied(even) and is_tied(even, upstream=True)
+    assert teacher_weights(even, "min_ce")["a"] == 1.0
+    assert teacher_weights(even, "min_ce", upstream=True)["b"] == 1.0
 
 
 def test_equal_costs_share_and_others_weigh_by_reciprocal_perplexity() -> None:

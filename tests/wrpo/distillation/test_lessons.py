@@ -22,6 +22,7 @@ from wrpo.objectives.fusechat import FuseChatSettings
 from wrpo.objectives.fusellm import FuseLLMSettings
 from wrpo.pipeline.tables import Row
 from wrpo.rows.token_ids import RowSettings
+from wrpo.rows.truncation import TokenLimits
 
 PLACE = LogitPlace("one", "source_chosen")
 
@@ -58,8 +59,6 @@ def stored(row: Row, *, of_another_tokenizer: bool = False) -> Row:
 def lessons(
     settings: TeacherSettings, table: list[Row], *, foreign: bool = False, limits: int = 64
 ) -> Lessons:
-    from wrpo.rows.truncation import TokenLimits
-
     teacher = tiny_tokenizer()
     if foreign:
         teacher.add_tokens(["<other>"])
@@ -82,6 +81,31 @@ def test_rows_that_a_teacher_could_not_render_are_left_out_and_many_are_refused(
     assert len(made(rows)) == 18 and made.untold == 2
     with pytest.raises(DataError, match=r"3 of 20 rows are not in all of teacher_logits/one"):
         lessons(SETTINGS, table[:17])(rows)
+
+
+def test_responses_that_two_teachers_find_equally_likely_are_counted() -> None:
+    rows = [triple(number) for number in range(4)]
+    places = [PLACE, LogitPlace("two", "source_chosen")]
+    tables = {
+        place: {
+            one["response_id"]: one | {"mean_nll": 1.0 + (place != PLACE) * (number % 2)}
+            for number, one in enumerate(map(stored, rows))
+        }
+        for place in places
+    }
+    found = {}
+    for choose in ("min_ce", "avg_ce"):
+        settings = FuseLLMSettings(teachers=["one", "two"], itself=False, choose=choose)
+        made = Lessons(
+            settings,
+            tables,
+            student=tiny_tokenizer(),
+            teachers=dict.fromkeys(("one", "two"), tiny_tokenizer()),
+            row_settings=RowSettings(settings.responses, TokenLimits(max_length=64)),
+        )
+        made(rows)
+        found[choose] = made.ties
+    assert found == {"min_ce": 2, "avg_ce": 0}
 
 
 def test_a_cut_response_has_the_distributions_of_the_tokens_that_are_left() -> None:

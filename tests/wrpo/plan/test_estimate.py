@@ -329,7 +329,8 @@ def test_an_arm_that_samples_pays_for_it_and_for_its_teacher(tmp_path: Path) -> 
     assert sft.tokens == 1280 * 300
     grpo = {"objective": "grpo", "num_generations": 4, "max_new_tokens": 150}
     found = priced_arm(tmp_path, grpo)
-    assert found.tokens == 1280 * 4 * (150 + (100 + 150))  # sampled, trained on
+    assert found.tokens == 1280 * 4 * (150 + 2 * (100 + 150))  # sampled; trained on and scored
+    assert found.memory and found.memory.parts["rm"] == pytest.approx(2 * 8e9 / 2**30)
     assert "5,120 responses sampled" in " ".join(term.text for term in found.terms)
     mixed = {"objective": "gkd", "teacher": "letters", "on_policy": 0.5, "max_new_tokens": 100}
     found = priced_arm(tmp_path, mixed)

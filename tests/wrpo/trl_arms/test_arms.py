@@ -16,7 +16,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import TRIPLES, Drop, read_rows
 from wrpo.recipe import load_recipe, preference
 from wrpo.training.arm import Arm
-from wrpo.trl_arms.reward import reward_function
+from wrpo.trl_arms.reward import RecipeReward
 from wrpo.trl_arms.routing import best_scores, route
 from wrpo.trl_arms.settings import TRLTask
 
@@ -75,6 +75,8 @@ def test_gold_is_told_what_teaches_every_token() -> None:
 class Length:
     """A reward: the letters of a response; none for those with a question."""
 
+    forwarded_tokens = 7
+
     def score(self, candidates: list[Any]) -> list[float | Drop]:
         return [
             Drop("question") if "?" in one.response else float(len(one.response))
@@ -92,7 +94,7 @@ def test_the_reward_of_grpo_is_the_score_of_the_recipe() -> None:
 
     rewards = {"all": reward(2.0, None), "own": reward(10.0, ["a"])}
     pipeline: Any = SimpleNamespace(recipe=SimpleNamespace(rewards=rewards))
-    score = reward_function(pipeline, unscored=-5.0)
+    score = RecipeReward(pipeline, unscored=-5.0)
     said = ["ab", "abc", "", "what?"]
     found = score(
         prompts=[[{"role": "user", "content": "x"}]] * 4,
@@ -103,6 +105,7 @@ def test_the_reward_of_grpo_is_the_score_of_the_recipe() -> None:
         input_ids=[[1]] * 4,
     )
     assert found == [24.0, 6.0, -5.0, -5.0]
+    assert score.forwarded_tokens == 14
 
 
 @pytest.mark.slow
@@ -120,6 +123,7 @@ def test_trl_trains_an_arm_of_the_small_run(arm: str, finished_run: Path) -> Non
     folder = Pipeline(recipe).finished(arm)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["steps"] == 2
+    assert (manifest.get("reward_tokens", 0) > manifest["sampled_tokens"]) == (arm == "grpo")
     saved = json.loads((folder / "model" / "tokenizer_config.json").read_text())
     before = Pipeline(recipe).finished("sft") / "model" / "tokenizer_config.json"
     assert saved["eos_token"] == json.loads(before.read_text())["eos_token"]

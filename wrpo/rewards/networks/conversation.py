@@ -23,6 +23,9 @@ class ConversationReward(ABC):
 
     Args:
         check: raises an exception for what the network cannot read.
+
+    Attributes:
+        forwarded_tokens: of distinct conversations, each with its whole prompt, since it was made.
     """
 
     def __init__(
@@ -32,12 +35,14 @@ class ConversationReward(ABC):
         check: Callable[[Conversation], None] | None = None,
     ) -> None:
         self._settings, self.tokenizer, self._check = settings, tokenizer, check
+        self.forwarded_tokens = 0
 
     def score(self, candidates: list[Candidate]) -> list[float | Drop]:
         """One number per candidate; over-long and unrenderable candidates are refused."""
         rendered = self._render(candidates)
-        found = [item for item in rendered if isinstance(item, Conversation)]
-        values = self.values(list(dict.fromkeys(found)))
+        found = dict.fromkeys(item for item in rendered if isinstance(item, Conversation))
+        self.forwarded_tokens += sum(len(one.prompt) + len(one.response) for one in found)
+        values = self.values(list(found))
         return [item if isinstance(item, Drop) else values[item] for item in rendered]
 
     @abstractmethod
