@@ -26,8 +26,8 @@ class ModelCost:
         teacher_tokens: that sources and teachers forwarded over responses that were there.
         sampled_tokens: of responses that the target gave, before or while training.
         trained_tokens: through the policy while training, prompts included.
-        reward_tokens: that reward models forwarded while training. Scoring before it is in none, as all
-            models have it alike.
+        reward_tokens: that reward models forwarded while training. Scoring before it is in none,
+            as all models have it alike.
         steps: optimizer steps.
         seconds: of training stages.
         peak_memory_mib: of the training stage that took most.

@@ -127,9 +127,20 @@ class TeacherTrainer(MicroBatches, SFTTrainer):
         """Prompts of one optimizer step, over its micro-batches and all ranks."""
         if not batch_samples:
             return None
-        rows = sum(len(batch["labels"]) for batch in batch_samples)
-        prompts = torch.tensor([rows // len(self._settings.responses)], device=device)
-        return self.accelerator.gather(prompts).sum()
+        for batch in batch_samples:
+            prompts = len(batch["labels"]) // len(self._settings.responses)
+            batch["counts"] = torch.ones(prompts)
+        self._discount_repeated(batch_samples[-1]["counts"])
+        counted = sum(int(batch["counts"].sum()) for batch in batch_samples)
+        return self.accelerator.gather(torch.tensor([counted], device=device)).sum()
+
+    def _discount_repeated(self, counts: Tensor) -> None:
+        """Prompts from the start of the epoch fill up its last batches, so that each process has as
+        many as the others: they are no part of the step."""
+        state = self.accelerator.gradient_state
+        if self.budget is None and state.end_of_dataloader and state.remainder > 0:
+            before = self.accelerator.process_index * len(counts)
+            counts[max(0, state.remainder - before) :] = 0.0
 
     def compute_loss(
         self,
@@ -150,7 +161,11 @@ class TeacherTrainer(MicroBatches, SFTTrainer):
         self._record(inputs, metrics)
         if num_items_in_batch is None:
             return losses.mean()
-        return losses.sum() * self.accelerator.num_processes / num_items_in_batch
+        return (
+            (losses * inputs["counts"].to(losses.device)).sum()
+            * self.accelerator.num_processes
+            / num_items_in_batch
+        )
 
     def _record(self, inputs: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> None:
         """Metrics of the micro-batches of all ranks, and the tokens that they forwarded."""

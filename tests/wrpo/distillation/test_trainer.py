@@ -53,16 +53,18 @@ def test_a_model_with_more_logits_than_tokens_trains(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path, run_module: Any) -> None:
-    """Two steps of six rows; accelerate fills up a last step that is not whole."""
+    """Two steps of six rows, and one of a single row that five of others fill up, of which the last
+    logs the mean and no weight learns."""
     script = ("tests.wrpo.distillation.two_processes", tmp_path)
     launch = ("torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
     environment_ = {**environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     result = run_module(*launch, *script, env=environment_)
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads((tmp_path / "result.json").read_text())
-    weights, trainer = trained(tmp_path, FuseLLMSettings(clm_weight=0.5), size=6, count=12)
+    weights, trainer = trained(tmp_path, FuseLLMSettings(clm_weight=0.5), size=6)
     other = [torch.tensor(one, dtype=torch.float64) for one in found["weights"]]
     for one, two in zip(weights, other, strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
-    for name in ("loss", "clm_loss", "fusion_loss"):
-        assert found[name] == pytest.approx(logged(trainer, name), rel=1e-4), name
+    assert found["loss"] == pytest.approx(logged(trainer, "loss"), rel=1e-4)
+    for name in ("clm_loss", "fusion_loss"):
+        assert found[name][:2] == pytest.approx(logged(trainer, name)[:2], rel=1e-4), name

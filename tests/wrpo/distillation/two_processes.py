@@ -16,7 +16,7 @@ from wrpo.training.launch import leave_process_group
 
 def main(folder: Path) -> None:
     settings = FuseLLMSettings(clm_weight=0.5)
-    weights, trainer = trained(folder, settings, size=3, processes=2, count=12)
+    weights, trainer = trained(folder, settings, size=3, processes=2)
     if trainer.is_world_process_zero():
         found = {name: logged(trainer, name) for name in ("loss", "clm_loss", "fusion_loss")}
         found["weights"] = [one.tolist() for one in weights]
