@@ -147,7 +147,7 @@ def test_answers_are_as_long_as_the_paper_or_the_context_allows(paper: Recipe) -
 def test_the_papers_sft(paper: Recipe) -> None:
     train = paper.sft.train
     assert paper.sft.global_batch_size == 8 * 2 * 8
-    assert paper.sft.engine.per_device_batch_size == 8
+    assert paper.sft.engine.per_device_batch_size == "auto"
     assert (train["learning_rate"], train["num_train_epochs"]) == (7e-6, 1)
     assert (train["lr_scheduler_type"], train["warmup_steps"]) == ("cosine", 0.1)
     assert (train["max_length"], train["packing"], train["bf16"]) == (2048, True, True)
@@ -159,7 +159,7 @@ def test_the_papers_wrpo(paper: Recipe) -> None:
     assert (wrpo.beta, wrpo.label_smoothing, wrpo.likelihood.weight) == (0.01, 0, 0)
     assert (wrpo.alpha.end, wrpo.alpha.schedule) == (0.1, "linear")
     assert wrpo.global_batch_size == 2 * 8 * 8
-    assert wrpo.engine.per_device_batch_size == 2
+    assert wrpo.engine.per_device_batch_size == "auto"
     assert (wrpo.train["learning_rate"], wrpo.train["num_train_epochs"]) == (3e-7, 1)
     assert (wrpo.train["lr_scheduler_type"], wrpo.train["warmup_steps"]) == ("cosine", 0.1)
     assert (paper.truncation.max_length, paper.truncation.max_prompt_length) == (2048, 1800)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wrpo.errors import DataError
 from wrpo.objectives.options import LikelihoodOn
 from wrpo.settings import Section
-from wrpo.training.settings import AUTO, PreferenceEngine, Training
+from wrpo.training.settings import PreferenceEngine, Training
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,6 +140,7 @@ class ObjectiveSettings(Training):
         options: the fields that WRPOConfig has flat options for too, by the option's name; the
             trainer gets all fields, those without a flat option included.
         loss_by_row: whether the loss of a row does not depend on the rows beside it.
+        cut_in_rows: why not, or why else micro-batches are counted in rows.
     """
 
     label: ClassVar[str]
@@ -150,6 +151,9 @@ class ObjectiveSettings(Training):
     trained_by: ClassVar[str] = "wrpo.training.preference:train_preference"
     options: ClassVar[dict[str, str]] = {}
     loss_by_row: ClassVar[bool] = True
+    cut_in_rows: ClassVar[str] = (
+        "the loss of this objective depends on which rows share a forward pass"
+    )
 
     objective: str = ""
     data: TrainedTable = Field("triples", description="Which table to train on.")
@@ -159,7 +163,9 @@ class ObjectiveSettings(Training):
         description="Only rows whose y_ws (without one: whose preferred response) is of one of "
         "these sources; unset: all rows.",
     )
-    engine: PreferenceEngine = Field(default_factory=PreferenceEngine, description="Speed only.")
+    engine: PreferenceEngine = Field(
+        default_factory=PreferenceEngine, validate_default=True, description="Speed only."
+    )
 
     @model_validator(mode="after")
     def _reads_the_table(self) -> Self:
@@ -170,14 +176,15 @@ class ObjectiveSettings(Training):
             )
         return self
 
-    @model_validator(mode="after")
-    def _may_be_cut_anywhere(self) -> Self:
-        if self.engine.per_device_batch_size == AUTO and not self.loss_by_row:
-            raise ValueError(
-                f'the loss of objective "{self.objective}" depends on which rows share a forward '
-                "pass; write engine.per_device_batch_size as a number"
-            )
-        return self
+    @field_validator("engine")
+    @classmethod
+    def _may_be_cut_anywhere(cls, engine: PreferenceEngine) -> PreferenceEngine:
+        if cls.loss_by_row:
+            return engine
+        rows = engine.of_rows()
+        if rows is None:
+            raise ValueError(f"{cls.cut_in_rows}; write engine.per_device_batch_size as a number")
+        return rows
 
     @property
     def responses(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from wrpo.plan.formulas import (
 from wrpo.plan.model_shape import Shape
 from wrpo.recipe.sampling import Model
 from wrpo.recipe.yaml_source import read_yaml
-from wrpo.training.settings import AUTO, CPU_TOKENS, Training
+from wrpo.training.settings import AUTO, CPU_TOKENS, MOST_TOKENS, SHARE, Training
 
 _QUANTISED = {"fp8": 1.0, "int8": 1.0, "w8a8": 1.0, "awq": 0.55, "gptq": 0.55, "bitsandbytes": 0.55}
 """Bytes per weight of vLLM's methods; four bits and their scales are a little over half a byte."""
@@ -167,12 +167,24 @@ def training_memory(
     return Memory({name: size / GIB for name, size in state.items()}, note, origin)
 
 
-def micro_batch(settings: Training, row_tokens: float) -> float:
-    """Tokens of a forward pass; the first ones of a budget that grows with the memory left."""
+def micro_batch(
+    settings: Training, row_tokens: float, *, memory: Memory | None = None, room: float = 0.0
+) -> float:
+    """Tokens of a forward pass; the first ones of a budget that grows with the memory left.
+
+    memory: of the stage with the first budget; what the budget grows to follows from it.
+    room: GiB of a GPU.
+    """
     engine = settings.engine
     if isinstance(engine.per_device_batch_size, int):
         return row_tokens * engine.per_device_batch_size
-    return max(row_tokens, engine.batch_tokens or CPU_TOKENS)
+    first = max(row_tokens, engine.batch_tokens or CPU_TOKENS)
+    if engine.batch_tokens or memory is None:
+        return first
+    taken = memory.parts["activations"]
+    left = SHARE * room - (memory.total - taken)
+    most = settings.global_batch_size * row_tokens / processes_of(settings).gpus
+    return max(first, min(first * left / taken, MOST_TOKENS, most))
 
 
 def _state_origin(settings: Training, processes: Processes) -> dict[str, str]:

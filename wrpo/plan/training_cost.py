@@ -248,10 +248,10 @@ def _trained(
 ) -> Work:
     shape, processes = facts.shape(facts.recipe.target), processes_of(settings)
     work = Work(facts.gpu, gpus=processes.gpus)
-    work.train(shape, settings, rows, origin=origin)
     work.memory = training_memory(
         shape, settings, row_tokens=rows.each, processes=processes, second_model=second_model
     )
+    work.train(shape, settings, rows, origin=origin)
     return work
 
 

@@ -93,7 +93,7 @@ class Work:
     ) -> None:
         """What small micro-batches wait for Python and the launches of kernels."""
         each = self.gpu.micro_batch_ms_per_layer
-        tokens = micro_batch(settings, rows.each)
+        tokens = micro_batch(settings, rows.each, memory=self.memory, room=self.gpu.memory_gib)
         count = rows.tokens / tokens
         hours = count * shape.layers * each / 1000 / 3600
         if hours > computed:

@@ -27,6 +27,7 @@ from wrpo.recipe.shipped import FOLDER, shipped_folder
 from wrpo.recipe.training import OBJECTIVES, Preference
 from wrpo.recipe.yaml_source import Located, dump_yaml, merge, parse_yaml, read_yaml
 from wrpo.settings import lacks
+from wrpo.training.settings import AUTO
 from wrpo.training.trl_keys import honours
 
 COMMAND_LINE = "command line"
@@ -88,6 +89,8 @@ def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
     if kind.config != recipe.wrpo.config:
         train = inherited["train"]
         inherited["train"] = {key: train[key] for key in train if honours(kind.config, key)}
+    if not kind.loss_by_row and inherited["engine"]["per_device_batch_size"] == AUTO:
+        del inherited["engine"]["per_device_batch_size"]
     if recipe.wrpo.data not in kind.tables:
         del inherited["data"]
     settings: ObjectiveSettings = _PREFERENCE.validate_python(merge(inherited, own))

@@ -49,7 +49,7 @@ sft:
     num_train_epochs: 2
     lr_scheduler_type: cosine
     warmup_steps: 0.1
-  engine: {{per_device_batch_size: {rows}}}
+  engine: {{per_device_batch_size: auto}} # as many tokens as fit
 
 truncation: {{max_length: 2048}} # prompt and response
 
@@ -63,7 +63,7 @@ wrpo:
     num_train_epochs: 1
     lr_scheduler_type: cosine
     warmup_steps: 0.1
-  engine: {{per_device_batch_size: {pairs}}}
+  engine: {{per_device_batch_size: auto}}
 
 # Trained on the same rows, to compare with: what does each part of the method bring?
 arms:
@@ -111,8 +111,6 @@ def recipe_text(answers: Answers, file: str, *, gpu: bool, tasks: str | None = N
         rewards=_reward(answers.reward),
         evaluation=_OWN_TASK.format(name=answers.run, folder=_quoted(tasks)) if tasks else _NO_TASK,
         batch=batch,
-        rows=min(8, batch),
-        pairs=min(4, batch),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt
 
@@ -12,6 +12,10 @@ from wrpo.settings import Section
 AUTO = "auto"
 CPU_TOKENS = 4096
 """Tokens of a forward pass where memory is not measured; larger batches gain nothing on a CPU."""
+MOST_TOKENS = 65536
+"""A GPU computes larger batches no faster."""
+SHARE = 0.9
+"""Of a GPU's memory that may be planned with; the rest is for fragments."""
 
 
 class Lora(Section):
@@ -32,8 +36,9 @@ class TrainingEngine(Section):
     """How fast training runs; the global batch stays what the recipe says."""
 
     per_device_batch_size: PositiveInt | Literal["auto"] = Field(
-        1,
-        description="Rows per device and forward pass; auto: micro-batches of batch_tokens tokens.",
+        "auto",
+        description="Rows per device and forward pass; auto: micro-batches of batch_tokens tokens, "
+        "or one row for objectives whose loss is not a mean over rows.",
     )
     batch_tokens: int | None = Field(
         None,
@@ -52,6 +57,14 @@ class TrainingEngine(Section):
     processes: int | None = Field(
         None, ge=1, description="Processes to launch; unset: what the accelerate config says."
     )
+
+    def of_rows(self) -> Self | None:
+        """The same in rows, one of them unless a number is written; None where auto is written."""
+        if self.per_device_batch_size != AUTO:
+            return self
+        if "per_device_batch_size" in self.model_fields_set:
+            return None
+        return self.model_copy(update={"per_device_batch_size": 1})
 
     @property
     def accelerate_file(self) -> Path | None:

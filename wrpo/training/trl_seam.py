@@ -91,6 +91,7 @@ CONTACTS = (
     Contact(f"{_DPO}.get_train_dataloader", "its collator is put away while rows are handed out"),
     Contact(f"{_DPO}.get_batch_samples", "the batches of one optimizer step, here one batch"),
     Contact(f"{_DPO}.training_step", "called once per optimizer step, calls the parent's in turn"),
+    Contact(f"{_DPO}._track_num_input_tokens", "counts what training_step was given"),
     Contact(f"{_DPO}.floating_point_ops", "operations of what training_step was given"),
     # Attributes of the classes and of a trainer that is made.
     Contact(f"{_DPO}.loss_is_scaled_for_ga", "the loss is divided by the prompts already"),

@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 
 from wrpo.objectives.base import ObjectiveSettings, SampledInTraining
 from wrpo.settings import Share
-from wrpo.training.settings import AUTO
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
@@ -56,6 +55,8 @@ class TRLSettings(ObjectiveSettings):
     starts_by_name: ClassVar[bool] = False
 
     config: ClassVar[str] = "TrainingArguments"
+    loss_by_row: ClassVar[bool] = False
+    cut_in_rows: ClassVar[str] = "this objective is trained by TRL, which knows rows only"
     cut_by: ClassVar[set[str] | None] = {"max_length"}
     trained_by: ClassVar[str] = "wrpo.trl_arms.train:train_by_trl"
 
@@ -65,15 +66,6 @@ class TRLSettings(ObjectiveSettings):
             raise ValueError(
                 f"objective {self.objective} needs train.learning_rate: the defaults of TRL's "
                 "trainers differ 200-fold, so that none of them compares"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _batches_are_rows(self) -> Self:
-        if self.engine.per_device_batch_size == AUTO:
-            raise ValueError(
-                f"objective {self.objective} is trained by TRL, which knows rows only; write "
-                "engine.per_device_batch_size as a number"
             )
         return self
 

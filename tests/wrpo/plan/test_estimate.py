@@ -101,6 +101,9 @@ def test_small_micro_batches_wait_for_python_and_tokens_do_not(tmp_path: Path) -
     assert any("within 5%" in term.text for term in fixed.terms)
     budget = ("wrpo.engine.per_device_batch_size=auto", "wrpo.engine.batch_tokens=14000")
     assert price(*budget).gpu_hours == pytest.approx(fixed.gpu_hours / 10)
+    # Beside 8 billion weights with optimizer there is no room for more than the first budget.
+    measured = price("wrpo.engine.per_device_batch_size=auto")
+    assert measured.gpu_hours == pytest.approx(fixed.gpu_hours * 1400 / 4096)
     quick = price("wrpo.engine.per_device_batch_size=2", each_ms=0.001)
     assert quick.gpu_hours == price(each_ms=0).gpu_hours
     assert not any("wait for Python" in term.text for term in quick.terms)

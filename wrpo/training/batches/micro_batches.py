@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from wrpo.errors import RecipeError
+from wrpo.training.batches.agreement import Agreement, OutOfMemoryElsewhere
 from wrpo.training.batches.token_balanced_sampler import balanced, batches_by_length
 from wrpo.training.batches.token_budget import TokenBudget, meter_of
 
@@ -250,29 +252,44 @@ class MicroBatches(Trainer):
         loss = self._try_step(model, inputs, num_items_in_batch)
         if loss is None:
             model.zero_grad()
-            torch.cuda.empty_cache()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             self._cut(inputs)
             loss = self._step(model, inputs, num_items_in_batch)
         return loss
 
-    def _try_step(self, model: nn.Module, step: StepRows, items: Any) -> Tensor | None:
-        """None where it did not fit and may be tried again.
+    @cached_property
+    def _agreement(self) -> Agreement:
+        return Agreement(self.accelerator)
 
-        Processes that train together wait for each other inside a step, so that only a process by
-        itself can start it again.
-        """
-        assert self.budget is not None
-        alone = self.accelerator.distributed_type == DistributedType.NO
+    def _try_step(self, model: nn.Module, step: StepRows, items: Any) -> Tensor | None:
+        """None where it did not fit on some process and all may try again."""
+        budget, agreement = self.budget, self._agreement
+        assert budget is not None
+        if not (agreement.possible and budget.can_halve):
+            return self._step(model, step, items)
         before = self.recorded()
         try:
-            return self._step(model, step, items)
+            loss = self._step(model, step, items, agreement)
+            agreement.vote(failed=False)
+            agreement.average_gradients(model)
+            return loss
+        except OutOfMemoryElsewhere:
+            budget.halve()
         except torch.OutOfMemoryError:
-            if not (alone and self.budget.halve()):
+            agreement.vote(failed=True)
+            if not budget.halve():
                 raise
         self.restore(before)
         return None
 
-    def _step(self, model: nn.Module, step: StepRows, items: Any) -> Tensor:
+    def _step(
+        self, model: nn.Module, step: StepRows, items: Any, agreement: Agreement | None = None
+    ) -> Tensor:
+        """Computes and accumulates gradients; those of all processes meet in the last micro-batch.
+
+        agreement: leaves it to the caller to bring them together, once all have theirs.
+        """
         budget, state = self.budget, self.accelerator.gradient_state
         assert budget is not None
         last = len(step.batches) - 1
@@ -282,12 +299,26 @@ class MicroBatches(Trainer):
         budget.begin_step()
         for i, (batch, tokens) in enumerate(zip(step.batches, step.tokens, strict=True)):
             state._set_sync_gradients(i == last)
-            alone = contextlib.nullcontext() if i == last else self.accelerator.no_sync(model)
-            with alone, budget.micro_batch(tokens):
+            alone = self._alone(model) if agreement or i < last else contextlib.nullcontext()
+            votes = agreement.before_gathering() if agreement else contextlib.nullcontext()
+            with alone, votes, budget.micro_batch(tokens):
                 losses.append(super().training_step(model, dict(batch), items))
             self._flops += super().floating_point_ops(batch)
         budget.end_step()
         return torch.stack(losses).sum()
+
+    def _alone(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Gradients stay with their process, under the conditions that transformers has for it."""
+        kind, options = self.accelerator.distributed_type, self.accelerator.gradient_state
+        together = options.plugin_kwargs.get("sync_each_batch", False)
+        if together or kind == DistributedType.DEEPSPEED:
+            return contextlib.nullcontext()
+        alone: contextlib.AbstractContextManager[None] = self.accelerator.no_sync(model)
+        return alone
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        for batch in inputs.batches if isinstance(inputs, StepRows) else [inputs]:
+            super()._track_num_input_tokens(batch)
 
     def floating_point_ops(self, inputs: Any) -> float:
         """Operations of a batch, or of the step that was just computed."""

@@ -15,19 +15,15 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from wrpo.training.settings import AUTO, CPU_TOKENS
+from wrpo.training.settings import AUTO, CPU_TOKENS, MOST_TOKENS, SHARE
 
 logger = logging.getLogger(__name__)
 
 Batched = TypeVar("Batched")
 Computed = TypeVar("Computed")
 
-MOST_TOKENS = 65536
-"""A GPU computes larger batches no faster."""
 _FIRST_TOKENS = 4096
 _MEASURED_STEPS = 3
-_SHARE = 0.9
-"""Of the memory that may be planned with; the rest is for fragments."""
 _GROWTH = 8
 
 
@@ -131,7 +127,7 @@ class TokenBudget:
         first, *others = self._needs
         needs = others or [first._replace(bytes=max(1, first.bytes - self._gradients))]
         each = max(need.bytes / need.tokens for need in needs)
-        usable = _SHARE * self._meter.room() - self._meter.held() - self._gradients
+        usable = SHARE * self._meter.room() - self._meter.held() - self._gradients
         fits = int(usable / max(each, 1e-9))
         return max(self._longest, min(fits, _GROWTH * self.tokens, MOST_TOKENS))
 
@@ -141,9 +137,14 @@ class TokenBudget:
         self._needs = []
         self.tokens = tokens
 
+    @property
+    def can_halve(self) -> bool:
+        """Whether an out-of-memory error leaves another chance, which it does once."""
+        return not self._halved and self.tokens > 1
+
     def halve(self) -> bool:
-        """After an out-of-memory error; whether there is another chance, which there is once."""
-        if self._halved or self.tokens < 2:
+        """After an out-of-memory error; whether there is another chance."""
+        if not self.can_halve:
             return False
         self._halved, self._left, self._needs = True, 0, []
         self.tokens //= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 import torch
 from datasets import Dataset
 
+from tests.support.recipe_files import tiny_recipe
 from tests.wrpo.training.batches.balanced_run import uneven_triples
 from tests.wrpo.training.small_training import logged, parameters_after, policy
 from wrpo.errors import RecipeError
+from wrpo.objectives.cgpo import CGPOSettings
+from wrpo.objectives.wrpo import WRPOSettings
+from wrpo.recipe import preference
 from wrpo.training.batches.micro_batches import Costs, WholeSteps, micro_batches
 
 ROWS = Dataset.from_list(uneven_triples(19))
@@ -95,11 +100,13 @@ def trained(make_trainer, **options: Any) -> Any:
 
 def batches_of(trainer: Any) -> list[int]:
     """Number of micro-batches of each optimizer step of an epoch."""
-    counts = []
+    return [len(step.batches) for step in _steps(trainer)]
+
+
+def _steps(trainer: Any) -> Iterator[Any]:
     for step in trainer.get_train_dataloader():
         trainer._cut(step)
-        counts.append(len(step.batches))
-    return counts
+        yield step
 
 
 @pytest.mark.slow
@@ -177,6 +184,32 @@ def test_a_budget_that_is_none_is_refused(make_config, value):
 def test_cgpo_is_refused_because_rows_share_a_mean(make_config):
     with pytest.raises(RecipeError, match="which rows share a forward pass"):
         make_config(micro_batch_tokens="auto", objective="cgpo")
+
+
+def test_rows_are_counted_where_tokens_cannot_decide(tmp_path):
+    plain = {"objective": "cgpo", "train": {"learning_rate": 1e-3}}
+    assert CGPOSettings(**plain).engine.per_device_batch_size == 1
+    assert WRPOSettings().engine.per_device_batch_size == "auto"
+    with pytest.raises(ValueError, match="per_device_batch_size as a number"):
+        CGPOSettings(**plain, engine={"per_device_batch_size": "auto"})
+    by_tokens = tiny_recipe(
+        tmp_path, "wrpo.engine.per_device_batch_size=auto", "arms.c.objective=cgpo"
+    )
+    assert preference(by_tokens, "c").engine.per_device_batch_size == 1
+
+
+def test_the_number_of_tokens_seen_is_that_of_all_micro_batches(make_trainer):
+    ours = make_trainer(
+        train_dataset=ROWS,
+        micro_batch_tokens=400,
+        triple_layout="prefix",
+        include_num_input_tokens_seen="all",
+        num_train_epochs=1,
+        **STEPS,
+    )
+    seen = sum(batch["input_ids"].numel() for step in _steps(ours) for batch in step.batches)
+    ours.train()
+    assert ours.state.num_input_tokens_seen == seen
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wrpo.training.batches.token_budget import MOST_TOKENS, TokenBudget, batches_that_fit
-from wrpo.training.settings import CPU_TOKENS
+from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit
+from wrpo.training.settings import CPU_TOKENS, MOST_TOKENS
 
 GIB = 1 << 30
 
