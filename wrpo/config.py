@@ -85,10 +85,16 @@ class WRPOConfig(DPOConfig):
         give the reference model the same layout.) "auto" is prefix where the model can, which a
         trial on two triples agrees, and else padded with the reason in the log.
     packed_row_tokens: most tokens of a row in the prefix layout; None puts the batch into one row.
+    precompute_ref_log_probs: compute the log-probs of the reference in one pass before training,
+        so that no second model is in memory. None: where the policy as it was handed over is the
+        reference and a pass is no dearer than what training forwards, that is with at least one
+        epoch of a data set that is not streamed (see `wrpo.training.reference_pass`). Data sets
+        that come after training has begun need False, or columns of their own.
     micro_batch_tokens: most tokens of a forward pass, or "auto": as many as fit into the GPU's
         memory, measured during the first optimizer steps, and 4096 on a CPU. The prompts of an
         optimizer step, per_device_train_batch_size x gradient_accumulation_steps x processes, stay
-        the same, and so do the weights to rounding. None: micro-batches of
+        the same, and so do the weights to rounding (but for the balancing loss of a mixture of
+        experts, which is one of each micro-batch). None: micro-batches of
         per_device_train_batch_size prompts. Not for cgpo, whose loss depends on which prompts share
         a forward pass, and not for streamed data sets.
     balance_micro_batches: the micro-batches of an optimizer step hold about equal numbers of tokens
@@ -146,6 +152,10 @@ class WRPOConfig(DPOConfig):
     )
     packed_row_tokens: int | None = field(
         default=None, metadata={"help": "Most tokens of a row in the prefix layout."}
+    )
+    precompute_ref_log_probs: bool | None = field(
+        default=None,
+        metadata={"help": "Compute the reference in one pass before training; None: if cheaper."},
     )
     micro_batch_tokens: str | None = field(
         default=None, metadata={"help": "Most tokens of a forward pass, or auto: what fits."}

@@ -48,7 +48,7 @@ from wrpo.training.checks import (
     tokenizer_of,
 )
 from wrpo.training.metrics import response_metrics
-from wrpo.training.reference_pass import ReferencedTrainer
+from wrpo.training.reference_pass import ReferencedTrainer, settle_precomputing
 from wrpo.training.trl_seam import (
     add_fused_lm_head,
     global_then_local_main_first,
@@ -77,8 +77,8 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
        loads one for the length of the constructor.) Columns ref_*_length are checked if present;
     2. `ref_model`;
     3. the adapter switched off, when the policy is a PEFT model;
-    4. one pass before training, with precompute_ref_log_probs;
-    5. a frozen copy of the policy as it was handed over.
+    4. the policy as it was handed over: in one pass before training (precompute_ref_log_probs, the
+       default where training sees every row at least once), else by a frozen copy of it.
 
     The loss of an optimizer step is the mean over its prompts, over all micro-batches and ranks,
     also when micro-batches differ in size. Evaluation uses the final alpha.
@@ -123,6 +123,7 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
         args = args if args is not None else WRPOConfig(f"{model_name(model)}-WRPO")
         check_arguments(args, train_dataset, processing_class, compute_metrics)
         take_whole_batches(args)
+        self._settle_reference(args, model, ref_model, train_dataset, peft_config)
         self.budget_tokens = args.micro_batch_tokens
         if self.budget_tokens is not None:
             take_whole_steps(args)
@@ -170,6 +171,17 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
         # The parent also has the head compute what only its own metrics read.
         add_fused_lm_head(bare, outputs=("log_probs", "entropy"))
         self._settle_layout()
+
+    def _settle_reference(
+        self, args: WRPOConfig, model: Any, ref_model: Any, rows: Any, peft_config: Any
+    ) -> None:
+        scored = () if args.reference_free else args.objective_settings.build().responses
+        others = args.reference_free or ref_model is not None or peft_config is not None
+        if args.precompute_ref_log_probs is None and (
+            others or has_reference(column_names(rows), scored)
+        ):
+            args.precompute_ref_log_probs = False
+        settle_precomputing(args, model, rows)
 
     def _collator(
         self, args: WRPOConfig, tokenizer: PreTrainedTokenizerBase

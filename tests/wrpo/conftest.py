@@ -75,6 +75,7 @@ def make_config(tmp_path: Path) -> Callable[..., "WRPOConfig"]:
             "beta": 0.3,
             "save_strategy": "no",
             "max_length": None,
+            "precompute_ref_log_probs": False,
         }
         return WRPOConfig(**{**defaults, **options})
 

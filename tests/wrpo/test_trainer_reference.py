@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from tests.wrpo.training.small_training import logged, parameters_after, policy, whole_batch
 from wrpo.errors import DataError, RecipeError
@@ -56,6 +57,55 @@ def test_precomputed_reference_equals_the_reference_model(make_trainer, triples)
     assert precomputed.evaluate()["eval_loss"] == pytest.approx(
         on_the_fly.evaluate()["eval_loss"], rel=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "precomputed"),
+    [
+        ({}, True),
+        ({"num_train_epochs": 0.5}, False),
+        ({"max_steps": 1}, False),
+        ({"max_steps": 2}, True),
+        ({"max_steps": 1, "micro_batch_tokens": 99, "gradient_accumulation_steps": 2}, True),
+        ({"disable_dropout": False}, False),
+        ({"reference_free": True}, False),
+        ({"ref_model": "other"}, False),
+        ({"peft_config": LoraConfig(r=4, task_type="CAUSAL_LM")}, False),
+        ({"train_dataset": "columns"}, False),
+        ({"train_dataset": "streamed", "max_steps": 9}, False),
+        ({"precompute_ref_log_probs": False}, False),
+        ({"precompute_ref_log_probs": True, "max_steps": 1}, True),
+    ],
+    ids=str,
+)
+def test_a_pass_is_made_where_it_is_no_dearer(
+    make_trainer, with_reference, triples, options, precomputed
+):
+    """Eight rows, four of them in a step."""
+    given = {"precompute_ref_log_probs": None, **options}
+    if "ref_model" in options:
+        given["ref_model"] = policy(seed=1)
+    sets = {"columns": with_reference, "streamed": triples.to_iterable_dataset()}
+    if "train_dataset" in options:
+        given["train_dataset"] = sets[options["train_dataset"]]
+    trainer = make_trainer(**given)
+    assert trainer.precompute_ref_logps is trainer.args.precompute_ref_log_probs is precomputed
+    needs_model = not (precomputed or {"reference_free", "peft_config"} & options.keys())
+    needs_model &= options.get("train_dataset") != "columns"
+    assert (trainer.ref_model is not None) == needs_model
+    assert trainer.args.precompute_ref_batch_size == 4
+
+
+def test_the_default_reference_gives_the_losses_of_a_frozen_copy(make_trainer):
+    losses = []
+    for precomputed in (None, False):
+        options = {"num_train_epochs": 1, "alpha": 0.4, "precompute_ref_log_probs": precomputed}
+        trainer = make_trainer(micro_batch_tokens=150, **options)
+        assert (trainer.ref_model is None) == (precomputed is None)
+        trainer.train()
+        losses.append(logged(trainer, "loss"))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0][0] == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_precomputed_pairs_leave_no_source_column_behind(make_trainer):

@@ -10,13 +10,44 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_utils import is_fsdp_enabled
 
 from wrpo.collator import by_response, reference_logps
+from wrpo.config import WRPOConfig
 from wrpo.errors import DataError
 from wrpo.rows.columns import has_reference, name_reference_columns, reference_column
 from wrpo.training.checks import column_names
 from wrpo.training.metrics import ReportingTrainer
 from wrpo.training.trl_seam import disable_gradient_checkpointing, use_adapter
+
+
+def settle_precomputing(args: WRPOConfig, model: Any, train_dataset: Any) -> None:
+    """Settles `precompute_ref_log_probs` where it is None, for a policy that is its own reference.
+
+    A pass forwards every row once, keeping a model forwards what training sees, and takes its
+    memory. Adapters are switched off instead, which takes none; dropout would be in the pass alone;
+    under FSDP, TRL loads a second model for the pass all the same.
+
+    Also keeps the pass to batches of the size that was asked for, not to whole optimizer steps.
+    """
+    if args.precompute_ref_batch_size is None:
+        args.precompute_ref_batch_size = args.per_device_train_batch_size
+    if args.precompute_ref_log_probs is not None:
+        return
+    kept = is_fsdp_enabled() or not args.disable_dropout or args.sync_ref_model
+    whole = isinstance(model, (str, PreTrainedModel)) and hasattr(train_dataset, "__len__")
+    args.precompute_ref_log_probs = (
+        whole and not kept and _rows_seen(args, train_dataset) >= len(train_dataset)
+    )
+
+
+def _rows_seen(args: WRPOConfig, dataset: Any) -> float:
+    if args.max_steps <= 0:
+        return float(args.num_train_epochs) * len(dataset)
+    return (
+        args.max_steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    )
 
 
 class ReferencedTrainer(ReportingTrainer):
