@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from wrpo.doctor.checks import CheckContext, Finding, run_checks
 from wrpo.doctor.environment import disk, gpus, packages
 from wrpo.doctor.folders import finished_stages
-from wrpo.doctor.models import hub_token, templates
+from wrpo.doctor.models import context_lengths, hub_token, templates
 from wrpo.doctor.services import datasets, files, rewards, sandbox, servers
 from wrpo.doctor.training import training_checks
 
@@ -21,6 +21,7 @@ CHECKS = (
     finished_stages,
     servers,
     templates,
+    context_lengths,
     training_checks,
     sandbox,
     rewards,

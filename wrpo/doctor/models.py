@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from wrpo.doctor.checks import CheckContext, Finding
 from wrpo.errors import ModelError, TemplateError
 from wrpo.files import is_folder
-from wrpo.recipe import Recipe
-from wrpo.recipe.resolved import resolved_engine
+from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe.resolved import (
+    resolved_engine,
+    resolved_sampling,
+    sampling_by_domain,
+    sampling_model,
+)
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from wrpo.recipe.sampling import Model
     from wrpo.recipe.thinking import Thinking
 
 _SYSTEM = {"role": "system", "content": "Response in one word."}
@@ -84,17 +90,47 @@ def templates(context: CheckContext) -> Iterator[Finding]:
         yield from _vocabulary(entry, tokenizer)
 
 
-def _vocabulary(entry: _Chatting, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
-    """Whether every token has an embedding."""
+def context_lengths(context: CheckContext) -> Iterator[Finding]:
+    """Whether each model that is sampled here takes the longest prompt and response."""
+    recipe = context.recipe
+    for name in (*recipe.sources, TARGET):
+        if resolved_engine(recipe, name).sends_messages:
+            continue
+        config = _config(sampling_model(recipe, name))
+        text = config.get_text_config() if config is not None else None
+        longest = getattr(text, "max_position_embeddings", None)
+        usual = resolved_sampling(recipe, name)
+        own = sampling_by_domain(recipe, name).values()
+        response = max(fields["max_tokens"] for fields in (usual, *own))
+        wanted = usual["max_prompt_tokens"] + response
+        if longest is not None and longest < wanted:
+            yield Finding(
+                "problem",
+                f"length of {name if name == TARGET else f'sources.{name}'}",
+                f"it takes {longest} tokens; sample.max_prompt_tokens + max_tokens is {wanted}",
+                "lower one of them, for a source alone under its own `sampling`",
+            )
+
+
+def _config(entry: Model | _Chatting) -> PretrainedConfig | None:
+    """Of a model that is at hand."""
     from transformers import AutoConfig
 
-    from wrpo.training.vocabulary import REMEDY, overflow
-
     try:
-        config = AutoConfig.from_pretrained(
+        config: PretrainedConfig = AutoConfig.from_pretrained(
             entry.model, revision=entry.revision, trust_remote_code=entry.trust_remote_code
         )
     except (OSError, ValueError):  # a tokenizer alone
+        return None
+    return config
+
+
+def _vocabulary(entry: _Chatting, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+    """Whether every token has an embedding."""
+    from wrpo.training.vocabulary import REMEDY, overflow
+
+    config = _config(entry)
+    if config is None:
         return
     if problem := overflow(tokenizer, config):
         message = f"{problem}; training stops where rows use the others"

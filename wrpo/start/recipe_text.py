@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 from wrpo.start.answers import VERIFIERS, Answers
 
@@ -34,7 +36,7 @@ sample:
   responses: 4              # of each source to each prompt; more is better and costs as much
   temperature: 0.8
   max_tokens: {max_tokens}  # longest response; what is cut here is never preferred
-  max_prompt_tokens: 1024
+  max_prompt_tokens: {max_prompt_tokens}
   target: {{responses: 4}}
   engine: {engine}
 
@@ -51,7 +53,7 @@ sft:
     warmup_steps: 0.1
   engine: {{per_device_batch_size: auto}} # as many tokens as fit
 
-truncation: {{max_length: 2048}} # prompt and response
+truncation: {{max_length: {max_length}}} # prompt and response
 
 wrpo:
   global_batch_size: {batch}
@@ -106,12 +108,39 @@ def recipe_text(answers: Answers, file: str, *, gpu: bool, tasks: str | None = N
         prompts=_quoted(answers.prompts),
         prompt=_quoted(answers.prompt),
         reference=reference,
-        max_tokens=512 if gpu else 128,
+        **_lengths(answers, max_tokens=512 if gpu else 128),
         engine="{backend: vllm}" if gpu else "{backend: transformers, max_num_seqs: 16}",
         rewards=_reward(answers.reward),
         evaluation=_OWN_TASK.format(name=answers.run, folder=_quoted(tasks)) if tasks else _NO_TASK,
         batch=batch,
     )
+
+
+def _lengths(answers: Answers, *, max_tokens: int) -> dict[str, int]:
+    """Tokens of prompts, responses and both, within what every model that is a folder takes."""
+    contexts = [
+        length
+        for model in (answers.target, *answers.sources.values())
+        if (length := _context(Path(model))) is not None
+    ]
+    context = min(contexts, default=sys.maxsize)
+    max_tokens = min(max_tokens, context // 4)
+    return {
+        "max_tokens": max_tokens,
+        "max_prompt_tokens": min(1024, context - max_tokens),
+        "max_length": min(2048, context),
+    }
+
+
+def _context(folder: Path) -> int | None:
+    """What config.json of a model says; a model of the hub is not asked."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    text = config.get("text_config", config)
+    found = text.get("max_position_embeddings") if isinstance(text, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def batch_size(rows: int | None) -> int:

@@ -78,6 +78,23 @@ def test_a_check_that_fails_hides_no_other(write_recipe) -> None:
     assert found[2].message == "cannot load it"
 
 
+@pytest.mark.parametrize(
+    ("override", "wrong"),
+    [
+        ("sample.max_tokens=9", set()),
+        ("sample.max_tokens=100000", {"sources.one", "sources.two", "target"}),
+        ("sources.one.sampling.max_tokens=100000", {"sources.one"}),
+        ("sample.target.max_tokens=100000", {"target"}),
+        ("sample.domains.k1.max_tokens=100000", {"sources.one", "sources.two", "target"}),
+    ],
+)
+def test_models_take_the_longest_prompt_and_response(
+    write_recipe, override: str, wrong: set[str]
+) -> None:
+    found = levels(models.context_lengths(context(write_recipe(), override)))
+    assert found == {f"length of {place}": "problem" for place in wrong}
+
+
 @pytest.fixture
 def with_template(write_recipe, tmp_path: Path):
     """The template findings of a target with another template."""

@@ -100,6 +100,24 @@ def test_every_recipe_loads_and_says_what_was_answered(
     assert {"dpo", "more-sft"} == set(recipe.arms)
 
 
+@pytest.mark.parametrize(
+    ("context", "prompt", "response"), [(256, 192, 64), (1 << 17, 1024, 128), (None, 1024, 128)]
+)
+def test_lengths_fit_the_smallest_model_that_is_a_folder(
+    context: int | None, prompt: int, response: int, tmp_path: Path
+) -> None:
+    (tmp_path / "small").mkdir()
+    config = {"text_config": {"max_position_embeddings": context}} if context else {}
+    (tmp_path / "small" / "config.json").write_text(json.dumps(config))
+    sources = {"x": "org/x", "y": str(tmp_path / "small")}
+    told = Answers("mine", "org/t", sources, "own.jsonl", "q", "gold", "math", 50)
+    path = tmp_path / "mine.yaml"
+    path.write_text(recipe_text(told, "mine.yaml", gpu=False), encoding="utf-8")
+    recipe = load_recipe(path)
+    assert (recipe.sample.max_prompt_tokens, recipe.sample.max_tokens) == (prompt, response)
+    assert recipe.truncation.max_length == min(2048, context or 2048)
+
+
 def test_it_writes_a_recipe_and_holds_prompts_out(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
