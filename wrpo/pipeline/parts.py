@@ -274,7 +274,8 @@ def open_stage(
             yield work
         except BaseException as error:
             error.add_note(f"stage {name}")
-            if not (work.complete or helper or shard):
+            others = shard is not None and shard.count > 1
+            if not (work.complete or helper or others):
                 folder.release()
             raise
         if not (work.complete or helper):

@@ -268,3 +268,20 @@ def test_the_rows_of_a_table_are_checked_before_it_is_written(tmp_path: Path) ->
     ):
         work.check_dropped(dropped(0), total=2, limit=0.4)
     assert pipeline.state("prompts") == "missing"  # nothing was made, so other settings may have it
+
+
+@pytest.mark.parametrize(
+    ("shard", "state"), [(None, "missing"), ("1/1", "missing"), ("1/2", "partial")]
+)
+def test_a_stage_that_fails_before_its_first_part_leaves_the_folder_to_other_settings(
+    shard: str | None, state: str, tmp_path: Path
+) -> None:
+    """Where it is one of several shards, the others may be at work there."""
+    pipeline = Pipeline(tiny_recipe(tmp_path))
+    mine = Shard.parse(shard) if shard else None
+    with (
+        pytest.raises(DataError, match="refused"),
+        open_stage(pipeline, "prompts", parts=2, shard=mine),
+    ):
+        raise DataError("refused")
+    assert pipeline.state("prompts") == state
