@@ -26,7 +26,7 @@ from wrpo.objectives.base import END, Progress
 from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import causal_model, fused_pass
 from wrpo.prefix.moe_aux_loss import balancing_loss
-from wrpo.prefix.packing import PackedLayout
+from wrpo.prefix.packing import PackedLayout, carry_segments
 from wrpo.prefix.timed_trial import typical_rows
 from wrpo.rows.columns import ROW_WEIGHT, SCORE_COLUMNS, has_reference, reference_column
 from wrpo.rows.prepare import prepare_dataset
@@ -338,6 +338,11 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
         with balancing_loss(self._bare(model), weights) as balance:
             outputs = self._forward(model, inputs)
         return outputs, balance.loss
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        moved = super()._prepare_inputs(inputs)
+        carry_segments(inputs.get("attention_mask"), moved.get("attention_mask"))
+        return moved
 
     def _forward(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
         layout = getattr(self.data_collator, "layout", None)

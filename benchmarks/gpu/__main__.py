@@ -7,6 +7,7 @@ exactness   layouts and attention functions of every family, values and gradient
 steps       `benchmarks.training_step` at the shape of Llama-3-8B: shared prompts over padding
 trainers    whole trainers at the shapes of 0.5B, 1.5B and 8B: TRL's DPOTrainer, padded, ours
 scores      a classifier of 8B shape over 20 responses a prompt, over the public batch-1 loop
+world       the tiny world's pipeline up to the trained model, with the transformers engine
 
 Each part runs in a process of its own, so that memory is its own, and has a share of the minutes;
 what it had measured when they were over is kept. Writes FOLDER/gpu.json and FOLDER/gpu.md, and
@@ -28,7 +29,7 @@ from benchmarks.gpu.figures import Figure, machine, markdown
 
 logger = logging.getLogger("benchmarks.gpu")
 
-SHARES = {"exactness": 0.12, "steps": 0.25, "trainers": 0.5, "scores": 0.13}
+SHARES = {"exactness": 0.12, "steps": 0.22, "trainers": 0.44, "scores": 0.1, "world": 0.12}
 """Of the minutes; a part that ends early leaves its rest to the later ones."""
 
 
@@ -40,6 +41,11 @@ def figures_of(part: str, *, device: str, tiny: bool) -> Iterator[Figure]:
         from benchmarks.gpu.exactness import figures
 
         yield from figures(device)
+    if part == "world":
+        from benchmarks.gpu import world
+
+        yield from world.figures(prompts=24 if tiny else 60, steps_scale=0.02)
+        return
     for shape in [] if part == "exactness" else shapes:
         if part == "steps" and shape != "1.5b":
             from benchmarks.gpu import steps

@@ -7,12 +7,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
+import wrpo.prefix.varlen_attention
 from benchmarks.arms import word_tokenizer
 from benchmarks.gpu.figures import Figure
 from benchmarks.lengths import Lengths, shared_tokens, triple_lengths
@@ -22,6 +25,10 @@ from wrpo.rows.columns import TRIPLE_RESPONSES
 
 ASKED = {"0.5b": 4.0, "1.5b": 3.0, "8b": 1.8}
 """TRL's seconds over ours, by shape, although ours train three responses instead of two."""
+ASKED_OF_PADDING = {"8b": 2.2}
+"""Padded rows with 2 prompts per device over ours with a token budget."""
+ASKED_OF_LOOP = {"0.5b": 10.0}
+"""Shared prompts by a loop over segments with 4 prompts per device, over ours."""
 
 
 class Load(NamedTuple):
@@ -118,9 +125,34 @@ def figures(device: str, shape: str, *, layers: int | None, load: Load) -> Itera
     if padded is not None:
         yield _second(shape, "ours, padded, best fixed batch", padded)
     yield from _ratio(shape, "padded", padded, ours, 1.0)
+    two = _run(size, data, device, load, batch=2, triple_layout="padded")
+    yield from _ratio(shape, "padded, 2 per device,", two, ours, ASKED_OF_PADDING.get(shape, 1.0))
     fixed = _run(size, data, device, load, batch=2)
     if fixed is not None:
         yield _second(shape, "ours, 2 prompts per device", fixed)
+    yield from _adapters(shape, size, data, device, load)
+    if shape in ASKED_OF_LOOP or device == "cpu":
+        # One step: it is slow.
+        brief = load._replace(steps=1)
+        with patch.object(wrpo.prefix.varlen_attention, "torch_kernel", lambda: None):
+            loop = _run(
+                size, data, device, brief, batch=min(4, load.prompts), triple_layout="prefix"
+            )
+        yield from _ratio(shape, "loop over segments", loop, ours, ASKED_OF_LOOP.get(shape))
+
+
+def _adapters(shape: str, size: Shape, data: Dataset, device: str, load: Load) -> Iterator[Figure]:
+    """LoRA on all linear layers, whose reference is the policy with the adapters off."""
+    lora = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    trl = _run(size, data, device, load, batch=min(8, load.prompts), trl=True, peft_config=lora)
+    ours = _run(
+        size, data, device, load, batch=load.prompts, micro_batch_tokens="auto", peft_config=lora
+    )
+    if trl is not None:
+        yield _second(shape, "LoRA, TRL's DPOTrainer on pairs, 8 per device", trl)
+    if ours is not None:
+        yield _second(shape, "LoRA, ours, token budget", ours)
+        yield from _ratio(shape, "LoRA: TRL", trl, ours, 1.0)
 
 
 def _ratio(
@@ -183,9 +215,12 @@ def _run(
     half, measured = device == "cuda", options.get("micro_batch_tokens") == "auto"
     warm_up = load.warm_up if measured else 1
     clock = _Clock(device, warm_up)
-    policy, reference = (
-        random_model(size, seed=seed, device=device, attention="sdpa") for seed in (0, 1)
+    adapters = options.pop("peft_config", None)
+    policy, *others = (
+        random_model(size, seed=seed, device=device, attention="sdpa")
+        for seed in ((0,) if adapters else (0, 1))
     )
+    reference = others[0] if others else None
     with tempfile.TemporaryDirectory() as folder:
         common: dict[str, Any] = {
             "output_dir": folder,
@@ -208,6 +243,7 @@ def _run(
             "train_dataset": data,
             "processing_class": word_tokenizer(),
             "callbacks": [clock],
+            "peft_config": adapters,
         }
         try:
             if trl:
@@ -217,7 +253,7 @@ def _run(
         except torch.OutOfMemoryError:
             return None
         finally:
-            del policy, reference, given
+            del policy, others, reference, given
             held = torch.cuda.max_memory_allocated() if half else 0
             gc.collect()
             if half:

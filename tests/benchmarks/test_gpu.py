@@ -7,8 +7,12 @@ from argparse import Namespace
 
 import pytest
 
+from benchmarks.gpu import world
 from benchmarks.gpu.__main__ import SHARES, figures_of, measure, parse
 from benchmarks.gpu.figures import Figure, machine, markdown
+from tests.support.commands import REPOSITORY
+from wrpo.pipeline.pipeline import Pipeline
+from wrpo.recipe import load_recipe
 
 
 @pytest.mark.slow
@@ -18,6 +22,10 @@ def test_every_part_runs_at_tiny_size(part: str) -> None:
     assert {figure.part for figure in found} == {part}
     assert any(figure.least is not None for figure in found)
     assert all(figure.value > 0 for figure in found)
+    told = " ".join(figure.what for figure in found)
+    if part == "trainers":
+        for arm in ("TRL over ours", "2 per device, over", "LoRA: TRL over", "loop over segments"):
+            assert arm in told
 
 
 @pytest.mark.slow
@@ -25,6 +33,26 @@ def test_layouts_are_exact_in_every_family() -> None:
     found = list(figures_of("exactness", device="cpu", tiny=True))
     assert len(found) == 9 * 2 + 2
     assert [figure for figure in found if not figure.reached] == []
+
+
+def test_every_stage_of_the_tiny_world_can_be_started(tmp_path) -> None:
+    """They run in `tests/tiny_world`; here the recipe that they get has to be one."""
+    changes = world.overrides(tmp_path, prompts=24)
+    recipe = load_recipe(REPOSITORY / "recipes" / "demo.yaml", changes)
+    assert recipe.sft.engine.per_device_batch_size == "auto"
+    assert recipe.sample.engine.backend == "transformers"
+    stages = Pipeline(recipe)
+    commands = " ".join(stages.shell_command(name) for name in stages.stages)
+    for module, *options in world.STAGES:
+        assert f"-m {' '.join([module, *options])} --recipe" in commands
+
+
+def test_a_stage_that_fails_is_a_figure(monkeypatch) -> None:
+    monkeypatch.setattr("tiny_world.build.build_world", lambda *_, **__: True)
+    monkeypatch.setattr(world, "STAGES", (("wrpo.no_such_module",),))
+    failed, done = world.figures(prompts=1, steps_scale=1)
+    assert failed.reached is done.reached is False
+    assert failed.note
 
 
 def test_figures_are_handed_on_and_shown() -> None:

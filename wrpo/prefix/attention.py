@@ -11,7 +11,6 @@ does what the implementation under it does. A segment's keys are contiguous in p
 causality and a sliding window by index inside the segment are those by position.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -67,7 +66,7 @@ def prefix_sdpa(
 
 
 def _by_segment(
-    segments: Sequence[Segment],
+    segments: tuple[Segment, ...],
     query: Tensor,
     key: Tensor,
     value: Tensor,

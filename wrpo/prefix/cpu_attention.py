@@ -7,6 +7,7 @@ The same decomposition as in ring attention (arXiv 2310.01889).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -28,7 +29,9 @@ class _Part(NamedTuple):
     causal: bool
 
 
-def _parts(segments: Sequence[Segment]) -> list[_Part]:
+# Every layer asks for those of the same segments, forward and backward.
+@lru_cache(maxsize=4)
+def _parts(segments: tuple[Segment, ...]) -> list[_Part]:
     """First every segment with itself, then neighbours together with the prompt they share."""
     starts = list(accumulate((segment.length for segment in segments), initial=0))
     runs = [slice(*ends) for ends in pairwise(starts)]
@@ -49,7 +52,7 @@ class _MergedAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        segments: Sequence[Segment],
+        segments: tuple[Segment, ...],
         scaling: float | None,
     ) -> Tensor:
         heads, tokens, width = query.shape
@@ -124,4 +127,4 @@ def merged_attention(
 
     Key and value may have fewer heads. The lengths of the segments add up to the tokens.
     """
-    return _MergedAttention.apply(query, key, value, segments, scaling)
+    return _MergedAttention.apply(query, key, value, tuple(segments), scaling)

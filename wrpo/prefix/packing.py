@@ -185,8 +185,22 @@ def are_segments(mask: Any) -> bool:
     return isinstance(mask, Tensor) and mask.dtype == torch.int64 and mask.ndim == 4
 
 
-# Every layer of a forward pass reads the same tensor; from a GPU it is copied once.
+# Every layer of a forward pass reads the same tensor.
 @lru_cache(maxsize=4)
-def read_segments(table: Tensor) -> list[Segment]:
-    """Rows of the table (1, 1, segments, 3)."""
-    return [Segment(*row) for row in table[0, 0].tolist()]
+def read_segments(table: Tensor) -> tuple[Segment, ...]:
+    """Rows of the table (1, 1, segments, 3).
+
+    Copied from a GPU, for which Python waits until it has computed everything before, unless
+    `carry_segments` has told them.
+    """
+    known: tuple[Segment, ...] | None = getattr(table, _CARRIED, None)
+    return known or tuple(Segment(*row) for row in table[0, 0].tolist())
+
+
+_CARRIED = "_wrpo_segments"
+
+
+def carry_segments(table: Any, moved: Any) -> None:
+    """Tells the segments of a table, if it is one, to its copy on another device."""
+    if moved is not table and are_segments(table) and table.device.type == "cpu":
+        setattr(moved, _CARRIED, read_segments(table))

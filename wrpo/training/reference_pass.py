@@ -102,12 +102,22 @@ class ReferencedTrainer(ReportingTrainer):
     def _reference_pass(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         with (
             torch.no_grad(),
-            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
+            self._without_checkpointing(),
             self._reference_adapter(),
             self.accelerator.autocast(),
         ):
             outputs = self._forward(model, inputs)
         return by_response(outputs.log_probs, inputs)
+
+    def _without_checkpointing(self) -> contextlib.AbstractContextManager[None]:
+        """Of a policy that is its own reference; looks at all modules, so not without need."""
+        if self.ref_model is not None or not self.args.gradient_checkpointing:
+            return contextlib.nullcontext()
+        options = self.args.gradient_checkpointing_kwargs
+        off: contextlib.AbstractContextManager[None] = disable_gradient_checkpointing(
+            self.model, options
+        )
+        return off
 
     def _reference_adapter(self) -> contextlib.AbstractContextManager[None]:
         if self.ref_model is not None or not self._has_adapters:

@@ -85,6 +85,7 @@ CONTACTS = (
     Contact(f"{_DPO}._get_num_items_in_batch", "prompts of an optimizer step on all ranks"),
     Contact(f"{_DPO}.compute_ref_log_probs", "called batch by batch while precomputing"),
     Contact(f"{_DPO}.compute_loss", "loss of one micro-batch"),
+    Contact(f"{_DPO}._prepare_inputs", "moves a batch to the device"),
     Contact(f"{_DPO}.prediction_step", "loss of one evaluation batch"),
     Contact(f"{_DPO}.log", "the parent's own means are left out"),
     # Methods that MicroBatches replaces in a trainer of either kind.
@@ -101,7 +102,6 @@ CONTACTS = (
     Contact(f"{_DPO}()._signature_columns", "None until they are named"),
     Contact(f"{_DPO}()._total_train_tokens", "tokens since the last log"),
     Contact(f"{_DPO}()._train_batch_size", "rows of a micro-batch"),
-    Contact(f"{_DPO}()._prepare_inputs", "moves a batch to the device"),
     Contact(f"{_DPO}().precompute_ref_logps", "whether evaluation sets are precomputed too"),
     Contact(f"{_DPO}().aux_loss_enabled", "a mixture of experts with its balancing loss"),
     Contact(f"{_DPO}().router_aux_loss_coef", "the weight of that loss"),

@@ -9,7 +9,7 @@ import wrpo.prefix.packing
 from tests.wrpo.prefix.layouts import LENGTHS, token_rows
 from wrpo.collator import DataCollatorForWRPO, by_response
 from wrpo.errors import DataError
-from wrpo.prefix.packing import PackedLayout
+from wrpo.prefix.packing import PackedLayout, carry_segments, read_segments
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 EXACT = sum(p - 1 + sum(n + 1 for n in responses) for p, responses in LENGTHS)
@@ -99,3 +99,14 @@ def test_an_empty_prompt_is_refused():
     rows = [{**token_rows()[0], "prompt_ids": []}]
     with pytest.raises(DataError, match="prompt 0"):
         collate(rows=rows)
+
+
+def test_segments_are_told_to_a_copy_on_another_device():
+    batch = DataCollatorForWRPO(pad_token_id=0, layout=PackedLayout())(token_rows())
+    table = batch["attention_mask"]
+    moved = torch.empty_like(table, device="meta")
+    carry_segments(table, moved)
+    assert read_segments(moved) == read_segments(table)
+    carry_segments(None, None)
+    with pytest.raises(NotImplementedError):
+        read_segments(torch.empty_like(table, device="meta"))
