@@ -20,7 +20,7 @@ from wrpo.plan.formulas import (
 from wrpo.plan.model_shape import Shape
 from wrpo.recipe.sampling import Model
 from wrpo.recipe.yaml_source import read_yaml
-from wrpo.training.settings import AUTO, CPU_TOKENS, MOST_TOKENS, SHARE, Training
+from wrpo.training.settings import AUTO, CPU_TOKENS, MOST_TOKENS, PLANNED_SHARE, Training
 
 _QUANTISED = {"fp8": 1.0, "int8": 1.0, "w8a8": 1.0, "awq": 0.55, "gptq": 0.55, "bitsandbytes": 0.55}
 """Bytes per weight of vLLM's methods; four bits and their scales are a little over half a byte."""
@@ -182,7 +182,7 @@ def micro_batch(
     if engine.batch_tokens or memory is None:
         return first
     taken = memory.parts["activations"]
-    left = SHARE * room - (memory.total - taken)
+    left = PLANNED_SHARE * room - (memory.total - taken)
     most = settings.global_batch_size * row_tokens / processes_of(settings).gpus
     return max(first, min(first * left / taken, MOST_TOKENS, most))
 

@@ -14,7 +14,7 @@ CPU_TOKENS = 4096
 """Tokens of a forward pass where memory is not measured; larger batches gain nothing on a CPU."""
 MOST_TOKENS = 65536
 """A GPU computes larger batches no faster."""
-SHARE = 0.9
+PLANNED_SHARE = 0.9
 """Of a GPU's memory that may be planned with; the rest is for fragments."""
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
-from wrpo.training.settings import AUTO, CPU_TOKENS, MOST_TOKENS, SHARE
+from wrpo.training.settings import AUTO, CPU_TOKENS, MOST_TOKENS, PLANNED_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class TokenBudget:
         first, *others = self._needs
         needs = others or [first._replace(bytes=max(1, first.bytes - self._gradients))]
         each = max(need.bytes / need.tokens for need in needs)
-        usable = SHARE * self._meter.room() - self._meter.held() - self._gradients
+        usable = PLANNED_SHARE * self._meter.room() - self._meter.held() - self._gradients
         fits = int(usable / max(each, 1e-9))
         return max(self._longest, min(fits, _GROWTH * self.tokens, MOST_TOKENS))
 
