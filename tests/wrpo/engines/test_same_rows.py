@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.tiny_models import VLLM_SHAPE, save_tiny, tiny_tokenizer
 from tests.support.vllm_server import vllm_serve
 from wrpo.chat.render import render_prompt, stop_token_ids
 from wrpo.chat.tokenizer import load_tokenizer
@@ -128,3 +130,27 @@ def test_the_server_draws_what_offline_vllm_draws_from_the_same_seeds(
     served = rows("openai", model, url=url, temperature=1.0, top_k=50, min_p=0.01)
     same(served, rows("vllm", model, temperature=1.0, top_k=50, min_p=0.01))
     assert len({response.text for response in served}) == 8
+
+
+@pytest.mark.slow
+def test_a_pruned_folder_gives_the_rows_of_transformers(tmp_path: Path) -> None:
+    """Without a whole layer, and with the attention of one and the MLP of another at zero."""
+    from transformers import AutoModelForCausalLM
+
+    from wrpo.pruning.blocks import ResidualBlock
+    from wrpo.pruning.export import save_pruned
+
+    whole = save_tiny(tmp_path / "whole", "qwen2", num_hidden_layers=4, **VLLM_SHAPE)
+    layer = [ResidualBlock("attention", 1), ResidualBlock("mlp", 1)]
+    halves = [ResidualBlock("attention", 2), ResidualBlock("mlp", 3)]
+    pruned = tmp_path / "pruned"
+    save_pruned(AutoModelForCausalLM.from_pretrained(whole), [*layer, *halves], pruned)
+    tiny_tokenizer().save_pretrained(pruned)
+    config = json.loads((pruned / "config.json").read_text())
+    assert config["num_hidden_layers"] == len(config["layer_types"]) == 3
+    assert config["removed_blocks"] == [["attention", 1], ["mlp", 2]]
+
+    expected = rows("transformers", pruned, temperature=0.0)
+    same(rows("vllm", pruned, temperature=0.0), expected)
+    before = rows("transformers", whole, temperature=0.0)
+    assert not {one.text for one in before} & {one.text for one in expected}
