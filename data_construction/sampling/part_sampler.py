@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_construction.sampling.kept_responses import KeptResponses
 from data_construction.sampling.measured_speed import MeasuredSpeed
-from data_construction.sampling.prompt_parts import PromptParts
+from data_construction.sampling.prompt_parts import PromptParts, sent_to
 from data_construction.sampling.whole_response import ResponseReader
 from wrpo.engines import Completion, GenerationTask, Request
 from wrpo.errors import RecipeError, TemplateError
@@ -111,6 +111,7 @@ class PartSampler:
             self.sampling["chunk_prompts"],
             split="preference" if self.source == TARGET else None,
             domains=answered_domains(self.recipe, self.source),
+            keep=sent_to(self.recipe, self.source),
             limit=self.limit,
         )
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wrpo.chat.template import Messages
+from wrpo.errors import RecipeError
 from wrpo.pipeline.tables import PROMPTS, Row, parts, read_table
+from wrpo.recipe import Recipe
+from wrpo.recipe.resolved import routed
+from wrpo.routing.router import Router
+
+KeepPrompts = Callable[[Sequence[Messages]], list[bool]]
+"""Which of some prompts are kept, by their messages."""
 
 _COLUMNS = ["prompt_id", "messages", "domain"]
 
@@ -27,6 +35,7 @@ class PromptParts:
         size: prompts per part.
         split: only prompts of this split; None: all.
         domains: only prompts of these; None: all.
+        keep: which of some prompts, by their messages; None: all.
         limit: only so many, from the front; None: all.
     """
 
@@ -37,11 +46,13 @@ class PromptParts:
         *,
         split: str | None = None,
         domains: Sequence[str] | None = None,
+        keep: KeepPrompts | None = None,
         limit: int | None = None,
     ) -> None:
         self._size = size
         self._split = split
         self._domains = None if domains is None else pa.array(domains)
+        self._keep = keep
         self._files = parts(folder)
         counts = [self._count(file) for file in self._files]
         self._starts = [0, *accumulate(counts)]
@@ -88,7 +99,7 @@ class PromptParts:
             at = stop
 
     def _count(self, file: Path) -> int:
-        if self._split is None and self._domains is None:
+        if self._split is None and self._domains is None and self._keep is None:
             return int(read_table(file, columns=[]).num_rows)
         return int(self._kept(file, ["domain"]).num_rows)
 
@@ -100,9 +111,31 @@ class PromptParts:
 
     def _kept(self, file: Path, columns: list[str]) -> pa.Table:
         """Columns of the rows of a file that have the split and the domains."""
-        table = read_table(file, [*columns, "split"], PROMPTS)
+        needed = [*columns, "split", *(["messages"] if self._keep else [])]
+        table = read_table(file, list(dict.fromkeys(needed)), PROMPTS)
         if self._split is not None:
             table = table.filter(pc.equal(table["split"], self._split))
         if self._domains is not None:
             table = table.filter(pc.is_in(table["domain"], value_set=self._domains))
+        if self._keep is not None:
+            table = table.filter(pa.array(self._keep(table["messages"].to_pylist()), pa.bool_()))
         return table.select(columns)
+
+
+def sent_to(recipe: Recipe, source: str) -> KeepPrompts | None:
+    """Which prompts the recipe's router sends to a source; None: there is no router, and so all.
+
+    Raises:
+        MissingInputError: the router's file is not there.
+        RecipeError: the router does not know the source.
+    """
+    settings = routed(recipe, source)
+    if settings is None:
+        return None
+    router, count = Router.load(settings.file), settings.per_prompt
+    if source not in router.sources:
+        raise RecipeError(
+            f"sample.router.file: {settings.file} knows {', '.join(router.sources)} and not "
+            f"{source}; learn it again from a run with these sources"
+        )
+    return lambda prompts: [source in router.chosen(one, count=count) for one in prompts]

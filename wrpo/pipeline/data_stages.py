@@ -27,6 +27,7 @@ from wrpo.recipe.resolved import (
     drafting_sources,
     fused_models,
     resolved_sampling,
+    routed,
     sampling_by_domain,
     sampling_model,
 )
@@ -100,6 +101,8 @@ def _sample_settings(recipe: Recipe, source: str) -> Settings:
     by_domain, domains = sampling_by_domain(recipe, source), answered_domains(recipe, source)
     settings |= {"sampling_by_domain": by_domain} if by_domain else {}
     settings |= {"domains": sorted(domains)} if domains is not None else {}
+    if router := routed(recipe, source):
+        settings["router"] = [file_identity(router.file), router.per_prompt]
     return settings
 
 

@@ -22,8 +22,9 @@ from wrpo.pipeline.tables import PROMPTS, RESPONSES, parts, read_column, read_ta
 from wrpo.plan.throughput import Lengths
 from wrpo.recipe import TARGET
 from wrpo.recipe.prompts import dataset_responses
-from wrpo.recipe.resolved import answered_domains, answering_sources, resolved_sampling
+from wrpo.recipe.resolved import answered_domains, answering_sources, resolved_sampling, routed
 from wrpo.recipe.revise import revised_source
+from wrpo.routing.router import Router
 
 MOST_FILES = 64
 """Parts that lengths are read from: enough for a mean, and quick."""
@@ -109,10 +110,19 @@ class Volumes:
                 continue
             if not (group.within(answered) and group.within(domains)):
                 continue
-            prompts += group.prompts
+            count = round(group.prompts * self._routed_share(source))
+            prompts += count
             each = resolved_sampling(self.recipe, source, group.domain)["responses"]
-            responses += group.prompts * int(each)
+            responses += count * int(each)
         return Asked(prompts, responses)
+
+    def _routed_share(self, source: str) -> float:
+        """Share of the prompts that a router sends to a source, of those that it learned from."""
+        settings = routed(self.recipe, source)
+        if settings is None:
+            return 1.0
+        shares = Router.load(settings.file).shares
+        return float(shares[min(settings.per_prompt, len(shares)) - 1].get(source, 0.0))
 
     def _given(
         self,

@@ -11,10 +11,10 @@ from wrpo.recipe import TARGET, Model, Recipe
 from wrpo.recipe.fusions import FusedModels
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.revise import REVISED, Revision, revised_source
-from wrpo.recipe.sampling import ENGINES
+from wrpo.recipe.sampling import ENGINES, SampleRouter
 from wrpo.recipe.yaml_source import merge
 
-_NOT_SAMPLING = {"target", "domains", "engine", "max_dropped_share"}
+_NOT_SAMPLING = {"target", "domains", "engine", "max_dropped_share", "router"}
 
 
 def answering_sources(recipe: Recipe) -> list[str]:
@@ -105,6 +105,12 @@ def answered_domains(recipe: Recipe, source: str) -> list[str] | None:
     if source in recipe.fusions:
         return recipe.fusions[source].domains
     return None if source == TARGET else recipe.sources[source].domains
+
+
+def routed(recipe: Recipe, source: str) -> SampleRouter | None:
+    """The router that a source's prompts are chosen by; None: it is asked all."""
+    source = revised_source(source) or source
+    return recipe.sample.router if source in recipe.sources else None
 
 
 def resolved_sampling(recipe: Recipe, source: str, domain: str | None = None) -> dict[str, Any]:

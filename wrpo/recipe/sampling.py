@@ -142,6 +142,13 @@ class Source(Model):
     )
 
 
+class SampleRouter(Section):
+    """Sends each prompt to a few of the sources; `python -m wrpo.routing` learns which."""
+
+    file: Path = Field(description="What `python -m wrpo.routing --out` has written.")
+    per_prompt: int = Field(1, ge=1, description="Sources that each prompt is sent to.")
+
+
 class Sample(Sampling):
     """Sampling of every model; the strongest word has the source, or `target`, then the domain."""
 
@@ -150,6 +157,9 @@ class Sample(Sampling):
     )
     domains: dict[str, SamplingOverride] = Field(
         default_factory=dict, description="What differs for the prompts of a domain."
+    )
+    router: SampleRouter | None = Field(
+        None, description="Which sources a prompt is sent to; unset: all. docs/routing.md"
     )
     max_prompt_tokens: int = Field(1800, ge=1, description="Longer prompts are dropped.")
     chunk_prompts: int = Field(256, ge=1, description="Prompts per part file: the unit of resume.")

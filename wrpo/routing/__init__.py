@@ -1,0 +1,1 @@
+"""Which sources a prompt is sent to, learned from scores of an earlier run."""
