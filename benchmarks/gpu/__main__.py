@@ -55,7 +55,7 @@ def figures_of(part: str, *, device: str, tiny: bool) -> Iterator[Figure]:
         elif part == "trainers":
             from benchmarks.gpu import trainers
 
-            load = trainers.Load(prompts=2, steps=1, shrink=20) if tiny else trainers.Load()
+            load = trainers.Load(2, steps=1, shrink=40, warm_up=1) if tiny else trainers.Load()
             yield from trainers.figures(device, shape, layers=layers, load=load)
         elif part == "scores" and shape in ("8b", "tiny"):
             from benchmarks.gpu import scores
