@@ -199,11 +199,11 @@ def test_the_exam_finds_what_the_target_knows_and_every_row_has_a_class(
     from data_construction.exams.sitting import Examinee
 
     draw = random.Random(0)
-    letters = [(f"q{n}", tuple(draw.sample("abcdefghij", 4)), draw.randrange(4)) for n in range(96)]
+    letters = [(f"q{n}", tuple(draw.sample("abcdefghij", 4)), draw.randrange(4)) for n in range(48)]
     untrained = save_tiny(tmp_path / "untrained")
     recipe = load_recipe(tmp_path / "recipe.yaml", [f"target.model={untrained}"])
     questions = [ExamQuestion(*one) for one in letters]
-    given = Examinee(recipe, Consistency(judge="maker", max_length=500)).answers(questions)
+    given = Examinee(recipe, Consistency(judge="maker", max_length=200)).answers(questions)
     right = sum(one.right == answer for one, answer in zip(questions, given, strict=True))
     assert right / len(questions) == pytest.approx(0.25, abs=0.15)
 

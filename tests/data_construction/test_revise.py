@@ -140,8 +140,8 @@ def test_weak_drafts_are_revised_by_who_knows_and_the_gate_never_lowers_a_score(
     assert facts["changed"] == len(rows) - len(kept) and facts["drafts"] == facts["seen"] == 12
     assert set(facts["dropped_reasons"]) <= {"revision_worse", "revision_unread"}
     assert sum(facts["dropped_reasons"].values()) >= 1  # it guesses at what the drafts know
-    write_responses(recipe, "two", dict.fromkeys(gold, ["what"]))
-    write_scores(recipe, "two", dict.fromkeys(gold, [0.0]))
+    write_responses(recipe, "two", {key: ["what"] for key in gold})
+    write_scores(recipe, "two", {key: [0.0] for key in gold})
     build_table(recipe, "sft")
     assert "revised/one" in {row["source"] for row in read_rows(pipeline.finished("build/sft"))}
 
