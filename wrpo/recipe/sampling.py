@@ -145,7 +145,7 @@ class Source(Model):
 class SampleRouter(Section):
     """Sends each prompt to a few of the sources; `python -m wrpo.routing` learns which."""
 
-    file: Path = Field(description="What `python -m wrpo.routing --out` has written.")
+    file: Path = Field(description="What `python -m wrpo.routing` has written.")
     per_prompt: int = Field(1, ge=1, description="Sources that each prompt is sent to.")
 
 

@@ -2,7 +2,7 @@
 
 Reads:   RUN/prompts, RUN/score/SOURCE of every source
 Writes:  the file that `--out` names, for `sample.router.file` of another recipe
-Run:     python -m wrpo.routing --recipe recipes/pilot.yaml --out router.json
+Run:     python -m wrpo.routing --recipe recipes/mine.yaml --out router.json
 """
 
 from __future__ import annotations

@@ -30,13 +30,17 @@ MEMORY = "Individual-MEM"
 
 _PROFILE_LINES = 10
 _UPSTREAM = re.compile(r"\b[A-H]\b")
-_LIST = r"[(\[*]*[A-H][)\]*.]*(?:\s*(?:,|and|&|\s)\s*[(\[*]*[A-H][)\]*.]*)*"
+# Repetitions have an upper bound, so that no text takes a pattern longer than its length asks for.
+_LETTER = r"[(\[*]{0,4}[A-H][)\]*.]{0,4}"
+_LIST = rf"{_LETTER}(?:(?:\s{{0,5}}(?:,|and|&)\s{{0,5}}|\s{{1,5}}){_LETTER}){{0,8}}"
+_INDENT = r"(?m)^[^\S\n]{0,20}"
 _EXPLICIT = (
     re.compile(
-        rf"(?i:answers?(?:\s+(?:is|are))?|choices?(?:\s+(?:is|are))?)\s*[:=]?\s*({_LIST})(?!\w)"
+        r"(?i:(?:answers?|choices?)(?:\s{1,5}(?:is|are))?)\s{0,5}[:=]?\s{0,5}"
+        rf"({_LIST})(?!\w)"
     ),
-    re.compile(rf"(?m)^\s*({_LIST})\s*$"),
-    re.compile(r"(?m)^\s*([(\[*]*[A-H][)\].]+)(?=\s)"),
+    re.compile(rf"{_INDENT}({_LIST})[^\S\n]{{0,20}}$"),
+    re.compile(rf"{_INDENT}([(\[*]{{0,4}}[A-H][)\].]{{1,4}})(?=\s)"),
     re.compile(r"(?<!\w)([(\[][A-H][)\]])"),
 )
 
