@@ -78,7 +78,7 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
     2. `ref_model`;
     3. the adapter switched off, when the policy is a PEFT model;
     4. the policy as it was handed over: in one pass before training (precompute_ref_log_probs, the
-       default where training sees every row at least once), else by a frozen copy of it.
+       default where one process sees every row at least once), else by a frozen copy of it.
 
     The loss of an optimizer step is the mean over its prompts, over all micro-batches and ranks,
     also when micro-batches differ in size. Evaluation uses the final alpha.

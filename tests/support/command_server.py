@@ -43,7 +43,7 @@ FOR_TRAINING = (
     *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
     *("transformers.models.auto.modeling_auto", "transformers.generation.utils"),
     *("datasets", "accelerate", "peft", "trl.trainer.dpo_trainer", "trl.trainer.sft_trainer"),
-    *("torch.nn.attention.varlen", "deepspeed", "trackio", "transformers.conversion_mapping"),
+    *("torch.nn.attention.varlen", "deepspeed", "transformers.conversion_mapping"),
     *("hypothesis.strategies", "matplotlib.figure", "matplotlib.backends.backend_svg", "chardet"),
 )
 FOR_COMMANDS = (

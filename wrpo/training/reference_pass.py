@@ -27,7 +27,8 @@ def settle_precomputing(args: WRPOConfig, model: Any, train_dataset: Any) -> Non
 
     A pass forwards every row once, keeping a model forwards what training sees, and takes its
     memory. Adapters are switched off instead, which takes none; dropout would be in the pass alone;
-    under FSDP, TRL loads a second model for the pass all the same.
+    under FSDP, TRL loads a second model for the pass all the same; and of several processes, only
+    the first would find the file in which TRL keeps the log-probs of a data set in memory.
 
     Also keeps the pass to batches of the size that was asked for, not to whole optimizer steps.
     """
@@ -36,6 +37,7 @@ def settle_precomputing(args: WRPOConfig, model: Any, train_dataset: Any) -> Non
     if args.precompute_ref_log_probs is not None:
         return
     kept = is_fsdp_enabled() or not args.disable_dropout or args.sync_ref_model
+    kept = kept or args.world_size > 1
     whole = isinstance(model, (str, PreTrainedModel)) and hasattr(train_dataset, "__len__")
     args.precompute_ref_log_probs = (
         whole and not kept and _rows_seen(args, train_dataset) >= len(train_dataset)

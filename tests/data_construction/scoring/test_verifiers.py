@@ -90,7 +90,7 @@ def test_a_verifier_that_gives_one_to_nothing_stops_the_stage(write_recipe, monk
     ):
         assert part in message
     assert "prompts.datasets.own.reference_answer" in message
-    assert Pipeline(recipe).state("score/one") == "partial"
+    assert Pipeline(recipe).state("score/one") == "missing"  # other settings may have the folder
     assert not list(Pipeline(recipe).folder("score/one").glob("part-*"))
 
 
