@@ -93,4 +93,4 @@ def test_a_recipe_that_is_a_folder_is_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = message(lambda: load_recipe(tmp_path, []), capsys)
-    assert str(tmp_path) in said and "name a file" in said
+    assert str(tmp_path) in said and "is a folder" in said
