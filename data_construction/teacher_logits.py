@@ -114,9 +114,9 @@ class TeacherLogitsStage:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from wrpo.training.common import load_target_tokenizer
+        from wrpo.chat.tokenizer import load_chat_tokenizer
 
-        return load_target_tokenizer(self._path, self.entry)
+        return load_chat_tokenizer(self._path, self.entry)
 
     def _stored(self, into: Path) -> Mapping[str, Mapping[str, Any]] | None:
         from wrpo.distillation.logit_table import map_tables

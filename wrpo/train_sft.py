@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wrpo.chat.tokenizer import load_chat_tokenizer
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, StageError, TemplateError
 from wrpo.ids import prompt_id
@@ -31,7 +32,6 @@ from wrpo.training.arm import Arm
 from wrpo.training.attention import mixed_dtype, settle_attention
 from wrpo.training.common import (
     load_policy,
-    load_target_tokenizer,
     lora_config,
     micro_batch_tokens,
     open_training,
@@ -110,7 +110,7 @@ def _refuse_rows_for_another_target(recipe: Recipe, table: Path) -> None:
     thoughts = (read_manifest(table) or {}).get("thoughts")
     if not thoughts:
         return
-    tokenizer = load_target_tokenizer(recipe.target.model, recipe.target)
+    tokenizer = load_chat_tokenizer(recipe.target.model, recipe.target)
     thinks = recipe.target.thinking.style(tokenizer) is not None
     if thinks != thoughts["kept"]:
         raise StageError(
@@ -140,7 +140,7 @@ def run_sft(
         arguments["max_length"] = None  # TRL cuts no such rows; they are cut here
     arguments["completion_only_loss"] = True
     args = make_config(SFTConfig, arguments, where=f"{work.path.name}.train")
-    tokenizer = load_target_tokenizer(model, recipe.target)
+    tokenizer = load_chat_tokenizer(model, recipe.target)
     dataset, dropped = tokenised(
         samples, tokenizer, fold_system=recipe.target.fold_system, max_length=max_length
     )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from data_construction.exams.questions import LETTERS, ExamQuestion
 from wrpo.chat.render import render_responses
+from wrpo.chat.tokenizer import load_chat_tokenizer
 from wrpo.prefix.logprobs import LogProbPass
 from wrpo.recipe import Recipe
 from wrpo.recipe.consistency import Consistency
-from wrpo.training.common import load_policy, load_target_tokenizer
+from wrpo.training.common import load_policy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +35,7 @@ class Examinee:
 
     def __init__(self, recipe: Recipe, settings: Consistency) -> None:
         self._settings = settings
-        self._tokenizer = load_target_tokenizer(recipe.target.model, recipe.target)
+        self._tokenizer = load_chat_tokenizer(recipe.target.model, recipe.target)
         self._fold_system = recipe.target.fold_system
         self._score = LogProbPass(
             load_policy(recipe.target.model, recipe.target),

@@ -100,17 +100,11 @@ class Reviser:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
-        from wrpo.chat.tokenizer import load_tokenizer
+        from wrpo.chat.tokenizer import load_chat_tokenizer
 
         if self._settings.sends_messages:
             return None
-        return load_tokenizer(
-            self._path,
-            revision=self._entry.revision if self._of != TARGET else None,
-            chat_template=str(self._entry.chat_template) if self._entry.chat_template else None,
-            template_kwargs=self._entry.thinking.chat_template_kwargs,
-            trust_remote_code=self._entry.trust_remote_code,
-        )
+        return load_chat_tokenizer(self._path, self._entry)
 
     @cached_property
     def _reader(self) -> ResponseReader:

@@ -152,17 +152,11 @@ class PartSampler:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """None where the server renders the chat."""
-        from wrpo.chat.tokenizer import load_tokenizer
+        from wrpo.chat.tokenizer import load_chat_tokenizer
 
         if self.engine_settings.sends_messages:
             return None
-        return load_tokenizer(
-            self.model_path,
-            revision=self.entry.revision if self.source != TARGET else None,
-            chat_template=str(self.entry.chat_template) if self.entry.chat_template else None,
-            template_kwargs=self.entry.thinking.chat_template_kwargs,
-            trust_remote_code=self.entry.trust_remote_code,
-        )
+        return load_chat_tokenizer(self.model_path, self.entry)
 
     @cached_property
     def reader(self) -> ResponseReader:

@@ -34,11 +34,11 @@ class ResponseScorer:
     """The model, ready to score chunks of rows."""
 
     def __init__(self, stage: LogProbStage, chunks: Sequence[list[Row]]) -> None:
+        from wrpo.chat.tokenizer import load_chat_tokenizer
         from wrpo.rows.token_ids import RowSettings
-        from wrpo.training.common import load_target_tokenizer
 
         self.stage = stage
-        self._tokenizer = load_target_tokenizer(stage.path(), stage.entry)
+        self._tokenizer = load_chat_tokenizer(stage.path(), stage.entry)
         self._row_settings = RowSettings(
             responses=stage.responses,
             limits=stage.recipe.truncation.limits,

@@ -47,11 +47,11 @@ class TrainedText:
         thinking = self._recipe.target.thinking
         if thinking.thinks is False:
             return None
+        from wrpo.chat.tokenizer import load_chat_tokenizer
         from wrpo.chat.tokens import added_tokens
-        from wrpo.training.common import load_target_tokenizer
 
         try:
-            tokenizer = load_target_tokenizer(self._recipe.target.model, self._recipe.target)
+            tokenizer = load_chat_tokenizer(self._recipe.target.model, self._recipe.target)
         except ModelError as error:
             raise ModelError(
                 f"responses have thoughts, and whether the target thinks is read off its chat "

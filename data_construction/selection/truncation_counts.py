@@ -60,10 +60,10 @@ def target_tokenizer(recipe: Recipe, table: str) -> Any:
     Raises:
         ModelError: it cannot be loaded.
     """
-    from wrpo.training.common import load_target_tokenizer
+    from wrpo.chat.tokenizer import load_chat_tokenizer
 
     try:
-        return load_target_tokenizer(recipe.target.model, recipe.target)
+        return load_chat_tokenizer(recipe.target.model, recipe.target)
     except ModelError as error:
         raise ModelError(
             f"build/{table} renders rows for the target and counts what truncation cuts. {error}"

@@ -13,6 +13,8 @@ from wrpo.files import is_file, looks_local
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from wrpo.recipe.sampling import Model
+
 
 def load_tokenizer(
     model: str | Path,
@@ -58,6 +60,25 @@ def load_tokenizer(
             raise ModelError(f"Tokenizer of {name}: no pad and no EOS token. Set one and save it.")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_chat_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model of the recipe, which renders chats as its entry says.
+
+    Args:
+        model: the entry's own model, or a folder of what was trained from it.
+        entry: a source or the target.
+
+    Raises:
+        ModelError, TemplateError: as `load_tokenizer`.
+    """
+    return load_tokenizer(
+        model,
+        revision=entry.revision if model == entry.model else None,
+        chat_template=str(entry.chat_template) if entry.chat_template else None,
+        template_kwargs=entry.thinking.chat_template_kwargs,
+        trust_remote_code=entry.trust_remote_code,
+    )
 
 
 def _load_failure(name: str, revision: str | None, error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from wrpo.chat.tokenizer import load_chat_tokenizer
 from wrpo.distillation.settings import STUDENT, TeacherSettings
 from wrpo.errors import DataError
 from wrpo.objectives.base import LogitPlace
@@ -15,7 +16,6 @@ from wrpo.training.arm import Arm
 from wrpo.training.attention import mixed_dtype, settle_attention
 from wrpo.training.common import (
     load_policy,
-    load_target_tokenizer,
     lora_config,
     micro_batch_tokens,
     train_and_save,
@@ -46,12 +46,12 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
     args = make_config(SFTConfig, arguments, where=arm.where)  # knows the other processes
     places = settings.logit_tables(list(recipe.sources))
     tables = map_tables({place: arm.inputs[place.stage] for place in places}, into=work.path)
-    tokenizer = load_target_tokenizer(arm.start, recipe.target)
+    tokenizer = load_chat_tokenizer(arm.start, recipe.target)
     names = {place.model for place in tables}
     teachers = {
         name: tokenizer
         if name == STUDENT
-        else load_target_tokenizer(sampling_model(recipe, name).model, sampling_model(recipe, name))
+        else load_chat_tokenizer(sampling_model(recipe, name).model, sampling_model(recipe, name))
         for name in sorted(names)
     }
     _require_fingerprints(arm, tables, teachers)

@@ -53,11 +53,11 @@ def prune_target(recipe: Recipe) -> None:
 
 
 def _prune(recipe: Recipe, settings: Prune, texts: list[str], work: StageWork) -> None:
+    from wrpo.chat.tokenizer import load_chat_tokenizer
     from wrpo.pruning.export import save_pruned
     from wrpo.pruning.search import measured_by, pack, perplexity
-    from wrpo.training.common import load_target_tokenizer
 
-    tokenizer = load_target_tokenizer(recipe.target.model, recipe.target)
+    tokenizer = load_chat_tokenizer(recipe.target.model, recipe.target)
     sequences = pack(
         tokenizer.encode("\n\n".join(texts), add_special_tokens=False, verbose=False),
         sequence_tokens=settings.sequence_tokens,
@@ -157,11 +157,11 @@ def calibration_texts(pipeline: Pipeline, settings: Prune) -> list[str]:
             raise MissingInputError(f"prune.texts: no such file: {settings.texts}")
         text = settings.texts.read_text(encoding="utf-8")
         return [part for part in text.split("\n\n") if part.strip()]
-    from wrpo.training.common import load_target_tokenizer
+    from wrpo.chat.tokenizer import load_chat_tokenizer
 
     rows = read_rows(pipeline.finished("build/sft"), SFT_ROWS)
     recipe = pipeline.recipe
-    tokenizer = load_target_tokenizer(recipe.target.model, recipe.target)
+    tokenizer = load_chat_tokenizer(recipe.target.model, recipe.target)
     return [_chat(tokenizer, row["prompt"] + row["completion"]) for row in rows]
 
 

@@ -27,7 +27,7 @@ from wrpo.training.vocabulary import require_embeddings
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedTokenizerBase, Trainer
+    from transformers import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -122,19 +122,6 @@ def open_training(pipeline: Pipeline, stage: str) -> Iterator[StageWork]:
         yield work
         if not (work.complete or helper):
             complete_model_folder(work.path / MODEL, pipeline.recipe, stage, facts=work.facts)
-
-
-def load_target_tokenizer(model: str, entry: Model) -> PreTrainedTokenizerBase:
-    """The target's tokenizer with the recipe's template, which is saved with every checkpoint."""
-    from wrpo.chat.tokenizer import load_tokenizer
-
-    return load_tokenizer(
-        model,
-        revision=entry.revision if model == entry.model else None,
-        chat_template=str(entry.chat_template) if entry.chat_template else None,
-        template_kwargs=entry.thinking.chat_template_kwargs,
-        trust_remote_code=entry.trust_remote_code,
-    )
 
 
 def load_policy(

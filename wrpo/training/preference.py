@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from wrpo.chat.tokenizer import load_chat_tokenizer
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.objectives.reference import rows_by_response_id
 from wrpo.pipeline.tables import read_rows
@@ -11,7 +12,6 @@ from wrpo.pipeline.training_stages import scored_rows
 from wrpo.training.arm import Arm
 from wrpo.training.common import (
     load_policy,
-    load_target_tokenizer,
     lora_config,
     micro_batch_tokens,
     train_and_save,
@@ -52,7 +52,7 @@ def train_preference(settings: ObjectiveSettings, arm: Arm) -> None:
             model=policy,
             args=args,
             train_dataset=Dataset.from_list(rows),
-            processing_class=load_target_tokenizer(arm.start, recipe.target),
+            processing_class=load_chat_tokenizer(arm.start, recipe.target),
             peft_config=lora_config(settings.lora),
         )
     train_and_save(trainer, work, rows=len(rows), load_base=load)

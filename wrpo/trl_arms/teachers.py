@@ -36,11 +36,11 @@ def require_same_tokenizer(task: TRLTask, name: str) -> None:
         ModelError: it has others.
         RecipeError: no such source.
     """
+    from wrpo.chat.tokenizer import load_chat_tokenizer
     from wrpo.distillation.token_bytes import fingerprint
-    from wrpo.training.common import load_target_tokenizer
 
     entry = sampling_model(task.pipeline.recipe, name)
-    other = load_target_tokenizer(entry.model, entry)
+    other = load_chat_tokenizer(entry.model, entry)
     if fingerprint(other) != fingerprint(task.tokenizer):
         raise ModelError(
             f"{task.where}: teacher {name} has another tokenizer than the target, so that their "

@@ -7,11 +7,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from wrpo.chat.tokenizer import load_chat_tokenizer
 from wrpo.pipeline.tables import PromptLookup
 from wrpo.training.arm import Arm
 from wrpo.training.common import (
     load_policy,
-    load_target_tokenizer,
     lora_config,
     train_and_save,
     trl_arguments,
@@ -33,7 +33,7 @@ def train_by_trl(settings: TRLSettings, arm: Arm) -> None:
     lookup = PromptLookup(arm.inputs["prompts"])
     facts = ("domain", "reference_answer")
     known = [{**row, **{name: lookup[row["prompt_id"]][name] for name in facts}} for row in rows]
-    tokenizer = load_target_tokenizer(arm.start, recipe.target)
+    tokenizer = load_chat_tokenizer(arm.start, recipe.target)
     load = partial(load_policy, arm.start, recipe.target, attention=settings.engine.attention)
     model: Any = arm.start
     if not settings.starts_by_name:

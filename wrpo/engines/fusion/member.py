@@ -14,7 +14,7 @@ from wrpo.chat.render import (
     render_responses,
     stop_token_ids,
 )
-from wrpo.chat.tokenizer import load_tokenizer
+from wrpo.chat.tokenizer import load_chat_tokenizer
 from wrpo.chat.tokens import encode, guard
 from wrpo.engines.base import GenerationTask, Request
 from wrpo.engines.fusion.rule import Surprise
@@ -41,13 +41,7 @@ class FusionMember:
     ) -> None:
         self.name = name
         self.entry = entry
-        self.tokenizer = load_tokenizer(
-            entry.model,
-            revision=entry.revision,
-            chat_template=str(entry.chat_template) if entry.chat_template else None,
-            template_kwargs=entry.thinking.chat_template_kwargs,
-            trust_remote_code=entry.trust_remote_code,
-        )
+        self.tokenizer = load_chat_tokenizer(entry.model, entry)
         if entry.thinking.style(self.tokenizer) is not None:
             raise RecipeError(
                 f"{name} thinks before it answers, and fused models share one text that has no "
