@@ -123,7 +123,13 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
         args = args if args is not None else WRPOConfig(f"{model_name(model)}-WRPO")
         check_arguments(args, train_dataset, processing_class, compute_metrics)
         take_whole_batches(args)
-        self._settle_reference(args, model, ref_model, train_dataset, peft_config)
+        settings = args.objective_settings
+        self._objective, self._likelihood = settings.build(), settings.likelihood_term
+        self._scored = () if args.reference_free else self._objective.responses
+        self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
+        others = args.reference_free or self._reference_supplied or ref_model is not None
+        is_reference = not others and peft_config is None
+        settle_precomputing(args, model, train_dataset, is_reference=is_reference)
         self.budget_tokens = args.micro_batch_tokens
         if self.budget_tokens is not None:
             take_whole_steps(args)
@@ -137,17 +143,13 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
             needs_scores=args.needs_scores,
             cache_key=f"{args.mixed_precision}",
         )
-        settings = args.objective_settings
-        self._objective, self._likelihood = settings.build(), settings.likelihood_term
-        self._scored = () if args.reference_free else self._objective.responses
-        self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         self.cut_counts: dict[str, CutCounts] = {}
         self._own_collator, self._layout_settled = data_collator is None, False
         if self._reference_supplied:
             refuse_two_references(ref_model)
         elif args.reference_free:
             refuse_unused_reference(ref_model, args)
-        elif ref_model is None and peft_config is None and not args.precompute_ref_log_probs:
+        elif is_reference and not args.precompute_ref_log_probs:
             ref_model = frozen_copy(model)
         needs_no_model = self._reference_supplied or args.reference_free
         super().__init__(
@@ -171,17 +173,6 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
         # The parent also has the head compute what only its own metrics read.
         add_fused_lm_head(bare, outputs=("log_probs", "entropy"))
         self._settle_layout()
-
-    def _settle_reference(
-        self, args: WRPOConfig, model: Any, ref_model: Any, rows: Any, peft_config: Any
-    ) -> None:
-        scored = () if args.reference_free else args.objective_settings.build().responses
-        others = args.reference_free or ref_model is not None or peft_config is not None
-        if args.precompute_ref_log_probs is None and (
-            others or has_reference(column_names(rows), scored)
-        ):
-            args.precompute_ref_log_probs = False
-        settle_precomputing(args, model, rows)
 
     def _collator(
         self, args: WRPOConfig, tokenizer: PreTrainedTokenizerBase

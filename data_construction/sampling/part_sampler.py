@@ -30,6 +30,7 @@ from wrpo.recipe.resolved import (
     answered_domains,
     answering_entry,
     fused_models,
+    longest_sampled,
     resolved_engine,
     resolved_sampling,
     sampling_by_domain,
@@ -135,8 +136,7 @@ class PartSampler:
     @property
     def max_tokens(self) -> int:
         """The longest response of any domain."""
-        every = [self.sampling, *self.by_domain.values()]
-        return max(int(fields["max_tokens"]) for fields in every)
+        return longest_sampled(self.recipe, self.source)[1]
 
     @cached_property
     def model_path(self) -> str:

@@ -10,12 +10,7 @@ from wrpo.doctor.checks import CheckContext, Finding
 from wrpo.errors import ModelError, TemplateError
 from wrpo.files import is_folder
 from wrpo.recipe import TARGET, Recipe
-from wrpo.recipe.resolved import (
-    resolved_engine,
-    resolved_sampling,
-    sampling_by_domain,
-    sampling_model,
-)
+from wrpo.recipe.resolved import longest_sampled, resolved_engine, sampling_model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -99,10 +94,7 @@ def context_lengths(context: CheckContext) -> Iterator[Finding]:
         config = _config(sampling_model(recipe, name))
         text = config.get_text_config() if config is not None else None
         longest = getattr(text, "max_position_embeddings", None)
-        usual = resolved_sampling(recipe, name)
-        own = sampling_by_domain(recipe, name).values()
-        response = max(fields["max_tokens"] for fields in (usual, *own))
-        wanted = usual["max_prompt_tokens"] + response
+        wanted = sum(longest_sampled(recipe, name))
         if longest is not None and longest < wanted:
             yield Finding(
                 "problem",

@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 
 from wrpo.prefix.attention import prefix_sdpa
 from wrpo.prefix.packing import are_segments, read_segments
+from wrpo.prefix.varlen_attention import head_width
 
 FLEX = "wrpo_prefix_flex"
 Modifier = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -38,7 +39,7 @@ def flex_refusal(model: Any, *, device: torch.device) -> str | None:
         return f"FlexAttention has no backward pass on {device.type}"
     if getattr(text, "attention_dropout", 0):
         return "FlexAttention has no dropout"
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    width = head_width(text)
     if width & (width - 1):
         return f"FlexAttention is not tried with heads of {width} dimensions"
     return None

@@ -108,7 +108,7 @@ def kernel_refusal(model: Any, *, device: torch.device, dtype: torch.dtype) -> s
         return "variable-length attention needs an Ampere GPU or later"
     if dtype not in kernel.dtypes:
         return f"variable-length attention does not take {dtype}".replace("torch.", "")
-    width = _head_width(text)
+    width = head_width(text)
     if width > _WIDEST_HEAD or width % 8:
         return f"variable-length attention takes no heads of {width} dimensions"
     if getattr(text, "attn_logit_softcapping", None) is not None:
@@ -129,7 +129,8 @@ def has_sinks(model: Any) -> bool:
     return any(name.endswith("sinks") for name, _ in model.named_parameters())
 
 
-def _head_width(text: Any) -> int:
+def head_width(text: Any) -> int:
+    """Dimensions of a query, by the text part of a model's config."""
     rope = getattr(text, "qk_rope_head_dim", None)
     if rope is not None:  # latent attention: keys have a part with positions and one without
         return int(rope + text.qk_nope_head_dim)

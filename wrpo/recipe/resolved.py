@@ -140,6 +140,13 @@ def sampling_by_domain(recipe: Recipe, source: str) -> dict[str, dict[str, Any]]
     return {domain: fields for domain, fields in found.items() if fields != usual}
 
 
+def longest_sampled(recipe: Recipe, source: str) -> tuple[int, int]:
+    """Most tokens of a prompt and of a response, over all domains of a source."""
+    usual = resolved_sampling(recipe, source)
+    every = [usual, *sampling_by_domain(recipe, source).values()]
+    return int(usual["max_prompt_tokens"]), max(int(fields["max_tokens"]) for fields in every)
+
+
 def resolved_engine(recipe: Recipe, source: str) -> EngineSettings:
     """The engine settings of one source after its own overrides.
 

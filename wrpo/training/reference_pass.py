@@ -22,8 +22,10 @@ from wrpo.training.metrics import ReportingTrainer
 from wrpo.training.trl_seam import disable_gradient_checkpointing, use_adapter
 
 
-def settle_precomputing(args: WRPOConfig, model: Any, train_dataset: Any) -> None:
-    """Settles `precompute_ref_log_probs` where it is None, for a policy that is its own reference.
+def settle_precomputing(
+    args: WRPOConfig, model: Any, train_dataset: Any, *, is_reference: bool
+) -> None:
+    """Settles `precompute_ref_log_probs` where it is None: on where that is no dearer than a copy.
 
     A pass forwards every row once, keeping a model forwards what training sees, and takes its
     memory. Adapters are switched off instead, which takes none; dropout would be in the pass alone;
@@ -31,25 +33,30 @@ def settle_precomputing(args: WRPOConfig, model: Any, train_dataset: Any) -> Non
     the first would find the file in which TRL keeps the log-probs of a data set in memory.
 
     Also keeps the pass to batches of the size that was asked for, not to whole optimizer steps.
+
+    Args:
+        is_reference: whether the policy, as it was handed over and whole, is the reference.
     """
     if args.precompute_ref_batch_size is None:
         args.precompute_ref_batch_size = args.per_device_train_batch_size
     if args.precompute_ref_log_probs is not None:
         return
-    kept = is_fsdp_enabled() or not args.disable_dropout or args.sync_ref_model
-    kept = kept or args.world_size > 1
+    several = is_fsdp_enabled() or args.world_size > 1
+    kept = several or not args.disable_dropout or args.sync_ref_model
     whole = isinstance(model, (str, PreTrainedModel)) and hasattr(train_dataset, "__len__")
     args.precompute_ref_log_probs = (
-        whole and not kept and _rows_seen(args, train_dataset) >= len(train_dataset)
+        is_reference
+        and whole
+        and not kept
+        and _rows_seen(args, train_dataset) >= len(train_dataset)
     )
 
 
 def _rows_seen(args: WRPOConfig, dataset: Any) -> float:
+    """Of one process."""
     if args.max_steps <= 0:
         return float(args.num_train_epochs) * len(dataset)
-    return (
-        args.max_steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    )
+    return args.max_steps * args.train_batch_size * args.gradient_accumulation_steps
 
 
 class ReferencedTrainer(ReportingTrainer):
