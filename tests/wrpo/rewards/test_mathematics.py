@@ -63,6 +63,30 @@ def test_all_distinct_reference_answers_are_wrong_for_each_other() -> None:
     assert_distinct(pairs_of_forms())
 
 
+IN_PERCENT = (
+    r"10\%, 20\%",
+    r"\{10\%, 20\%\}",
+    r"(1, 2)\%",
+    r"[1, 2]\%",
+    r"x = 5\%",
+    r"x > 5\%",
+    r"\pm 5\%",
+    r"5\% \text{ and } 7\%",
+    r"\begin{pmatrix}1\\2\end{pmatrix}\%",
+)
+"""What is no single amount, as data sets write it; a list of shares is common."""
+
+
+@pytest.mark.parametrize("answer", IN_PERCENT)
+@pytest.mark.parametrize("other", ["3", "0.05", r"\frac{1}{2}", r"\{1, 2\}", "x = 3", "(3, 4)"])
+def test_several_amounts_in_percent_are_compared_with_whatever_is_said(
+    answer: str, other: str
+) -> None:
+    equality = Equality()
+    assert not equality.is_correct(rf"\boxed{{{answer}}}", equality.read_reference(other))
+    assert not equality.is_correct(rf"\boxed{{{other}}}", equality.read_reference(answer))
+
+
 @pytest.mark.parametrize(
     ("response", "reference_answer", "expected"),
     [

@@ -112,8 +112,6 @@ def _letters(answer: Answer) -> str:
 
 
 def _equal_values(reference: Answer, found: Answer) -> bool:
-    from sympy import Integer
-
     if _brackets(reference) != _brackets(found) and "" not in (
         _brackets(reference),
         _brackets(found),
@@ -122,10 +120,20 @@ def _equal_values(reference: Answer, found: Answer) -> bool:
     pairs = [(reference.value, found.value)]
     percent = [answer.unit == ("percent", 1) for answer in (reference, found)]
     if percent == [True, False]:
-        pairs.append((reference.value / Integer(100), found.value))
+        pairs.append((_hundredth(reference.value), found.value))
     elif percent == [False, True]:
-        pairs.append((reference.value, found.value / Integer(100)))
-    return any(_equal_formulas(one, other) for one, other in pairs)
+        pairs.append((reference.value, _hundredth(found.value)))
+    return any(_equal_formulas(*pair) for pair in pairs if all(x is not None for x in pair))
+
+
+def _hundredth(value: Any) -> Any:
+    """Of a value in percent; None for a set or an equation, which is no amount."""
+    from sympy import Integer
+
+    try:
+        return value / Integer(100)
+    except TypeError:
+        return None
 
 
 def _brackets(answer: Answer) -> str:
