@@ -9,7 +9,7 @@ from torch import Tensor
 from trl import SFTConfig
 
 from tests.support.tiny_models import tiny_tokenizer
-from tests.wrpo.training.small_training import policy
+from tests.wrpo.training.small_training import ON_CPU, policy
 from wrpo.distillation.trainer import TeacherTrainer
 from wrpo.pipeline.tables import Row
 
@@ -57,18 +57,9 @@ def trained(
     """Thirteen rows, unless said, in steps of six: six, six, and the one that is left."""
     args = SFTConfig(
         output_dir=str(folder),
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        logging_steps=1,
-        optim="sgd",
+        **ON_CPU,
         learning_rate=0.1,
         lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        num_train_epochs=1,
         per_device_train_batch_size=size,
         gradient_accumulation_steps=6 // size // processes,
     )

@@ -14,6 +14,19 @@ from tests.support.tiny_models import tiny_model
 
 ROUNDING = 3e-6
 GRADIENT_ROUNDING = 1e-5
+ON_CPU: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "save_strategy": "no",
+    "logging_steps": 1,
+    "optim": "sgd",
+    "max_grad_norm": 0.0,
+    "num_train_epochs": 1,
+}
+"""Arguments of one plain epoch of SFT, of which every step is logged."""
 
 
 def policy(**options: Any):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import Command, environment
 from tests.wrpo.conftest import make_triples
 from wrpo.pipeline.folder import StageFolder
 from wrpo.pipeline.pipeline import Pipeline
@@ -69,3 +70,26 @@ def test_recipe_starts_two_processes_that_train_like_one(
         histories.append([row["loss"] for row in history if "loss" in row])
     assert len(histories[0]) == STEPS
     assert histories[1] == pytest.approx(histories[0], rel=1e-5)
+
+
+ALONE = """
+import atexit, weakref
+import torch
+from torch import distributed
+from wrpo.training.launch import leave_process_group
+distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+group = weakref.ref(distributed.group.WORLD)
+leave_process_group()
+assert not distributed.is_initialized()
+assert group() is not None, "the model would be the last to let the group go"
+model.itself = model
+del model
+atexit._run_exitfuncs()
+assert group() is None, "its threads run on"
+"""
+
+
+def test_a_process_group_outlives_the_models_that_used_it() -> None:
+    command = Command("-c", ALONE, env={**environment(), "WORLD_SIZE": "1"})
+    assert command.wait() == 0, command.stderr

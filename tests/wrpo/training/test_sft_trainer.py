@@ -10,7 +10,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from tests.support.tiny_models import tiny_tokenizer
-from tests.wrpo.training.small_training import logged, parameters_after, policy
+from tests.wrpo.training.small_training import ON_CPU, logged, parameters_after, policy
 from wrpo.training.sft_trainer import PackedSFTTrainer
 
 
@@ -27,18 +27,9 @@ def rows() -> Dataset:
 def trained(folder: Any, tokens: int | str | None, **options: Any) -> Any:
     args = SFTConfig(
         output_dir=str(folder),
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        logging_steps=1,
-        optim="sgd",
+        **ON_CPU,
         learning_rate=0.1,
         lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        num_train_epochs=1,
         max_length=None,
         completion_only_loss=True,
         per_device_train_batch_size=4,

@@ -16,6 +16,7 @@ from trl import SFTConfig
 
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
 from tests.wrpo.conftest import make_triples
+from tests.wrpo.training.small_training import ON_CPU
 from wrpo.config import WRPOConfig
 from wrpo.trainer import WRPOTrainer
 from wrpo.training.launch import leave_process_group
@@ -94,18 +95,9 @@ def sft(folder: Path, *, scarce: int) -> dict[str, Any]:
     """What supervised training gives where its pass of this number does not fit; 0: all do."""
     args = SFTConfig(
         output_dir=str(folder),
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        logging_steps=1,
-        optim="sgd",
+        **ON_CPU,
         learning_rate=0.05,
-        max_grad_norm=0.0,
         max_length=None,
-        num_train_epochs=1,
         per_device_train_batch_size=4,
     )
     rows = [{"input_ids": [6 + (7 * i + j) % 90 for j in range(10 + 9 * i)]} for i in range(8)]
