@@ -72,8 +72,6 @@ def main() -> None:
         raise RecipeError(
             "--runs needs --out DIR and takes no key=value: each run folder has its own recipe"
         )
-    from eval.report import report_seeds
-
     report_seeds(args.runs, args.out)
 
 
@@ -221,10 +219,6 @@ def _introduction(recipe: Recipe) -> str:
     return f"Sources {sources} teach the target. Seed {recipe.seed}. {recipe.wrpo.summary()}."
 
 
-if __name__ == "__main__":
-    run_main(main)
-
-
 def report_seeds(folders: list[Path], out: Path) -> None:
     """Writes the report over several runs into `out`.
 
@@ -273,3 +267,7 @@ def _numbers(by_task: list[SeedScores], recipes: list[Recipe]) -> dict[str, Any]
         },
         "recipe_differences": recipe_differences(recipes),
     }
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -42,9 +42,9 @@ def leave_process_group() -> None:
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
-        # The end of a Gloo group waits for its threads, and they may wait for the interpreter's lock to
-        # let go of a tensor. Only Python's reference gives the lock away, so it has to be the last:
-        # the gradient buckets of a trainer that dies later would wait for ever.
+        # The end of a Gloo group waits for its threads, and they may wait for the interpreter's
+        # lock to let go of a tensor. Only Python's reference gives the lock away, so it has to be
+        # the last: the gradient buckets of a trainer that dies later would wait for ever.
         atexit.register(_let_go, [distributed.group.WORLD])
         distributed.destroy_process_group()
 
