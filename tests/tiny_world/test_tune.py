@@ -1,4 +1,4 @@
-"""Learning rates that are tried: the same budget for every arm; merges of what was trained alike."""
+"""What is tried: the same learning rates for every arm, and merges of what was trained alike."""
 
 from pathlib import Path
 
