@@ -60,7 +60,7 @@ class Result(NamedTuple):
 def demo_model(folder: Path) -> Path:
     """The demo's reward model and tokeniser; training is cut to one step, which costs alike."""
     lexicon, rng = Lexicon.from_seed(0), random.Random(0)
-    make_reward_model("reward", folder, lexicon=lexicon, rng=rng, steps_scale=0.0)
+    make_reward_model(folder, lexicon=lexicon, rng=rng, steps_scale=0.0)
     return folder
 
 

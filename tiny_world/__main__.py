@@ -21,10 +21,16 @@ def main() -> None:
     parser.add_argument(
         "--force", action="store_true", help="replace a world that was made with other settings"
     )
+    parser.add_argument(
+        "--shared-tokenizer",
+        action="store_true",
+        help="the sources have the target's tokenizer and chat template",
+    )
     args = parser.parse_args()
     from tiny_world.build import WorldSettings, build_world
 
-    made = build_world(WorldSettings(args.seed), args.out, force=args.force)
+    settings = WorldSettings(args.seed, shared_tokenizer=args.shared_tokenizer)
+    made = build_world(settings, args.out, force=args.force)
     logger.info("%s: %s", args.out, "done" if made else "already there, nothing to do")
 
 

@@ -37,16 +37,21 @@ class WorldSettings:
     Attributes:
         seed: Decides the lexicon, the prompts and the initial weights.
         steps_scale: Multiplies the training steps; below 1 the models are unfinished.
+        shared_tokenizer: The sources have the target's tokenizer and chat template.
     """
 
     seed: int
     steps_scale: float = 1.0
+    shared_tokenizer: bool = False
 
     @property
     def key(self) -> dict[str, str | int | float]:
         """What a finished world is recognised by."""
         libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        return {"recipe_version": RECIPE_VERSION, **asdict(self), **libraries}
+        settings = asdict(self)
+        if not self.shared_tokenizer:
+            del settings["shared_tokenizer"]
+        return {"recipe_version": RECIPE_VERSION, **settings, **libraries}
 
 
 def build_world(settings: WorldSettings, out: Path, *, force: bool = False) -> bool:
@@ -163,14 +168,16 @@ def make_model(name: str, settings: WorldSettings, folder: Path) -> dict[str, An
     torch.manual_seed(settings.seed)
     started = time.process_time()
     logger.info("%s: training", name)
-    make = make_reward_model if name == "reward" else make_language_model
-    facts = make(
-        name,
-        folder,
-        lexicon=Lexicon.from_seed(settings.seed),
-        rng=random.Random(f"{name}:{settings.seed}"),
-        steps_scale=settings.steps_scale,
-    )
+    how: dict[str, Any] = {
+        "lexicon": Lexicon.from_seed(settings.seed),
+        "rng": random.Random(f"{name}:{settings.seed}"),
+        "steps_scale": settings.steps_scale,
+    }
+    if name == "reward":
+        facts = make_reward_model(folder, **how)
+    else:
+        shared = random.Random(f"target:{settings.seed}") if settings.shared_tokenizer else None
+        facts = make_language_model(name, folder, tokenizer_rng=shared, **how)
     seconds = round(time.process_time() - started, 1)
     logger.info("%s: done in %.0f CPU seconds", name, seconds)
     return {**facts, "cpu_seconds": seconds}

@@ -48,14 +48,28 @@ def demo_overrides(seed: int, world: Path, recipe: str = RECIPE) -> list[str]:
     return [f"run={run}", f"seed={seed}", *paths]
 
 
-def run_seed(seed: int, overrides: list[str], recipe: str = RECIPE) -> Path:
+def make_world(seed: int, *, shared_tokenizer: bool = False) -> Path:
+    """The folder of the world of one seed, made unless it is there.
+
+    Raises:
+        StageError: it could not be made.
+    """
+    name = f"shared-tokenizer-seed-{seed}" if shared_tokenizer else f"seed-{seed}"
+    world = Path("runs") / "tiny-world" / name
+    flags = ["--shared-tokenizer"] if shared_tokenizer else []
+    call_module("tiny_world", "--seed", str(seed), "--out", str(world), *flags)
+    return world
+
+
+def run_seed(
+    seed: int, overrides: list[str], recipe: str = RECIPE, *, shared_tokenizer: bool = False
+) -> Path:
     """World and pipeline of one seed; returns its run directory.
 
     Raises:
         StageError: a part of it failed.
     """
-    world = Path("runs") / "tiny-world" / f"seed-{seed}"
-    call_module("tiny_world", "--seed", str(seed), "--out", str(world))
+    world = make_world(seed, shared_tokenizer=shared_tokenizer)
     changes = [*demo_overrides(seed, world, recipe), *overrides]
     call_module(
         "wrpo",
@@ -97,10 +111,18 @@ def main() -> None:
     parser.add_argument(
         "--recipe", default=RECIPE, help="recipe on these worlds (default: %(default)s)"
     )
+    parser.add_argument(
+        "--shared-tokenizer",
+        action="store_true",
+        help="worlds whose sources have the target's tokenizer",
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="recipe changes")
     args = parser.parse_args()
     started = time.monotonic()
-    runs = [run_seed(seed, args.set, args.recipe) for seed in args.seeds]
+    runs = [
+        run_seed(seed, args.set, args.recipe, shared_tokenizer=args.shared_tokenizer)
+        for seed in args.seeds
+    ]
     reports = [run / "report" for run in runs]
     if len(runs) > 1:
         out = Path("runs") / f"{Path(args.recipe).stem}-seeds"

@@ -1,6 +1,7 @@
 """Make and save one model folder: tokenizer, chat template, weights, generation settings."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,24 @@ TOKENIZER_TEXTS = 3000
 
 
 def make_language_model(
-    name: str, folder: Path, *, lexicon: Lexicon, rng: random.Random, steps_scale: float
+    name: str,
+    folder: Path,
+    *,
+    lexicon: Lexicon,
+    rng: random.Random,
+    steps_scale: float,
+    tokenizer_rng: random.Random | None = None,
 ) -> dict[str, Any]:
-    """Train a source model or the target and save it; returns its architecture and size."""
+    """Train a source model or the target and save it; returns its architecture and size.
+
+    Args:
+        tokenizer_rng: draws what the target's tokenizer is trained on, for a model that shares it;
+            None: the model has a tokenizer of its own.
+    """
     spec = LANGUAGE_MODELS[name]
-    tokenizer = _world_tokenizer(spec.tokenizer, lexicon=lexicon, rng=rng)
+    if tokenizer_rng is not None:
+        spec = replace(spec, tokenizer=LANGUAGE_MODELS["target"].tokenizer)
+    tokenizer = _world_tokenizer(spec.tokenizer, lexicon=lexicon, rng=tokenizer_rng or rng)
     model = AutoModelForCausalLM.from_config(model_config(spec, tokenizer))
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -54,7 +68,7 @@ def make_language_model(
 
 
 def make_reward_model(
-    name: str, folder: Path, *, lexicon: Lexicon, rng: random.Random, steps_scale: float
+    folder: Path, *, lexicon: Lexicon, rng: random.Random, steps_scale: float
 ) -> dict[str, Any]:
     """Train the reward model and save it; returns its architecture and size."""
     tokenizer = _world_tokenizer(REWARD_TOKENIZER, lexicon=lexicon, rng=rng)

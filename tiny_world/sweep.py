@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tiny_world.demo import call_module, demo_overrides
+from tiny_world.demo import call_module, demo_overrides, make_world
 from wrpo.cli import run_main
 
 logger = logging.getLogger(__name__)
@@ -134,8 +134,7 @@ def sweep(seeds: Sequence[int], out: Path) -> dict[str, dict[str, list[Scores]]]
     """Runs every level on the world of every seed: by dial and level, one entry per seed."""
     found: dict[str, dict[str, list[Scores]]] = {}
     for seed in seeds:
-        world = Path("runs") / "tiny-world" / f"seed-{seed}"
-        call_module("tiny_world", "--seed", str(seed), "--out", str(world))
+        world = make_world(seed)
         base = Path("runs") / f"sweep-{seed}-demo"
         unchanged = run_level(seed, world, base, [])
         for name, dial in dials(world).items():

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tiny_world.demo import call_module, demo_overrides
+from tiny_world.demo import call_module, demo_overrides, make_world
 from wrpo.cli import run_main
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,14 @@ def table(tried: Rates, scores: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tune(recipe_name: str, seed: int, factors: Sequence[float], changes: Sequence[str]) -> str:
+def tune(
+    recipe_name: str,
+    seed: int,
+    factors: Sequence[float],
+    changes: Sequence[str],
+    *,
+    shared_tokenizer: bool = False,
+) -> str:
     """Runs the recipe with its variants on the world of a seed and gives the table.
 
     Raises:
@@ -88,8 +95,7 @@ def tune(recipe_name: str, seed: int, factors: Sequence[float], changes: Sequenc
     from wrpo.recipe.yaml_source import dump_yaml
 
     parent = find_recipe(Path(recipe_name)).resolve()
-    world = Path("runs") / "tiny-world" / f"seed-{seed}"
-    call_module("tiny_world", "--seed", str(seed), "--out", str(world))
+    world = make_world(seed, shared_tokenizer=shared_tokenizer)
     added, tried = variants(load_recipe(parent, list(changes)), factors)
     run = f"{parent.stem}-tuning"
     # Later rounds train with the settings of the first.
@@ -124,9 +130,17 @@ def main() -> None:
         default=[0.3, 1.0, 3.0],
         help="of each arm's learning rate (default: 0.3 1 3)",
     )
+    parser.add_argument(
+        "--shared-tokenizer",
+        action="store_true",
+        help="a world whose sources have the target's tokenizer",
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="recipe changes")
     args = parser.parse_args()
-    sys.stdout.write(tune(args.recipe, args.seed, args.factors, args.set))
+    text = tune(
+        args.recipe, args.seed, args.factors, args.set, shared_tokenizer=args.shared_tokenizer
+    )
+    sys.stdout.write(text)
 
 
 if __name__ == "__main__":

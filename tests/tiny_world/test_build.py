@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tiny_world.build import MODELS, WorldSettings, build_world
+from tiny_world.build import MODELS, WorldSettings, build_world, make_model
 from wrpo.errors import StageError
 
 pytestmark = pytest.mark.slow
@@ -73,6 +74,15 @@ def test_text_survives_a_tokenizer_and_fits_in_64_tokens(world: Path, name: str)
         assert tokenizer.decode(ids) == text
         messages = [*row["messages"], {"role": "assistant", "content": text}]
         assert len(tokenizer.apply_chat_template(messages, return_dict=False)) < 64
+
+
+def test_sources_may_share_the_tokenizer_of_the_target(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, shared_tokenizer=True)
+    for name in ("letters", "target"):
+        make_model(name, settings, tmp_path / name)
+    for file in ("tokenizer.json", "chat_template.jinja"):
+        assert (tmp_path / "letters" / file).read_text() == (tmp_path / "target" / file).read_text()
+    assert settings.key != SETTINGS.key
 
 
 @pytest.mark.parametrize("name", ["letters", "numbers", "words", "target"])
