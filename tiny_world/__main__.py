@@ -26,10 +26,15 @@ def main() -> None:
         action="store_true",
         help="the sources have the target's tokenizer and chat template",
     )
+    parser.add_argument(
+        "--target-layers", type=int, default=2, help="of the target (default: %(default)s)"
+    )
     args = parser.parse_args()
     from tiny_world.build import WorldSettings, build_world
 
-    settings = WorldSettings(args.seed, shared_tokenizer=args.shared_tokenizer)
+    settings = WorldSettings(
+        args.seed, shared_tokenizer=args.shared_tokenizer, target_layers=args.target_layers
+    )
     made = build_world(settings, args.out, force=args.force)
     logger.info("%s: %s", args.out, "done" if made else "already there, nothing to do")
 

@@ -59,10 +59,12 @@ REWARD_HIDDEN = 64
 REWARD_STEPS = 120
 
 
-def model_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+def model_config(
+    spec: ModelSpec, tokenizer: PreTrainedTokenizerFast, *, layers: int = 2
+) -> PretrainedConfig:
     """The configuration of a language model; it stops at the end of a turn or of the text."""
     return spec.architecture(
-        **_shape(spec.hidden, tokenizer),
+        **_shape(spec.hidden, tokenizer, layers=layers),
         eos_token_id=stop_ids(spec.tokenizer, tokenizer),
         **dict(spec.extra),
     )
@@ -80,13 +82,13 @@ def stop_ids(spec: TokenizerSpec, tokenizer: PreTrainedTokenizerFast) -> list[in
     return [tokenizer.convert_tokens_to_ids(name) for name in names]
 
 
-def _shape(hidden: int, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def _shape(hidden: int, tokenizer: PreTrainedTokenizerFast, *, layers: int = 2) -> dict[str, Any]:
     heads = hidden // HEAD_SIZE
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "num_key_value_heads": heads,
         "head_dim": HEAD_SIZE,

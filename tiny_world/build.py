@@ -38,19 +38,20 @@ class WorldSettings:
         seed: Decides the lexicon, the prompts and the initial weights.
         steps_scale: Multiplies the training steps; below 1 the models are unfinished.
         shared_tokenizer: The sources have the target's tokenizer and chat template.
+        target_layers: Layers of the target; the sources have two.
     """
 
     seed: int
     steps_scale: float = 1.0
     shared_tokenizer: bool = False
+    target_layers: int = 2
 
     @property
     def key(self) -> dict[str, str | int | float]:
         """What a finished world is recognised by."""
         libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        settings = asdict(self)
-        if not self.shared_tokenizer:
-            del settings["shared_tokenizer"]
+        variants = {"shared_tokenizer": False, "target_layers": 2}
+        settings = {k: v for k, v in asdict(self).items() if variants.get(k) != v}
         return {"recipe_version": RECIPE_VERSION, **settings, **libraries}
 
 
@@ -177,7 +178,8 @@ def make_model(name: str, settings: WorldSettings, folder: Path) -> dict[str, An
         facts = make_reward_model(folder, **how)
     else:
         shared = random.Random(f"target:{settings.seed}") if settings.shared_tokenizer else None
-        facts = make_language_model(name, folder, tokenizer_rng=shared, **how)
+        layers = settings.target_layers if name == "target" else 2
+        facts = make_language_model(name, folder, tokenizer_rng=shared, layers=layers, **how)
     seconds = round(time.process_time() - started, 1)
     logger.info("%s: done in %.0f CPU seconds", name, seconds)
     return {**facts, "cpu_seconds": seconds}

@@ -48,15 +48,21 @@ def demo_overrides(seed: int, world: Path, recipe: str = RECIPE) -> list[str]:
     return [f"run={run}", f"seed={seed}", *paths]
 
 
-def make_world(seed: int, *, shared_tokenizer: bool = False) -> Path:
+def make_world(seed: int, *, shared_tokenizer: bool = False, target_layers: int = 2) -> Path:
     """The folder of the world of one seed, made unless it is there.
 
     Raises:
         StageError: it could not be made.
     """
-    name = f"shared-tokenizer-seed-{seed}" if shared_tokenizer else f"seed-{seed}"
+    flags, name = [], f"seed-{seed}"
+    if shared_tokenizer:
+        flags, name = ["--shared-tokenizer"], f"shared-tokenizer-{name}"
+    if target_layers != 2:
+        flags, name = (
+            [*flags, "--target-layers", str(target_layers)],
+            f"layers-{target_layers}-{name}",
+        )
     world = Path("runs") / "tiny-world" / name
-    flags = ["--shared-tokenizer"] if shared_tokenizer else []
     call_module("tiny_world", "--seed", str(seed), "--out", str(world), *flags)
     return world
 

@@ -37,6 +37,7 @@ def make_language_model(
     rng: random.Random,
     steps_scale: float,
     tokenizer_rng: random.Random | None = None,
+    layers: int = 2,
 ) -> dict[str, Any]:
     """Train a source model or the target and save it; returns its architecture and size.
 
@@ -48,7 +49,7 @@ def make_language_model(
     if tokenizer_rng is not None:
         spec = replace(spec, tokenizer=LANGUAGE_MODELS["target"].tokenizer)
     tokenizer = _world_tokenizer(spec.tokenizer, lexicon=lexicon, rng=tokenizer_rng or rng)
-    model = AutoModelForCausalLM.from_config(model_config(spec, tokenizer))
+    model = AutoModelForCausalLM.from_config(model_config(spec, tokenizer, layers=layers))
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=stop_ids(spec.tokenizer, tokenizer),

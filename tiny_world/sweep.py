@@ -142,15 +142,15 @@ def sweep(seeds: Sequence[int], out: Path) -> dict[str, dict[str, list[Scores]]]
             for level, changes in dial.levels.items():
                 run = Path("runs") / f"sweep-{seed}-{name}-{level}"
                 if changes:
-                    _begin(base, run, dial.kept)
+                    begin(base, run, dial.kept)
                 scores = run_level(seed, world, run, changes) if changes else unchanged
                 levels.setdefault(level, []).append(scores)
                 write(found, out)
     return found
 
 
-def _begin(base: Path, run: Path, kept: Sequence[str]) -> None:
-    """A run that has some stages of another one, unless it is there already."""
+def begin(base: Path, run: Path, kept: Sequence[str]) -> None:
+    """Makes a run that has some stages of another one, unless it is there already."""
     if run.exists():
         return
     for stage in kept:
