@@ -127,8 +127,8 @@ def main() -> None:
         "--factors",
         type=float,
         nargs="+",
-        default=[0.3, 1.0, 3.0],
-        help="of each arm's learning rate (default: 0.3 1 3)",
+        default=[0.1, 0.3, 1.0, 3.0],
+        help="of each arm's learning rate (default: 0.1 0.3 1 3)",
     )
     parser.add_argument(
         "--shared-tokenizer",
