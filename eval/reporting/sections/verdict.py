@@ -40,6 +40,8 @@ FEW = (
     " * Hardly any prompt has another score than the rest, so this interval (Student's t) may be "
     "too narrow."
 )
+MOST_NAMED = 8
+"""Opponents with the same outcome that a sentence lists."""
 _MARKS = {1: BETTER, -1: WORSE, 0: NOT_SHOWN}
 _HUES = {1: 2, -1: 5, 0: 7}
 
@@ -186,7 +188,9 @@ def _caution(comparison: Comparison) -> str:
     )
 
 
-def _list(verdict_words: list[str]) -> str:
-    if len(verdict_words) == 1:
-        return verdict_words[0]
-    return ", ".join(verdict_words[:-1]) + " and " + verdict_words[-1]
+def _list(labels: list[str]) -> str:
+    if len(labels) > MOST_NAMED:
+        return f"{len(labels)} others (table below)"
+    if len(labels) == 1:
+        return labels[0]
+    return ", ".join(labels[:-1]) + " and " + labels[-1]

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from eval.reporting.compare import Comparison
-from eval.reporting.sections.verdict import overview, sentence
+from eval.reporting.sections.verdict import MOST_NAMED, overview, sentence
 from wrpo.statistics.estimates import Estimate
 
 
@@ -62,3 +62,9 @@ def test_a_fused_model_of_another_objective_has_its_own_name() -> None:
     found = dataclasses.replace(comparison(0.1, 0.2), fused="the fused model (DPO)")
     assert sentence(found).startswith("The fused model (DPO) is better than DPO: ")
     assert overview([found]) == "The fused model (DPO) is better than DPO."
+
+
+def test_a_long_list_of_opponents_is_counted() -> None:
+    found = [comparison(0.1, 0.2)] * (MOST_NAMED + 1)
+    assert overview(found).endswith(f"is better than {MOST_NAMED + 1} others (table below).")
+    assert "others" not in overview(found[:-1])
