@@ -15,7 +15,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import BUILT, read_rows
 from wrpo.recipe import Recipe, preference
 from wrpo.training.arm import Arm, trainer_of
-from wrpo.training.common import open_training
+from wrpo.training.common import open_training, warn_of_many_passes
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 
 
@@ -30,6 +30,7 @@ def train_arm(recipe: Recipe, arm: str) -> None:
         if work.complete:
             return
         rows = read_rows(inputs[f"build/{settings.data}"], BUILT[settings.data])
+        warn_of_many_passes(settings, len(rows), where=arm)
         trainer_of(settings)(settings, Arm(pipeline, arm, rows, inputs, work))
 
 

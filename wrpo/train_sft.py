@@ -37,6 +37,7 @@ from wrpo.training.common import (
     open_training,
     train_and_save,
     trl_arguments,
+    warn_of_many_passes,
 )
 from wrpo.training.launch import leave_process_group, relaunch_under_accelerate
 from wrpo.training.settings import Training
@@ -79,6 +80,7 @@ def train_sft(recipe: Recipe) -> None:
             return
         _refuse_rows_for_another_target(recipe, pipeline.finished("build/sft"))
         rows = read_rows(table, SFT_ROWS)
+        warn_of_many_passes(recipe.sft, len(rows), where="sft")
         samples = [sample_of(row, "completion") for row in rows]
         run_sft(recipe, recipe.sft, starting_model(pipeline), samples=samples, work=work)
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from wrpo.errors import RecipeError
 from wrpo.pipeline.data_stages import built_from
 from wrpo.pipeline.stage import Stage
-from wrpo.pipeline.training_stages import logit_tables, scored_rows
+from wrpo.pipeline.training_stages import logit_tables, scored_rows, train_stage
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.revise import REVISED
 
@@ -43,7 +43,7 @@ def round_stages(recipe: Recipe, stages: Mapping[str, Stage]) -> list[Stage]:
     for number, model in enumerate(recipe.fused_models[1:], start=2):
         names = names_in_round(recipe, number)
         first = [stage for name, stage in stages.items() if name in names and name != "sft"]
-        for stage in [*first, replace(stages[FIRST_MODEL], args={"arm": model})]:
+        for stage in [*first, train_stage(recipe, model)]:
             inputs = tuple(names.get(name, name) for name in stage.inputs)
             made.append(replace(stage, round=number, inputs=inputs))
     return made

@@ -74,11 +74,14 @@ def check(located: Located) -> Recipe:
 def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
     """The settings of one trained model: that of a round, or a name under `arms`.
 
-    An arm is `wrpo` with its own differences; it inherits the fields that its objective has, and of
-    the TRL keys under `wrpo.train` those that its objective's config honours.
+    A later round is `wrpo` with the differences of `later_rounds`. An arm is `wrpo` with its own;
+    it inherits the fields that its objective has, and of the TRL keys under `wrpo.train` those that
+    its objective's config honours.
     """
-    if arm in recipe.fused_models:
+    if arm == recipe.fused_models[0]:
         return recipe.wrpo
+    if arm in recipe.fused_models:
+        return _changed(recipe.wrpo.model_dump(mode="json"), recipe.later_rounds)
     if arm not in recipe.arms:
         hint = did_you_mean(arm, [*recipe.fused_models, *recipe.arms])
         raise RecipeError(f'no arm "{arm}" in recipe {recipe.run}{hint}')
@@ -93,8 +96,12 @@ def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
         del inherited["engine"]["per_device_batch_size"]
     if recipe.wrpo.data not in kind.tables:
         del inherited["data"]
-    settings: ObjectiveSettings = _PREFERENCE.validate_python(merge(inherited, own))
-    return settings
+    return _changed(inherited, own)
+
+
+def _changed(settings: dict[str, Any], differences: dict[str, Any]) -> ObjectiveSettings:
+    changed: ObjectiveSettings = _PREFERENCE.validate_python(merge(settings, differences))
+    return changed
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -158,18 +165,21 @@ def _override(located: Located, item: str) -> None:
 
 def _arm_problems(recipe: Recipe, located: Located) -> list[str]:
     problems: list[str] = []
-    for name in recipe.arms:
+    places: dict[str, tuple[str, ...]] = {name: ("arms", name) for name in recipe.arms}
+    places |= dict.fromkeys(recipe.fused_models[1:2], ("later_rounds",))
+    for name, path in places.items():
         try:
             preference(recipe, name)
         except ValidationError as error:
-            moved = Located(None, _arm_places(located, name))
-            problems += explain_arm(error, moved, name)
+            problems += explain_arm(error, _section(located, path), path)
     return problems
 
 
-def _arm_places(located: Located, name: str) -> dict[tuple[str, ...], str]:
-    prefix = ("arms", name)
-    return {path[2:]: place for path, place in located.places.items() if path[:2] == prefix}
+def _section(located: Located, prefix: tuple[str, ...]) -> Located:
+    """The places below a key, relative to it."""
+    size = len(prefix)
+    places = located.places.items()
+    return Located(None, {path[size:]: place for path, place in places if path[:size] == prefix})
 
 
 def _train_problems(recipe: Recipe, located: Located) -> list[str]:
@@ -177,11 +187,13 @@ def _train_problems(recipe: Recipe, located: Located) -> list[str]:
         _train_problem("SFTConfig", key, recipe.sft.train, ("sft", "train", key), located)
         for key in recipe.sft.train
     ]
-    for arm in ["wrpo", *recipe.arms]:
+    own: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {"wrpo": ({}, ("wrpo",))}
+    own |= dict.fromkeys(recipe.fused_models[1:2], (recipe.later_rounds, ("later_rounds",)))
+    own |= {arm: (changes, ("arms", arm)) for arm, changes in recipe.arms.items()}
+    for arm, (changes, place) in own.items():
         settings = preference(recipe, arm)
-        own = recipe.arms.get(arm, {}).get("train", {})
         for key in settings.train:
-            path = ("arms", arm, "train", key) if key in own else ("wrpo", "train", key)
+            path = (*(place if key in changes.get("train", {}) else ("wrpo",)), "train", key)
             problems.append(_train_problem(settings.config, key, settings.train, path, located))
     return [problem for problem in dict.fromkeys(problems) if problem]
 
@@ -273,13 +285,13 @@ def explain(error: ValidationError, located: Located) -> str:
     return "\n".join(dict.fromkeys(problems[:MAX_PROBLEMS]))
 
 
-def explain_arm(error: ValidationError, located: Located, name: str) -> list[str]:
-    """The same of one arm, which is `wrpo` with differences; places are relative to the arm."""
+def explain_arm(error: ValidationError, located: Located, section: tuple[str, ...]) -> list[str]:
+    """The same of what is `wrpo` with differences; places are relative to its section."""
     lines = []
     for item in error.errors():
         path = ("wrpo", *_place(item))
         own = tuple(_walk(path).shown)[1:]
-        shown = ".".join(("arms", name, *own))
+        shown = ".".join((*section, *own))
         lines.append(f"{located.place(own)}: {shown}: {_what(item, path)}")
     return lines
 

@@ -50,6 +50,11 @@ TARGET = "target"
 
 _RESERVED = {TARGET, "sft", "wrpo", "all"}
 _ROUND = re.compile(r"(wrpo-)?round-\d+")
+_OF_LATER_ROUNDS = (
+    *("alpha", "beta", "engine", "global_batch_size", "label_smoothing", "likelihood"),
+    *("margin", "train"),
+)
+"""What changes neither the rows nor the log-probs of a round."""
 _FOLDERS = {
     *("prompts", "sample", "score", "build", "logprobs", "responses", "judge", "eval", "report"),
     *("logs", "teacher_logits", "consistency", "prune", "explore"),
@@ -125,6 +130,11 @@ class Recipe(Section):
         description="How often the target is sampled and scored anew and `wrpo` trained on: each "
         "round starts from the model of the one before, its reference.",
     )
+    later_rounds: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What `wrpo` has differently from the second round on, e.g. `{train: "
+        "{max_steps: 40}}`: later rounds find fewer rows, since the target has learnt.",
+    )
     arms: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Further trained models: what differs from `wrpo`."
     )
@@ -191,6 +201,15 @@ class Recipe(Section):
             if name.casefold() in _FOLDERS:
                 raise ValueError(f'"{name}" is another folder of the run directory; choose another')
         return arms
+
+    @field_validator("later_rounds")
+    @classmethod
+    def _same_rows(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        for name in changes:
+            if name not in _OF_LATER_ROUNDS:
+                known = ", ".join(_OF_LATER_ROUNDS)
+                raise ValueError(f"{name} is the same in all rounds; what may differ: {known}")
+        return changes
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Recipe:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+MANY_PASSES = 20
 
 
 def accumulation_steps(settings: Training, *, processes: int) -> int:
@@ -178,6 +179,22 @@ def last_checkpoint(folder: Path) -> Path | None:
         else:
             return checkpoint
     return None
+
+
+def warn_of_many_passes(settings: Training, rows: int, *, where: str) -> None:
+    """Says when `max_steps` asks for so many passes over few rows that they are learnt by heart.
+
+    Args:
+        where: section of the recipe that has the settings.
+    """
+    steps, batch = settings.train.get("max_steps", -1), settings.global_batch_size
+    passes = steps * batch / max(rows, 1)
+    if passes > MANY_PASSES:
+        logger.warning(
+            "%s.train.max_steps is %d: with %d rows per step that is %.0f passes over %d rows; "
+            "take fewer steps, or num_train_epochs instead, or the model learns them by heart",
+            *(where, steps, batch, passes, rows),
+        )
 
 
 def train_and_save(

@@ -91,6 +91,9 @@ def test_every_round_is_evaluated_and_drawn(tmp_path: Path) -> None:
         (["arms.wrpo-round-2={}"], '"wrpo-round-2" is a name of the pipeline itself'),
         (["arms.round-2={}"], '"round-2" is a name of the pipeline itself'),
         (["rounds=0"], "rounds"),
+        (["later_rounds.data=pairs"], "data is the same in all rounds; what may differ: alpha, "),
+        (["rounds=2", "later_rounds.beta=-1"], "later_rounds.beta: "),
+        (["rounds=2", "later_rounds.train.max_step=4"], "later_rounds.train.max_step: .*max_steps"),
     ],
 )
 def test_rounds_that_cannot_be_are_refused(
@@ -98,6 +101,22 @@ def test_rounds_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         Pipeline(tiny_recipe(tmp_path, *overrides))
+
+
+def test_later_rounds_may_train_differently_and_the_first_stays(tmp_path: Path) -> None:
+    changes = ["later_rounds={beta: 0.5, train: {max_steps: 7}}"]
+    recipe, plain = (tiny_recipe(tmp_path, "rounds=3", *given) for given in (changes, []))
+    assert preference(recipe, "wrpo") == preference(plain, "wrpo")
+    for model in recipe.fused_models[1:]:
+        settings = preference(recipe, model)
+        changed_fields = settings.model_dump(include={"beta", "train"})
+        assert changed_fields == {"beta": 0.5, "train": {"max_steps": 7}}
+        kept = settings.model_dump(exclude={"beta", "train"})
+        assert kept == preference(plain, model).model_dump(exclude={"beta", "train"})
+    changed, before = Pipeline(recipe), Pipeline(plain)
+    for model in recipe.fused_models:
+        same = changed[model].settings() == before[model].settings()
+        assert same == (model == "wrpo"), model
 
 
 def test_a_round_that_the_run_has_not_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from wrpo.pipeline.tables import SFT_ROWS, TRIPLES
 from wrpo.recipe import Recipe
 from wrpo.train import train_arm
 from wrpo.train_sft import train_sft
-from wrpo.training.common import last_checkpoint
+from wrpo.training.common import last_checkpoint, warn_of_many_passes
+from wrpo.training.settings import Training
 
 
 def checkpoint(folder: Path, step: int, state: str | None = '{"global_step": 1}') -> Path:
@@ -72,3 +73,15 @@ def test_a_second_command_is_refused_before_it_reads_or_loads_anything(tmp_path:
     held = StageFolder(Pipeline(recipe).folder("wrpo"), {}).lock()
     with held, pytest.raises(StageError, match="another process is writing this stage"):
         train_arm(recipe, "wrpo")
+
+
+@pytest.mark.parametrize(
+    ("steps", "rows", "warned"),
+    [(120, 728, False), (120, 79, True), (-1, 1, False), (120, 0, True)],
+)
+def test_many_passes_over_few_rows_are_said(
+    steps: int, rows: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Training(global_batch_size=32, train={"max_steps": steps})
+    warn_of_many_passes(settings, rows, where="wrpo-round-3")
+    assert ("wrpo-round-3.train.max_steps is 120" in caplog.text) == warned
