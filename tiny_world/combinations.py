@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean
 
 from tiny_world.demo import call_module, demo_overrides, make_world
-from tiny_world.sweep import SOURCES, Scores, begin, run_level
+from tiny_world.sweep import Scores, run_level
 from wrpo.cli import run_main
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ ROWS = {
     "deep": "four layers, not pruned",
 }
 SHOWN = ("sft", "wrpo", "more-sft-better")
-SCORED = ["prompts", *(f"{stage}/{name}" for stage in ("sample", "score") for name in SOURCES)]
 
 
 def run_seed(seed: int) -> dict[str, Scores]:
@@ -57,8 +56,7 @@ def run_seed(seed: int) -> dict[str, Scores]:
     found["half"] = run_level(seed, world, runs["half"], ["sample.responses=1"])
     deep = make_world(seed, target_layers=4)
     for name, changes in (("pruned", [f"prune={PRUNE}"]), ("deep", [])):
-        begin(runs["demo"], runs[name], SCORED)
-        changes = [f"target.model={deep / 'target'}", *changes]
+        changes = [f"reuse={runs['demo'].name}", f"target.model={deep / 'target'}", *changes]
         found[name] = run_level(seed, world, runs[name], changes)
     return found
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,23 +51,18 @@ class Dial:
 
     Attributes:
         levels: shown on the axis, in order, with the recipe changes of each.
-        kept: stages of the demo's run that the change does not touch.
     """
 
     title: str
     levels: Mapping[str, Sequence[str]]
-    kept: Sequence[str]
 
 
 def dials(world: Path) -> dict[str, Dial]:
     """What is changed, by name; a level without changes is the demo itself."""
-    sampled = [f"sample/{name}" for name in SOURCES]
-    scored = [f"score/{name}" for name in SOURCES]
     return {
         "sources": Dial(
             "number of sources",
             {"1": [_sources(world, 1)], "2": [_sources(world, 2)], "3": []},
-            ["prompts", *sampled[:1], *scored[:1]],
         ),
         "gap": Dial(
             "steps of SFT before",
@@ -78,7 +72,6 @@ def dials(world: Path) -> dict[str, Dial]:
                 "40": ["sft.train.max_steps=40"],
                 "120": ["sft.train.max_steps=120"],
             },
-            ["prompts", *sampled, *scored, "build/sft"],
         ),
         "noise": Dial(
             "noise of the reward (right content: 10)",
@@ -89,7 +82,6 @@ def dials(world: Path) -> dict[str, Dial]:
                     for size in ("3", "10", "30")
                 },
             },
-            ["prompts", *sampled],
         ),
         "prompts": Dial(
             "number of prompts",
@@ -103,7 +95,6 @@ def dials(world: Path) -> dict[str, Dial]:
                 },
                 "1200": [],
             },
-            [],
         ),
     }
 
@@ -141,20 +132,11 @@ def sweep(seeds: Sequence[int], out: Path) -> dict[str, dict[str, list[Scores]]]
             levels = found.setdefault(name, {})
             for level, changes in dial.levels.items():
                 run = Path("runs") / f"sweep-{seed}-{name}-{level}"
-                if changes:
-                    begin(base, run, dial.kept)
-                scores = run_level(seed, world, run, changes) if changes else unchanged
+                changed = [f"reuse={base.name}", *changes]
+                scores = run_level(seed, world, run, changed) if changes else unchanged
                 levels.setdefault(level, []).append(scores)
                 write(found, out)
     return found
-
-
-def begin(base: Path, run: Path, kept: Sequence[str]) -> None:
-    """Makes a run that has some stages of another one, unless it is there already."""
-    if run.exists():
-        return
-    for stage in kept:
-        shutil.copytree(base / stage, run / stage)
 
 
 def write(found: dict[str, dict[str, list[Scores]]], out: Path) -> None:

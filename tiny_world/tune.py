@@ -28,19 +28,22 @@ Rates = dict[str, dict[str, float]]
 """Of each arm and merge: the models tried, with their factors of the learning rate."""
 
 
-def variants(recipe: Any, factors: Sequence[float]) -> tuple[dict[str, Any], Rates]:
+def variants(
+    recipe: Any, factors: Sequence[float], only: Sequence[str] = ()
+) -> tuple[dict[str, Any], Rates]:
     """The arms and merges to add to a recipe, and what was tried of each.
 
     Args:
         recipe: the loaded recipe.
         factors: of each arm's learning rate; 1 is the arm as it is.
+        only: arms to try; none: all.
     """
     from wrpo.recipe import preference
     from wrpo.recipe.yaml_source import merge
 
     arms: dict[str, Any] = {}
     tried: Rates = {}
-    names = {arm: {1.0: arm} for arm in ["wrpo", *recipe.arms]}
+    names = {arm: {1.0: arm} for arm in only or ["wrpo", *recipe.arms]}
     for arm, models in names.items():
         rate = preference(recipe, arm).train["learning_rate"]
         for factor in factors:
@@ -51,6 +54,8 @@ def variants(recipe: Any, factors: Sequence[float]) -> tuple[dict[str, Any], Rat
         tried[arm] = {model: factor for factor, model in models.items()}
     merges: dict[str, Any] = {}
     for name, settings in recipe.merges.items():
+        if not set(settings.models) <= set(names):
+            continue
         tried[name] = {name: 1.0}
         for factor in factors:
             if factor != 1:
@@ -83,6 +88,7 @@ def tune(
     factors: Sequence[float],
     changes: Sequence[str],
     *,
+    arms: Sequence[str] = (),
     shared_tokenizer: bool = False,
 ) -> str:
     """Runs the recipe with its variants on the world of a seed and gives the table.
@@ -96,13 +102,14 @@ def tune(
 
     parent = find_recipe(Path(recipe_name)).resolve()
     world = make_world(seed, shared_tokenizer=shared_tokenizer)
-    added, tried = variants(load_recipe(parent, list(changes)), factors)
+    added, tried = variants(load_recipe(parent, list(changes)), factors, arms)
     run = f"{parent.stem}-tuning"
     # Later rounds train with the settings of the first.
     file = Path("runs") / f"{run}.yaml"
     file.write_text(dump_yaml({"extends": str(parent), "rounds": 1, **added}), encoding="utf-8")
     overrides = [*demo_overrides(seed, world, parent.stem)[1:], f"run={run}", *changes]
     call_module("wrpo", "run", "--jobs", "2", "--recipe", str(file), *overrides)
+    run = load_recipe(file, overrides).run
     report = json.loads((Path("runs") / run / "report" / "report.json").read_text())
     (task,) = report["tasks"].values()
     found = {
@@ -130,6 +137,7 @@ def main() -> None:
         default=[0.1, 0.3, 1.0, 3.0],
         help="of each arm's learning rate (default: 0.1 0.3 1 3)",
     )
+    parser.add_argument("--arms", nargs="+", default=[], help="arms to try (default: all)")
     parser.add_argument(
         "--shared-tokenizer",
         action="store_true",
@@ -138,7 +146,12 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="recipe changes")
     args = parser.parse_args()
     text = tune(
-        args.recipe, args.seed, args.factors, args.set, shared_tokenizer=args.shared_tokenizer
+        args.recipe,
+        args.seed,
+        args.factors,
+        args.set,
+        arms=args.arms,
+        shared_tokenizer=args.shared_tokenizer,
     )
     sys.stdout.write(text)
 

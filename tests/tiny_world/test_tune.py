@@ -60,3 +60,10 @@ def test_the_best_reward_of_an_arm_is_marked() -> None:
         "| dpo | 1 | 0.900 | 3.000 |",
         "| sft | **1** | 0.500 | 2.000 |",
     ]
+
+
+def test_single_arms_can_be_tried_and_merges_only_with_all_their_models() -> None:
+    recipe = load_recipe(RECIPE)
+    added, tried = variants(recipe, FACTORS, only=["dpo", *recipe.merges["wrpo-sce"].models])
+    assert set(tried) == {"dpo", *recipe.merges["wrpo-sce"].models, "wrpo-sce"}
+    assert len(added["arms"]) == 8 and len(added["merges"]) == 2
