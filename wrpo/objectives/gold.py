@@ -37,7 +37,9 @@ class GOLDSettings(MixedSettings):
     teacher: str = Field(description="A source.")
     jsd_beta: Share = Field(0.5, description="Of the divergence on tokens that both have.")
     byte_offsets: bool = Field(
-        True, description="Align by bytes; false for SentencePiece tokenizers, as TRL advises."
+        True,
+        description="Align by bytes, which byte-level BPE tokenizers allow; false: by text, for "
+        "SentencePiece tokenizers.",
     )
 
     def trainer(self, task: TRLTask) -> Trainer:
@@ -46,7 +48,7 @@ class GOLDSettings(MixedSettings):
         from wrpo.recipe.resolved import sampling_model
         from wrpo.training.trl_config import make_config, refusals
         from wrpo.trl_arms.data import conversations
-        from wrpo.trl_arms.teachers import load_teacher
+        from wrpo.trl_arms.teachers import load_teacher, require_byte_level
 
         arguments = {
             **task.arguments,
@@ -62,6 +64,8 @@ class GOLDSettings(MixedSettings):
             ).model,
         }
         args = make_config(GOLDConfig, arguments, where=task.where)
+        if self.byte_offsets:
+            require_byte_level(task, self.teacher)
         with refusals(task.where):
             return GOLDTrainer(
                 teacher_model=load_teacher(task, self.teacher, one_tokenizer=False),

@@ -46,3 +46,27 @@ def require_same_tokenizer(task: TRLTask, name: str) -> None:
             f"{task.where}: teacher {name} has another tokenizer than the target, so that their "
             "distributions are over different tokens; objective gold aligns different ones"
         )
+
+
+def require_byte_level(task: TRLTask, name: str) -> None:
+    """Checks that a source's tokenizer and the target's are byte-level BPE; TRL says so in a step.
+
+    Raises:
+        ModelError: one is not.
+        RecipeError: no such source.
+    """
+    from trl.experimental.utils import is_byte_level_tokenizer
+
+    from wrpo.chat.tokenizer import load_chat_tokenizer
+
+    entry = sampling_model(task.pipeline.recipe, name)
+    tokenizers = {
+        f"teacher {name}": load_chat_tokenizer(entry.model, entry),
+        "the target": task.tokenizer,
+    }
+    for whose, tokenizer in tokenizers.items():
+        if not is_byte_level_tokenizer(tokenizer.backend_tokenizer):
+            raise ModelError(
+                f"{task.where}: byte_offsets needs byte-level BPE tokenizers, and that of {whose} "
+                "is none; set byte_offsets: false in the arm"
+            )

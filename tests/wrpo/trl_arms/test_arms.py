@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.support.recipe_files import tiny_recipe
-from wrpo.errors import DataError, RecipeError
+from tiny_world.tokenizers import GEMMA, LLAMA, train_tokenizer
+from wrpo.errors import DataError, ModelError, RecipeError
 from wrpo.objectives.gold import ALIGNED
 from wrpo.objectives.routed import RoutedSettings
 from wrpo.pipeline.pipeline import Pipeline
@@ -19,6 +20,7 @@ from wrpo.training.arm import Arm
 from wrpo.trl_arms.reward import RecipeReward
 from wrpo.trl_arms.routing import best_scores, route
 from wrpo.trl_arms.settings import TRLTask
+from wrpo.trl_arms.teachers import require_byte_level
 
 ARMS = {
     "gkd": {"objective": "gkd", "teacher": "one"},
@@ -70,6 +72,23 @@ def test_the_divergence_of_gkd_is_the_kl_over_the_vocabulary() -> None:
 def test_gold_is_told_what_teaches_every_token() -> None:
     assert ALIGNED["uld_token_merge_strategy"] == "bayesian"
     assert not ALIGNED["uld_skip_student_eos"] and not ALIGNED["uld_skip_teacher_eos"]
+
+
+def test_gold_by_bytes_refuses_tokens_that_are_not_bytes_before_it_trains(tmp_path: Path) -> None:
+    texts = ["the letters of abc"] * 4
+    for name, spec in (("letters", GEMMA), ("numbers", LLAMA)):
+        train_tokenizer(spec, texts).save_pretrained(tmp_path / name)
+    recipe = tiny_recipe(
+        tmp_path, *(f"sources.{name}.model={tmp_path / name}" for name in ("letters", "numbers"))
+    )
+    task: Any = SimpleNamespace(
+        where="gold.train",
+        pipeline=Pipeline(recipe),
+        tokenizer=train_tokenizer(LLAMA, texts),
+    )
+    require_byte_level(task, "numbers")
+    with pytest.raises(ModelError, match="that of teacher letters is none; set byte_offsets: fals"):
+        require_byte_level(task, "letters")
 
 
 class Length:
