@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wrpo.errors import DataError
+from wrpo.errors import DataError, MissingInputError
 
 PARTIAL = ".partial"
 
@@ -56,6 +56,29 @@ def read_json(path: Path, kind: type[Any], *, way_out: str) -> Any:
         found = type(value).__name__
         raise DataError(f"{path}: damaged (it holds {found}, not {kind.__name__}); {way_out}")
     return value
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a user's file of JSON lines; empty lines do not count.
+
+    Raises:
+        MissingInputError: there is no such file.
+        DataError: a line is no object.
+    """
+    if not is_file(path):
+        raise MissingInputError(f"no such file: {path}; correct the path")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} line {number}: no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path} line {number}: is no object; write one JSON object a line")
+        rows.append(row)
+    return rows
 
 
 def is_file(path: Path) -> bool:

@@ -22,8 +22,8 @@ from eval.personality.backtest import back_test, passes, rates
 from eval.personality.items import read_items
 from eval.personality.questionnaire import fill_in
 from wrpo.cli import parse_stage, run_main, stage_parser
-from wrpo.errors import DataError, MissingInputError, RecipeError
-from wrpo.files import is_file, replacing
+from wrpo.errors import DataError, RecipeError
+from wrpo.files import read_lines, replacing
 from wrpo.judging import Judge, JudgementCache, cache_path
 from wrpo.recipe import Recipe
 
@@ -80,29 +80,6 @@ def _back_test(
 
 
 _PROTOCOLS = {"questionnaire": _questionnaire, "back-test": _back_test}
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines.
-
-    Raises:
-        MissingInputError: there is no such file.
-        DataError: a line is no object.
-    """
-    if not is_file(path):
-        raise MissingInputError(f"--input: no such file: {path}")
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path} line {number}: no JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path} line {number}: is no object")
-        rows.append(row)
-    return rows
 
 
 def main() -> None:
