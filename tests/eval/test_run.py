@@ -1,5 +1,6 @@
 """eval.run with the real lm-eval, transformers and a tiny model."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import pytest
 
 from eval.harness.models import chosen_names, engine_arguments, resolve_models
 from eval.harness.results import EvaluatedSample, read_results, read_samples
+from eval.report import report_run
 from eval.run import evaluate_models
 from tests.eval.conftest import TASK, make_recipe, write_tasks
 from wrpo.chat.render import render_prompt
@@ -18,7 +20,10 @@ from wrpo.chat.tokenizer import load_tokenizer
 from wrpo.errors import MissingInputError, ModelError, RecipeError, StageError
 from wrpo.pipeline.folder import StageFolder, read_manifest
 from wrpo.pipeline.pipeline import Pipeline
+from wrpo.pruning.__main__ import prune_target
 from wrpo.recipe import Recipe
+from wrpo.recipe.fusions import ModelFusion
+from wrpo.recipe.prune import Prune
 
 
 def recipe_for(root: Path, model: Path | str, folder: Path, **fields: Any) -> Recipe:
@@ -121,6 +126,36 @@ def test_a_trained_model_is_read_from_its_stage(
     manifest = read_manifest(folder_of(recipe, "sft"))
     assert manifest is not None
     assert (manifest["complete"], manifest["rows"]) == (True, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("empty_charts")
+def test_fusions_and_the_pruned_target_are_evaluated_and_reported_among_the_models(
+    tmp_path: Path, tiny_model: Path, task_folder: Path
+) -> None:
+    """A fusion of one model with itself answers as that model; the pruned target does not."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("The sea and the hill.\n\nA moon over old sand. " * 5)
+    base = recipe_for(tmp_path, tiny_model, task_folder, limit=4)
+    recipe = base.model_copy(
+        update={
+            "fusions": {"cool": ModelFusion(members=["first", "second"])},
+            "prune": Prune(remove=1, blocks="layers", texts=texts, sequence_tokens=64),
+        }
+    )
+    prune_target(recipe)
+    for name in ("target", "first", "cool", "prune"):
+        evaluate_models(recipe, name)
+    said = {  # half a character at the end is no text to a fusion
+        name: [text.rstrip("\ufffd") for text in responses(read_samples(folder_of(recipe, name)))]
+        for name in ("target", "first", "cool", "prune")
+    }
+    assert said["cool"] == said["first"] == said["target"] != said["prune"]
+    report = report_run(recipe)
+    scores = json.loads((report / "report.json").read_text())["tasks"][TASK]["scores"]
+    assert list(scores["acc"]) == ["target", "first", "cool", "prune"]
+    text = (report / "report.md").read_text()
+    assert "fusion cool" in text and "pruned target" in text
 
 
 def test_generation_takes_nothing_from_the_models_own_settings(tiny_model: Path) -> None:
