@@ -25,7 +25,7 @@ from data_construction.selection.trained_text import TrainedText
 from data_construction.selection.truncation_counts import count_truncated
 from wrpo.cli import parse_stage, run_main, stage_parser
 from wrpo.errors import DataError, MissingInputError, RecipeError
-from wrpo.pipeline.data_stages import built_from
+from wrpo.pipeline.data_stages import built_from, imitated
 from wrpo.pipeline.parts import StageWork, open_stage
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import (
@@ -125,6 +125,7 @@ def _rows(
         "delta": rules.delta_row,
         "rejection": rules.rejection_rows,
         "revisions": rules.revision_rows,
+        "responses": partial(rules.response_rows, of=imitated(recipe)),
     }
     rows, dropped = [], []
     for key in sorted(wanted):

@@ -33,6 +33,7 @@ _WHAT = {
     "stronger model than `rejected`; nothing scored them.",
     "revisions": "Prompts with drafts of responses, and what a reviser makes of them, for "
     "supervised training.",
+    "responses": "Prompts with all responses of some models, for supervised fine-tuning.",
     "rejection": "Prompts with responses that passed rejection sampling, for supervised "
     "fine-tuning.",
 }

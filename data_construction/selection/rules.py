@@ -4,7 +4,7 @@ prompt."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from data_construction.selection.select import (
     best_and_worst,
     most_voted,
     pair_of,
+    preferable,
     quantile_window,
     right_and_wrong,
     same_source_pair,
@@ -33,7 +34,7 @@ from data_construction.selection.select import (
 )
 from wrpo.ids import triple_id
 from wrpo.pipeline.tables import Drop, Row
-from wrpo.recipe.build import Build, DomainRules
+from wrpo.recipe.build import REFERENCE, Build, DomainRules
 from wrpo.recipe.revise import QUESTION
 
 Responses = Mapping[str, list[Response]]
@@ -108,6 +109,18 @@ class TableRules:
             keep=limits.keep,
         )
         return made if isinstance(made, Drop) else [_sft_row(prompt, one) for one in made]
+
+    def response_rows(self, prompt: Row, of: Collection[str]) -> list[Row] | Drop:
+        """Each response of some models, and the reference answer where it is among them.
+
+        Responses that are alike stay, so that every model has as many rows as responses.
+        """
+        said = preferable(self._everyone(prompt))
+        rows = [_sft_row(prompt, one) for one in said if one.source in of]
+        if REFERENCE in of and prompt["reference_answer"]:
+            answer = Response(REFERENCE, 0, prompt["reference_answer"], math.nan)
+            rows.append({**_sft_row(prompt, answer), "score": None})
+        return rows or Drop("no_source_response")
 
     def revision_rows(self, prompt: Row) -> list[Row] | Drop:
         """What a reviser should make of each response of the target, each a row."""

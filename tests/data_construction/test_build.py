@@ -17,6 +17,7 @@ from wrpo.pipeline.folder import StageFolder, read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import read_parquet, read_rows
 from wrpo.recipe import Recipe, load_recipe, preference
+from wrpo.recipe.revise import Revision
 from wrpo.recipe.thinking import Thinking
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.train_sft import _refuse_rows_for_another_target, sample_of
@@ -396,6 +397,60 @@ def test_rejection_samples_are_sft_rows_of_the_target(built_recipe: Recipe) -> N
     settings = preference(recipe, "own")
     assert isinstance(settings, SFTSettings)
     assert sample_of(rows[0], settings.trained_on(rows[0])).response == "target 2"
+
+
+def test_seft_and_its_controls_are_rows_of_the_same_prompts(built_recipe: Recipe) -> None:
+    """Revisions, the drafts that they were made of, and the reference answers; sources stay out."""
+    of = {"seft": "revised/target", "own-drafts": "target", "gold": "reference_answer"}
+    recipe = built_recipe.model_copy(
+        update={
+            "arms": {
+                arm: {"objective": "sft", "data": "responses", "rows_of": [name]}
+                for arm, name in of.items()
+            },
+            "revise": {"target": Revision(by="one")},
+        }
+    )
+    finish_target(recipe, [0.5, 0.3])
+    ids = prompt_ids(recipe, "preference")
+    revised = ["better", "target 1"]  # the second draft is kept
+    write_responses(recipe, "revised/target", dict.fromkeys(ids, revised))
+    write_scores(recipe, "revised/target", {key: [0.9, 0.3] for key in ids})
+    build_table(recipe, "responses")
+    rows = read_rows(Pipeline(recipe).finished("build/responses"))
+    assert Pipeline(recipe)["build/responses"].inputs == (
+        "prompts",
+        "score/revised/target",
+        "score/target",
+    )
+    gold = {
+        row["prompt_id"]: row["reference_answer"]
+        for row in read_rows(Pipeline(recipe).finished("prompts"))
+    }
+    for arm, name in of.items():
+        own = preference(recipe, arm).rows_to_train(rows)
+        texts: dict[str, list[str]] = {key: [] for key in ids}
+        for row in own:
+            texts[row["prompt_id"]].append(row["completion"][0]["content"])
+        expected = {"revised/target": revised, "target": ["target 0", "target 1"]}
+        assert texts == {key: expected.get(name, [gold[key]]) for key in ids}
+    assert {row["source"] for row in rows} == set(of.values())
+    assert {row["score"] for row in rows if row["source"] == "reference_answer"} == {None}
+
+
+def test_responses_of_everyone_are_rows_where_an_arm_names_nobody(built_recipe: Recipe) -> None:
+    recipe = with_arm(built_recipe, "responses", "sft")
+    assert Pipeline(recipe)["build/responses"].inputs[1:] == (
+        "score/one",
+        "score/two",
+        "score/target",
+    )
+    wrong = {"own": {"objective": "sft", "data": "responses", "rows_of": ["three"]}}
+    with pytest.raises(RecipeError, match='no source "three"; sources: one, two, reference_answer'):
+        Pipeline(recipe.model_copy(update={"arms": wrong}))
+    wrong = {"own": {"objective": "sft", "rows_of": ["reference_answer"]}}
+    with pytest.raises(RecipeError, match='no source "reference_answer"; sources: one, two'):
+        Pipeline(recipe.model_copy(update={"arms": wrong}))
 
 
 def test_rejection_samples_may_be_those_of_sources(built_recipe: Recipe) -> None:

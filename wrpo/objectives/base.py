@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 LogProbPlace = tuple[str, str]
 """A table of log-probs: the model ("sft" or a source) and the rows (triples, pairs, anchors)."""
 
-TrainedTable = Literal["triples", "pairs", "source_pairs", "delta", "rejection", "revisions"]
+TrainedTable = Literal[
+    "triples", "pairs", "source_pairs", "delta", "rejection", "revisions", "responses"
+]
 
 
 class LogitPlace(NamedTuple):
@@ -161,7 +163,7 @@ class ObjectiveSettings(Training):
         None,
         min_length=1,
         description="Only rows whose y_ws (without one: whose preferred response) is of one of "
-        "these sources; unset: all rows.",
+        "these sources; unset: all rows. Of data responses, reference_answer is one of them.",
     )
     engine: PreferenceEngine = Field(
         default_factory=PreferenceEngine, validate_default=True, description="Speed only."

@@ -1,4 +1,4 @@
-"""More supervised fine-tuning: on a preferred response of each triple, or on rejection samples.
+"""More supervised fine-tuning: on one response of each triple, or on rows of one response.
 
 It compares nothing, and so is the control of every preference objective.
 """
@@ -21,7 +21,7 @@ class SFTSettings(ObjectiveSettings):
 
     label: ClassVar[str] = "SFT"
     phrase: ClassVar[str] = "more SFT"
-    tables: ClassVar[tuple[str, ...]] = ("triples", "rejection", "revisions")
+    tables: ClassVar[tuple[str, ...]] = ("triples", "rejection", "revisions", "responses")
     config: ClassVar[str] = "SFTConfig"
     cut_by: ClassVar[set[str] | None] = {"max_length"}
     trained_by: ClassVar[str] = "wrpo.train_sft:train_sft_arm"

@@ -19,7 +19,8 @@ from wrpo.pipeline.stage import (
     model_identity,
     template_identity,
 )
-from wrpo.recipe import TARGET, Recipe
+from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.build import REFERENCE
 from wrpo.recipe.prompts import dataset_responses, explored_datasets
 from wrpo.recipe.resolved import (
     answered_domains,
@@ -205,6 +206,8 @@ def built_from(recipe: Recipe, table: str) -> list[str]:
         return [recipe.build.delta.strong, recipe.build.delta.weak]
     if table == "rejection" and recipe.build.rejection.responses_of == "target":
         return [TARGET]
+    if table == "responses":
+        return [name for name in imitated(recipe) if name != REFERENCE]
     if table == "revisions":
         return [*drafting_sources(recipe), TARGET]
     if table == "sft":  # what comes after SFT cannot be trained on in it
@@ -212,6 +215,15 @@ def built_from(recipe: Recipe, table: str) -> list[str]:
         revised = [f"{REVISED}{name}" for name in revised if name != TARGET]
         return [*drafting_sources(recipe), *revised]
     return [*answering_sources(recipe), *([TARGET] if table == "triples" else [])]
+
+
+def imitated(recipe: Recipe) -> list[str]:
+    """Whose responses the table responses holds: what the arms name that train on it."""
+    everyone = [*answering_sources(recipe), TARGET]
+    trained = [recipe.wrpo, *(preference(recipe, arm) for arm in recipe.arms)]
+    found = [one.rows_of or everyone for one in trained if one.data == "responses"]
+    named = {name for names in found for name in names}
+    return [name for name in [*everyone, REFERENCE] if name in named]
 
 
 def _build_settings(recipe: Recipe, table: str) -> Settings:
@@ -229,6 +241,7 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
         "source_pairs": {},
         "rejection": recipe.build.rejection.model_dump(),
         "revisions": recipe.build.revisions.model_dump(),
+        "responses": {"of": imitated(recipe)},
     }
     if recipe.build.delta:
         rules["delta"] = recipe.build.delta.model_dump()
@@ -236,7 +249,7 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     # Rules that are off stay out, so that tables made without them keep their key.
     if table == "triples" and recipe.build.source_by != "score":
         settings = {**settings, "source_by": recipe.build.source_by}
-    without = ("triples", "source_pairs", "delta", "revisions")
+    without = ("triples", "source_pairs", "delta", "revisions", "responses")
     domains = {} if table in without else recipe.build.domains
     if domains:
         own = {name: rule.model_dump(exclude_defaults=True) for name, rule in domains.items()}

@@ -158,6 +158,7 @@ BUILT = {
     "delta": PAIRS,
     "rejection": SFT_ROWS,
     "revisions": SFT_ROWS,
+    "responses": SFT_ROWS,
 }
 """Schemas of the training tables."""
 

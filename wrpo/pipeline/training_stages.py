@@ -9,6 +9,7 @@ from wrpo.objectives.base import LogitPlace
 from wrpo.pipeline.data_stages import sampled_model, target_settings
 from wrpo.pipeline.stage import Settings, Stage, file_identity
 from wrpo.recipe import TARGET, Recipe, preference
+from wrpo.recipe.build import REFERENCE
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import answering_sources
 from wrpo.settings import SPEED_FIELDS
@@ -67,9 +68,11 @@ def _logprobs_settings(recipe: Recipe, model: str) -> Settings:
 
 
 def train_stage(recipe: Recipe, arm: str) -> Stage:
-    unknown = set(preference(recipe, arm).rows_of or ()) - {*answering_sources(recipe), TARGET}
+    settings = preference(recipe, arm)
+    named = [*answering_sources(recipe), *([REFERENCE] if settings.data == "responses" else [])]
+    unknown = set(settings.rows_of or ()) - {*named, TARGET}
     if unknown:
-        known = ", ".join(answering_sources(recipe))
+        known = ", ".join(named)
         raise RecipeError(f'{arm}.rows_of: no source "{min(unknown)}"; sources: {known}')
     inputs = [f"build/{preference(recipe, arm).data}", "sft"]
     inputs += [f"logprobs/{model}/{rows}" for model, rows in scored_rows(recipe, arm)]

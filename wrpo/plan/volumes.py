@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wrpo.errors import DataError
-from wrpo.pipeline.data_stages import built_from
+from wrpo.pipeline.data_stages import built_from, imitated
 from wrpo.pipeline.folder import read_manifest
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.tables import PROMPTS, RESPONSES, parts, read_column, read_table
 from wrpo.plan.throughput import Lengths
 from wrpo.recipe import TARGET
+from wrpo.recipe.build import REFERENCE
 from wrpo.recipe.prompts import dataset_responses
 from wrpo.recipe.resolved import answered_domains, answering_sources, resolved_sampling, routed
 from wrpo.recipe.revise import revised_source
@@ -191,6 +192,9 @@ class Volumes:
             return preference, "at most one row per preference prompt"
         if table == "rejection":
             return self._accepted(preference)
+        if table == "responses":
+            each = self._said("responses") + (REFERENCE in imitated(self.recipe))
+            return preference * each, f"at most {each} rows per preference prompt"
         share = preference / max(sum(group.prompts for group in self.groups), 1)
         asked = [self.asked(source) for source in answering_sources(self.recipe)]
         pairs = round(share * sum(each.prompts for each in asked if each))
@@ -198,11 +202,15 @@ class Volumes:
 
     def _accepted(self, prompts: int) -> tuple[int, str]:
         """Rows of rejection sampling, when all pass."""
-        names = built_from(self.recipe, "rejection")
-        each = sum(int(resolved_sampling(self.recipe, name)["responses"]) for name in names)
+        each = self._said("rejection")
         keep = self.recipe.build.rejection.keep
         most = each if keep is None else min(keep, each)
         return prompts * most, f"at most {most} rows per preference prompt"
+
+    def _said(self, table: str) -> int:
+        """Responses to one prompt of all models that a table is built from."""
+        names = built_from(self.recipe, table)
+        return sum(int(resolved_sampling(self.recipe, name)["responses"]) for name in names)
 
     def _measured(self, source: str) -> Length | None:
         """From the parts of its sample stage, finished or not."""

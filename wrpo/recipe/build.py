@@ -82,6 +82,10 @@ class RejectionRules(Section):
     )
 
 
+REFERENCE = "reference_answer"
+"""Under `rows_of`, beside sources: the reference answers of the prompts, as if they were said."""
+
+
 class RevisionRules(Section):
     """Which responses a reviser learns to keep, to change a little, to change much (SEFT)."""
 

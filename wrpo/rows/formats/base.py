@@ -33,6 +33,7 @@ class RowFormat(Section):
         "source_pairs",
         "delta",
         "rejection",
+        "responses",
     )
 
     format: str

@@ -46,7 +46,7 @@ class LlamaFactory(RowFormat):
         """dataset_info.json with an entry of that name."""
         entry: dict[str, Any] = {"file_name": data_file, "formatting": "sharegpt"}
         columns = {"messages": "conversations", "system": "system"}
-        if table not in ("sft", "rejection"):
+        if table not in ("sft", "rejection", "responses"):
             entry["ranking"] = True
             columns |= {"chosen": "chosen", "rejected": "rejected"}
         return {"dataset_info.json": json.dumps({name: {**entry, "columns": columns}}, indent=2)}
