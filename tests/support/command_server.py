@@ -110,13 +110,17 @@ def _load(packages: Sequence[str]) -> None:
 def _keep_what_is_asked_again() -> None:
     """transformers maps the weights of all models when it loads the first one, and keeps that;
 
-    accelerate looks on the disk for installed packages hundreds of times in a small training.
+    accelerate looks on the disk for installed packages hundreds of times in a small training;
+    setproctitle, by which engines name their processes, no longer finds the place of the title when
+    a fork has emptied its environment.
     """
     from accelerate.utils import imports
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     get_checkpoint_conversion_mapping("llama")
     imports._is_package_available = functools.cache(imports._is_package_available)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("setproctitle").getproctitle()
 
 
 def keep_out_of_collections() -> None:
