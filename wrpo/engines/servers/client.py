@@ -7,10 +7,12 @@ import asyncio
 import logging
 import os
 import random
+import ssl
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -30,6 +32,12 @@ _REFUSED = {400, 413, 422}
 _TRANSIENT = {408, 409, 425, 429}
 _OVERLOADED = {429, 503}
 _CHECK_THE_SERVER = "See to the server, then run the same command again; it goes on where it was"
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Those that httpx trusts; it would read them again for every client, which takes 20 ms."""
+    return httpx.create_ssl_context()
 
 
 class RequestRefused(Exception):
@@ -134,6 +142,7 @@ class Servers:
         ]
         timeout = httpx.Timeout(settings.request_timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None)
         self._client = httpx.AsyncClient(
+            verify=_certificates(),
             timeout=timeout,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
