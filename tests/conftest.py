@@ -129,9 +129,21 @@ def run_module() -> Callable[..., subprocess.CompletedProcess[str]]:
     return commands.run_module
 
 
-def pytest_collection_finish() -> None:
+LOADED = pytest.StashKey[int]()
+"""How many modules were there when garbage collections were last told to leave them out."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     """The tests themselves are many objects, too."""
     keep_out_of_collections()
+    session.config.stash[LOADED] = len(sys.modules)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """What a test has imported costs the later ones nothing: each training collects garbage."""
+    if len(sys.modules) > item.config.stash[LOADED] + 50:
+        keep_out_of_collections()
+        item.config.stash[LOADED] = len(sys.modules)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
