@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -175,10 +174,12 @@ def test_a_program_dies_with_the_process_that_runs_it(delay: float) -> None:
     )
     runner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     with runner:
-        assert runner.stdout and runner.stdout.readline() == b"ready\n"
-        assert wait_until(lambda: bool(running(limits)))
-        time.sleep(delay)
-        runner.send_signal(signal.SIGKILL)
+        try:
+            assert runner.stdout and runner.stdout.readline() == b"ready\n"
+            assert wait_until(lambda: bool(running(limits)))
+            time.sleep(delay)
+        finally:
+            runner.kill()
     assert wait_until(lambda: not running(limits))
 
 
