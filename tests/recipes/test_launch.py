@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.command_server import FAST_PYTHON
+from tests.support.commands import start_server
+
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "recipes/launch"
 SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.rglob("*.sbatch")])
@@ -52,6 +55,7 @@ esac
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
     """The environment of a batch script, with stand-ins of Slurm's commands first on its path."""
+    start_server()
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
@@ -64,7 +68,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
         "SLURM_JOB_ID": str(1000 + os.getpid() % 9000),
         "SLURM_JOB_NODELIST": "ignored",
         "SCONTROL_LOG": str(tmp_path / "scontrol.log"),
-        "PYTHON": sys.executable,
+        "PYTHON": str(FAST_PYTHON),
         "RETRY_SECONDS": "0.2",
         "OMP_NUM_THREADS": "1",
     }
