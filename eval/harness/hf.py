@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from eval.harness.chat import ChatPrompts, own_tokenizer
 from eval.harness.thinking import AnswersOnly, thinking_style
 from wrpo.chat.render import stop_token_ids
+from wrpo.prefix.left_out import complete_attention
 from wrpo.recipe.thinking import Thinking
 
 
@@ -37,6 +38,7 @@ class ChatHFLM(AnswersOnly, HFLM):
         if tokenizer is None:
             tokenizer = own_tokenizer(pretrained, chat_template, kwargs)
         super().__init__(pretrained, tokenizer=tokenizer, add_bos_token=False, **kwargs)
+        complete_attention(self.model)
         self.prompts = ChatPrompts(self.tokenizer, fold_system=fold_system)
         self.style = thinking_style(self.tokenizer, thinking or Thinking())
         self.model.generation_config = GenerationConfig(

@@ -31,7 +31,7 @@ def test_every_part_runs_at_tiny_size(part: str) -> None:
 @pytest.mark.slow
 def test_layouts_are_exact_in_every_family() -> None:
     found = list(figures_of("exactness", device="cpu", tiny=True))
-    assert len(found) == 9 * 2 + 2
+    assert len(found) == 10 * 2 + 2
     assert [figure for figure in found if not figure.reached] == []
 
 

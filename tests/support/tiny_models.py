@@ -39,6 +39,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {}),
     "gemma2": ("Gemma2", {"sliding_window": 24, "query_pre_attn_scalar": 8}),
     "phi3": ("Phi3", {"sliding_window": 24}),
+    "vaultgemma": ("VaultGemma", {"sliding_window": 24}),
+    "granite": ("Granite", {}),
+    "phimoe": ("Phimoe", {"sliding_window": 24, "num_local_experts": 4}),
     "gpt_oss": (
         "GptOss",
         {"sliding_window": 24, "num_local_experts": 4, "num_experts_per_tok": 2},

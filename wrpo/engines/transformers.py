@@ -175,6 +175,8 @@ def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
+    from wrpo.prefix.left_out import complete_attention
+
     try:
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             model,
@@ -186,6 +188,7 @@ def _load(model: str, entry: Model, max_model_len: int) -> PreTrainedModel:
         )
     except loading_failures() as error:
         raise ModelError(f"transformers cannot load {model}: {error}") from error
+    complete_attention(loaded)
     if entry.adapter:
         _add_adapter(loaded, entry.adapter)
     longest = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)

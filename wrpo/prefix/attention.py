@@ -43,26 +43,47 @@ def prefix_sdpa(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a layer; query (rows, heads, tokens, dim), returns (rows, tokens, heads, dim).
 
     `softcap` bounds the scores as in Gemma-2, and `s_aux` (heads,) are learned sinks as in gpt-oss,
-    scores of a key without a value; both also where there are no segments.
+    scores of a key without a value; both also where there are no segments. `position_bias`
+    (rows, heads, tokens, keys) is added to the scores.
+
+    Raises:
+        ValueError: there are segments and biases, which count positions over the whole row.
     """
     options: dict[str, Any] = {"dropout": dropout, "scaling": scaling}
     options |= {"softcap": softcap, "sinks": s_aux}
     if are_segments(attention_mask):
+        refuse_bias(position_bias)
         segments = read_segments(attention_mask)
         return _by_segment(segments, query, key, value, window=sliding_window, **options), None
     if softcap is None and s_aux is None:
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            position_bias=position_bias,
+            **kwargs,
         )
     mask = attention_mask
     if mask is None and query.shape[2] > 1:
         mask = visible_keys(query.shape[2], key.shape[2], None, query.device)
+    options["bias"] = position_bias
     return _attend(query, key, value, mask, causal=False, **options).transpose(1, 2), None
+
+
+def refuse_bias(bias: Tensor | None) -> None:
+    """Raises ValueError where there are biases between the positions of a row."""
+    if bias is not None:
+        raise ValueError("learned biases between positions know nothing of shared prompts")
 
 
 def _by_segment(
@@ -111,6 +132,7 @@ def _attend(
     scaling: float | None,
     softcap: float | None,
     sinks: Tensor | None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Attention (batch, heads, tokens, dim) with fewer key than query heads allowed."""
     groups = query.shape[1] // key.shape[1]
@@ -124,6 +146,8 @@ def _attend(
     scores = query @ key.transpose(2, 3) * scaling
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
+    if bias is not None:
+        scores = scores + bias
     if causal:
         mask = visible_keys(query.shape[2], key.shape[2], None, query.device)
     if mask is not None:
@@ -195,6 +219,7 @@ def prefix_flash(
     sliding_window: int | None = None,
     softcap: float | None = None,
     is_causal: bool | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """As `prefix_sdpa`, with the flash-attn version that the model was loaded with.
@@ -207,6 +232,7 @@ def prefix_flash(
     width = value.shape[-1]
     value = pad(value, [0, query.shape[-1] - width])
     if are_segments(attention_mask):
+        refuse_bias(kwargs.get("position_bias"))
         plan = gather_plan(attention_mask)
         key, value = (states.flatten(0, 1)[plan.key_index][None] for states in (key, value))
         kwargs |= {
@@ -228,6 +254,7 @@ def prefix_flash(
         sliding_window=sliding_window,
         softcap=softcap,
         target_dtype=target_dtype,
+        s_aux=s_aux.to(query.dtype) if s_aux is not None else None,
         attn_implementation=None,  # the one that is loaded; it does not know our name
         **kwargs,
     )

@@ -24,9 +24,10 @@ from wrpo.errors import RecipeError
 from wrpo.prefix.attention import FLASH, SDPA, attach_scored_only
 from wrpo.prefix.flex_attention import FLEX, flex_refusal
 from wrpo.prefix.fused_head import fused_pass
+from wrpo.prefix.left_out import between_positions, complete_attention, has_sinks
 from wrpo.prefix.packing import PackedLayout
 from wrpo.prefix.timed_trial import Way, fastest, usual_rows
-from wrpo.prefix.varlen_attention import VARLEN, has_sinks, kernel_refusal
+from wrpo.prefix.varlen_attention import HALF, VARLEN, kernel_refusal
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
 logger = get_logger(__name__)
@@ -74,7 +75,9 @@ def settle_layout(
 
     Of the attention functions that share prompts, the first that agrees with padding is taken:
     torch's variable-length kernel, FlexAttention where that leaves something out, then the loop
-    over segments. On a GPU "auto" times them and padding on `rows`, and takes the fastest.
+    over segments. On a GPU "auto" times them and padding on `rows`, and takes the fastest. None is
+    taken that leaves a term of the model's attention out (`wrpo.prefix.left_out`); padded rows get
+    another attention where that of the model does.
 
     models: the policy, then the reference if there is one.
     rows: a typical micro-batch to time; by default four rows like those of UltraFeedback.
@@ -82,10 +85,10 @@ def settle_layout(
     Raises:
         RecipeError: `wishes.layout` is "prefix" and the model cannot; says why.
     """
+    bare = [accelerator.unwrap_model(model) for model in models]
+    before = [complete_attention(model) for model in bare]
     if wishes.layout == "padded":
         return padded_layout
-    bare = [accelerator.unwrap_model(model) for model in models]
-    before = [model.config._attn_implementation for model in bare]
     layout = PackedLayout(wishes.row_tokens, scored_only=accelerator.device.type != "cuda")
     reason, exact = reason_not_supported(bare[0], wishes), []
     for attention in [] if reason else _candidates(bare[0], accelerator):
@@ -162,6 +165,11 @@ def reason_not_supported(model: Any, wishes: LayoutOptions) -> str | None:
     window = getattr(text, "sliding_window", None)
     if is_peft_model(model) and any(c.is_prompt_learning for c in model.peft_config.values()):
         return "prompt-learning adapters put virtual tokens in front of every row"
+    if (biased := between_positions(model)) is not None:
+        return f"responses that share a prompt would lose {biased}"
+    dropout: float = getattr(text, "attention_dropout", 0.0) or 0.0
+    if wishes.trains and dropout:
+        return f"attention_dropout is {dropout} and responses would share that of their prompt"
     if text is not config:
         return f"{config.model_type} is more than a language model"
     if getattr(text, "router_jitter_noise", 0):
@@ -244,19 +252,17 @@ def _try(
 def _difference(model: Any, layout: BatchLayout, *, base: str) -> str | None:
     """What speaks against `layout` after a trial on two triples; None if it agrees with padding.
 
-    Padding is computed with the attention `base` where this shows what the new one leaves out.
-    (The loop also adds what transformers' sdpa leaves out: the bound on Gemma-2's scores.)
+    base: attention of padded rows, which leaves nothing out.
     """
     weight, attention = next(model.parameters()), model.config._attn_implementation
     quantized = getattr(model, "is_quantized", False)
-    kernel = attention == FLASH or (attention == VARLEN and weight.device.type == "cuda")
-    half = kernel or quantized or weight.dtype in (torch.float16, torch.bfloat16)
+    mixed = attention in (VARLEN, FLEX) and torch.is_autocast_enabled(weight.device.type)
+    half = mixed or attention == FLASH or quantized or weight.dtype in HALF
     relative, absolute = (2e-2, 2e-1) if half else (1e-6, 2e-4)
-    usual = "sdpa" if base in (SDPA, VARLEN, FLEX) else base
     training = model.training
     model.eval()
     try:
-        model.config._attn_implementation = usual if attention == VARLEN else attention
+        model.config._attn_implementation = SDPA if base in (VARLEN, FLEX) else base
         padded = _log_probs(model, padded_layout, weight.device)
         model.config._attn_implementation = attention
         packed = _log_probs(model, layout, weight.device)

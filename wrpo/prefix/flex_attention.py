@@ -18,7 +18,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from wrpo.prefix.attention import prefix_sdpa
+from wrpo.prefix.attention import prefix_sdpa, refuse_bias
 from wrpo.prefix.packing import are_segments, read_segments
 from wrpo.prefix.varlen_attention import head_width
 
@@ -98,12 +98,14 @@ def prefix_flex(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """As `wrpo.prefix.attention.prefix_sdpa`."""
     if not are_segments(attention_mask):
-        options = (dropout, scaling, sliding_window, softcap, s_aux)
+        options = (dropout, scaling, sliding_window, softcap, s_aux, position_bias)
         return prefix_sdpa(module, query, key, value, attention_mask, *options, **kwargs)
+    refuse_bias(position_bias)
     rows, _, tokens, _ = query.shape
     flat = [x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value)]
 

@@ -23,6 +23,7 @@ from transformers.integrations.flash_attention import get_target_dtype
 from transformers.masking_utils import flash_attention_mask
 
 from wrpo.prefix.attention import gather_plan, prefix_sdpa, visible_keys
+from wrpo.prefix.left_out import has_sinks, hides_window
 from wrpo.prefix.packing import are_segments
 
 VARLEN = "wrpo_varlen"
@@ -121,12 +122,9 @@ def kernel_refusal(model: Any, *, device: torch.device, dtype: torch.dtype) -> s
         return "variable-length attention has no dropout"
     if getattr(text, "sliding_window", None) and not kernel.windows:
         return "variable-length attention of this torch has no sliding window"
+    if hides_window(model):
+        return f"{text.model_type} tells its sliding window only to its mask"
     return None
-
-
-def has_sinks(model: Any) -> bool:
-    """Whether each query also attends to a learned score without a value, as in gpt-oss."""
-    return any(name.endswith("sinks") for name, _ in model.named_parameters())
 
 
 def head_width(text: Any) -> int:
@@ -166,6 +164,8 @@ def varlen_attention(
     softcap: float | None = None,
     is_causal: bool | None = None,
     position_ids: Tensor | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a layer; query (rows, heads, tokens, dim), returns (rows, tokens, heads, dim).
@@ -176,8 +176,7 @@ def varlen_attention(
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", True)
     dtype = get_target_dtype(query, module) or query.dtype
     able = kernel is not None and dtype in kernel.dtypes and query.device.type == kernel.device
-    more = (kwargs.get("s_aux"), kwargs.get("position_bias"), softcap)
-    plain = causal and not dropout and all(x is None for x in more)
+    plain = causal and not dropout and all(x is None for x in (s_aux, position_bias, softcap))
     sequences = None
     if able and plain:
         sequences = _stated(kwargs) or _sequences(attention_mask, query, key, position_ids)
@@ -194,6 +193,8 @@ def varlen_attention(
             scaling,
             sliding_window,
             softcap,
+            s_aux,
+            position_bias,
             is_causal=is_causal,
             **kwargs,
         )

@@ -100,6 +100,8 @@ def _load(settings: ClassifierReward, pad_token_id: int) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    from wrpo.prefix.left_out import complete_attention
+
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             settings.model,
@@ -117,4 +119,6 @@ def _load(settings: ClassifierReward, pad_token_id: int) -> Any:
     # Classification heads find the last token through the config's pad id.
     model.config.get_text_config().pad_token_id = pad_token_id
     model.config.get_text_config().use_cache = False
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    complete_attention(model)
+    return model

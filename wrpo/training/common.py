@@ -130,6 +130,8 @@ def load_policy(
 ) -> Any:
     """A causal language model in float32 for training; only safetensors are read.
 
+    Its attention leaves no term of the model out (`wrpo.prefix.left_out`).
+
     quantize: "nf4" or "int8" for weights that only adapters are trained on.
 
     Raises:
@@ -139,6 +141,7 @@ def load_policy(
     import torch
     from transformers import AutoModelForCausalLM
 
+    from wrpo.prefix.left_out import complete_attention
     from wrpo.pruning.blocks import freeze_removed
     from wrpo.training.saving import quantization_config
 
@@ -156,6 +159,7 @@ def load_policy(
     except loading_failures() as error:
         raise ModelError(f"cannot load model {model}: {error}") from error
     freeze_removed(loaded)
+    complete_attention(loaded)
     return loaded
 
 

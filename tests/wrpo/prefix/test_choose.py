@@ -98,6 +98,7 @@ def test_auto_shares_prompts_and_says_nothing(make_trainer, reasons):
         (lambda: tiny_model("mixtral", router_jitter_noise=0.1), {}, "noise"),
         (tiny_bloom, {}, "fails|differ"),
         (tiny_model, {"disable_dropout": False}, "dropout"),
+        (lambda: tiny_model(attention_dropout=0.1), {}, "attention_dropout is 0.1"),
         (
             tiny_model,
             {
@@ -109,7 +110,7 @@ def test_auto_shares_prompts_and_says_nothing(make_trainer, reasons):
         ),
         (lambda: tiny_model(attn_implementation="flex_attention"), {}, "flex_attention"),
     ],
-    ids=["jitter", "alibi", "dropout", "prompt-tuning", "flex"],
+    ids=["jitter", "alibi", "dropout", "attention-dropout", "prompt-tuning", "flex"],
 )
 def test_auto_falls_back_with_one_reason_and_prefix_refuses(
     make_trainer, reasons, model, options, reason
@@ -143,9 +144,13 @@ def test_a_second_trainer_of_the_same_model_shares_prompts_too(make_trainer):
     assert logged(trainer, "loss")[0] == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_padded_leaves_the_model_alone(make_trainer):
+def test_padded_leaves_the_model_alone_unless_its_attention_leaves_something_out(make_trainer):
     trainer = make_trainer(model=tiny_model(), triple_layout="padded")
     assert trainer.model.config._attn_implementation == "sdpa"
+    models = {"model": tiny_model("gemma2"), "ref_model": tiny_model("gemma2", seed=1)}
+    trainer = make_trainer(**models, triple_layout="padded")
+    for model in (trainer.model, trainer.ref_model):
+        assert model.config._attn_implementation == SDPA
 
 
 def test_a_collator_of_the_caller_is_kept(make_config, triples, tokenizer, reasons):
@@ -268,8 +273,9 @@ def test_on_a_gpu_the_fastest_way_wins(monkeypatch, caplog, half_kernel, best):
 def test_what_the_kernel_cannot_take_is_timed_without_it(monkeypatch, caplog, half_kernel):
     model = tiny_model("gemma2")
     offered, layout, attention = settled(monkeypatch, caplog, best=2, model=model)
-    assert offered == [f"prefix with {FLEX}", f"prefix with {SDPA}", "padded with sdpa"]
-    assert (layout, attention) == (padded_layout, "sdpa")
+    # transformers' sdpa would be faster, and another function.
+    assert offered == [f"prefix with {FLEX}", f"prefix with {SDPA}", f"padded with {SDPA}"]
+    assert (layout, attention) == (padded_layout, SDPA)
 
 
 def test_weights_that_are_distributed_are_not_timed(monkeypatch, caplog, half_kernel, reasons):
@@ -277,7 +283,7 @@ def test_weights_that_are_distributed_are_not_timed(monkeypatch, caplog, half_ke
     assert (offered, attention) == ([], VARLEN)
     assert isinstance(layout, PackedLayout)
     _, layout, attention = settled(monkeypatch, caplog, sharded=True, model=tiny_model("gemma2"))
-    assert (layout, attention) == (padded_layout, "sdpa")
+    assert (layout, attention) == (padded_layout, SDPA)
     assert "cannot be timed" in reasons()[0]
 
 
