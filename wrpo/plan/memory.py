@@ -109,8 +109,11 @@ def sampling_memory(
     return Memory({"weights": weights, "cache": together * context * cache}, note, origin)
 
 
-def scoring_memory(shape: Shape, *, bytes_per_weight: float, tokens: int) -> Memory:
-    """Weights, and one layer's activations of a batch."""
+def scoring_memory(shape: Shape, *, bytes_per_weight: float, tokens: int | None) -> Memory:
+    """Weights, and one layer's activations of a batch; None: of the first, which then grow."""
+    grows = "" if tokens else ", more where there is room"
+    tokens = tokens or CPU_TOKENS
+    batch_origin = f"17 x {tokens:,} tokens x {shape.hidden:,} wide x 2 bytes{grows}"
     batch = activation_bytes(shape, tokens=tokens, checkpointing=False, bytes_per_number=2)
     return Memory(
         {
@@ -119,7 +122,7 @@ def scoring_memory(shape: Shape, *, bytes_per_weight: float, tokens: int) -> Mem
         },
         origin={
             "weights": f"{short(shape.parameters)} x {bytes_per_weight:g} bytes",
-            "one layer of a batch": f"17 x {tokens:,} tokens x {shape.hidden:,} wide x 2 bytes",
+            "one layer of a batch": batch_origin,
         },
     )
 

@@ -20,7 +20,8 @@ from wrpo.prefix.choose import LayoutOptions, settle_layout
 from wrpo.prefix.fused_head import fused_pass
 from wrpo.rows.columns import TRIPLE_RESPONSES
 from wrpo.training.batches.token_balanced_sampler import batches_by_length
-from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit
+from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit, meter_of
+from wrpo.training.settings import AUTO
 from wrpo.training.trl_seam import add_fused_lm_head
 
 
@@ -37,7 +38,8 @@ class LogProbPass:
     Args:
         model: a transformers causal language model; it moves to the GPU if there is one.
         pad_token_id: token that fills rows up, where the layout pads.
-        batch_tokens: most tokens of one forward pass; a longer row is a batch of its own.
+        batch_tokens: most tokens of one forward pass; None: what fits into the GPU, as measured
+            in the first passes. A longer row is a batch of its own.
         max_length: most tokens of a prompt and one response, for the choice of the layout.
         layout: "auto", "prefix" or "padded".
 
@@ -49,7 +51,7 @@ class LogProbPass:
         model: Any,
         *,
         pad_token_id: int,
-        batch_tokens: int = 16384,
+        batch_tokens: int | None = None,
         max_length: int | None = None,
         layout: str = "auto",
     ) -> None:
@@ -57,8 +59,9 @@ class LogProbPass:
             mixed_precision="bf16" if torch.cuda.is_available() else "no"
         )
         add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-        self._model = model.eval().to(self._accelerator.device)
-        self._budget = TokenBudget(batch_tokens, longest=0, meter=None)
+        self._device = self._accelerator.device
+        self._model = model.eval().to(self._device)
+        self._budget = TokenBudget(batch_tokens or AUTO, longest=0, meter=meter_of(self._device))
         wishes = LayoutOptions(layout=layout, max_length=max_length)
         self._collator = DataCollatorForWRPO(
             pad_token_id=pad_token_id,
@@ -92,9 +95,9 @@ class LogProbPass:
 
     def _forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """(prompts, responses, 2): summed log-probability and mean entropy."""
-        device = self._accelerator.device
-        batch = {name: value.to(device) for name, value in batch.items()}
-        with torch.no_grad(), self._accelerator.autocast():
+        batch = {name: value.to(self._device) for name, value in batch.items()}
+        measured = self._budget.micro_batch(batch["input_ids"].numel())
+        with torch.no_grad(), self._accelerator.autocast(), measured:
             outputs = fused_pass(self._model, batch)
         entropy = by_response(outputs.entropy, batch) / batch["lengths"]
         return torch.stack([by_response(outputs.log_probs, batch), entropy], dim=-1)

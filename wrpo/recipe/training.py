@@ -13,7 +13,7 @@ from pydantic import (
 from wrpo.objectives.base import ObjectiveSettings
 from wrpo.rows.truncation import TokenLimits
 from wrpo.settings import Section, any_of, kinds_in
-from wrpo.training.settings import Training
+from wrpo.training.settings import CPU_TOKENS, Training
 
 OBJECTIVES = kinds_in("wrpo.objectives", ObjectiveSettings, tag="objective")
 """The settings class of every objective, by its name."""
@@ -65,7 +65,12 @@ class Truncation(Section):
 class LogProbEngine(Section):
     """How fast log-probs are computed."""
 
-    batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens per forward pass; unset: what fits into the GPU, as measured in the "
+        f"first passes, and {CPU_TOKENS} on a CPU.",
+    )
     attention: str | None = Field(
         "auto",
         description="auto: torch's variable-length kernel where it runs, else transformers' "

@@ -12,6 +12,7 @@ from pydantic import Field
 from wrpo.pipeline.stage import model_identity, template_identity
 from wrpo.pipeline.tables import Drop
 from wrpo.settings import SPEED_FIELDS, Section
+from wrpo.training.settings import CPU_TOKENS
 
 if TYPE_CHECKING:
     from wrpo.pipeline.pipeline import Pipeline
@@ -42,7 +43,7 @@ class RewardNetwork(NamedTuple):
 
     Attributes:
         bytes_per_weight: of its weights in memory.
-        batch_tokens: of one forward pass.
+        batch_tokens: of one forward pass; None: as many as fit.
         gpus: over which it is spread.
     """
 
@@ -52,7 +53,7 @@ class RewardNetwork(NamedTuple):
     fold_system: bool
     trust_remote_code: bool
     bytes_per_weight: float
-    batch_tokens: int
+    batch_tokens: int | None
     gpus: int
 
 
@@ -185,7 +186,12 @@ class RewardSettings(Section):
 class ScoringEngine(Section):
     """How fast scoring runs."""
 
-    batch_tokens: int = Field(16384, ge=1, description="Tokens per forward pass.")
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens per forward pass; unset: what fits into the GPU, as measured in the "
+        f"first passes, and {CPU_TOKENS} on a CPU.",
+    )
 
 
 class NetworkSettings(RewardSettings):

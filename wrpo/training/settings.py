@@ -16,6 +16,8 @@ MOST_TOKENS = 65536
 """A GPU computes larger batches no faster."""
 PLANNED_SHARE = 0.9
 """Of a GPU's memory that may be planned with; the rest is for fragments."""
+CAREFUL_SHARE = 0.8
+"""The same where a step that does not fit cannot be computed again."""
 
 
 class Lora(Section):

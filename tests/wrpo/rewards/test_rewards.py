@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.wrpo.training.batches.made_up_memory import GIB, MadeUp
 from wrpo.errors import ModelError
 from wrpo.pipeline.tables import Drop
 from wrpo.rewards import Candidate
 from wrpo.rewards.answer import AnswerReward
 from wrpo.rewards.classifier import ClassifierReward
+from wrpo.training.batches.token_budget import TokenBudget
 
 
 def candidate(
@@ -88,6 +90,16 @@ def test_classifier_scores_do_not_depend_on_the_token_budget(tiny_models_folder)
     wide = classifier(tiny_models_folder).load().score(responses)
     narrow = classifier(tiny_models_folder, engine={"batch_tokens": 1}).load().score(responses)
     assert wide == pytest.approx(narrow, abs=1e-5)
+
+
+def test_classifier_measures_how_many_tokens_fit(tiny_models_folder) -> None:
+    responses = [candidate("ab" * (90 + i), prompt=f"p{i}") for i in range(60)]
+    fixed = classifier(tiny_models_folder, engine={"batch_tokens": 700}).load().score(responses)
+    reward, device = classifier(tiny_models_folder).load(), MadeUp(room=GIB, weights=0, each=1e5)
+    reward._budget = TokenBudget("auto", longest=0, meter=device)
+    seen = device.follow(reward._networks.shared._backbone)
+    assert reward.score(responses) == pytest.approx(fixed, abs=1e-5)
+    assert 4096 < max(seen) <= 0.9 * GIB / 1e5
 
 
 def test_classifier_refuses_too_long_conversations_one_by_one(tiny_models_folder) -> None:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from wrpo.errors import ModelError
 from wrpo.rewards.base import NetworkSettings
 from wrpo.rewards.networks.batches import (
@@ -18,7 +20,8 @@ from wrpo.rewards.networks.batches import (
 )
 from wrpo.rewards.networks.conversation import ConversationReward, excess, spread
 from wrpo.rewards.networks.network import Network
-from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit
+from wrpo.training.batches.token_budget import GPUMeter, TokenBudget, batches_that_fit
+from wrpo.training.settings import AUTO
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +64,11 @@ class NetworkReward(ConversationReward):
         self._networks = networks
         self.dtype = networks.dtype
         self._shares: bool | None = None
-        self._budget = TokenBudget(settings.engine.batch_tokens, longest=0, meter=None)
+        self._budget = TokenBudget(
+            settings.engine.batch_tokens or AUTO,
+            longest=0,
+            meter=GPUMeter() if torch.cuda.is_available() else None,
+        )
 
     def values(self, conversations: Sequence[Conversation]) -> dict[Conversation, float]:
         """The reward of each of some distinct conversations."""
@@ -87,9 +94,9 @@ class NetworkReward(ConversationReward):
     def _padded(self, conversations: Sequence[Conversation]) -> Batch:
         return padded_batch(conversations, self.tokenizer.pad_token_id)
 
-    @staticmethod
-    def _run(network: Network, batch: Batch) -> list[float]:
-        values: list[float] = network(batch).cpu().tolist()
+    def _run(self, network: Network, batch: Batch) -> list[float]:
+        with self._budget.micro_batch(batch.inputs["input_ids"].numel()):
+            values: list[float] = network(batch).cpu().tolist()
         return values
 
     def _settle(self, conversations: list[Conversation]) -> bool:

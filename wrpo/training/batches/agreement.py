@@ -29,6 +29,7 @@ class Agreement:
             replicas (DDP) that meet once a step. Sharded weights (FSDP, DeepSpeed) do in every
             layer.
         several: whether there are others to agree with.
+        why_not: what keeps a step from being computed again, in words; empty where it can be.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -37,6 +38,10 @@ class Agreement:
         self.several = kind != DistributedType.NO
         every = accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False)
         self.possible = not self.several or (kind.name.startswith("MULTI_") and not every)
+        self.why_not = ""
+        if not self.possible:
+            meet = "sync_each_batch is on" if every else f"weights are sharded ({kind.name})"
+            self.why_not = f"{meet}, so that no process can compute the step again by itself"
 
     def vote(self, *, failed: bool) -> None:
         """One meeting; all processes have to come.

@@ -26,6 +26,7 @@ from wrpo.errors import RecipeError
 from wrpo.training.batches.agreement import Agreement, OutOfMemoryElsewhere
 from wrpo.training.batches.token_balanced_sampler import balanced, batches_by_length
 from wrpo.training.batches.token_budget import TokenBudget, meter_of
+from wrpo.training.settings import CAREFUL_SHARE, PLANNED_SHARE
 
 logger = get_logger(__name__)
 
@@ -179,7 +180,8 @@ class MicroBatches(Trainer):
         if self.budget is None:
             meter = meter_of(self.accelerator.device)
             longest = self.longest_row()
-            self.budget = TokenBudget(self.budget_tokens, longest=longest, meter=meter)
+            share = PLANNED_SHARE if self._agreement.possible else CAREFUL_SHARE
+            self.budget = TokenBudget(self.budget_tokens, longest=longest, meter=meter, share=share)
             logger.info(f"micro-batches of at most {self.budget.tokens:,} tokens")
         own, self.data_collator = self.data_collator, StepRows
         try:
@@ -255,7 +257,7 @@ class MicroBatches(Trainer):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self._cut(inputs)
-            loss = self._step(model, inputs, num_items_in_batch)
+            loss = self._last_try(model, inputs, num_items_in_batch)
         return loss
 
     @cached_property
@@ -267,7 +269,7 @@ class MicroBatches(Trainer):
         budget, agreement = self.budget, self._agreement
         assert budget is not None
         if not (agreement.possible and budget.can_halve):
-            return self._step(model, step, items)
+            return self._last_try(model, step, items)
         before = self.recorded()
         try:
             loss = self._step(model, step, items, agreement)
@@ -278,10 +280,17 @@ class MicroBatches(Trainer):
             budget.halve()
         except torch.OutOfMemoryError:
             agreement.vote(failed=True)
-            if not budget.halve():
-                raise
+            budget.halve()
         self.restore(before)
         return None
+
+    def _last_try(self, model: nn.Module, step: StepRows, items: Any) -> Tensor:
+        try:
+            return self._step(model, step, items)
+        except torch.OutOfMemoryError as error:
+            assert self.budget is not None
+            why = self._agreement.why_not or "half of the budget was too much too"
+            raise RecipeError(self.budget.too_large(why)) from error
 
     def _step(
         self, model: nn.Module, step: StepRows, items: Any, agreement: Agreement | None = None

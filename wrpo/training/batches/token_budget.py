@@ -3,7 +3,8 @@
 On a GPU the first optimizer step runs in small micro-batches. From what they needed, from what the
 weights and the optimizer hold afterwards, and from what the GPU has, follows the budget of the next
 step, which is measured again, three times in all. Nothing is computed twice for this, and nothing
-is guessed about models, adapters, sharding or checkpointing.
+is guessed about models, adapters, sharding or checkpointing. Passes without gradients, as for
+log-probs and scores, measure their first batches instead.
 """
 
 from __future__ import annotations
@@ -73,13 +74,21 @@ class TokenBudget:
         asked: the number, or "auto".
         longest: tokens of the longest row, which any budget must hold.
         meter: memory of the device; None where it is not measured.
+        share: of the memory that may be planned with.
 
     Attributes:
         tokens: the budget now.
     """
 
-    def __init__(self, asked: int | str, *, longest: int, meter: Meter | None) -> None:
-        self._longest, self._halved = longest, False
+    def __init__(
+        self,
+        asked: int | str,
+        *,
+        longest: int,
+        meter: Meter | None,
+        share: float = PLANNED_SHARE,
+    ) -> None:
+        self._longest, self._share, self._halved = longest, share, False
         self._meter = meter if asked == AUTO else None
         start = _FIRST_TOKENS if meter else CPU_TOKENS
         self.tokens = max(longest, start) if asked == AUTO else int(asked)
@@ -127,7 +136,7 @@ class TokenBudget:
         first, *others = self._needs
         needs = others or [first._replace(bytes=max(1, first.bytes - self._gradients))]
         each = max(need.bytes / need.tokens for need in needs)
-        usable = PLANNED_SHARE * self._meter.room() - self._meter.held() - self._gradients
+        usable = self._share * self._meter.room() - self._meter.held() - self._gradients
         fits = int(usable / max(each, 1e-9))
         return max(self._longest, min(fits, _GROWTH * self.tokens, MOST_TOKENS))
 
@@ -137,10 +146,33 @@ class TokenBudget:
         self._needs = []
         self.tokens = tokens
 
+    def settle_by_batch(self) -> None:
+        """After a batch without gradients: takes what fits by that.
+
+        A batch that leaves half of the budget empty says little of full ones and is not counted.
+        """
+        if self.measures and self._needs and 2 * self._needs[-1].tokens >= self.tokens:
+            self.settle(self.refit())
+            if not self.measures:
+                logger.info("batches of at most %s tokens, as measured", f"{self.tokens:,}")
+        self._needs = []
+
     @property
     def can_halve(self) -> bool:
         """Whether an out-of-memory error leaves another chance, which it does once."""
         return not self._halved and self.tokens > 1
+
+    def too_large(self, why: str) -> str:
+        """What to do after an out-of-memory error that leaves no other chance; `why` is that so."""
+        what = f"out of memory with micro-batches of at most {self.tokens:,} tokens, and {why}. "
+        smaller = (
+            f"Set engine.batch_tokens of this stage to {max(1, self.tokens // 2)} "
+            "(micro_batch_tokens in Python), which changes the weights by rounding only, or"
+            if self.tokens > self._longest
+            else f"The longest row has {self._longest:,} of them: lower truncation.max_length, or"
+        )
+        rest = "set gradient_checkpointing: true, train adapters (lora), or use more GPUs"
+        return f"{what}{smaller} {rest}. Training goes on from its last checkpoint"
 
     def halve(self) -> bool:
         """After an out-of-memory error; whether there is another chance."""
@@ -167,10 +199,11 @@ def batches_that_fit(
     out-of-memory error.
 
     plan: places of items in batches of so many tokens.
+    compute: without gradients, and inside `budget.micro_batch` if batches are to grow to what fits.
     """
     batches = plan(items, budget.tokens)
     while batches:
-        places = batches.pop(0)
+        places, before = batches.pop(0), budget.tokens
         fitted = True
         try:
             result = compute([items[place] for place in places])
@@ -180,10 +213,13 @@ def batches_that_fit(
                 raise
         if fitted:
             yield places, result
-            continue
-        if torch.cuda.is_available():
+            budget.settle_by_batch()
+        elif torch.cuda.is_available():
             torch.cuda.empty_cache()
-        left = [place for batch in (places, *batches) for place in batch]
+        if budget.tokens == before:
+            continue
+        waiting = batches if fitted else [places, *batches]
+        left = [place for batch in waiting for place in batch]
         planned = plan([items[place] for place in left], budget.tokens)
         batches = [[left[i] for i in batch] for batch in planned]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset
 
 from tests.support.recipe_files import tiny_recipe
@@ -18,7 +20,9 @@ from wrpo.errors import RecipeError
 from wrpo.objectives.cgpo import CGPOSettings
 from wrpo.objectives.wrpo import WRPOSettings
 from wrpo.recipe import preference
+from wrpo.training.batches.agreement import Agreement
 from wrpo.training.batches.micro_batches import Costs, WholeSteps, micro_batches
+from wrpo.training.batches.token_budget import TokenBudget
 
 ROWS = Dataset.from_list(uneven_triples(19))
 STEPS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
@@ -171,8 +175,39 @@ def test_memory_that_is_short_twice_ends_the_run(make_trainer, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(ours, "compute_loss", never)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RecipeError, match="at most 500 tokens, and half of .* batch_tokens .* 250"):
         ours.train()
+
+
+class Sharded:
+    """What an Agreement reads of an accelerator whose processes meet in every layer."""
+
+    num_processes = 2
+
+    def __init__(self, kind: DistributedType) -> None:
+        self.distributed_type = kind
+        self.gradient_state = SimpleNamespace(plugin_kwargs={})
+
+
+@pytest.mark.parametrize("kind", [DistributedType.FSDP, DistributedType.DEEPSPEED])
+def test_sharded_weights_end_the_run_with_the_key_to_change(make_trainer, monkeypatch, kind):
+    ours = make_trainer(train_dataset=ROWS, micro_batch_tokens=1000, **STEPS)
+    ours._agreement = Agreement(Sharded(kind))
+    tried = []
+
+    def never(*_: Any, **__: Any) -> None:
+        tried.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ours, "compute_loss", never)
+    with pytest.raises(RecipeError, match=rf"sharded \({kind.name}\).* batch_tokens .* to 500 "):
+        ours.train()
+    assert len(tried) == 1, "the others would wait in a layer that this one never comes to"
+
+
+def test_a_row_that_is_too_long_by_itself_is_told():
+    budget = TokenBudget(100, longest=5000, meter=None)
+    assert "longest row has 5,000 of them: lower truncation.max_length" in budget.too_large("x")
 
 
 @pytest.mark.parametrize("value", [0, -5, "many", "1.5"])

@@ -5,44 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.wrpo.training.batches.made_up_memory import GIB, MadeUp
 from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit
 from wrpo.training.settings import CPU_TOKENS, MOST_TOKENS
-
-GIB = 1 << 30
-
-
-class MadeUp:
-    """A device on which a pass takes a fixed part and so much per token."""
-
-    def __init__(self, *, room: float, weights: float, each: float, fixed: float = 0.0) -> None:
-        self._room, self._held = room, weights
-        self.each, self.fixed, self._peak = each, fixed, 0.0
-
-    def held(self) -> int:
-        return int(self._held)
-
-    def peak(self) -> int:
-        return int(self._peak)
-
-    def reset(self) -> None:
-        self._peak = self._held
-
-    def room(self) -> int:
-        return int(self._room)
-
-    def compute(self, tokens: int, *, gradients: float) -> None:
-        """A forward and a backward pass, which leaves the gradients."""
-        grown = gradients if self._gradients_are_missing else 0.0
-        self._peak = max(self._peak, self._held + self.fixed + self.each * tokens + grown)
-        self._held += grown
-        self._gradients_are_missing = False
-
-    _gradients_are_missing = True
-
-    def optimize(self, *, gradients: float, state: float) -> None:
-        """An optimizer step: its state stays, the gradients go."""
-        self._held += state - gradients
-        self._gradients_are_missing = True
 
 
 def step(budget: TokenBudget, device: MadeUp, sizes: list[int], *, gradients: float, state: float):
@@ -138,3 +103,56 @@ def test_it_is_halved_once(caplog: pytest.LogCaptureFixture):
     assert budget.tokens == 500
     assert "at most 500 tokens" in caplog.text
     assert not budget.halve()
+
+
+def scored(device: MadeUp, budget: TokenBudget, rows: list[int]) -> list[list[int]]:
+    """The batches, in tokens of their rows, in which rows of so many tokens are computed."""
+    computed: list[list[int]] = []
+
+    def plan(lengths, tokens):
+        batches: list[list[int]] = []
+        for place, length in enumerate(lengths):
+            if batches and sum(lengths[i] for i in batches[-1]) + length <= tokens:
+                batches[-1].append(place)
+            else:
+                batches.append([place])
+        return batches
+
+    def compute(lengths):
+        with budget.micro_batch(sum(lengths)):
+            device.compute(sum(lengths), gradients=0)
+        computed.append(lengths)
+        return lengths
+
+    found = dict(
+        pair
+        for places, results in batches_that_fit(rows, budget, plan=plan, compute=compute)
+        for pair in zip(places, results, strict=True)
+    )
+    assert found == dict(enumerate(rows))
+    return computed
+
+
+def test_passes_without_gradients_measure_their_first_batches():
+    device = MadeUp(room=24 * GIB, weights=16 * GIB, each=2e5, fixed=0.2 * GIB)
+    budget = TokenBudget("auto", longest=0, meter=device)
+    batches = scored(device, budget, [1000] * 150)
+    assert [len(batch) for batch in batches[:2]] == [4, 23]
+    fits = (0.9 * 24 * GIB - 16 * GIB - 0.2 * GIB) / 2e5
+    assert 0.9 * fits <= budget.tokens <= fits
+    assert len(batches[-2]) == budget.tokens // 1000
+    assert not budget.measures
+    before = len(batches)
+    assert len(scored(device, budget, [1000] * 20)) == 1, "the next rows start with it"
+    assert before < 12
+
+
+def test_batches_that_are_far_from_full_are_not_measured():
+    device = MadeUp(room=80 * GIB, weights=16 * GIB, each=2e5, fixed=GIB)
+    budget = TokenBudget("auto", longest=0, meter=device)
+    for _ in range(5):
+        scored(device, budget, [100])
+    assert budget.measures
+    assert budget.tokens == 4096
+    scored(device, budget, [2100])
+    assert budget.tokens > 4096
