@@ -159,7 +159,7 @@ def main() -> None:
     have = parse_freeze(arguments.have.read_text("utf-8")) if arguments.have else {}
     arguments.folder.mkdir(parents=True, exist_ok=True)
     own_wheel(arguments.folder)
-    [own] = sorted(arguments.folder.glob("wrpo-*.whl"))
+    own = max(arguments.folder.glob("wrpo-*.whl"), key=lambda path: path.stat().st_mtime)
     files = download(
         [f"{own}[{arguments.extras}]" if arguments.extras else str(own)],
         arguments.folder,

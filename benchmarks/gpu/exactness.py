@@ -21,7 +21,7 @@ from wrpo.prefix.timed_trial import usual_rows
 from wrpo.prefix.varlen_attention import VARLEN, kernel_refusal
 from wrpo.rows.columns import TRIPLE_RESPONSES
 
-_VOCABULARY = 512
+VOCABULARY = 512
 _SHAPE = {
     "hidden_size": 128,
     "intermediate_size": 256,
@@ -53,8 +53,8 @@ def figures(device: str) -> Iterator[Figure]:
     FlexAttention comes last, with the families that need it: to compile it takes long.
     """
     packed = PackedLayout(scored_only=device == "cpu")
-    for family, differences in FAMILIES.items():
-        model = _model(family, differences, device)
+    for family in FAMILIES:
+        model = family_model(family, device)
         expected = _score(model, padded_layout, model.config._attn_implementation)
         yield from _full(model, family, expected, packed, SDPA)
         if device != "cpu" or family == "llama":  # CPUs are slow in 16 bits
@@ -62,8 +62,8 @@ def figures(device: str) -> Iterator[Figure]:
             if _kernel_takes(model, device):
                 ways += [(packed, VARLEN), (padded_layout, VARLEN)]
             yield from _half(model, family, expected, ways)
-    for family, differences in FAMILIES.items():
-        model = _model(family, differences, device)
+    for family in FAMILIES:
+        model = family_model(family, device)
         if _kernel_takes(model, device) or flex_refusal(model, device=torch.device(device)):
             continue
         expected = _score(model, padded_layout, model.config._attn_implementation)
@@ -107,8 +107,13 @@ def _half(
             yield Figure("exactness", f"{what}, {of}", own / usual, most=1.5)
 
 
-def _model(family: str, differences: dict[str, Any], device: str) -> Any:
-    config = AutoConfig.for_model(family, **{**_SHAPE, **differences}, vocab_size=_VOCABULARY)
+def family_model(family: str, device: str, **changes: Any) -> Any:
+    """A random model in float32 that trains, in attention that leaves nothing of it out.
+
+    changes: to its config.
+    """
+    shape = {**_SHAPE, **FAMILIES[family], **changes}
+    config = AutoConfig.for_model(family, **shape, vocab_size=VOCABULARY)
     torch.manual_seed(0)
     # The library's sdpa leaves Gemma-2's bound on the scores out, and has no sinks.
     attention = "eager" if family in ("gemma2", "gpt_oss") else "sdpa"
@@ -123,7 +128,7 @@ def _score(model: Any, layout: BatchLayout, attention: str) -> tuple[Tensor, dic
     before = model.config._attn_implementation
     model.config._attn_implementation = attention
     attach_scored_only(model)
-    rows, device = usual_rows(_VOCABULARY, TRIPLE_RESPONSES), next(model.parameters()).device
+    rows, device = usual_rows(VOCABULARY, TRIPLE_RESPONSES), next(model.parameters()).device
     if device.type == "cpu":
         rows = [{name: ids[: len(ids) // 12 + 4] for name, ids in row.items()} for row in rows]
     batch = DataCollatorForWRPO(pad_token_id=0, layout=layout)(rows)

@@ -57,11 +57,11 @@ def asked_of_attention(model: Any) -> frozenset[str]:
         shown.add("s_aux")
     if is_deepspeed_zero3_enabled() or is_fsdp_enabled():
         return frozenset(shown)
-    config, training = model.config, model.training
-    before, backbone = config._attn_implementation, causal_model(model).base_model
+    training, before = model.training, text._attn_implementation
+    backbone = causal_model(model).base_model
     _asked.clear()
     try:
-        config._attn_implementation = _RECORDER
+        text._attn_implementation = _RECORDER
         model.eval()
         ids = torch.ones(1, 2, dtype=torch.long, device=next(model.parameters()).device)
         with torch.no_grad():
@@ -69,7 +69,7 @@ def asked_of_attention(model: Any) -> frozenset[str]:
     except Exception as error:  # an architecture that is no language model of rows of tokens
         logger.debug(f"{text.model_type} shows not what it asks of its attention: {error}")
     finally:
-        config._attn_implementation = before
+        text._attn_implementation = before
         model.train(training)
     return frozenset(shown | _asked)
 
@@ -128,11 +128,12 @@ def complete_attention(model: Any) -> str:
     Raises nothing: where none of ours takes all terms, the model keeps its own attention, with a
     warning that names what is left out.
     """
-    before: str = model.config._attn_implementation
+    text = model.config.get_text_config()
+    before: str = text._attn_implementation
     missing = left_out(model, before)
     if missing is None:
         return before
-    name = model.config.get_text_config().model_type
+    name = text.model_type
     if left_out(model, SDPA) is not None:
         logger.warning(
             f"attention {before} leaves {missing} of {name} out; load it with "
@@ -140,7 +141,7 @@ def complete_attention(model: Any) -> str:
         )
         return before
     logger.warning(f"attention: {SDPA}, because {before} leaves {missing} of {name} out")
-    model.config._attn_implementation = SDPA
+    text._attn_implementation = SDPA
     return SDPA
 
 
