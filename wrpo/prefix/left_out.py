@@ -9,10 +9,10 @@ mask alone. Only eager attention is the model's own.
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import (
@@ -29,7 +29,7 @@ from transformers.modeling_utils import (
 from wrpo.prefix.attention import SDPA
 from wrpo.prefix.fused_head import causal_model
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 TERMS = {
     "softcap": "the bound on its scores (softcap)",
@@ -67,7 +67,7 @@ def asked_of_attention(model: Any) -> frozenset[str]:
         with torch.no_grad():
             backbone(input_ids=ids, use_cache=False)
     except Exception as error:  # an architecture that is no language model of rows of tokens
-        logger.debug(f"{text.model_type} shows not what it asks of its attention: {error}")
+        logger.debug("%s does not show what it asks of its attention: %s", text.model_type, error)
     finally:
         text._attn_implementation = before
         model.train(training)
@@ -136,11 +136,11 @@ def complete_attention(model: Any) -> str:
     name = text.model_type
     if left_out(model, SDPA) is not None:
         logger.warning(
-            f"attention {before} leaves {missing} of {name} out; load it with "
-            "attn_implementation eager"
+            "attention %s leaves %s of %s out; load it with attn_implementation eager",
+            *(before, missing, name),
         )
         return before
-    logger.warning(f"attention: {SDPA}, because {before} leaves {missing} of {name} out")
+    logger.warning("attention: %s, because %s leaves %s of %s out", SDPA, before, missing, name)
     text._attn_implementation = SDPA
     return SDPA
 

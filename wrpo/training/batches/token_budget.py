@@ -153,7 +153,7 @@ class TokenBudget:
         """
         if self.measures and self._needs and 2 * self._needs[-1].tokens >= self.tokens:
             self.settle(self.refit())
-            if not self.measures:
+            if self._left == 0:
                 logger.info("batches of at most %s tokens, as measured", f"{self.tokens:,}")
         self._needs = []
 

@@ -175,7 +175,9 @@ def test_memory_that_is_short_twice_ends_the_run(make_trainer, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(ours, "compute_loss", never)
-    with pytest.raises(RecipeError, match="at most 500 tokens, and half of .* batch_tokens .* 250"):
+    with pytest.raises(
+        RecipeError, match="at most 500 tokens, and half of .*engine.batch_tokens .* 250"
+    ):
         ours.train()
 
 
@@ -200,7 +202,9 @@ def test_sharded_weights_end_the_run_with_the_key_to_change(make_trainer, monkey
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(ours, "compute_loss", never)
-    with pytest.raises(RecipeError, match=rf"sharded \({kind.name}\).* batch_tokens .* to 500 "):
+    with pytest.raises(
+        RecipeError, match=rf"sharded \({kind.name}\).*engine.batch_tokens .* to 500 "
+    ):
         ours.train()
     assert len(tried) == 1, "the others would wait in a layer that this one never comes to"
 
