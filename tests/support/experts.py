@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
 from wrpo.chat.render import render_response
@@ -57,9 +58,16 @@ def revision_of(place: str, draft: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{place}? {draft}"}]
 
 
-def train_on(lessons: Sequence[Lesson], *, seed: int, steps: int = 90) -> torch.nn.Module:
-    """A tiny model with a letter per token that has learned the lessons."""
-    tokenizer = tiny_tokenizer()
+def train_on(
+    lessons: Sequence[Lesson],
+    *,
+    seed: int,
+    steps: int = 90,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> torch.nn.Module:
+    """A tiny model with a letter per token that has learned the lessons, as a tokenizer with those
+    letters renders them (None: the tiny one)."""
+    tokenizer = tokenizer or tiny_tokenizer()
     draw = random.Random(seed)
     rows = [render_response(tokenizer, messages, said) for messages, said, _ in lessons]
     weights = [weight for *_, weight in lessons]

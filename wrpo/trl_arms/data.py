@@ -41,7 +41,8 @@ def prompts(task: TRLTask) -> Dataset:
 
 
 def token_ids(task: TRLTask, response: str, *, max_length: int) -> Dataset:
-    """`input_ids` and `completion_mask` of one response, as our own stages render it."""
+    """`input_ids` and `completion_mask` of one response, as our own stages render it; in
+    `conversation` the messages before it, for a teacher that renders them itself."""
     from datasets import Dataset
 
     made = []
@@ -56,7 +57,8 @@ def token_ids(task: TRLTask, response: str, *, max_length: int) -> Dataset:
         ids = (prompt + said)[:max_length]
         if len(prompt) < len(ids):
             mask = [0] * len(prompt) + [1] * (len(ids) - len(prompt))
-            made.append({"prompt": "", "input_ids": ids, "completion_mask": mask})
+            row_of = {"prompt": "", "input_ids": ids, "completion_mask": mask}
+            made.append({**row_of, "conversation": row["prompt"]})
     return Dataset.from_list(made)
 
 

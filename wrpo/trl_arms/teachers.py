@@ -2,13 +2,77 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from wrpo.errors import ModelError
+from wrpo.errors import DataError, ModelError, TemplateError
 from wrpo.recipe.resolved import sampling_model
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from wrpo.trl_arms.settings import TRLTask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TeacherChat:
+    """How a teacher renders chats.
+
+    Attributes:
+        name: of the source.
+        tokenizer: with its chat template.
+        fold_system: whether system text goes into the first user turn.
+    """
+
+    name: str
+    tokenizer: PreTrainedTokenizerBase
+    fold_system: bool = False
+
+
+def teacher_chat(task: TRLTask, name: str) -> TeacherChat:
+    """As the source's entry of the recipe says.
+
+    Raises:
+        ModelError: its tokenizer cannot be loaded.
+        RecipeError: no such source.
+    """
+    from wrpo.chat.tokenizer import load_chat_tokenizer
+
+    entry = sampling_model(task.pipeline.recipe, name)
+    return TeacherChat(name, load_chat_tokenizer(entry.model, entry), entry.fold_system)
+
+
+def readable_rows(task: TRLTask, chat: TeacherChat, response: str) -> TRLTask:
+    """The task without the rows that a teacher's template cannot render, which are said.
+
+    Raises:
+        DataError: none is left.
+    """
+    from wrpo.chat.render import render_response
+
+    kept, reason = [], ""
+    for row in task.rows:
+        said = row[response][0]["content"]
+        try:
+            render_response(chat.tokenizer, row["prompt"], said, fold_system=chat.fold_system)
+        except TemplateError as error:
+            reason = str(error)
+        else:
+            kept.append(row)
+    if not kept:
+        raise DataError(
+            f"{task.where}: the chat template of teacher {chat.name} renders none of "
+            f"{len(task.rows)} rows: {reason}"
+        )
+    if len(kept) < len(task.rows):
+        logger.warning(
+            "%s: %d of %d rows are left out: the template of teacher %s cannot render them: %s",
+            *(task.where, len(task.rows) - len(kept), len(task.rows), chat.name, reason),
+        )
+    return replace(task, rows=kept)
 
 
 def load_teacher(task: TRLTask, name: str, *, one_tokenizer: bool) -> Any:
