@@ -19,19 +19,24 @@ from wrpo.training.trl_seam import CONTACTS, Contact
 
 DOCUMENTED = {"trl", "transformers"}
 """What is imported from the top level is documented."""
+GOLD = REPOSITORY / "wrpo" / "trl_arms" / "gold_trainer.py"
 TRAINING = [
     *(REPOSITORY / "wrpo" / name for name in ("trainer.py", "config.py", "collator.py")),
     *(REPOSITORY / "wrpo" / "training").rglob("*.py"),
     *(REPOSITORY / "wrpo" / "prefix").glob("*.py"),
+    GOLD,
 ]
 PUBLIC_ATTRIBUTES = {"accelerator", "args", "model", "ref_model", "state", "train_dataset"}
 PUBLIC_ATTRIBUTES |= {"data_collator", "compute_loss_context_manager"}
 """Attributes that transformers and TRL document for trainers."""
 
 
-def members(path: str) -> set[str]:
-    """Names that CONTACTS lists for DPOTrainer: "." of the class, "()." of a trainer."""
-    marks = [contact.place.split(f"trl:DPOTrainer{path}") for contact in CONTACTS]
+GOLD_TRAINER = "trl.experimental.gold:GOLDTrainer"
+
+
+def members(path: str, of: str = "trl:DPOTrainer") -> set[str]:
+    """Names that CONTACTS lists for a trainer: "." of the class, "()." of a trainer."""
+    marks = [contact.place.split(f"{of}{path}") for contact in CONTACTS]
     return {parts[1] for parts in marks if len(parts) == 2}
 
 
@@ -54,13 +59,40 @@ def trainer(tmp_path_factory: pytest.TempPathFactory):
     )
 
 
+@pytest.fixture(scope="module")
+def gold_trainer(tmp_path_factory: pytest.TempPathFactory):
+    """GOLDTrainer of TRL's own."""
+    from datasets import Dataset
+    from trl.experimental.gold import GOLDConfig, GOLDTrainer
+
+    from tests.support.tiny_models import save_tiny, tiny_model, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("gold")
+    args = GOLDConfig(
+        str(folder / "out"),
+        use_cpu=True,
+        bf16=False,
+        use_uld_loss=True,
+        teacher_tokenizer_name_or_path=str(save_tiny(folder / "teacher")),
+    )
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    return GOLDTrainer(
+        tiny_model("llama"),
+        teacher_model=tiny_model("llama"),
+        args=args,
+        train_dataset=Dataset.from_list([{"messages": messages}] * 2),
+        processing_class=tiny_tokenizer(),
+    )
+
+
 @pytest.mark.parametrize("contact", CONTACTS, ids=lambda contact: contact.place)
-def test_the_installed_releases_have_it(contact: Contact, trainer) -> None:
+def test_the_installed_releases_have_it(contact: Contact, trainer, gold_trainer) -> None:
     module, _, name = contact.place.partition(":")
     holder, _, member = name.partition(".")
     target = importlib.import_module(module)
     if member:
         made = {"DPOTrainer()": trainer, "TrainingArguments()": trainer.args}
+        made["GOLDTrainer()"] = gold_trainer
         target = made[holder] if holder in made else getattr(target, holder)
     wanted = member or name
     assert hasattr(target, wanted), f"{contact.place} is gone; it serves for: {contact.why}"
@@ -79,6 +111,7 @@ def test_no_other_name_of_their_inner_modules_is_imported() -> None:
         for alias in node.names
     }
     members_of = ("trl:DPOTrainer", "transformers:TrainingArguments()")
+    members_of += (f"{GOLD_TRAINER}.", f"{GOLD_TRAINER}().")
     assert used == {place for place in listed if not place.startswith(members_of)}
 
 
@@ -104,6 +137,16 @@ def test_no_other_attribute_of_the_parent_is_read(trainer) -> None:
     read = {name for path in paths for name in attributes_of_self(path)}
     inherited = {name for name in read if hasattr(trainer, name)} - members(".")
     assert inherited - PUBLIC_ATTRIBUTES == members("().")
+
+
+def test_gold_replaces_and_reads_nothing_else_of_its_parent(gold_trainer) -> None:
+    from wrpo.trl_arms.gold_trainer import GOLDOwnTemplateTrainer
+
+    parent = type(gold_trainer)
+    own = {name for name in vars(GOLDOwnTemplateTrainer) if not name.startswith("__")}
+    assert {name for name in own if hasattr(parent, name)} == members(".", GOLD_TRAINER)
+    read = {name for name in attributes_of_self(GOLD) - own if hasattr(gold_trainer, name)}
+    assert read - PUBLIC_ATTRIBUTES == members("().", GOLD_TRAINER)
 
 
 def attributes_of_self(path: Path) -> set[str]:

@@ -1,9 +1,10 @@
 """Distillation across tokenizers by TRL's GOLDTrainer.
 
-Tokens are aligned by byte offsets and sorted probabilities are compared (universal logit
-distillation, arXiv 2402.12030). Split tokens are merged the "bayesian" way and no end of turn is
-skipped: TRL's defaults read the distribution behind a token as that of the token, so that the first
-token of an answer is never taught, and the end is not either.
+Tokens are aligned by byte offsets; those that both have are compared with each other, of the others
+the sorted probabilities (universal logit distillation, arXiv 2402.12030). Split tokens are merged
+the "bayesian" way and no end of turn is skipped: TRL's defaults read the distribution behind a
+token as that of the token, so that the first token of an answer is never taught, and the end is not
+either.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where WRPOTrainer touches what TRL and transformers do not document; docs/trl-versions.md.
+"""Where our trainers touch what TRL and transformers do not document; docs/trl-versions.md.
 
 `CONTACTS` is the whole list. `tests/contracts/test_trl_seam.py` holds it against the code, which
 may touch nothing else, and against the installed releases, which must still have all of it.
@@ -69,6 +69,7 @@ class Contact(NamedTuple):
 
 
 _DPO = "trl:DPOTrainer"
+_GOLD = "trl.experimental.gold:GOLDTrainer"
 
 CONTACTS = (
     # Functions of TRL.
@@ -106,6 +107,15 @@ CONTACTS = (
     Contact(f"{_DPO}().aux_loss_enabled", "a mixture of experts with its balancing loss"),
     Contact(f"{_DPO}().router_aux_loss_coef", "the weight of that loss"),
     Contact("transformers:TrainingArguments()._n_gpu", "1 keeps torch.nn.DataParallel away"),
+    # GOLDTrainer, whose teacher's inputs are made anew.
+    Contact(_GOLD, "batches of rows among batches that the student samples, and their labels"),
+    Contact("trl.experimental.gold.gold_trainer:ULDLoss", "the loss, from logits and byte offsets"),
+    Contact("trl.experimental.utils:DataCollatorForChatML", "batches of token ids"),
+    Contact(f"{_GOLD}.compute_loss", "loss of one micro-batch, sampled or not"),
+    Contact(f"{_GOLD}().uld_loss_fn", "called with both models' logits, labels, ids and offsets"),
+    Contact(f"{_GOLD}().teacher_model", "prepared for the device"),
+    Contact(f"{_GOLD}().generation_config", "at which tokens sampled responses end"),
+    Contact(f"{_GOLD}()._metrics", "means that the next log has"),
     # Functions of transformers.
     Contact(
         "transformers.modeling_utils:is_deepspeed_zero3_enabled",

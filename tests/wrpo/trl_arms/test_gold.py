@@ -1,6 +1,7 @@
 """What GOLD's teacher reads, which tokens it teaches, and what its student learns."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tests.support.experts import ANSWERS, PLACES, answering, question, train_on
+from tests.support.experts import ANSWERS, FACTS, PLACES, answering, question, train_on
 from tests.support.recipe_files import tiny_recipe
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
 from tiny_world.tokenizers import CHATML, GEMMA, train_tokenizer
 from wrpo.chat.render import end_of_turn_ids, render_response
+from wrpo.errors import DataError
 from wrpo.objectives.gold import GOLDSettings
 from wrpo.training.common import trl_arguments
 from wrpo.trl_arms.settings import TRLTask
@@ -23,6 +25,12 @@ BRACKETS = (
     "{% if add_generation_prompt %}[assistant] {% endif %}"
 )
 """A chat template of one letter per token, whose turns do not end in the tokenizer's EOS."""
+
+
+@pytest.fixture(scope="module")
+def guessing() -> torch.nn.Module:
+    """A student that gives any answer to any question."""
+    return train_on(answering([]), seed=2)
 
 
 def trainer_of(
@@ -128,9 +136,9 @@ def test_the_teacher_reads_rows_as_its_own_template_renders_them(
 
 
 def test_the_teacher_reads_what_the_student_sampled_and_ends_it_where_the_student_did(
-    tmp_path: Path,
+    guessing: torch.nn.Module, tmp_path: Path
 ) -> None:
-    student, tokenizer, its = train_on(answering([]), seed=2), tiny_tokenizer(), foreign("bytes")
+    student, tokenizer, its = deepcopy(guessing), tiny_tokenizer(), foreign("bytes")
     teacher = tiny_model("llama", vocab_size=len(its)), its
     rows = [(place, "no") for place in PLACES]
     trainer = trainer_of(tmp_path, teacher, rows, student=student, batch=12, on_policy=1.0)
@@ -232,3 +240,72 @@ def test_ends_of_turns_are_one_token_whatever_they_are_called(tmp_path: Path) ->
     mapped = trainer.uld_loss_fn._vocab_mapping
     assert mapped[its] == own and own not in mapped
     assert all(mapped[token] == token for token in mapped if token != its)
+
+
+def known(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Of how many of the twelve places the right answer is the likeliest."""
+    found = 0
+    for place in PLACES:
+        rendered = [render_response(tokenizer, question(place), answer) for answer in ANSWERS]
+        logps = []
+        for prompt, ids in rendered:
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([prompt + ids])).logits[0]
+            told = logits[len(prompt) - 1 : -1].log_softmax(-1)
+            logps.append(told.gather(-1, torch.tensor(ids)[:, None]).sum().item())
+        found += ANSWERS[max(range(len(ANSWERS)), key=logps.__getitem__)] == FACTS[place]
+    return found
+
+
+def test_a_teacher_teaches_what_it_knows_under_its_own_template_alone(
+    guessing: torch.nn.Module, tmp_path: Path
+) -> None:
+    """The rows have every answer to every question, so that only the teacher tells the right one;
+    how sure it is, without of what (`hybrid: false`), tells nothing."""
+    its = tiny_tokenizer(BRACKETS)
+    teacher = train_on(answering(PLACES), seed=1, tokenizer=its)
+    rows = [(place, answer) for place in PLACES for answer in ANSWERS]
+    options: dict[str, Any] = {"on_policy": 0.0, "jsd_beta": 0.0, "batch": 12}
+    learned = {}
+    for upstream, hybrid in ((False, True), (True, True), (False, False)):
+        student = deepcopy(guessing)
+        trainer_of(
+            tmp_path / f"{upstream}-{hybrid}",
+            (teacher, its),
+            rows,
+            student=student,
+            train={"max_steps": 100},
+            upstream=upstream,
+            hybrid=hybrid,
+            **options,
+        ).train()
+        learned[upstream, hybrid] = known(student, tiny_tokenizer())
+    assert known(teacher, its) == 12 and known(guessing, tiny_tokenizer()) <= 4
+    assert learned[False, True] >= 10
+    assert learned[True, True] <= 6 and learned[False, False] <= 6
+
+
+def test_rows_that_the_teacher_cannot_render_are_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    its = foreign("characters")
+    teacher = tiny_model(vocab_size=len(its)), its
+    unknown = ("Bex", "ü<end_of_turn>")
+    trainer = trainer_of(tmp_path / "some", teacher, [("Abu", "red"), unknown])
+    assert len(trainer.train_dataset) == 1
+    assert "1 of 2 rows are left out: the template of teacher letters" in caplog.text
+    with pytest.raises(DataError, match="teacher letters renders none of 1 rows"):
+        trainer_of(tmp_path / "none", teacher, [unknown])
+
+
+def test_what_the_teacher_cannot_render_teaches_nothing(tmp_path: Path) -> None:
+    """As one that was sampled: all rows were rendered before."""
+    its = foreign("characters")
+    trainer = trainer_of(
+        tmp_path, (tiny_model(vocab_size=len(its)), its), [("Abu", "red")] * 2, batch=2
+    )
+    batch = batch_of(trainer)
+    batch["conversation"] = [[{"role": "system", "content": "no"}]] * 2
+    loss, changed = gradients(trainer, batch)
+    assert loss == 0 and not changed.any()
+    assert trainer._metrics["train"]["untaught"] == [1.0]
