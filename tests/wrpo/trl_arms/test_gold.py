@@ -30,7 +30,7 @@ BRACKETS = (
 @pytest.fixture(scope="module")
 def guessing() -> torch.nn.Module:
     """A student that gives any answer to any question."""
-    return train_on(answering([]), seed=2)
+    return train_on(answering([]), seed=4)
 
 
 def trainer_of(
@@ -263,7 +263,7 @@ def test_a_teacher_teaches_what_it_knows_under_its_own_template_alone(
     """The rows have every answer to every question, so that only the teacher tells the right one;
     how sure it is, without of what (`hybrid: false`), tells nothing."""
     its = tiny_tokenizer(BRACKETS)
-    teacher = train_on(answering(PLACES), seed=1, tokenizer=its)
+    teacher = train_on(answering(PLACES), seed=3, tokenizer=its)
     rows = [(place, answer) for place in PLACES for answer in ANSWERS]
     options: dict[str, Any] = {"on_policy": 0.0, "jsd_beta": 0.0, "batch": 12}
     learned = {}
@@ -281,7 +281,7 @@ def test_a_teacher_teaches_what_it_knows_under_its_own_template_alone(
         ).train()
         learned[upstream, hybrid] = known(student, tiny_tokenizer())
     assert known(teacher, its) == 12 and known(guessing, tiny_tokenizer()) <= 4
-    assert learned[False, True] >= 10
+    assert learned[False, True] == 12
     assert learned[True, True] <= 6 and learned[False, False] <= 6
 
 
