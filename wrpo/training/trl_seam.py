@@ -139,6 +139,14 @@ CONTACTS = (
     Contact("transformers.masking_utils:flash_attention_mask", "of batches that are not packed"),
     Contact("transformers.masking_utils:sdpa_mask", "of batches that are not packed"),
     Contact(
+        "transformers.masking_utils:ALL_MASK_ATTENTION_FUNCTIONS",
+        "whether an attention of some name is told windows by a mask",
+    ),
+    Contact(
+        "transformers.modeling_utils:ALL_ATTENTION_FUNCTIONS",
+        "which terms of a model an attention of some name takes",
+    ),
+    Contact(
         "transformers.models.mixtral.modeling_mixtral:load_balancing_loss_func",
         "balancing loss of a mixture of experts",
     ),
