@@ -47,7 +47,7 @@ def damaged_tree(value: Any, chance: random.Random) -> Any:
             return {**value, key: damaged_tree(value[key], chance)}
         kind = chance.randrange(4)
         if kind == 0:
-            return {(_swapped(k, chance) if k == key else k): v for k, v in value.items()}
+            return {(_swapped(str(k), chance) if k == key else k): v for k, v in value.items()}
         if kind == 1:
             return {k: v for k, v in value.items() if k != key}
         if kind == 2:

@@ -110,17 +110,13 @@ def _load(packages: Sequence[str]) -> None:
 def _keep_what_is_asked_again() -> None:
     """transformers maps the weights of all models when it loads the first one, and keeps that;
 
-    accelerate looks on the disk for installed packages hundreds of times in a small training;
-    setproctitle, by which engines name their processes, no longer finds the place of the title when
-    a fork has emptied its environment.
+    accelerate looks on the disk for installed packages hundreds of times in a small training.
     """
     from accelerate.utils import imports
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     get_checkpoint_conversion_mapping("llama")
     imports._is_package_available = functools.cache(imports._is_package_available)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("setproctitle").getproctitle()
 
 
 def keep_out_of_collections() -> None:
@@ -202,6 +198,11 @@ def _run(
             os.setsid()
         _place(streams, numbers)
         os.chdir(folder)
+        if environment.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "1":
+            # By which engines name themselves; it looks for the title's place beside the old
+            # environment. Where it has done so, Ray's own copy of it does not find that place.
+            with contextlib.suppress(ImportError):
+                importlib.import_module("setproctitle").getproctitle()
         os.environ.clear()
         os.environ.update(environment)
         signal.signal(signal.SIGINT, signal.default_int_handler)
