@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 _GIVEN: dict[str, Any] = {}
-F_SETPIPE_SZ = 1031
+F_SETPIPE_SZ, M_ARENA_MAX = 1031, -8
 READ, PRIVATE_ANONYMOUS_POPULATE = 1, 0x8022
 
 
@@ -133,6 +133,9 @@ def escapes() -> list[str]:
 
 
 if __name__ == "__main__":
+    # Else each thread reserves 64 MiB of the address space for itself, and keeps them: what is left
+    # may be too little to fill page tables with.
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     _GIVEN.update(json.load(sys.stdin))
     sys.stdout.write(json.dumps(escapes()))
     sys.stdout.flush()

@@ -27,6 +27,7 @@ ROWS = {
     "sft": {"prompt": PROMPT, "completion": said("Hello.")},
 }
 ROWS |= {"source_pairs": ROWS["pairs"], "delta": ROWS["pairs"], "rejection": ROWS["sft"]}
+ROWS["responses"] = ROWS["sft"]
 WRITTEN = [
     (name, table) for name, known in row_formats().items() for table in known.tables if known.writes
 ]

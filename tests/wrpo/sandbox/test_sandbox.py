@@ -253,3 +253,9 @@ def test_the_hostile_programs_do_harm_where_there_are_no_walls(name: str, tmp_pa
 def test_an_unknown_machine_is_refused() -> None:
     with pytest.raises(SandboxError, match="not of riscv64"):
         filter_program("riscv64")
+
+
+@isolating
+@pytest.mark.parametrize("memory_mib", [*range(192, 260, 12), 500, 1000, 2048])
+def test_any_limit_of_memory_leaves_the_trial_room_to_fill_page_tables(memory_mib: int) -> None:
+    Sandbox(replace(SMALL, memory_mib=memory_mib, wall_s=5.0))
