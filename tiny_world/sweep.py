@@ -164,7 +164,7 @@ def table(found: dict[str, dict[str, list[Scores]]]) -> str:
                 for model in MODELS
             ]
             lead = [s["wrpo"]["reward"] - s["more-sft-better"]["reward"] for s in seeds]
-            if len(lead) > 1:
+            if len(set(lead)) > 1:
                 interval = t_interval(lead)
                 shown = f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
             else:
