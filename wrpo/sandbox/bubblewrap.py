@@ -107,7 +107,11 @@ def _with_scratch(limits: Limits) -> list[str]:
     options = f"size={size},nr_inodes={files},mode=1777,nosuid,nodev"
     mount = f"mount -n -t tmpfs -o {options} scratch {_COVERED}"
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *user, "--mount", "--", "/bin/sh", "-c", f'{mount} && exec "$@"', "sh"]
+    # bwrap asks to die with its parent only after it has started a child, and waits for that child
+    # for ever where this process was killed before.
+    dies = ["setpriv", "--pdeathsig", "KILL", "--"]
+    start = f'[ "$PPID" = {os.getpid()} ] && {mount} && exec "$@"'
+    return ["unshare", *user, "--mount", "--", *dies, "/bin/sh", "-c", start, "sh"]
 
 
 def _users(users_fd: int | None) -> list[str]:

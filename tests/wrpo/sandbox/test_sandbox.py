@@ -163,7 +163,7 @@ def _forget_connections(server: socket.socket) -> int:
 
 
 @isolating
-@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.1, 0.3])
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.005, 0.01, 0.03, 0.1, 0.3])
 def test_a_program_dies_with_the_process_that_runs_it(delay: float) -> None:
     limits = limits_of_this_process(wall_s=99.0)
     code = (
