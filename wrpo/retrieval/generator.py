@@ -88,21 +88,13 @@ class Generator:
 
     def labels(self, responses: Sequence[str]) -> Tensor:
         """Token ids of responses with their ends, (n, t); -100 behind them."""
-        rows = self.tokenizer(
-            list(responses), truncation=True, max_length=self.response_tokens, padding=True
-        )
+        rows = self._responses(responses)
         ids = torch.tensor(rows["input_ids"])
         return ids.masked_fill(torch.tensor(rows["attention_mask"]) == 0, IGNORED)
 
     def values(self, responses: Sequence[str], values: Sequence[Sequence[str]]) -> Tensor:
         """Which tokens of responses are part of a value, (n, t) as `labels`."""
-        rows = self.tokenizer(
-            list(responses),
-            truncation=True,
-            max_length=self.response_tokens,
-            padding=True,
-            return_offsets_mapping=True,
-        )
+        rows = self._responses(responses, return_offsets_mapping=True)
         return torch.tensor(
             [
                 [
@@ -143,6 +135,15 @@ class Generator:
             num_beams=1,
         )
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+    def _responses(self, responses: Sequence[str], **options: bool) -> Any:
+        return self.tokenizer(
+            list(responses),
+            truncation=True,
+            max_length=self.response_tokens,
+            padding=True,
+            **options,
+        )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]

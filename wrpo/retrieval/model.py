@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wrpo.chat.tokenizer import load_tokenizer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _GENERATOR, _CONTEXTS, _RECORDS, _ATTRIBUTES = "generator", "contexts", "records", "attributes"
-_HEAD, _FACTS = "attributes.pt", "retrieval.json"
+_HEAD, _FACTS = "attributes.safetensors", "retrieval.json"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class DialogueModel:
             model.save_pretrained(folder / name)
             tokenizer.save_pretrained(folder / name)
         with replacing(folder / _HEAD) as partial:
-            torch.save(self.attributes.head.state_dict(), partial)
+            save_file(self.attributes.head.state_dict(), partial)
         facts = {
             "method": self.method,
             "attributes": list(self.names),
@@ -133,7 +134,7 @@ class DialogueModel:
         )
         model.entities.records = _encoder(str(folder / _RECORDS))
         model.attributes.encoder = _encoder(str(folder / _ATTRIBUTES))
-        model.attributes.head.load_state_dict(torch.load(folder / _HEAD, weights_only=True))
+        model.attributes.head.load_state_dict(load_file(folder / _HEAD))
         return model
 
     def retrieve(self, exchanges: Sequence[DialogueExchange]) -> list[list[int]]:
@@ -230,7 +231,7 @@ def _t5(name: str) -> PreTrainedModel:
     from transformers import T5ForConditionalGeneration
 
     try:
-        return T5ForConditionalGeneration.from_pretrained(name)
+        return T5ForConditionalGeneration.from_pretrained(name, use_safetensors=True)
     except loading_failures() as error:
         raise ModelError(f"--generator {name}: no T5 that can be loaded: {error}") from error
 
@@ -239,6 +240,6 @@ def _encoder(name: str) -> PreTrainedModel:
     from transformers import AutoModel
 
     try:
-        return AutoModel.from_pretrained(name)
+        return AutoModel.from_pretrained(name, use_safetensors=True)
     except loading_failures() as error:
         raise ModelError(f"--encoder {name}: no encoder that can be loaded: {error}") from error
