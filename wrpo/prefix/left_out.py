@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +44,22 @@ BETWEEN_POSITIONS = ("position_bias", "indices", "block_indices")
 """Those that count keys by their place in a row, and so know nothing of segments."""
 _RECORDER = "wrpo_recorder"
 _asked: set[str] = set()
+_known: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 
 
 def asked_of_attention(model: Any) -> frozenset[str]:
     """Names of the arguments with a value that the layers of a model hand to their attention.
 
-    By a forward pass over two tokens; of weights that are elsewhere (ZeRO-3, FSDP), and of models
-    that take no such pass, only what the config and the names of the parameters show.
+    By a forward pass over two tokens, once per model; of weights that are elsewhere (ZeRO-3, FSDP),
+    and of models that take no such pass, only what the config and the names of the parameters show.
     """
+    bare = causal_model(model)
+    if bare not in _known:
+        _known[bare] = _asked_of(bare)
+    return _known[bare]
+
+
+def _asked_of(model: Any) -> frozenset[str]:
     text = model.config.get_text_config()
     shown = {"softcap"} if getattr(text, "attn_logit_softcapping", None) is not None else set()
     if has_sinks(model):
@@ -58,7 +67,7 @@ def asked_of_attention(model: Any) -> frozenset[str]:
     if is_deepspeed_zero3_enabled() or is_fsdp_enabled():
         return frozenset(shown)
     training, before = model.training, text._attn_implementation
-    backbone = causal_model(model).base_model
+    backbone = model.base_model
     _asked.clear()
     try:
         text._attn_implementation = _RECORDER
