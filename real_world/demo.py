@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiny_world.demo import ENVIRONMENT, call_module, summary
+from tiny_world.demo import ENVIRONMENT, call_module, run_pipeline, summary
 from wrpo.cli import run_main
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 RECIPES = {"full": "real", "small": "real-small"}
 GPU_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-MAX_JOBS = 4
 
 
 def has_gpu() -> bool:
@@ -61,9 +59,7 @@ def run_real(
     options = ["--size", size, "--seed", str(seed), "--out", str(world), *world_options]
     call_module("real_world", *options, environment=environment)
     changes = [*real_overrides(size, seed, world), *overrides]
-    jobs = str(min(MAX_JOBS, os.cpu_count() or 1))
-    arguments = ["run", "--jobs", jobs, "--recipe", RECIPES[size], *changes]
-    call_module("wrpo", *arguments, environment=environment)
+    run_pipeline(RECIPES[size], changes, environment)
     return Path("runs") / changes[0].removeprefix("run=")
 
 

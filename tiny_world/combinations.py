@@ -20,10 +20,9 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from tiny_world.demo import call_module, demo_overrides, make_world
-from tiny_world.sweep import Scores, run_level
+from tiny_world.sweep import METRICS, Scores, mean_difference, mean_scores, run_level
 from wrpo.cli import run_main
 
 logger = logging.getLogger(__name__)
@@ -91,25 +90,15 @@ def table(found: Mapping[str, Sequence[Scores]]) -> str:
     Args:
         found: by row of the table, one entry per seed.
     """
-    from wrpo.statistics.estimates import t_interval
-
     head = ["run", *(f"{model}: accuracy, reward" for model in SHOWN), "WRPO against the demo's"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, seeds in found.items():
-        cells = [
-            f"{fmean(s[model]['acc'] for s in seeds):.3f}, "
-            f"{fmean(s[model]['reward'] for s in seeds):.3f}"
-            for model in SHOWN
+        cells = [mean_scores(seeds, model) for model in SHOWN]
+        pairs = list(zip(seeds, found["demo"], strict=True))
+        differences = [
+            mean_difference([own["wrpo"][metric] - demo["wrpo"][metric] for own, demo in pairs])
+            for metric in METRICS
         ]
-        differences = []
-        for metric in ("acc", "reward"):
-            pairs = zip(seeds, found["demo"], strict=True)
-            values = [own["wrpo"][metric] - demo["wrpo"][metric] for own, demo in pairs]
-            interval = t_interval(values) if len(values) > 1 else None
-            shown = f"{fmean(values):+.3f}"
-            if interval is not None:
-                shown += f" ({interval.low:+.3f} to {interval.high:+.3f})"
-            differences.append(shown)
         against = "" if name == "demo" else ", ".join(differences)
         lines.append(f"| {' | '.join([ROWS[name], *cells, against])} |")
     return "\n".join(lines) + "\n"

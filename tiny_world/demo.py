@@ -8,11 +8,12 @@ Resume:  the same command again; finished worlds and stages stay
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wrpo.cli import run_main
@@ -77,16 +78,31 @@ def run_seed(
     """
     world = make_world(seed, shared_tokenizer=shared_tokenizer)
     changes = [*demo_overrides(seed, world, recipe), *overrides]
-    call_module(
-        "wrpo",
-        "run",
-        "--jobs",
-        str(min(MAX_JOBS, os.cpu_count() or 1)),
-        "--recipe",
-        recipe,
-        *changes,
-    )
+    run_pipeline(recipe, changes)
     return Path("runs") / changes[0].removeprefix("run=")
+
+
+def run_pipeline(
+    recipe: str, changes: Sequence[str], environment: Mapping[str, str] = ENVIRONMENT
+) -> None:
+    """Every missing stage of a recipe with these changes.
+
+    Raises:
+        StageError: one failed.
+    """
+    jobs = str(min(MAX_JOBS, os.cpu_count() or 1))
+    arguments = ["run", "--jobs", jobs, "--recipe", recipe, *changes]
+    call_module("wrpo", *arguments, environment=environment)
+
+
+def greedy_scores(run: Path, models: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Of each model on the held-out prompts, accuracy (`acc`) and `reward`, from a run's report."""
+    report = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
+    (task,) = report["tasks"].values()
+    return {
+        model: {metric: task["scores"][metric][model]["value"] for metric in ("acc", "reward")}
+        for model in models
+    }
 
 
 def call_module(module: str, *arguments: str, environment: Mapping[str, str] = ENVIRONMENT) -> None:

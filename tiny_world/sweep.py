@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tiny_world.demo import call_module, demo_overrides, make_world
+from tiny_world.demo import demo_overrides, greedy_scores, make_world, run_pipeline
 from wrpo.cli import run_main
 
 logger = logging.getLogger(__name__)
@@ -110,15 +110,9 @@ def run_level(seed: int, world: Path, run: Path, changes: Sequence[str]) -> Scor
     Raises:
         StageError: a part of it failed.
     """
-    report = run / "report" / "report.json"
     fixed = [f"arms={json.dumps(ARMS)}", f"run={run.name}"]
-    overrides = [*demo_overrides(seed, world)[1:], *fixed, *changes]
-    call_module("wrpo", "run", "--jobs", "2", "--recipe", "demo", *overrides)
-    (task,) = json.loads(report.read_text(encoding="utf-8"))["tasks"].values()
-    return {
-        model: {metric: task["scores"][metric][model]["value"] for metric in METRICS}
-        for model in MODELS
-    }
+    run_pipeline("demo", [*demo_overrides(seed, world)[1:], *fixed, *changes])
+    return greedy_scores(run, MODELS)
 
 
 def sweep(seeds: Sequence[int], out: Path) -> dict[str, dict[str, list[Scores]]]:
@@ -151,26 +145,32 @@ def write(found: dict[str, dict[str, list[Scores]]], out: Path) -> None:
 
 def table(found: dict[str, dict[str, list[Scores]]]) -> str:
     """Markdown: accuracy and reward of each model, and by how much WRPO leads imitation."""
-    from wrpo.statistics.estimates import t_interval
-
     head = ["what", "level", *MODELS.values(), "WRPO - more SFT, better of both"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     titles = {name: dial.title for name, dial in dials(Path()).items()}
     for name, levels in found.items():
         for level, seeds in levels.items():
-            cells = [
-                f"{fmean(s[model]['acc'] for s in seeds):.3f}, "
-                f"{fmean(s[model]['reward'] for s in seeds):.3f}"
-                for model in MODELS
-            ]
+            cells = [mean_scores(seeds, model) for model in MODELS]
             lead = [s["wrpo"]["reward"] - s["more-sft-better"]["reward"] for s in seeds]
-            if len(set(lead)) > 1:
-                interval = t_interval(lead)
-                shown = f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
-            else:
-                shown = f"{lead[0]:+.3f}"
+            shown = mean_difference(lead)
             lines.append(f"| {' | '.join([titles[name], level, *cells, shown])} |")
     return "\n".join(lines) + "\n"
+
+
+def mean_scores(seeds: Sequence[Scores], model: str) -> str:
+    """Accuracy and reward of a model over seeds."""
+    accuracy, reward = (fmean(one[model][metric] for one in seeds) for metric in METRICS)
+    return f"{accuracy:.3f}, {reward:.3f}"
+
+
+def mean_difference(values: Sequence[float]) -> str:
+    """Over seeds, with its interval where they differ."""
+    from wrpo.statistics.estimates import t_interval
+
+    if len(set(values)) == 1:
+        return f"{values[0]:+.3f}"
+    interval = t_interval(values)
+    return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
 
 
 def draw(found: dict[str, dict[str, list[Scores]]], path: Path) -> None:

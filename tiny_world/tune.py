@@ -12,14 +12,13 @@ held-out prompts; copy it into the recipe.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tiny_world.demo import call_module, demo_overrides, make_world
+from tiny_world.demo import demo_overrides, greedy_scores, make_world, run_pipeline
 from wrpo.cli import run_main
 
 logger = logging.getLogger(__name__)
@@ -108,15 +107,10 @@ def tune(
     file = Path("runs") / f"{run}.yaml"
     file.write_text(dump_yaml({"extends": str(parent), "rounds": 1, **added}), encoding="utf-8")
     overrides = [*demo_overrides(seed, world, parent.stem)[1:], f"run={run}", *changes]
-    call_module("wrpo", "run", "--jobs", "2", "--recipe", str(file), *overrides)
+    run_pipeline(str(file), overrides)
     run = load_recipe(file, overrides).run
-    report = json.loads((Path("runs") / run / "report" / "report.json").read_text())
-    (task,) = report["tasks"].values()
-    found = {
-        model: {metric: task["scores"][metric][model]["value"] for metric in ("acc", "reward")}
-        for models in tried.values()
-        for model in models
-    }
+    models = [model for models in tried.values() for model in models]
+    found = greedy_scores(Path("runs") / run, models)
     text = table(tried, found)
     (Path("runs") / run / "tuning.md").write_text(text, encoding="utf-8")
     return text
