@@ -59,8 +59,7 @@ def run_real(
     options = ["--size", size, "--seed", str(seed), "--out", str(world), *world_options]
     call_module("real_world", *options, environment=environment)
     changes = [*real_overrides(size, seed, world), *overrides]
-    run_pipeline(RECIPES[size], changes, environment)
-    return Path("runs") / changes[0].removeprefix("run=")
+    return run_pipeline(RECIPES[size], changes, environment)
 
 
 def how_large(size: WorldSize) -> str:

@@ -17,8 +17,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wrpo.cli import run_main
-from wrpo.errors import StageError
+from wrpo.errors import RecipeError, StageError
+from wrpo.plan.throughput import devices
 from wrpo.processes import run_command
+from wrpo.recipe import load_recipe
+from wrpo.recipe.shipped import find_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -77,22 +80,24 @@ def run_seed(
         StageError: a part of it failed.
     """
     world = make_world(seed, shared_tokenizer=shared_tokenizer)
-    changes = [*demo_overrides(seed, world, recipe), *overrides]
-    run_pipeline(recipe, changes)
-    return Path("runs") / changes[0].removeprefix("run=")
+    return run_pipeline(recipe, [*demo_overrides(seed, world, recipe), *overrides])
 
 
 def run_pipeline(
-    recipe: str, changes: Sequence[str], environment: Mapping[str, str] = ENVIRONMENT
-) -> None:
-    """Every missing stage of a recipe with these changes.
+    recipe: str, changes: list[str], environment: Mapping[str, str] = ENVIRONMENT
+) -> Path:
+    """Every missing stage of a recipe with these changes; returns its run directory.
 
     Raises:
-        StageError: one failed.
+        RecipeError: a change makes no sense.
+        StageError: a stage failed.
     """
+    loaded = load_recipe(find_recipe(Path(recipe)), changes)
     jobs = str(min(MAX_JOBS, os.cpu_count() or 1))
-    arguments = ["run", "--jobs", jobs, "--recipe", recipe, *changes]
+    preload = [] if devices() else ["--preload"]
+    arguments = ["run", "--jobs", jobs, *preload, "--recipe", recipe, *changes]
     call_module("wrpo", *arguments, environment=environment)
+    return loaded.runs / loaded.run
 
 
 def greedy_scores(run: Path, models: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -140,6 +145,11 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="recipe changes")
     args = parser.parse_args()
+    if len(args.seeds) > 1 and any(change.startswith("run=") for change in args.set):
+        raise RecipeError(
+            f"--set run=...: {len(args.seeds)} seeds need a run each; leave it out, and they are "
+            f"named {Path(args.recipe).stem}-seed-N"
+        )
     started = time.monotonic()
     runs = [
         run_seed(seed, args.set, args.recipe, shared_tokenizer=args.shared_tokenizer)

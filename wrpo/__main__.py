@@ -164,6 +164,12 @@ def main() -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object")
     elif command == "run":
         parser.add_argument("--jobs", type=int, default=1, help="stages that may run at once")
+        parser.add_argument(
+            "--preload",
+            action="store_true",
+            help="for tiny models on CPUs: fork all stages from one process that has imported "
+            "torch, TRL and vLLM; one thread for each stage, and nothing is compiled",
+        )
     elif command == "doctor":
         parser.add_argument("--offline", action="store_true", help="ask nothing of the network")
     elif command == "status":
@@ -184,7 +190,7 @@ def main() -> None:
     elif command == "status":
         status(recipe, watched_s=args.watch, as_json=args.json)
     else:
-        run_pipeline(recipe, jobs=args.jobs)
+        run_pipeline(recipe, jobs=args.jobs, preload=args.preload)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
 """Runs the stages of a recipe that are not done: each in a process of its own, inputs first.
 
 With several jobs, stages that do not wait for each other run at once; their output goes to
-RUN/logs instead of the terminal.
+RUN/logs instead of the terminal. Processes are new, or forks of one that has imported everything.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from wrpo.errors import RecipeError, StageError
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.stage import Stage, StageKind
+from wrpo.pipeline.stage_process import StageProcess, StartFork, StartStage, start_new
 from wrpo.recipe import Recipe, save_recipe
 from wrpo.recipe.revise import REVISED
 
@@ -45,11 +45,12 @@ class Job:
     inputs: frozenset[str]
 
 
-def run_pipeline(recipe: Recipe, *, jobs: int = 1) -> None:
+def run_pipeline(recipe: Recipe, *, jobs: int = 1, preload: bool = False) -> None:
     """Runs what is missing.
 
     Args:
         jobs: how many stages may run at once; more than one suits CPUs or several GPUs.
+        preload: stages are forks of one process that has imported what they need; for CPUs.
 
     Raises:
         RecipeError: `jobs` is below 1.
@@ -63,14 +64,15 @@ def run_pipeline(recipe: Recipe, *, jobs: int = 1) -> None:
     waiting = _jobs(pipeline, _unfinished(pipeline))
     open_stages = {stage for job in waiting for stage in job.stages}
     started = time.monotonic()
-    running: dict[subprocess.Popen[bytes], Job] = {}
+    start: StartStage = StartFork() if preload else start_new
+    running: dict[StageProcess, Job] = {}
     try:
         while waiting or running:
             for job in [job for job in waiting if not job.inputs & open_stages]:
                 if len(running) < jobs:
                     waiting.remove(job)
                     logger.info("%4.0f s  %s", time.monotonic() - started, ", ".join(job.stages))
-                    running[_start(job, recipe, folder, quiet=jobs > 1)] = job
+                    running[start(*_command(job, recipe, folder, quiet=jobs > 1))] = job
             process = _first_finished(running)
             job = running.pop(process)
             if process.returncode:
@@ -122,17 +124,19 @@ def _job(stages: list[Stage]) -> Job:
     return Job("/".join(group), names, (*first.command[:-1], "all"), inputs)
 
 
-def _start(job: Job, recipe: Recipe, folder: Path, *, quiet: bool) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", *job.command, *recipe.command_line]
+def _command(
+    job: Job, recipe: Recipe, folder: Path, *, quiet: bool
+) -> tuple[list[str], Path | None]:
+    """Module and arguments, and the file for the output."""
+    command = [*job.command, *recipe.command_line]
     if not quiet:
-        return subprocess.Popen(command)
+        return command, None
     log = _log_file(job, folder)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    return command, log
 
 
-def _first_finished(running: dict[subprocess.Popen[bytes], Job]) -> subprocess.Popen[bytes]:
+def _first_finished(running: Collection[StageProcess]) -> StageProcess:
     while True:
         for process in running:
             if process.poll() is not None:
