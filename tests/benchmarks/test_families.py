@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.families import HEADER, compare, parse
 from wrpo.prefix.attention import SDPA
 
 
+@pytest.mark.slow
 def test_a_family_is_compared_in_the_attention_that_auto_chose() -> None:
     line = compare("gemma2", "cpu", prompts=2, repeats=1)
     assert (line.family, line.attention) == ("gemma2", SDPA)

@@ -107,6 +107,7 @@ def test_more_refusals_than_the_recipe_allows_stop_the_stage(
     assert "2 of 20 rows dropped (10%)" in result.stderr and "refused by policy" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [{"error": {"message": "Provider returned error"}}, "<html>"])
 def test_http_200_without_a_response_loses_nothing(
     bad: Any, recipe_path: Path, script: Script, run_module
@@ -171,6 +172,7 @@ def test_stopped_while_it_waits_it_keeps_full_parts_and_asks_only_for_the_rest(
     assert not list(folder.glob(".responses-*"))
 
 
+@pytest.mark.slow
 def test_a_stage_that_an_account_without_credit_stops_keeps_what_was_paid_for(
     recipe_path: Path, server: CompletionServer, script: Script, run_module
 ) -> None:

@@ -88,6 +88,7 @@ def test_losing_too_many_answers_stops_the_stage(scored_recipe) -> None:
     assert Pipeline(scored_recipe).state("score/one") == "partial"
 
 
+@pytest.mark.slow
 def test_a_restart_holds_the_limit_against_all_answers(scored_recipe) -> None:
     keys = prompt_ids(scored_recipe)
     halves = [keys[2], keys[3], keys[6]]  # of the second and the fourth part
@@ -108,6 +109,7 @@ def test_what_an_earlier_start_dropped_stops_the_next_one_too(scored_recipe) -> 
     assert Pipeline(scored_recipe).state("score/one") == "partial"
 
 
+@pytest.mark.slow
 def test_shards_together_give_what_one_process_gives(scored_recipe) -> None:
     write_responses(scored_recipe, "one", {key: ["sea"] for key in prompt_ids(scored_recipe)})
     for number in (1, 2, 3):

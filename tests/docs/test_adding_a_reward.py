@@ -14,6 +14,7 @@ from wrpo.pipeline.tables import read_rows
 PAGE = "adding-a-reward.md"
 
 
+@pytest.mark.slow
 def test_the_test_of_the_page_passes(tmp_path: Path) -> None:
     ChangedCode(tmp_path, PAGE).run_tests()
 

@@ -59,6 +59,7 @@ def test_nothing_is_pinned_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None
     assert device_groups(2, VLLMSettings(tensor_parallel_size=4)) == [None, None]
 
 
+@pytest.mark.slow
 def test_servers_are_their_own_replicas(write_recipe, run_module) -> None:
     engine = {"backend": "openai", "endpoints": ["http://127.0.0.1:9/v1"], "replicas": 2}
     path = write_recipe(sample={**SAMPLE, "engine": engine})

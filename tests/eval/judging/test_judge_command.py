@@ -86,6 +86,7 @@ def test_the_cost_is_shown_before_anything_is_asked(
     assert server.seen == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("empty_charts")
 def test_every_benchmark_is_judged_and_its_results_say_by_whom(
     recipe_path: Path, server: CompletionServer

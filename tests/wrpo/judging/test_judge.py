@@ -270,6 +270,7 @@ def test_caches_of_version_0_1_are_read(serve, judge: MakeJudge, tmp_path: Path)
     assert again.estimate(ask_for("a", "b", "c")).cached == 3
 
 
+@pytest.mark.slow
 def test_what_was_judged_before_a_failure_is_kept(serve, judge: MakeJudge) -> None:
     server = serve(
         lambda number, seen: echo(number, seen) if number < 5 else problem(401, "who are you")
@@ -285,6 +286,7 @@ def test_a_passing_failure_is_asked_again(serve, judge: MakeJudge) -> None:
     assert judge(server).ask(ask_for("a"))[0].text == "on a"
 
 
+@pytest.mark.slow
 def test_a_reply_of_another_api_and_a_broken_verdict_are_errors(serve, judge: MakeJudge) -> None:
     with pytest.raises(ModelError, match="not of the OpenAI API"):
         judge(serve(lambda number, seen: Reply({"answer": 1}))).ask(ask_for("a"))

@@ -257,6 +257,7 @@ def known(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_a_teacher_teaches_what_it_knows_under_its_own_template_alone(
     guessing: torch.nn.Module, tmp_path: Path
 ) -> None:
