@@ -42,6 +42,7 @@ from wrpo.pipeline.tables import (
 )
 from wrpo.recipe import TARGET, Recipe
 from wrpo.recipe.build import ImportedTable
+from wrpo.recipe.resolved import taught_question
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def _rows(
     sources = read([name for name in names if name != TARGET])
     targets = read([name for name in names if name == TARGET])
     _count_unfinished(table, [sources, targets], use)
-    rules = TableRules(recipe.build, wanted, sources, targets)
+    rules = TableRules(recipe.build, wanted, sources, targets, question=taught_question(recipe))
     makers: dict[str, Callable[[Row], Row | list[Row] | Drop]] = {
         "sft": rules.sft_row,
         "triples": rules.triple_row,

@@ -48,14 +48,22 @@ class TableRules:
     Args:
         prompts: rows of the split that the table is made of, by id.
         sources, targets: scored responses by prompt.
+        question: that a reviser is asked.
     """
 
     def __init__(
-        self, build: Build, prompts: Mapping[str, Row], sources: Responses, targets: Responses
+        self,
+        build: Build,
+        prompts: Mapping[str, Row],
+        sources: Responses,
+        targets: Responses,
+        *,
+        question: str = QUESTION,
     ) -> None:
         self._build = build
         self._sources = sources
         self._targets = targets
+        self._question = question
         self._windows = self._find_windows(prompts)
 
     def sft_row(self, prompt: Row) -> Row | Drop:
@@ -131,7 +139,7 @@ class TableRules:
         rows = []
         for draft in drafts:
             lesson = revision_lesson(draft, self._everyone(prompt), self._revision_gaps)
-            asked = revision_question(QUESTION, prompt["messages"], draft.text)
+            asked = revision_question(self._question, prompt["messages"], draft.text)
             row = _sft_row({**prompt, "messages": asked}, lesson.source)
             rows.append({**row, "completion": _assistant(lesson.reply)})
         return rows

@@ -149,9 +149,14 @@ def test_weak_drafts_are_revised_by_who_knows_and_the_gate_never_lowers_a_score(
 def test_only_the_lowest_share_is_seen_and_a_trained_reviser_has_its_table(
     write_recipe: Callable[..., Path], tmp_path: Path, tiny_models_folder: Path
 ) -> None:
+    own = tmp_path / "question.txt"
+    own.write_text("{{conversation}} Better than {{draft}}?")
     path = write_recipe(
         arms={"reviser": {"objective": "sft", "data": "revisions"}},
-        revise={"target": {"by": "reviser", "share": 0.25}, "one": {"by": "two", "share": 0.25}},
+        revise={
+            "target": {"by": "reviser", "share": 0.25, "prompt": str(own)},
+            "one": {"by": "two", "share": 0.25},
+        },
         wrpo={"data": "triples"},
         prompts=24,
     )
@@ -188,10 +193,16 @@ def test_only_the_lowest_share_is_seen_and_a_trained_reviser_has_its_table(
     write_responses(recipe, "target", monkey)
     write_scores(recipe, "target", {key: [0.5] for key in ids})
     build_table(recipe, "revisions")
+    prompts = pipeline.finished("prompts")
     rows = read_rows(pipeline.finished("build/revisions"))
     first_words = {row["completion"][0]["content"].split("\n")[0] for row in rows}
     assert len(rows) == len(ids) and first_words == {"KEEP", "MINOR", "MAJOR"}
-    assert all("draft" in row["prompt"][0]["content"] for row in rows)
+    asked = {row["prompt_id"]: row["prompt"][0]["content"] for row in rows}
+    said = {row["prompt_id"]: row["messages"][0]["content"] for row in read_rows(prompts)}
+    assert asked == {key: f"{said[key]} Better than draft?" for key in ids}
+    usual = load_recipe(path, ["prompts.sft_share=0.5", "revise.target.prompt=null"])
+    assert Pipeline(usual).key("build/revisions") != pipeline.key("build/revisions")
+    assert Pipeline(usual).key("build/triples") != pipeline.key("build/triples")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +217,17 @@ def test_unknown_drafts_and_revisers_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=says):
         load_recipe(write_recipe(arms={"dpo": {"objective": "dpo"}}, revise=revise))
+
+
+def test_revisers_that_are_arms_share_the_question_that_they_are_taught(
+    write_recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = tmp_path / "question.txt"
+    own.write_text("{{conversation}} Better than {{draft}}?")
+    arms = {"reviser": {"objective": "sft", "data": "revisions"}}
+    revise = {"target": {"by": "reviser", "prompt": str(own)}, "one": {"by": "reviser"}}
+    with pytest.raises(RecipeError, match=r"target, one ask revisers .* give them the same"):
+        load_recipe(write_recipe(arms=arms, revise=revise))
 
 
 def test_the_plan_prices_revisions(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ from wrpo.recipe.resolved import (
     routed,
     sampling_by_domain,
     sampling_model,
+    taught_question,
 )
-from wrpo.recipe.revise import REVISED
+from wrpo.recipe.revise import QUESTION, REVISED
 
 _OPTIONAL_OF_DATASETS = (
     *("input", "domain_name", "responses", "filters", "max_prompts", "sft_share"),
@@ -249,6 +250,8 @@ def _build_settings(recipe: Recipe, table: str) -> Settings:
     # Rules that are off stay out, so that tables made without them keep their key.
     if table == "triples" and recipe.build.source_by != "score":
         settings = {**settings, "source_by": recipe.build.source_by}
+    if table == "revisions" and taught_question(recipe) != QUESTION:
+        settings = {**settings, "question": template_name("revise", taught_question(recipe))}
     without = ("triples", "source_pairs", "delta", "revisions", "responses")
     domains = {} if table in without else recipe.build.domains
     if domains:

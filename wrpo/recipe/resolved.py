@@ -10,7 +10,7 @@ from wrpo.errors import RecipeError
 from wrpo.recipe import TARGET, Model, Recipe
 from wrpo.recipe.fusions import FusedModels
 from wrpo.recipe.prompts import dataset_responses
-from wrpo.recipe.revise import REVISED, Revision, revised_source
+from wrpo.recipe.revise import QUESTION, REVISED, Revision, revised_source
 from wrpo.recipe.sampling import ENGINES, SampleRouter
 from wrpo.recipe.yaml_source import merge
 
@@ -31,6 +31,12 @@ def drafting_sources(recipe: Recipe) -> list[str]:
 def reviser(recipe: Recipe, source: str) -> Revision | None:
     """How the responses of a source are revised into those of this name; None: they are not."""
     return recipe.revise.get(revised_source(source) or "")
+
+
+def taught_question(recipe: Recipe) -> str:
+    """What a reviser that is an arm is asked, in training as later: they all share one question."""
+    asked = (one.template for one in recipe.revise.values() if one.by in recipe.arms)
+    return next(asked, QUESTION)
 
 
 def check_source(recipe: Recipe, source: str) -> None:

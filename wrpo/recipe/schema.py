@@ -262,6 +262,12 @@ class Recipe(Section):
                     "revisions (arms: {reviser: {objective: sft, data: revisions}}); sources: "
                     + ", ".join(self.sources)
                 )
+        taught = {name: one for name, one in self.revise.items() if one.by in self.arms}
+        if len({one.template for one in taught.values()}) > 1:
+            raise ValueError(
+                f"revise: {', '.join(taught)} ask revisers that are arms different questions "
+                "(prompt), and the table revisions teaches one; give them the same"
+            )
         return self
 
     @model_validator(mode="after")
