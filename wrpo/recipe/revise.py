@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from wrpo.files import is_file
 from wrpo.judging.questions import fields_of
 from wrpo.recipe.sampling import SamplingOverride
+from wrpo.recipe.shipped import find_file
 from wrpo.settings import Section, Share
 
 REVISED = "revised/"
@@ -57,19 +58,23 @@ class Revision(Section):
     @property
     def template(self) -> str:
         """The text of the question."""
-        return QUESTION if self.prompt is None else self.prompt.read_text(encoding="utf-8")
+        return QUESTION if self.prompt is None else _read(self.prompt)
 
     @field_validator("prompt")
     @classmethod
     def _has_its_fields(cls, prompt: Path | None) -> Path | None:
         if prompt is None:
             return None
-        if not is_file(prompt):
+        if not is_file(find_file(prompt)):
             raise ValueError(f"no such file: {prompt}")
-        found = fields_of(prompt.read_text(encoding="utf-8"))
+        found = fields_of(_read(prompt))
         if found != {"conversation", "draft"}:
             raise ValueError(
                 f"{prompt} must have the fields {{{{conversation}}}} and {{{{draft}}}}, and has "
                 f"{', '.join(sorted(found)) or 'none'}"
             )
         return prompt
+
+
+def _read(prompt: Path) -> str:
+    return find_file(prompt).read_text(encoding="utf-8")
