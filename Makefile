@@ -39,7 +39,7 @@ real: setup ## the same with a real model of 135 M parameters: all of it on a GP
 demo-full: setup ## the same with five seeds: means and spread (SEEDS="1 2 3")
 	$(PY) -m tiny_world.demo --seeds $(SEEDS) $(if $(SET),--set $(SET))
 
-demo-arms: setup ## takes hours: everything that people would use instead, on the same five worlds
+demo-arms: setup ## takes half an hour: everything that people would use instead, on the same five worlds
 	$(PY) -m tiny_world.demo --recipe demo-arms --seeds $(SEEDS) $(if $(SET),--set $(SET))
 
 test: setup ## the whole test suite; needs no GPU and no network (ARGS="-k recipe")
