@@ -112,7 +112,13 @@ def test_every_row_is_whole_its_files_are_there_and_its_recipe_loads(
 def test_the_demos_figures_are_those_of_their_pages() -> None:
     demo = [
         (REPOSITORY / "docs" / name).read_text()
-        for name in ("which-objective.md", "objectives.md", "alternatives.md")
+        for name in (
+            "which-objective.md",
+            "objectives.md",
+            "alternatives.md",
+            "merging.md",
+            "revision.md",
+        )
     ]
     given = {figure for row in METHODS for figure in re.findall(r"0\.\d{3}", row.measured)}
     assert len(given) > 10
