@@ -141,7 +141,7 @@ def _is_finished(settings: WorldSettings, out: Path, *, force: bool) -> bool:
     ]
     raise StageError(
         f"{out} holds a world made with other settings: {'; '.join(changes)}. "
-        "Choose another --out, or give --force to replace it."
+        "Remove that folder to make it anew, or choose another: --out of `python -m tiny_world`."
     )
 
 
