@@ -138,7 +138,8 @@ def build_world(world: World, out: Path, *, force: bool = False) -> bool:
     if found is not None and not force:
         raise StageError(
             f"{out} holds a world made with other settings: {'; '.join(_changes(found, key))}. "
-            "Remove that folder to make it anew, or choose another: --out of `python -m real_world`."
+            "Remove that folder to make it anew, or choose another: "
+            "--out of `python -m real_world`."
         )
     (out / MANIFEST).unlink(missing_ok=True)
     started = time.monotonic()
