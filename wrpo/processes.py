@@ -60,7 +60,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def end_children() -> None:
     """Ends every process that this one has started, and theirs: first SIGTERM, then SIGKILL."""
-    children = psutil.Process().children(recursive=True)
+    children = [
+        child for child in psutil.Process().children(recursive=True) if not _is_tracker(child)
+    ]
     for child in children:
         _send(child, signal.SIGTERM)
     _, alive = psutil.wait_procs(children, timeout=_GRACE_S)
@@ -91,6 +93,13 @@ def run_command(command: Sequence[str], *, env: Mapping[str, str] | None = None)
     finally:
         if process.poll() is None:
             end_children()
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    """multiprocessing's resource tracker ignores SIGTERM, and ends after those that it is for."""
+    with suppress(psutil.Error):
+        return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+    return False
 
 
 def _send(process: psutil.Process, number: int) -> None:

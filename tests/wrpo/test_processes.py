@@ -87,6 +87,23 @@ def test_a_signal_ends_the_command_and_all_that_it_has_started(
     assert not [child for child in started if child.is_running()]
 
 
+def test_the_end_of_workers_waits_for_no_resource_tracker() -> None:
+    code = (
+        "import multiprocessing, time\n"
+        "from wrpo import processes\n"
+        "processes._GRACE_S = 1e6\n"
+        "context = multiprocessing.get_context('forkserver')\n"
+        "worker = context.Process(target=time.sleep, args=(77,))\n"
+        "worker.start()\n"
+        "processes.end_children()\n"
+        "print(worker.exitcode)"
+    )
+    process = start("-c", code)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert output.strip() not in ("", "None")
+
+
 @pytest.mark.slow
 def test_training_saves_a_checkpoint_and_goes_on_from_it(write_recipe, run_module) -> None:
     path = write_recipe(
