@@ -29,7 +29,7 @@ from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.run import run_pipeline
 from wrpo.pipeline.status import run_status, status_json, status_text, watch
 from wrpo.plan.estimate import Estimator
-from wrpo.plan.throughput import find_table, read_measured, read_throughput
+from wrpo.plan.throughput import devices, find_table, read_measured, read_throughput
 from wrpo.plan.view import as_json, plan_json, plan_text
 from wrpo.recipe import Recipe
 from wrpo.recipe.json_schema import editor_schema_text, recipe_reference
@@ -106,14 +106,24 @@ def _next(recipe: Recipe, problems: int) -> str:
     return visible(f"next: {'mend the problems above, then ' if problems else ''}{line}")
 
 
+def _refuse_on_gpus() -> None:
+    """What has touched a GPU cannot be forked.
+
+    Raises:
+        RecipeError: there is one.
+    """
+    if devices():
+        raise RecipeError(
+            f"--preload is for CPUs, and this machine has {devices()[0]}: leave it out"
+        )
+
+
 def init() -> None:
     """Writes a first recipe; a file that is there already stays.
 
     Raises:
         RecipeError: something is missing, or the file is there.
     """
-    from wrpo.plan.throughput import devices
-
     parser = argparse.ArgumentParser(
         prog="python -m wrpo init", description="Write a first recipe."
     )
@@ -190,6 +200,8 @@ def main() -> None:
     elif command == "status":
         status(recipe, watched_s=args.watch, as_json=args.json)
     else:
+        if args.preload:
+            _refuse_on_gpus()
         run_pipeline(recipe, jobs=args.jobs, preload=args.preload)
 
 

@@ -5,10 +5,10 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
+from tests.support.commands import run_module
 from wrpo.pipeline import stage_process
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.stage_process import StartFork, StartStage, start_new
@@ -46,9 +46,21 @@ def test_a_stage_can_be_ended(start: StartStage, tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGTERM
 
 
+def test_forks_are_refused_where_there_are_gpus(
+    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho NVIDIA H200\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    result = run_module("wrpo", "run", "--preload", "--recipe", write_recipe())
+    assert result.returncode == 2
+    assert "--preload is for CPUs, and this machine has NVIDIA H200: leave it out" in result.stderr
+
+
 @pytest.mark.slow
 def test_preloaded_stages_train_the_same_model(
-    finished_run: Path, run_module: Callable[..., CompletedProcess[str]]
+    finished_run: Path,
 ) -> None:
     first = load_recipe(finished_run)
     arm = '{"again": {"objective": "dpo", "likelihood": {"weight": 0.0}, "reference": "model"}}'
