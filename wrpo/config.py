@@ -89,7 +89,8 @@ class WRPOConfig(DPOConfig):
         so that no second model is in memory. None: where the policy as it was handed over is the
         reference, one process trains, and a pass is no dearer than what training forwards: with at
         least one epoch of a data set that is not streamed (see `wrpo.training.reference_pass`).
-        Data sets that come after training has begun need False, or columns of their own.
+        Data sets that come after training has begun need False, or columns of their own. The pass
+        has `micro_batch_tokens`, unless precompute_ref_batch_size says a number of rows.
     micro_batch_tokens: most tokens of a forward pass, or "auto": as many as fit into the GPU's
         memory, measured during the first optimizer steps, and 4096 on a CPU. The prompts of an
         optimizer step, per_device_train_batch_size x gradient_accumulation_steps x processes, stay

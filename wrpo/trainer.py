@@ -32,7 +32,7 @@ from wrpo.rows.columns import ROW_WEIGHT, SCORE_COLUMNS, has_reference, referenc
 from wrpo.rows.prepare import prepare_dataset
 from wrpo.rows.token_ids import RowSettings
 from wrpo.rows.truncation import CutCounts
-from wrpo.training.batches.micro_batches import Costs, MicroBatches, take_whole_steps
+from wrpo.training.batches.micro_batches import Costs, take_whole_steps
 from wrpo.training.batches.slicing import refuse_slicing, require_whole, take_whole_batches
 from wrpo.training.batches.token_balanced_sampler import balance_micro_batches
 from wrpo.training.checks import (
@@ -60,7 +60,7 @@ logger = get_logger(__name__)
 _TIMED_ROWS = 8
 
 
-class WRPOTrainer(MicroBatches, ReferencedTrainer):
+class WRPOTrainer(ReferencedTrainer):
     """Train a policy on triples (source_chosen, chosen, rejected); used like TRL's trainers.
 
         trainer = WRPOTrainer(model="path/or/id", args=WRPOConfig(...), train_dataset=triples)
@@ -129,6 +129,7 @@ class WRPOTrainer(MicroBatches, ReferencedTrainer):
         self._reference_supplied = has_reference(column_names(train_dataset), self._scored)
         others = args.reference_free or self._reference_supplied or ref_model is not None
         is_reference = not others and peft_config is None
+        self._pass_tokens = None if args.precompute_ref_batch_size else args.micro_batch_tokens
         settle_precomputing(args, model, train_dataset, is_reference=is_reference)
         self.budget_tokens = args.micro_batch_tokens
         if self.budget_tokens is not None:

@@ -8,6 +8,7 @@ from peft import LoraConfig
 
 from tests.wrpo.training.small_training import logged, parameters_after, policy, whole_batch
 from wrpo.errors import DataError, RecipeError
+from wrpo.trainer import WRPOTrainer
 
 
 def reference_columns(trainer) -> dict[str, list[float]]:
@@ -106,6 +107,57 @@ def test_the_default_reference_gives_the_losses_of_a_frozen_copy(make_trainer):
         losses.append(logged(trainer, "loss"))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert losses[0][0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def passes_before_training(make_trainer, **options):
+    """Reference columns, and the tokens of each forward pass that made them."""
+    model, sizes = policy(), []
+    model.register_forward_pre_hook(
+        lambda _, arguments, options: sizes.append(options["input_ids"].numel()), with_kwargs=True
+    )
+    trainer = make_trainer(model=model, precompute_ref_log_probs=True, **options)
+    columns = [name for name in trainer.train_dataset.column_names if name.startswith("ref_")]
+    found = torch.tensor([trainer.train_dataset[name] for name in columns])
+    return found, sizes
+
+
+@pytest.mark.parametrize(("layout", "some"), [("prefix", [1, 2]), ("padded", [2, 3])])
+def test_the_pass_before_training_is_cut_by_tokens(make_trainer, layout, some):
+    by_rows, sizes = passes_before_training(make_trainer, triple_layout=layout)
+    counts = [len(sizes)]
+    for tokens in (5000, 1000, 500, 1):
+        options = {"triple_layout": layout, "micro_batch_tokens": tokens}
+        found, sizes = passes_before_training(make_trainer, **options)
+        torch.testing.assert_close(found, by_rows, rtol=1e-6, atol=1e-6)
+        assert max(sizes) <= tokens or tokens == 1
+        counts.append(len(sizes))
+    trials = 2 if layout == "prefix" else 0
+    assert [count - trials for count in counts] == [2, 1, *some, 8]
+    options = {"micro_batch_tokens": 1, "precompute_ref_batch_size": 4}
+    found, sizes = passes_before_training(make_trainer, triple_layout=layout, **options)
+    assert len(sizes) - trials == 2, "a number that is written stays"
+
+
+def test_the_pass_before_training_is_made_in_halves_where_memory_is_short(
+    make_trainer, monkeypatch, caplog
+):
+    by_rows, _ = passes_before_training(make_trainer)
+    compute, sizes = WRPOTrainer._forward, []
+
+    def scarce(self, model, inputs):
+        sizes.append(inputs["input_ids"].numel())
+        if sizes[-1] > 300:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(self, model, inputs)
+
+    monkeypatch.setattr(WRPOTrainer, "_forward", scarce)
+    with caplog.at_level("WARNING"):
+        found, _ = passes_before_training(make_trainer, micro_batch_tokens=500)
+    assert "at most 250 tokens" in caplog.text
+    assert sum(size > 300 for size in sizes) == 1
+    torch.testing.assert_close(found, by_rows, rtol=1e-6, atol=1e-6)
+    with pytest.raises(torch.OutOfMemoryError):
+        passes_before_training(make_trainer, micro_batch_tokens=5000)
 
 
 def test_precomputed_pairs_leave_no_source_column_behind(make_trainer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +17,16 @@ from wrpo.collator import by_response, reference_logps
 from wrpo.config import WRPOConfig
 from wrpo.errors import DataError
 from wrpo.rows.columns import has_reference, name_reference_columns, reference_column
+from wrpo.training.batches.micro_batches import MicroBatches, StepRows
+from wrpo.training.batches.token_balanced_sampler import batches_by_length
+from wrpo.training.batches.token_budget import TokenBudget, batches_that_fit, meter_of
 from wrpo.training.checks import column_names
 from wrpo.training.metrics import ReportingTrainer
+from wrpo.training.settings import AUTO
 from wrpo.training.trl_seam import disable_gradient_checkpointing, use_adapter
+
+_MOST_ROWS = 512
+"""Of which the precomputing pass makes batches by tokens at a time."""
 
 
 def settle_precomputing(
@@ -59,14 +66,42 @@ def _rows_seen(args: WRPOConfig, dataset: Any) -> float:
     return args.max_steps * args.train_batch_size * args.gradient_accumulation_steps
 
 
-class ReferencedTrainer(ReportingTrainer):
+class _NotCollated:
+    """In the place of a collator: hands out the rows themselves, and has the collator ready.
+
+    Attributes:
+        layout: of the batches to come.
+    """
+
+    def __init__(self, collate: Any) -> None:
+        self.collate, self.layout = collate, getattr(collate, "layout", None)
+
+    def __call__(self, rows: Sequence[Any]) -> StepRows:
+        return StepRows(rows)
+
+
+def _even_share(rows: int, processes: int) -> int:
+    """Rows that a process takes at a time, such that all are busy to the last.
+
+    >>> _even_share(1100, 2), _even_share(7, 2)
+    (275, 4)
+    """
+    times = max(1, -(-rows // (_MOST_ROWS * processes)))
+    return max(1, -(-rows // (times * processes)))
+
+
+class ReferencedTrainer(MicroBatches, ReportingTrainer):
     """A trainer with a reference, which it forwards with the policy or once before training.
 
     Attributes:
         _scored: responses that need reference log-probabilities.
+        _pass_tokens: "auto", or most tokens of a forward pass before training; None for numbers of
+            rows.
     """
 
     _scored: tuple[str, ...]
+    _pass_tokens: int | str | None = None
+    _pass_budget: TokenBudget
 
     def _settle_layout(self) -> None:
         raise NotImplementedError
@@ -95,18 +130,55 @@ class ReferencedTrainer(ReportingTrainer):
         if has_reference(column_names(dataset), self._scored):
             return dataset
         self._settle_layout()  # the parent's constructor may come here first
-        dataset = super()._precompute_ref_logps(dataset, name, batch_size)
+        # Where weights are sharded, all processes need equal numbers of forward passes.
+        if self._pass_tokens is None or not self._agreement.possible:
+            dataset = super()._precompute_ref_logps(dataset, name, batch_size)
+        else:
+            with self._rows_as_batches():
+                rows = _even_share(len(dataset), self.accelerator.num_processes)
+                dataset = super()._precompute_ref_logps(dataset, name, rows)
         return name_reference_columns(dataset, responses=self.args.responses, scored=self._scored)
 
+    @contextlib.contextmanager
+    def _rows_as_batches(self) -> Iterator[None]:
+        """The parent's pass takes rows, which `compute_ref_log_probs` then cuts by tokens."""
+        meter = meter_of(self.accelerator.device)
+        self._pass_budget = TokenBudget(self._pass_tokens or AUTO, longest=0, meter=meter)
+        own, self.data_collator = self.data_collator, _NotCollated(self.data_collator)
+        try:
+            yield
+        finally:
+            self.data_collator = own
+
     def compute_ref_log_probs(
-        self, model: nn.Module, inputs: Mapping[str, Tensor]
+        self, model: nn.Module, inputs: Mapping[str, Tensor] | StepRows
     ) -> tuple[Tensor, Tensor]:
-        """Reference log-probabilities as TRL's precomputing pass takes them.
+        """Reference log-probabilities of a batch or of rows, as TRL's pass takes them.
 
         Returns all forwarded responses but the last, (n, r - 1), and the last, (n,).
         """
-        logps = self._reference_pass(model, inputs)
+        if isinstance(inputs, StepRows):
+            logps = self._reference_of_rows(model, inputs.rows)
+        else:
+            logps = self._reference_pass(model, inputs)
         return logps[:, :-1], logps[:, -1]
+
+    def _reference_of_rows(self, model: nn.Module, rows: Sequence[Any]) -> Tensor:
+        """(n, r), in batches of as many tokens as the budget has."""
+        found: list[Tensor] = [torch.empty(0)] * len(rows)
+
+        def plan(rows: Sequence[Any], tokens: int) -> list[list[int]]:
+            return batches_by_length(self.row_costs(rows).rows, tokens)
+
+        def compute(rows: Sequence[Any]) -> Tensor:
+            batch = self._prepare_inputs(self.data_collator.collate(rows))
+            with self._pass_budget.micro_batch(batch["input_ids"].numel()):
+                return self._reference_pass(model, batch)
+
+        for places, logps in batches_that_fit(rows, self._pass_budget, plan=plan, compute=compute):
+            for place, row in zip(places, logps, strict=True):
+                found[place] = row
+        return torch.stack(found)
 
     def _reference_pass(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         with (
