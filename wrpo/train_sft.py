@@ -163,7 +163,9 @@ def run_sft(
         write_parquet(work.path / DROPPED_FILE, dropped, DROPPED)
         reasons = dict(Counter(row["reason"] for row in dropped))
         work.facts.update(dropped=len(dropped), dropped_reasons=reasons)
-    train_and_save(trainer, work, rows=len(dataset), load_base=load)
+    train_and_save(
+        trainer, work, rows=len(dataset), load_base=load, compiled=settings.engine.compile
+    )
 
 
 def tokenised(

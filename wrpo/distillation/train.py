@@ -85,7 +85,9 @@ def train_with_teachers(settings: TeacherSettings, arm: Arm) -> None:
             processing_class=tokenizer,
             peft_config=lora_config(settings.lora),
         )
-    train_and_save(trainer, work, rows=len(examples), load_base=load)
+    train_and_save(
+        trainer, work, rows=len(examples), load_base=load, compiled=settings.engine.compile
+    )
 
 
 def _require_fingerprints(

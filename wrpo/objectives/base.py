@@ -143,6 +143,7 @@ class ObjectiveSettings(Training):
             trainer gets all fields, those without a flat option included.
         loss_by_row: whether the loss of a row does not depend on the rows beside it.
         cut_in_rows: why not, or why else micro-batches are counted in rows.
+        compiles: whether its trainer runs with compiled layers.
     """
 
     label: ClassVar[str]
@@ -153,6 +154,7 @@ class ObjectiveSettings(Training):
     trained_by: ClassVar[str] = "wrpo.training.preference:train_preference"
     options: ClassVar[dict[str, str]] = {}
     loss_by_row: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
     cut_in_rows: ClassVar[str] = (
         "the loss of this objective depends on which rows share a forward pass"
     )
@@ -187,6 +189,16 @@ class ObjectiveSettings(Training):
         if rows is None:
             raise ValueError(f"{cls.cut_in_rows}; write engine.per_device_batch_size as a number")
         return rows
+
+    @field_validator("engine")
+    @classmethod
+    def _may_be_compiled(cls, engine: PreferenceEngine) -> PreferenceEngine:
+        if engine.compile and not cls.compiles:
+            raise ValueError(
+                "engine.compile is true, but this objective is trained by TRL, which samples with "
+                "the same layers token by token; leave it out"
+            )
+        return engine
 
     @property
     def responses(self) -> tuple[str, ...]:

@@ -278,7 +278,9 @@ def _scored_only(_: nn.Module, __: Any, arguments: dict[str, Any], output: Any) 
         output.last_hidden_state = hidden.index_select(0, index)[None]
 
 
-AttentionInterface.register(SDPA, prefix_sdpa)
+# Compiled layers call them as they are: they read the segments of a batch as numbers, with which
+# every batch would be compiled anew.
+AttentionInterface.register(SDPA, torch.compiler.disable(prefix_sdpa))
 AttentionMaskInterface.register(SDPA, sdpa_mask)
-AttentionInterface.register(FLASH, prefix_flash)
+AttentionInterface.register(FLASH, torch.compiler.disable(prefix_flash))
 AttentionMaskInterface.register(FLASH, flash_attention_mask)

@@ -128,5 +128,5 @@ def prefix_flex(
     return output[0].transpose(0, 1).unflatten(0, (rows, tokens)), None
 
 
-AttentionInterface.register(FLEX, prefix_flex)
+AttentionInterface.register(FLEX, torch.compiler.disable(prefix_flex))
 AttentionMaskInterface.register(FLEX, sdpa_mask)

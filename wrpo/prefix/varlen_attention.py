@@ -307,5 +307,5 @@ def _dense(
     return seen
 
 
-AttentionInterface.register(VARLEN, varlen_attention)
+AttentionInterface.register(VARLEN, torch.compiler.disable(varlen_attention))
 AttentionMaskInterface.register(VARLEN, flash_attention_mask)

@@ -94,6 +94,8 @@ def preference(recipe: Recipe, arm: str) -> ObjectiveSettings:
         inherited["train"] = {key: train[key] for key in train if honours(kind.config, key)}
     if not kind.loss_by_row and inherited["engine"]["per_device_batch_size"] == AUTO:
         del inherited["engine"]["per_device_batch_size"]
+    if not kind.compiles:
+        del inherited["engine"]["compile"]
     if recipe.wrpo.data not in kind.tables:
         del inherited["data"]
     return _changed(inherited, own)

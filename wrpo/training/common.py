@@ -207,12 +207,14 @@ def train_and_save(
     *,
     rows: int,
     load_base: Callable[[], Any] | None = None,
+    compiled: bool = False,
 ) -> None:
     """Trains, resuming from the last checkpoint if there is one, then saves model and history.
 
     The model folder holds merged weights, so that samplers and evaluation need no adapter.
 
     load_base: loads in full precision what was quantised for training.
+    compiled: whether the layers of the policy, and of a reference beside it, are compiled.
 
     Raises:
         ModelError: a token has no embedding, the loss is no finite number, or what is saved is not
@@ -231,6 +233,11 @@ def train_and_save(
         logger.info("resuming from %s", last)
     require_embeddings(trainer)
     require_effect(trainer, where=f"{work.path.name}.train")
+    if compiled:
+        from wrpo.training.compiled_layers import compile_layers
+
+        for model in filter(None.__ne__, (trainer.model, getattr(trainer, "ref_model", None))):
+            compile_layers(model)
     account = Account(trainer)
     finite = FiniteLoss(trainer, where=f"{work.path.name}.train")
     trainer.add_callback(finite)

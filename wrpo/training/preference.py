@@ -55,4 +55,4 @@ def train_preference(settings: ObjectiveSettings, arm: Arm) -> None:
             processing_class=load_chat_tokenizer(arm.start, recipe.target),
             peft_config=lora_config(settings.lora),
         )
-    train_and_save(trainer, work, rows=len(rows), load_base=load)
+    train_and_save(trainer, work, rows=len(rows), load_base=load, compiled=settings.engine.compile)

@@ -216,4 +216,6 @@ class ReferencedTrainer(MicroBatches, ReportingTrainer):
                 f"a batch has no {', '.join(map(reference_column, self._scored))} and there is no "
                 "reference model to compute them; add the columns to this data set"
             )
-        return self._reference_pass(self.ref_model or self.model, inputs)
+        # Not `or`: a compiled model has no truth value.
+        reference = self.model if self.ref_model is None else self.ref_model
+        return self._reference_pass(reference, inputs)

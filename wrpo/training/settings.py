@@ -53,6 +53,11 @@ class TrainingEngine(Section):
         description="auto: torch's variable-length kernel where it runs, else transformers' "
         "choice; varlen: that kernel; or a name of transformers, such as flash_attention_2.",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the layers of the model with torch.compile: fewer launches after some "
+        "minutes of compilation; weights change by rounding. Not for objectives that TRL trains.",
+    )
     accelerate: Path | None = Field(
         None, description="Accelerate config file; the stage then starts under accelerate launch."
     )

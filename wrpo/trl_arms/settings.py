@@ -56,6 +56,7 @@ class TRLSettings(ObjectiveSettings):
 
     config: ClassVar[str] = "TrainingArguments"
     loss_by_row: ClassVar[bool] = False
+    compiles: ClassVar[bool] = False
     cut_in_rows: ClassVar[str] = "this objective is trained by TRL, which knows rows only"
     cut_by: ClassVar[set[str] | None] = {"max_length"}
     trained_by: ClassVar[str] = "wrpo.trl_arms.train:train_by_trl"
