@@ -6,6 +6,8 @@ Usage: python -m benchmarks.gpu [--minutes 8] [--only exactness steps ...] [--ou
 exactness   layouts and attention functions of every family, values and gradients, float32 and bf16
 steps       `benchmarks.training_step` at the shape of Llama-3-8B: shared prompts over padding
 trainers    whole trainers at the shapes of 0.5B, 1.5B and 8B: TRL's DPOTrainer, padded, ours
+launches    seconds and launches of a step at the shapes of 0.5B and 8B: autocast, compiled layers,
+            CUDA graphs, chunks of the LM head, clipping and optimizer
 scores      a classifier of 8B shape over 20 responses a prompt, over the public batch-1 loop
 world       the tiny world's pipeline up to the trained model, with the transformers engine
 
@@ -29,7 +31,14 @@ from benchmarks.gpu.figures import Figure, machine, markdown
 
 logger = logging.getLogger("benchmarks.gpu")
 
-SHARES = {"exactness": 0.12, "steps": 0.22, "trainers": 0.44, "scores": 0.1, "world": 0.12}
+SHARES = {
+    "exactness": 0.12,
+    "steps": 0.2,
+    "trainers": 0.36,
+    "launches": 0.12,
+    "scores": 0.08,
+    "world": 0.12,
+}
 """Of the minutes; a part that ends early leaves its rest to the later ones."""
 
 
@@ -57,6 +66,11 @@ def figures_of(part: str, *, device: str, tiny: bool) -> Iterator[Figure]:
 
             load = trainers.Load(2, steps=1, shrink=40, warm_up=1) if tiny else trainers.Load()
             yield from trainers.figures(device, shape, layers=layers, load=load)
+        elif part == "launches" and shape != "1.5b":
+            from benchmarks.gpu import launches
+
+            rows = {"prompts": 2, "shrink": 40} if tiny else {"prompts": 8}
+            yield from launches.figures(device, shape, layers=layers, **rows)
         elif part == "scores" and shape in ("8b", "tiny"):
             from benchmarks.gpu import scores
 

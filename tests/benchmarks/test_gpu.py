@@ -14,6 +14,8 @@ from tests.support.commands import REPOSITORY
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.recipe import load_recipe
 
+BF16 = "autocast over bfloat16 weights"
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["steps", "trainers", "scores"])
@@ -26,6 +28,21 @@ def test_every_part_runs_at_tiny_size(part: str) -> None:
     if part == "trainers":
         for arm in ("TRL over ours", "2 per device, over", "LoRA: TRL over", "loop over segments"):
             assert arm in told
+
+
+@pytest.mark.slow
+def test_launches_are_counted_of_every_way(monkeypatch) -> None:
+    import torch._dynamo
+
+    monkeypatch.setattr(torch._dynamo.config, "disable", False)
+    found = {f.what.partition(": ")[2]: f for f in figures_of("launches", device="cpu", tiny=True)}
+    assert not [what for what in found if "does not run" in what]
+    counts = {what: f.value for what, f in found.items() if what.endswith("launches")}
+    plain, half = (counts[f"{name}, launches"] for name in ("eager, bfloat16 weights", BF16))
+    assert plain == half, "autocast casts nothing that is bfloat16 already"
+    assert counts["autocast over float32 weights, launches"] > half
+    assert counts["AdamW, fused, launches"] < counts["AdamW, tensor by tensor, launches"]
+    assert 0 < counts["compiled layers, launches"] < plain
 
 
 @pytest.mark.slow
