@@ -21,10 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.gpu.figures import Figure, machine, markdown
@@ -81,16 +84,24 @@ def measure(part: str, arguments: argparse.Namespace, seconds: float) -> tuple[l
     """Runs a part for at most so long; its figures, and what stopped it."""
     command = [sys.executable, "-m", "benchmarks.gpu", "--part", part]
     command += ["--device", arguments.device, *(["--tiny"] if arguments.tiny else [])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # A session of its own: what a part has started ends with it, and would hold its output open.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         printed, _ = process.communicate(timeout=seconds)
         stopped = "" if process.returncode == 0 else f"{part} failed ({process.returncode})"
     except subprocess.TimeoutExpired:
-        process.kill()
+        _end(process)
         printed, _ = process.communicate()
         stopped = f"{part} after {seconds:.0f} s"
+    finally:
+        _end(process)
     lines = [line for line in printed.splitlines() if line.startswith('{"part"')]
     return [Figure(**json.loads(line)) for line in lines], stopped
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:

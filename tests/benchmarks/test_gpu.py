@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from argparse import Namespace
 
 import pytest
@@ -89,6 +92,18 @@ def test_figures_are_handed_on_and_shown() -> None:
 def test_a_part_that_is_out_of_time_is_named() -> None:
     found, stopped = measure("scores", Namespace(device="cpu", tiny=True), 0.01)
     assert (found, stopped) == ([], "scores after 0 s")
+
+
+def test_what_a_part_has_started_ends_with_it(monkeypatch) -> None:
+    child = "import time; time.sleep(60)"
+    part = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    started = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _, **options: started([sys.executable, "-c", part], **options)
+    )
+    begun = time.monotonic()
+    assert measure("world", Namespace(device="cpu", tiny=True), 2) == ([], "world after 2 s")
+    assert time.monotonic() - begun < 30
 
 
 def test_the_shares_of_the_minutes_add_up() -> None:
