@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers import GradientCheckpointingLayer
 
 from wrpo.errors import RecipeError
 
