@@ -40,7 +40,8 @@ def test_it_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> No
     }
     recipes = {
         f"wrpo/shipped/{path.relative_to(ROOT / 'recipes')}"
-        for path in (ROOT / "recipes").rglob("*.yaml")
+        for path in (ROOT / "recipes").rglob("*")
+        if path.suffix in (".yaml", ".txt")
     }
     assert found == wanted | recipes
 

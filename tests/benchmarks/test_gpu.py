@@ -34,11 +34,12 @@ def test_every_part_runs_at_tiny_size(part: str) -> None:
 
 
 @pytest.mark.slow
-def test_launches_are_counted_of_every_way(monkeypatch) -> None:
+def test_launches_are_counted_of_every_way() -> None:
     import torch._dynamo
 
-    monkeypatch.setattr(torch._dynamo.config, "disable", False)
-    found = {f.what.partition(": ")[2]: f for f in figures_of("launches", device="cpu", tiny=True)}
+    with torch._dynamo.config.patch(disable=False):
+        figures = list(figures_of("launches", device="cpu", tiny=True))
+    found = {figure.what.partition(": ")[2]: figure for figure in figures}
     assert not [what for what in found if "does not run" in what]
     counts = {what: f.value for what, f in found.items() if what.endswith("launches")}
     plain, half = (counts[f"{name}, launches"] for name in ("eager, bfloat16 weights", BF16))

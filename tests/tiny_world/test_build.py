@@ -142,5 +142,5 @@ def test_the_same_key_makes_nothing(world: Path) -> None:
 
 
 def test_another_key_is_refused(world: Path) -> None:
-    with pytest.raises(StageError, match=r"seed 3 there, 4 wanted.*--force"):
+    with pytest.raises(StageError, match=r"seed 3 there, 4 wanted.*Remove that folder"):
         build_world(WorldSettings(seed=4, steps_scale=0.005), world)
