@@ -14,7 +14,13 @@ from tests.eval.tasks.local import prompts, scores
 from wrpo import __main__ as command
 from wrpo.errors import DataError, RecipeError
 from wrpo.recipe import load_recipe
-from wrpo.start.answers import Answers, add_init_flags, collect_answers, named_sources
+from wrpo.start.answers import (
+    Answers,
+    add_init_flags,
+    collect_answers,
+    look_at,
+    named_sources,
+)
 from wrpo.start.recipe_text import batch_size, recipe_text
 
 
@@ -39,6 +45,28 @@ def test_flags_alone_are_enough_and_columns_are_found(own: Path) -> None:
     )
     assert found.sources == {"big": "org/Big", "b": "x/y"}
     assert (found.prompt, found.reference_answer, found.rows) == ("question", "gold", 200)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_files_of_all_forms_tell_their_columns_and_rows(form: str, tmp_path: Path) -> None:
+    import pandas as pd
+
+    rows = pd.DataFrame({"prompt": ["a?", "b?"], "answer": ["1", "2"]})
+    path = tmp_path / f"own.{form}"
+    write = {"csv": rows.to_csv, "parquet": rows.to_parquet}.get(form)
+    if write:
+        write(path, index=False)
+    else:
+        rows.to_json(path, orient="records", lines=True)
+    assert look_at(str(path)) == (["prompt", "answer"], 2)
+
+
+def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.parquet"
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"own.parquet cannot be read"):
+        look_at(str(path))
+    assert look_at("org/data-of-a-hub") == ([], 0)
 
 
 def test_questions_are_asked_for_what_is_missing(own: Path) -> None:
