@@ -43,3 +43,39 @@ def _check_training(pipeline: Pipeline) -> None:
     assert [row["alpha"] for row in history if "alpha" in row] == [0.0, 0.25]
     assert history[0]["preference_loss"] == pytest.approx(0.6931, abs=2e-3)
     assert (pipeline.folder("wrpo") / "checkpoints" / "checkpoint-2").is_dir()
+
+
+@pytest.mark.slow
+def test_one_command_goes_through_all_sources_and_all_tables_of_a_kind(
+    finished_run: Path, run_module: Callable[..., CompletedProcess[str]]
+) -> None:
+    sampled = run_module("data_construction.sample", "--source", "all", "--recipe", finished_run)
+    assert sampled.returncode == 0, sampled.stderr[-3000:]
+    assert all(f"sample/{name}" in sampled.stderr for name in ("one", "two"))
+    scored = run_module("data_construction.logprobs", "--recipe", finished_run)
+    assert scored.returncode == 0, scored.stderr[-3000:]
+    kinds = Pipeline(load_recipe(finished_run)).of_kind("logprobs")
+    assert len(kinds) > 1 and all(stage.name in scored.stderr for stage in kinds)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["data_construction.revise", "--source", "one"], 'revise: nothing about "one"'),
+        (["data_construction.consistency"], "the recipe has no consistency; write consistency:"),
+        (["data_construction.teacher_logits"], "no arm of recipe test reads these"),
+        (["data_construction.logprobs", "--model", "two"], "reads these log-probs"),
+        (["data_construction.sample", "--source", "one", "--limit", "0"], "--limit must be at"),
+        (["wrpo.pruning"], "the recipe has no prune; write prune:"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_without_its_section_says_what_to_write(
+    command: list[str],
+    says: str,
+    write_recipe: Callable[..., Path],
+    run_module: Callable[..., CompletedProcess[str]],
+) -> None:
+    result = run_module(*command, "--recipe", write_recipe())
+    assert result.returncode == 2
+    assert says in result.stderr and "Traceback" not in result.stderr

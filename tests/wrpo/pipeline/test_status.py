@@ -13,6 +13,7 @@ from wrpo.pipeline.metrics_file import METRICS
 from wrpo.pipeline.pipeline import Pipeline
 from wrpo.pipeline.status import (
     StageStatus,
+    _draw,
     duration,
     run_status,
     stage_status,
@@ -152,6 +153,17 @@ def test_the_command_watches_until_all_is_done(write_recipe, run_module) -> None
     assert f"{len(pipeline.stages)} of {len(pipeline.stages)} stages done" in result.stdout
     assert "took" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+def test_a_terminal_is_cleared_and_keeps_what_is_at_work(monkeypatch, capsys) -> None:
+    lines = ["run x", "done     prompts", "running  sample/one", "missing  sft", "missing  wrpo"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((18, 4)))
+    _draw(lines)
+    shown = capsys.readouterr().out
+    assert "sample/o" in shown and "sample/one" not in shown  # as wide as the terminal
+    assert "missing" not in shown
+    assert shown.count("\n") < 4
 
 
 @pytest.mark.parametrize(

@@ -342,3 +342,17 @@ def test_an_arm_that_samples_pays_for_it_and_for_its_teacher(tmp_path: Path) -> 
     assert fixed.tokens == 2 * 1280 * 300 and not fixed.note
     assert fixed.memory and sft.memory and fixed.memory.total > sft.memory.total
     assert fixed.gpu_hours and sft.gpu_hours and fixed.gpu_hours > sft.gpu_hours
+
+
+@pytest.mark.parametrize(("data", "each"), [("rejection", 2), ("responses", 3 * 5)])
+def test_tables_of_responses_have_several_rows_for_a_prompt(
+    data: str, each: int, tmp_path: Path
+) -> None:
+    extra = """
+    build: {rejection: {keep: 2}}
+    arms:
+      imitate: {objective: sft, data: DATA, train: {num_train_epochs: 1}}
+    """.replace("DATA", data)
+    found = prices(pipeline_of(tmp_path, *KNOWN, extra=extra))["imitate"]
+    one = without_attention(8 * 8e9 * 2000 * 300, 0.25)
+    assert found.gpu_hours == pytest.approx(each * one, rel=0.02)
