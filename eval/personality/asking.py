@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -35,16 +35,28 @@ class CountedReplies:
         self, requests: Sequence[JudgeRequest], form: VerdictForm
     ) -> list[tuple[float | None, str]]:
         """The number in each reply, None where there is none, and the reply."""
+        verdicts = self.twice(requests, lambda _, verdict: _number(form, verdict) is not None)
+        return [(_number(form, verdict), verdict.answer) for verdict in verdicts]
+
+    def twice(
+        self, requests: Sequence[JudgeRequest], usable: Callable[[int, Verdict], bool]
+    ) -> list[Verdict]:
+        """The replies; those that are of no use are asked for once more, under the next seed.
+
+        Args:
+            usable: whether the reply to the request at a place can be used.
+        """
         self.asked += len(requests)
         verdicts = list(self.ask(requests)) if requests else []
-        found = [(_number(form, one), one.answer) for one in verdicts]
-        missing = [place for place, (number, _) in enumerate(found) if number is None]
+        missing = [place for place, one in enumerate(verdicts) if not usable(place, one)]
         self.again += len(missing)
-        seeded = [replace(requests[place], seed=1) for place in missing]
+        seeded = [
+            replace(requests[place], seed=(requests[place].seed or 0) + 1) for place in missing
+        ]
         for place, verdict in zip(missing, self.ask(seeded) if seeded else [], strict=True):
-            found[place] = _number(form, verdict), verdict.answer
-        self.unparsed += sum(number is None for number, _ in found)
-        return found
+            verdicts[place] = verdict
+        self.unparsed += sum(not usable(place, verdicts[place]) for place in missing)
+        return verdicts
 
 
 def _number(form: VerdictForm, verdict: Verdict) -> float | None:

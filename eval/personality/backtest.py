@@ -55,7 +55,7 @@ def back_test(dialogues: Sequence[Mapping[str, Any]], replies: CountedReplies) -
 
     Args:
         dialogues: {cards: [{name, traits: {TRAIT: number}}], turns: [{speaker, text}]}; above 0 is
-            high, below is low.
+            high, below is low. One that has `failed` is not asked about.
 
     Raises:
         DataError: a dialogue has another form.
@@ -63,6 +63,7 @@ def back_test(dialogues: Sequence[Mapping[str, Any]], replies: CountedReplies) -
     places = [
         (number, speaker, trait)
         for number, dialogue in enumerate(dialogues)
+        if not dialogue.get("failed")
         for speaker, trait, _ in given_traits(dialogue)
     ]
     orders = []
@@ -100,9 +101,13 @@ def given_traits(dialogue: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
 def passes(dialogue: Mapping[str, Any], found: FoundTraits, *, swap: bool = False) -> bool:
     """Whether every given trait is found; unread ones and those that are not told are not.
 
+    A dialogue that `failed` before its end does not pass.
+
     Args:
         swap: hold the verdicts on each speaker against the card of the next one.
     """
+    if dialogue.get("failed"):
+        return False
     given = list(given_traits(dialogue))
     names = list(dict.fromkeys(speaker for speaker, _, _ in given))
     other = dict(zip(names, [*names[1:], *names[:1]], strict=True)) if swap else {}
@@ -114,10 +119,11 @@ def rates(dialogues: Sequence[Mapping[str, Any]], found: Sequence[FoundTraits]) 
     count = max(1, len(dialogues))
     pairs = list(zip(dialogues, found, strict=True))
     traits = [value for one in found for value in one.values()]
+    tested = [dialogue for dialogue in dialogues if not dialogue.get("failed")]
     return Rates(
         success=sum(passes(d, one) for d, one in pairs) / count,
         swapped=sum(passes(d, one, swap=True) for d, one in pairs) / count,
-        guess=sum(0.5 ** len(list(given_traits(d))) for d in dialogues) / count,
+        guess=sum(0.5 ** len(list(given_traits(d))) for d in tested) / count,
         undetermined=sum(value == 0 for value in traits) / max(1, len(traits)),
     )
 

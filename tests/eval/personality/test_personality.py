@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from eval.personality.__main__ import ask_about, read_lines
+from eval.personality.__main__ import Options, ask_about, read_lines
 from eval.personality.asking import CountedReplies
 from eval.personality.backtest import back_test, passes, rates
 from eval.personality.items import IPIP, Item, by_trait, keyed, keyed_mean, read_items
@@ -186,15 +186,15 @@ def test_the_command_asks_the_judge_of_a_recipe(
     recipe = load_recipe(tmp_path / "recipe.yaml")
     (tmp_path / "in.jsonl").write_text('{"text": "+openness", "id": 7}\n\n')
     rows = read_lines(tmp_path / "in.jsonl")
-    [made], summary = ask_about(recipe, "questionnaire", rows, "big", None)
+    [made], summary = ask_about(recipe, "questionnaire", rows, "big", Options())
     assert made["id"] == 7 and made["profile"]["openness"]["high"] is True
     assert made["profile"]["openness"]["mean"] == 5.0
     assert summary["unparsed"] == 0 and summary["asked"] == 30 and summary["guess"] == 0.5
     sent = len(server.seen)
-    ask_about(recipe, "questionnaire", rows, "big", None)
+    ask_about(recipe, "questionnaire", rows, "big", Options())
     assert len(server.seen) == sent  # nothing is paid for twice
     with pytest.raises(RecipeError, match='no judge "small"'):
-        ask_about(recipe, "questionnaire", rows, "small", None)
+        ask_about(recipe, "questionnaire", rows, "small", Options())
     (tmp_path / "in.jsonl").write_text("[1]\n")
     with pytest.raises(DataError, match="line 1: is no object"):
         read_lines(tmp_path / "in.jsonl")
