@@ -133,14 +133,18 @@ def test_the_server_draws_what_offline_vllm_draws_from_the_same_seeds(
 
 
 @pytest.mark.slow
-def test_a_pruned_folder_gives_the_rows_of_transformers(tmp_path: Path) -> None:
-    """Without a whole layer, and with the attention of one and the MLP of another at zero."""
+@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
+def test_a_pruned_folder_gives_the_rows_of_transformers(tmp_path: Path, family: str) -> None:
+    """Without a whole layer, and with the attention of one and the MLP of another at zero.
+
+    Of Gemma 2 two layers with a window are then neighbours, and responses are longer than it.
+    """
     from transformers import AutoModelForCausalLM
 
     from wrpo.pruning.blocks import ResidualBlock
     from wrpo.pruning.export import save_pruned
 
-    whole = save_tiny(tmp_path / "whole", "qwen2", num_hidden_layers=4, **VLLM_SHAPE)
+    whole = save_tiny(tmp_path / "whole", family, num_hidden_layers=4, **VLLM_SHAPE)
     layer = [ResidualBlock("attention", 1), ResidualBlock("mlp", 1)]
     halves = [ResidualBlock("attention", 2), ResidualBlock("mlp", 3)]
     pruned = tmp_path / "pruned"
@@ -153,4 +157,5 @@ def test_a_pruned_folder_gives_the_rows_of_transformers(tmp_path: Path) -> None:
     expected = rows("transformers", pruned, temperature=0.0)
     same(rows("vllm", pruned, temperature=0.0), expected)
     before = rows("transformers", whole, temperature=0.0)
-    assert not {one.text for one in before} & {one.text for one in expected}
+    for one, other in zip(before, expected, strict=True):
+        assert one.text != other.text or abs(one.logprob - other.logprob) > 0.05
