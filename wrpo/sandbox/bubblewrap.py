@@ -108,7 +108,7 @@ def _with_scratch(limits: Limits) -> list[str]:
     mount = f"mount -n -t tmpfs -o {options} scratch {_COVERED}"
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     # bwrap asks to die with its parent only after it has started a child, and waits for that child
-    # for ever where this process was killed before.
+    # for ever where this process was killed before; `end_orphans` has the rest.
     dies = ["setpriv", "--pdeathsig", "KILL", "--"]
     start = f'[ "$PPID" = {os.getpid()} ] && {mount} && exec "$@"'
     return ["unshare", *user, "--mount", "--", *dies, "/bin/sh", "-c", start, "sh"]

@@ -17,6 +17,7 @@ from wrpo.errors import SandboxError
 from wrpo.sandbox.bubblewrap import (
     ENVIRONMENT,
     GO,
+    PROGRAM,
     Limits,
     bubblewrap_command,
     python_command,
@@ -132,6 +133,29 @@ def _page_tables(pid: int) -> int:
     """Their size in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmPTE:"))
+
+
+def end_orphans() -> None:
+    """Ends what is left of callers that were killed while they started a program.
+
+    A child of bwrap waits for bwrap before it has asked to die with it. Where bwrap is killed in
+    these milliseconds, as it is with its caller, the child waits for ever; no program runs in it.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if _is_orphan(process):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def _is_orphan(process: Path) -> bool:
+    """Whether it is process 1 of a sandbox, and bwrap is not its parent."""
+    if (process / "comm").read_text() != "bwrap\n":
+        return False
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+    first = status.get("NSpid", "").split()[1:] == ["1"]
+    ours = PROGRAM.encode() in (process / "cmdline").read_bytes().split(b"\0")
+    parent = process.with_name(status["PPid"]) / "comm"
+    return first and ours and not (parent.exists() and parent.read_text() == "bwrap\n")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Literal
 from wrpo.errors import SandboxError
 from wrpo.sandbox.bubblewrap import TOOLS, Limits
 from wrpo.sandbox.exchange import exchange
-from wrpo.sandbox.launch import isolated, unprotected
+from wrpo.sandbox.launch import end_orphans, isolated, unprotected
 from wrpo.sandbox.probe import probe
 from wrpo.sandbox.seccomp import filter_program
 
@@ -62,6 +62,7 @@ class Sandbox:
         if isolated:
             if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
                 raise SandboxError(_refusal(f"{', '.join(missing)} not on the PATH", field))
+            end_orphans()
             self._filter = filter_program()
             if problem := self._problem():
                 raise SandboxError(_refusal(problem, field))

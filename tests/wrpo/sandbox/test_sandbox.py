@@ -17,6 +17,7 @@ import pytest
 from tests.wrpo.sandbox.hostile_programs import DOOR, PLACES, programs
 from wrpo.errors import SandboxError
 from wrpo.sandbox import Limits, Outcome, Sandbox
+from wrpo.sandbox.launch import end_orphans, isolated
 from wrpo.sandbox.seccomp import filter_program
 
 SMALL = Limits(cpu_s=1, wall_s=1.2, memory_mib=192, scratch_mib=8, output_kib=64)
@@ -180,6 +181,21 @@ def test_a_program_dies_with_the_process_that_runs_it(delay: float) -> None:
             time.sleep(delay)
         finally:
             runner.kill()
+    if not wait_until(lambda: not running(limits), seconds=3.0):
+        end_orphans()  # of a kill in the milliseconds of the test below
+    assert wait_until(lambda: not running(limits))
+
+
+@isolating
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for whom bwrap waits until it has users")
+def test_a_child_that_bwrap_has_left_behind_is_ended_by_the_next_sandbox() -> None:
+    limits = limits_of_this_process(wall_s=99.0)
+    with isolated(limits, filter_program(), b"import time; time.sleep(99)") as started:
+        assert wait_until(lambda: len(running(limits)) == 2)
+        started.process.kill()  # bwrap itself, and not by way of its child
+        started.process.wait()
+        assert len(running(limits)) == 1
+    Sandbox(limits)
     assert wait_until(lambda: not running(limits))
 
 
