@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wrpo.errors import DataError
 from wrpo.retrieval.exchanges import DialogueExchange, named, text_of
-from wrpo.retrieval.generator import IGNORED, Passages, attention_seen, importance
+from wrpo.retrieval.generator import IGNORED, Generator, Passages, attention_seen, importance
 from wrpo.retrieval.meta_knowledge import NEGATIVE
 from wrpo.retrieval.model import DialogueModel
 from wrpo.retrieval.objective import attribute_loss, distillation, margin_loss
@@ -55,7 +56,7 @@ def train_dialogues(
     for step, batch in enumerate(_batches(exchanges, how.batch, how.steps, draw)):
         if step % how.refresh == 0:
             model.entities.refresh()
-        losses = _losses(model, batch, how.control, selectors=step >= how.selectors_from)
+        losses = _losses(model, batch, how.control if step >= how.selectors_from else None)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         for group in optimizer.param_groups:
@@ -105,8 +106,30 @@ def _warm_up(
         optimizer.step()
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What the losses of one step are made from.
+
+    Attributes:
+        scores: of the entity selector for k records of each exchange, (n, k), with gradients.
+        texts: what the generator reads of each of these records.
+        labels: of the responses, (n, t).
+        control: what the entity selector learns from; None: it does not learn in this step.
+    """
+
+    batch: Sequence[DialogueExchange]
+    scores: Tensor
+    texts: Sequence[Sequence[str]]
+    labels: Tensor
+    control: Control | None
+
+    @property
+    def contexts(self) -> list[str]:
+        return [one.context for one in self.batch]
+
+
 def _losses(
-    model: DialogueModel, batch: Sequence[DialogueExchange], control: Control, *, selectors: bool
+    model: DialogueModel, batch: Sequence[DialogueExchange], control: Control | None
 ) -> dict[str, Tensor]:
     places = model.retrieve(batch)
     count = min(map(len, places))
@@ -114,13 +137,14 @@ def _losses(
     scores = model.scores(batch, places)
     texts, logits = model.texts(batch, places, scores)
     labels = model.generator.labels([one.response for one in batch])
+    step = _Step(batch, scores, texts, labels, control)
     if logits is None:
-        return _mk_tod(model, batch, scores, texts, labels, control, selectors=selectors)
-    losses = _maker(model, batch, scores, texts, labels, control, selectors=selectors)
+        return _mk_tod(model, step)
     wanted = torch.tensor(
         [_said(one, own, model.names) for one, own in zip(batch, places, strict=True)]
     )
-    return {**losses, "attributes": attribute_loss(logits, scores, wanted.to(logits)).mean()}
+    attributes = attribute_loss(logits, scores, wanted.to(logits)).mean()
+    return {**_maker(model.generator, step), "attributes": attributes}
 
 
 def _said(one: DialogueExchange, places: Sequence[int], names: Sequence[str]) -> list[float]:
@@ -133,70 +157,51 @@ def _said(one: DialogueExchange, places: Sequence[int], names: Sequence[str]) ->
     ]
 
 
-def _maker(
-    model: DialogueModel,
-    batch: Sequence[DialogueExchange],
-    scores: Tensor,
-    texts: Sequence[Sequence[str]],
-    labels: Tensor,
-    control: Control,
-    *,
-    selectors: bool,
-) -> dict[str, Tensor]:
-    generator = model.generator
-    read = generator.read([one.context for one in batch], texts)
+def _maker(generator: Generator, step: _Step) -> dict[str, Tensor]:
+    read = generator.read(step.contexts, step.texts)
     with attention_seen(generator.model) as seen:
-        logs = generator.log_probs(read, labels)
-    losses = {"generator": -logs.sum() / (labels != IGNORED).sum()}
+        logs = generator.log_probs(read, step.labels)
+    losses = {"generator": -logs.sum() / (step.labels != IGNORED).sum()}
     values = generator.values(
-        [one.response for one in batch],
-        [[value for record in one.records for value in record.values()] for one in batch],
+        [one.response for one in step.batch],
+        [[value for record in one.records for value in record.values()] for one in step.batch],
     )
     known = values.any(1)
-    if selectors and known.any():
+    if step.control and known.any():
         targets = importance(seen, read, values)[known].softmax(-1)
-        own = distillation(scores[known], _controlled(targets, control))
+        own = distillation(step.scores[known], _controlled(targets, step.control))
         losses["distillation"] = own.mean()
     return losses
 
 
-def _mk_tod(
-    model: DialogueModel,
-    batch: Sequence[DialogueExchange],
-    scores: Tensor,
-    texts: Sequence[Sequence[str]],
-    labels: Tensor,
-    control: Control,
-    *,
-    selectors: bool,
-) -> dict[str, Tensor]:
-    generator, (n, k) = model.generator, scores.shape
-    contexts = [one.context for one in batch]
-    read = generator.read(contexts, _with_negative(model, batch, texts))
-    tokens = (labels != IGNORED).sum(1).to(scores.device)
-    losses = {"generator": -generator.log_probs(read, labels).sum() / tokens.sum()}
+def _mk_tod(model: DialogueModel, step: _Step) -> dict[str, Tensor]:
+    generator, (n, k) = model.generator, step.scores.shape
+    read = generator.read(step.contexts, _with_negative(model, step))
+    tokens = (step.labels != IGNORED).sum(1).to(step.scores.device)
+    losses = {"generator": -generator.log_probs(read, step.labels).sum() / tokens.sum()}
     each: Passages = read.first(k).each()
-    given = generator.log_probs(each, labels.repeat_interleave(k, 0)).sum(-1).view(n, k)
-    alone = generator.log_probs(generator.read(contexts, [[""]] * n), labels).sum(-1)
+    given = generator.log_probs(each, step.labels.repeat_interleave(k, 0)).sum(-1).view(n, k)
+    nothing = generator.read(step.contexts, [[""]] * n)
+    alone = generator.log_probs(nothing, step.labels).sum(-1)
     losses["margin"] = margin_loss(alone / tokens, given / tokens[:, None]).mean()
-    if selectors:
-        losses["marginal"] = marginal_nll(scores, _controlled(given, control)).mean()
+    if step.control:
+        signal = _controlled(given, step.control)
+        losses["marginal"] = marginal_nll(step.scores, signal).mean()
     return losses
 
 
-def _with_negative(
-    model: DialogueModel, batch: Sequence[DialogueExchange], texts: Sequence[Sequence[str]]
-) -> list[list[str]]:
+def _with_negative(model: DialogueModel, step: _Step) -> list[list[str]]:
     """The records, and behind them the worst of the exchange with its own marker.
 
     Where every record is retrieved, in any exchange of the batch, there is none.
     """
-    if any(len(one.records) <= len(own) for one, own in zip(batch, texts, strict=True)):
-        return [list(own) for own in texts]
-    worst = [ranked[-1] for ranked in model.entities.ranked(batch)]
+    pairs = list(zip(step.batch, step.texts, strict=True))
+    if any(len(one.records) <= len(own) for one, own in pairs):
+        return [list(own) for own in step.texts]
+    worst = [ranked[-1] for ranked in model.entities.ranked(step.batch)]
     return [
         [*own, f"{NEGATIVE}; {text_of(one.records[place])}"]
-        for one, own, place in zip(batch, texts, worst, strict=True)
+        for (one, own), place in zip(pairs, worst, strict=True)
     ]
 
 

@@ -20,6 +20,7 @@ from wrpo.retrieval.generator import Generator, attention_seen, importance
 from wrpo.retrieval.measure import bleu, entity_f1, recall_at_1
 from wrpo.retrieval.meta_knowledge import meta_knowledge
 from wrpo.retrieval.objective import attribute_loss, distillation, margin_loss
+from wrpo.routing.objective import marginal_nll
 
 ONE = exchanges(4, seed=3)
 CONTEXTS = [one.context for one in ONE]
@@ -57,6 +58,12 @@ def test_the_margin_is_zero_where_every_record_helps_by_more_than_it() -> None:
     alone = torch.tensor([-2.0, -2.0])
     given = torch.tensor([[-1.0, -1.98], [-2.0, -3.0]])
     torch.testing.assert_close(margin_loss(alone, given), torch.tensor([0.0, 0.01 + 1.01]))
+
+
+def test_a_uniform_likelihood_teaches_the_retriever_nothing() -> None:
+    scores = drawn(5, 4).requires_grad_()
+    marginal_nll(scores, torch.full((5, 4), -3.0, dtype=torch.float64)).sum().backward()
+    assert scores.grad is not None and scores.grad.abs().max() < 1e-15
 
 
 def test_attributes_are_mixed_by_the_retriever_which_learns_nothing_from_them() -> None:
