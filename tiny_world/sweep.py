@@ -211,7 +211,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="worlds to run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="worlds to run")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of the result")
     args = parser.parse_args()
     sys.stdout.write(table(sweep(args.seeds, args.out)))
