@@ -170,6 +170,8 @@ def test_a_program_dies_with_the_process_that_runs_it(delay: float, tmp_path: Pa
     code = (
         "from wrpo.sandbox import Limits, Sandbox\n"
         f"sandbox = Sandbox({limits})\n"
+        "import faulthandler\n"
+        "faulthandler.dump_traceback_later(8)\n"
         "print('ready', flush=True)\n"
         "sandbox.run('import time; time.sleep(99)')"
     )
