@@ -95,6 +95,7 @@ def test_a_part_that_is_out_of_time_is_named() -> None:
     assert (found, stopped) == ([], "scores after 0 s")
 
 
+@pytest.mark.slow
 def test_what_a_part_has_started_ends_with_it(monkeypatch) -> None:
     child = "import time; time.sleep(60)"
     part = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"

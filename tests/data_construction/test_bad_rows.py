@@ -93,6 +93,7 @@ def reasons(folder: Path) -> dict[str, str]:
     return {row["reason"]: row["detail"] for row in read_parquet(folder / "dropped.parquet")}
 
 
+@pytest.mark.slow
 def test_each_bad_row_is_dropped_with_its_reason_and_the_rest_goes_on(recipe_path: Path) -> None:
     recipe = load_recipe(recipe_path, OVERRIDES)
     make_prompts(recipe)
@@ -111,6 +112,7 @@ def test_each_bad_row_is_dropped_with_its_reason_and_the_rest_goes_on(recipe_pat
     assert len(read_rows(pipeline.finished("score/one"))) == 2 * GOOD - 2
 
 
+@pytest.mark.slow
 def test_above_the_stated_share_the_stage_stops_and_stays_stopped(
     recipe_path: Path, server: CompletionServer
 ) -> None:

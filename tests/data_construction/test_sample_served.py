@@ -79,6 +79,7 @@ def command(path: Path) -> list[str]:
     return ["data_construction.sample", "--recipe", str(path), "--source", "hosted"]
 
 
+@pytest.mark.slow
 def test_a_hosted_source_needs_no_tokenizer_and_gives_rows_with_their_seeds(
     recipe_path: Path, server: CompletionServer, script: Script, run_module
 ) -> None:
@@ -118,6 +119,7 @@ def test_http_200_without_a_response_loses_nothing(
     assert len(read_rows(Pipeline(load_recipe(recipe_path)).finished("sample/hosted"))) == 20
 
 
+@pytest.mark.slow
 def test_a_thought_that_comes_apart_is_part_of_the_row_and_of_the_summary(
     recipe_path: Path, script: Script, run_module
 ) -> None:
@@ -132,6 +134,7 @@ def test_a_thought_that_comes_apart_is_part_of_the_row_and_of_the_summary(
     assert manifest is not None and manifest["thinking_share"] == 0.75
 
 
+@pytest.mark.slow
 def test_the_last_line_and_the_manifest_say_how_the_responses_ended(
     recipe_path: Path, script: Script, run_module
 ) -> None:

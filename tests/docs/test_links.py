@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PAGES = [f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
 MADE = {"recipes/schema.json", "eval/MODEL", "eval/MODEL/results.json", "eval/NAME/"}
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_every_link_and_anchor_in_it_leads_somewhere(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
     result = subprocess.run(

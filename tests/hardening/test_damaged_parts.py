@@ -134,6 +134,7 @@ def test_a_damaged_part_is_read_as_it_was_or_named_in_one_message(
     assert refused > SEEDS / 2
 
 
+@pytest.mark.slow
 def test_the_advice_of_the_message_works_and_keeps_the_dropped_rows(scored: Recipe) -> None:
     pipeline = Pipeline(scored)
     folder = pipeline.finished("score/one")

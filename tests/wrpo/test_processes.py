@@ -87,6 +87,7 @@ def test_a_signal_ends_the_command_and_all_that_it_has_started(
     assert not [child for child in started if child.is_running()]
 
 
+@pytest.mark.slow
 def test_the_end_of_workers_waits_for_no_resource_tracker() -> None:
     code = (
         "import multiprocessing, time\n"

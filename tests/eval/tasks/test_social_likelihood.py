@@ -103,6 +103,7 @@ def test_an_oracle_is_always_right_and_the_group_is_the_mean_over_categories(
     }
 
 
+@pytest.mark.slow
 def test_a_model_of_no_opinion_and_a_uniform_guesser_get_the_guessing_level(
     data: Callable[..., None],
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_model_of_no_opinion_and_a_uniform_guesser_get_the_guessing_level(
     assert guesser["acc"] == pytest.approx(guesser["guess"], abs=3 * 0.5 / (2 * n) ** 0.5)
 
 
+@pytest.mark.slow
 def test_shuffled_and_relabelled_options_change_nothing_for_a_model_blind_to_positions(
     data: Callable[..., None],
 ) -> None:

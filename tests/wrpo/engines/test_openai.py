@@ -166,6 +166,7 @@ def test_a_passing_failure_is_sent_again_with_the_same_seed(status: int, serve) 
     assert [seen.body["seed"] for seen in server.seen] == [1000] * 4
 
 
+@pytest.mark.slow
 def test_a_request_that_takes_too_long_is_sent_again(serve) -> None:
     slow = Reply(response().body, seconds=3.0)
     server = serve(lambda number, seen: slow if number == 0 else response())
@@ -182,6 +183,7 @@ def test_pauses_double(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(pause >= least for pause, least in zip(pauses, [0.05, 0.1, 0.2], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_date", [False, True])
 def test_retry_after_holds_back_every_request_to_that_server(as_date: bool, serve) -> None:
     def script(number: int, seen: Seen) -> Reply:
@@ -196,6 +198,7 @@ def test_retry_after_holds_back_every_request_to_that_server(as_date: bool, serv
     assert server.seen[1].at - server.seen[0].at >= (0.9 if as_date else 0.6)
 
 
+@pytest.mark.slow
 def test_rate_limits_that_let_others_through_never_use_up_the_retries(serve) -> None:
     server = serve(lambda number, seen: response() if number % 4 == 0 else problem(429))
     assert len(ask(server.url, count=20, concurrency=20, retries=3)) == 20
@@ -227,6 +230,7 @@ def test_each_server_gets_at_most_its_share_at_once_and_both_are_used(serve) -> 
     assert min(len(server.seen) for server in both) >= 6
 
 
+@pytest.mark.slow
 def test_answers_come_as_they_finish_and_requests_are_taken_only_when_there_is_room(serve) -> None:
     server = serve(
         lambda number, seen: Reply(
@@ -455,6 +459,7 @@ def test_few_refused_prompts_are_no_proof_against_the_settings(serve) -> None:
     assert {a.why.reason for a in ask(server.url, count=7)} == {"refused"}
 
 
+@pytest.mark.slow
 def test_an_engine_answers_again_and_remembers_that_it_has_answered(serve) -> None:
     server = serve(lambda number, seen: response() if number < 2 else problem(400, "too long"))
     with closing(load(server.url)) as client:

@@ -337,6 +337,7 @@ Judge("big", settings, JudgementCache(Path(sys.argv[2]))).ask(requests)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_at_most_what_was_in_flight(
     serve, judge: MakeJudge, tmp_path: Path
 ) -> None:

@@ -294,6 +294,7 @@ def test_prefix_is_obeyed_without_a_stopwatch(monkeypatch, caplog, half_kernel):
     assert isinstance(layout, PackedLayout)
 
 
+@pytest.mark.slow
 def test_the_stopwatch_takes_the_way_with_the_least_time(kernel_on_cpu, caplog):
     model = tiny_model()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))

@@ -11,6 +11,7 @@ from tests.wrpo.training.batches.made_up_memory import GIB, MadeUp
 from wrpo.prefix.logprobs import LogProbPass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["prefix", "padded"])
 def test_batches_grow_to_what_fits_and_scores_stay(layout: str, monkeypatch) -> None:
     rows = token_rows([(200 + i, (90, 40 + i, 30)) for i in range(60)])

@@ -52,6 +52,7 @@ def test_the_warm_up_finds_the_record_whose_values_are_in_the_response(
     assert measured_retrieval(model, named[:60])[1]["recall_at_1"] > 0.8
 
 
+@pytest.mark.slow
 def test_the_attribute_selector_drops_what_is_never_spoken_of(
     generator: Path, encoder: Path
 ) -> None:

@@ -143,6 +143,7 @@ def prefers_the_longer(_: int, seen: Seen) -> Reply:
     return chat_response(f"[[B]] comes to mind, but [[{'B' if len(b) > len(a) else 'A'}]]")
 
 
+@pytest.mark.slow
 def test_pairs_are_judged_in_both_orders_against_the_opponents_first_answer(serve, judged) -> None:
     server = serve(prefers_the_longer)
     recipe = judged(server, opponent="two")
@@ -158,6 +159,7 @@ def test_pairs_are_judged_in_both_orders_against_the_opponents_first_answer(serv
     assert len(server.seen) == 5 * 2 * 2
 
 
+@pytest.mark.slow
 def test_a_second_start_asks_only_what_is_missing(serve, judged) -> None:
     server = serve(prefers_the_longer)
     recipe = judged(server, opponent="two")

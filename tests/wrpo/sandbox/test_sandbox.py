@@ -64,6 +64,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     return condition()
 
 
+@pytest.mark.slow
 @isolating
 @pytest.mark.parametrize(
     ("source", "status"),
@@ -238,6 +239,7 @@ def test_walls_that_do_not_hold_are_refused(monkeypatch, tmp_path) -> None:
         Sandbox()
 
 
+@pytest.mark.slow
 def test_without_isolation_the_limits_still_hold() -> None:
     sandbox = Sandbox(SMALL, isolated=False)
     assert sandbox.run("import os\nprint(sorted(os.environ))").stdout.count("SECRET") == 0
@@ -246,6 +248,7 @@ def test_without_isolation_the_limits_still_hold() -> None:
     assert sandbox.run("while True: print('x' * 4096)").status == "output"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["read {FILE}", "connect 127.0.0.1", "write {FOLDER}/new", "call memfd", "once os.fork()"],

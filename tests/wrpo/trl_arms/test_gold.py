@@ -116,6 +116,7 @@ def foreign(kind: str) -> PreTrainedTokenizerBase:
     return train_tokenizer({"bytes": CHATML, "characters": GEMMA}[kind], TEXTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bytes", "characters"])
 @pytest.mark.parametrize("byte_offsets", [True, False])
 def test_the_teacher_reads_rows_as_its_own_template_renders_them(
