@@ -183,7 +183,9 @@ def test_a_program_dies_with_the_process_that_runs_it(delay: float, tmp_path: Pa
     with runner:
         try:
             assert runner.stdout and runner.stdout.readline() == b"ready\n"
-            assert wait_until(lambda: bool(running(limits))), (runner.poll(), said.read_text())
+            # Longer than bwrap may take to start, after which the caller says what was wrong.
+            seen = wait_until(lambda: bool(running(limits)), seconds=40.0)
+            assert seen, (runner.poll(), said.read_text())
             time.sleep(delay)
         finally:
             runner.kill()
