@@ -112,10 +112,9 @@ def _refuse_on_gpus() -> None:
     Raises:
         RecipeError: there is one.
     """
-    if devices():
-        raise RecipeError(
-            f"--preload is for CPUs, and this machine has {devices()[0]}: leave it out"
-        )
+    found = devices()
+    if found:
+        raise RecipeError(f"--preload is for CPUs, and this machine has {found[0]}: leave it out")
 
 
 def init() -> None:
