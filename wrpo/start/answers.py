@@ -137,11 +137,11 @@ def look_at(prompts: str) -> tuple[list[str], int]:
                 file = pq.ParquetFile(path)
                 return list(file.schema_arrow.names), file.metadata.num_rows
             case ".csv":
-                with path.open(encoding="utf-8", newline="") as text:
+                with path.open(encoding="utf-8-sig", newline="") as text:
                     reader = csv.DictReader(text)
                     return list(reader.fieldnames or ()), sum(1 for _ in reader)
             case ".jsonl":
-                with path.open(encoding="utf-8") as text:
+                with path.open(encoding="utf-8-sig") as text:
                     lines = [line for line in text if line.strip()]
                 return list(json.loads(lines[0])) if lines else [], len(lines)
     except (OSError, ValueError) as error:

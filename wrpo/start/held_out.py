@@ -91,7 +91,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
         found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
         return found
-    with path.open(encoding="utf-8", newline="") as text:
+    with path.open(encoding="utf-8-sig", newline="") as text:
         if path.suffix == ".csv":
             return list(csv.DictReader(text))
         return [json.loads(line) for line in text if line.strip()]

@@ -21,6 +21,7 @@ from wrpo.start.answers import (
     look_at,
     named_sources,
 )
+from wrpo.start.held_out import hold_out
 from wrpo.start.recipe_text import batch_size, recipe_text
 
 
@@ -59,6 +60,23 @@ def test_files_of_all_forms_tell_their_columns_and_rows(form: str, tmp_path: Pat
     else:
         rows.to_json(path, orient="records", lines=True)
     assert look_at(str(path)) == (["prompt", "answer"], 2)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_mark_of_byte_order_as_spreadsheets_write_it_is_no_part_of_a_column(
+    form: str, tmp_path: Path
+) -> None:
+    rows = [f"prompt{n}?,{n}" for n in range(10)]
+    text = {
+        "csv": "\n".join(["prompt,answer", *rows]),
+        "jsonl": "\n".join(json.dumps({"prompt": row, "answer": "1"}) for row in rows),
+    }[form]
+    path = tmp_path / f"own.{form}"
+    path.write_text(text + "\n", encoding="utf-8-sig")
+    assert look_at(str(path)) == (["prompt", "answer"], 10)
+    found = Answers("own", "t", {}, str(path), "prompt", "answer", "answer", rows=10)
+    kept = Path(hold_out(found, tmp_path / "tasks").prompts).read_text().splitlines()
+    assert [set(json.loads(line)) for line in kept] == [{"prompt", "answer"}] * 8
 
 
 def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
