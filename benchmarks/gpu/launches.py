@@ -36,9 +36,8 @@ CHUNKS = (8192, 32768, 65536, 262144)
 _WARM_UP, _TURNS = 2, 3
 
 Batch = dict[str, Tensor]
-
-
-Told = Callable[[str, Callable[[], Any]], Iterator[Figure]]
+Measure = Callable[[str, Callable[[], Any]], Iterator[Figure]]
+"""The figures of one way to make a step, by its name."""
 
 
 def figures(
@@ -49,32 +48,32 @@ def figures(
     batch = _batch(size, device, prompts, shrink)
     autocast = torch.autocast(device, torch.bfloat16)
 
-    def told(way: str, step: Callable[[], Any]) -> Iterator[Figure]:
+    def measure(way: str, step: Callable[[], Any]) -> Iterator[Figure]:
         yield from _measured(f"{shape}, {batch['input_ids'].numel()} tokens: {way}", step, device)
 
-    yield from _of_half(told, size, batch, device, autocast)
+    yield from _on_bfloat16_weights(measure, size, batch, device, autocast)
     gc.collect()
     whole = _model(size, device).float()
-    yield from told("autocast over float32 weights", partial(_step, whole, batch, autocast))
+    yield from measure("autocast over float32 weights", partial(_step, whole, batch, autocast))
 
 
-def _of_half(
-    told: Told, size: Shape, batch: Batch, device: str, autocast: AbstractContextManager[Any]
+def _on_bfloat16_weights(
+    measure: Measure, size: Shape, batch: Batch, device: str, autocast: AbstractContextManager[Any]
 ) -> Iterator[Figure]:
     """What is measured on bfloat16 weights."""
     model = _model(size, device).to(torch.bfloat16)
     plain = partial(_step, model, batch)
-    yield from told("eager, bfloat16 weights", plain)
-    yield from told("autocast over bfloat16 weights", partial(plain, autocast))
+    yield from measure("eager, bfloat16 weights", plain)
+    yield from measure("autocast over bfloat16 weights", partial(plain, autocast))
     for chunk in CHUNKS:
         chunks = patch.object(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", chunk)
-        yield from told(f"LM head, chunks of {chunk}", partial(plain, chunks))
-    yield from _graphed(told, model, batch, device)
+        yield from measure(f"LM head, chunks of {chunk}", partial(plain, chunks))
+    yield from _graphed(measure, model, batch, device)
     plain(zero=False)
-    yield from _updates(told, list(model.parameters()))
+    yield from _updates(measure, list(model.parameters()))
     model.zero_grad(set_to_none=True)
     compile_layers(model)
-    yield from told("compiled layers", plain)
+    yield from measure("compiled layers", plain)
 
 
 def _model(size: Shape, device: str) -> Any:
@@ -161,7 +160,7 @@ class _Backbone(nn.Module):
         return hidden
 
 
-def _graphed(told: Told, model: Any, batch: Batch, device: str) -> Iterator[Figure]:
+def _graphed(measure: Measure, model: Any, batch: Batch, device: str) -> Iterator[Figure]:
     """Forward and backward of the layers alone, as kernels and as CUDA graphs of this one length.
 
     The LM head is left out: how many labels it has is read from the GPU.
@@ -176,15 +175,15 @@ def _graphed(told: Told, model: Any, batch: Batch, device: str) -> Iterator[Figu
         run(embedded).float().mean().backward()
         model.zero_grad(set_to_none=False)
 
-    yield from told("layers alone, eager", lambda: step(layers))
+    yield from measure("layers alone, eager", lambda: step(layers))
     graphs: list[Any] = []
 
     def replay() -> None:
-        if not graphs:  # within the measurement, whose failures are told
+        if not graphs:  # within the measurement, whose failures are figures
             graphs.append(_graph(layers, embedded))
         step(graphs[0])
 
-    yield from told("layers alone, CUDA graphs of this length", replay)
+    yield from measure("layers alone, CUDA graphs of this length", replay)
 
 
 def _graph(layers: nn.Module, embedded: Tensor) -> Any:
@@ -192,13 +191,13 @@ def _graph(layers: nn.Module, embedded: Tensor) -> Any:
     return torch.cuda.make_graphed_callables(layers, (embedded,), allow_unused_input=True)
 
 
-def _updates(told: Told, parameters: Sequence[nn.Parameter]) -> Iterator[Figure]:
+def _updates(measure: Measure, parameters: Sequence[nn.Parameter]) -> Iterator[Figure]:
     """Clipping and optimizer, tensor by tensor, in lists of tensors, and fused."""
     ways = {"tensor by tensor": {"foreach": False}, "foreach": {"foreach": True}}
     for name, options in ways.items():
         clip = partial(torch.nn.utils.clip_grad_norm_, parameters, 1.0, **options)
-        yield from told(f"clipping, {name}", clip)
+        yield from measure(f"clipping, {name}", clip)
     for name, options in {**ways, "fused": {"fused": True}}.items():
         optimizer = torch.optim.AdamW(parameters, lr=1e-9, **options)  # type: ignore[arg-type]
-        yield from told(f"AdamW, {name}", optimizer.step)
+        yield from measure(f"AdamW, {name}", optimizer.step)
         optimizer.state.clear()
